@@ -1,0 +1,1 @@
+"""Video generators as robot policies."""

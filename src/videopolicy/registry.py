@@ -1,0 +1,60 @@
+"""Plug-ins by convention: a file in one of these packages that defines the package's entry is a plug-in.
+
+    names("samplers")                 -> ["dpmpp", "euler", "heun"]
+    entry("samplers", "euler")        -> the function `videopolicy.samplers.euler.sample`
+    build("worlds", "metaworld", ...) -> calls that file's entry
+"""
+
+import ast
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from videopolicy.errors import unknown
+
+# Package -> the name that a plug-in file defines at its top level.
+ENTRIES = {
+    "demos": "open_dataset",
+    "worlds": "make",
+    "latents": "Config",
+    "text": "Config",
+    "samplers": "sample",
+    "backbones": "Config",
+    "heads": "Config",
+    "policies": "make",
+    "presets": "PRESET",
+}
+
+
+@cache
+def names(package: str) -> tuple[str, ...]:
+    """The plug-ins of a package, sorted; found by reading the files, without importing them."""
+    folder = Path(__file__).parent / package
+    return tuple(sorted(file.stem for file in folder.glob("[!_]*.py") if _defines(file, ENTRIES[package])))
+
+
+def entry(package: str, name: str) -> Any:
+    """The entry of one plug-in.
+
+    Raises:
+        UserError: no such plug-in; the message lists the known ones.
+    """
+    if name not in names(package):
+        raise unknown(package.rstrip("s"), name, names(package))
+    return getattr(import_module(f"videopolicy.{package}.{name}"), ENTRIES[package])
+
+
+def build(package: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Calls a plug-in's entry with these arguments."""
+    return entry(package, name)(*args, **kwargs)
+
+
+def _defines(file: Path, name: str) -> bool:
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return True
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return True
+    return False

@@ -1,0 +1,91 @@
+"""The values that pass between packages. NumPy only: a robot's or a simulator's process needs no torch.
+
+Letters in the shapes: N control steps of an episode, V views, T future frames a view, A action steps,
+D action width, S state width, H and W pixels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+Image = UInt8[np.ndarray, "H W 3"]
+Frames = UInt8[np.ndarray, "N H W 3"]
+Action = Float32[np.ndarray, "D"]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy sees at one control step.
+
+    Attributes:
+        images: view name -> RGB image, upright, 0 to 255.
+        instruction: what to do, in words.
+        state: proprioception in the world's own units, or None.
+    """
+
+    images: Mapping[str, Image]
+    instruction: str
+    state: Float32[np.ndarray, "S"] | None = None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One recorded episode, in control order; frame n was seen before action n was executed.
+
+    Attributes:
+        views: view name -> RGB frames, upright, one per control step.
+        instruction: what was to be done, in words.
+        fps: control steps a second.
+        actions: the action executed at each step, in the world's own units; None for video without actions.
+        states: proprioception at each step, or None.
+        task: the world's name of the task ("button-press-topdown-v3"), "" if unknown.
+        success: whether the task was done; None if nobody said.
+        seed: the seed that the world was reset with; None if there was none.
+    """
+
+    views: Mapping[str, Frames]
+    instruction: str
+    fps: float
+    actions: Float32[np.ndarray, "N D"] | None = None
+    states: Float32[np.ndarray, "N S"] | None = None
+    task: str = ""
+    success: bool | None = None
+    seed: int | None = None
+
+    def __len__(self) -> int:
+        """The number of control steps N."""
+        return len(next(iter(self.views.values())))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One training sample, already in the code space of the latents (see `videopolicy.latents`).
+
+    Attributes:
+        current: codes of the current image of every view, (V, C, h, w).
+        future: codes of the next frames of every view, (V, T, C, h, w).
+        instruction: what is being done, in words.
+        actions: normalised actions from the current step on, (A, D), or None for video without actions.
+    """
+
+    current: Float32[np.ndarray, "V C h w"]
+    future: Float32[np.ndarray, "V T C h w"]
+    instruction: str
+    actions: Float32[np.ndarray, "A D"] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a policy intends from the current step on.
+
+    Attributes:
+        actions: the chunk, in the world's own units; row k is executed k control steps from now, (A, D).
+        imagined: view name -> the future frames that the video model imagined, (T, H, W, 3); None if not decoded.
+        offsets: control steps from now to each imagined frame, length T.
+    """
+
+    actions: Float32[np.ndarray, "A D"]
+    imagined: Mapping[str, Frames] | None = None
+    offsets: tuple[int, ...] = ()
