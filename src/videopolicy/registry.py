@@ -1,8 +1,7 @@
 """Plug-ins by convention: a file in one of these packages that defines the package's entry is a plug-in.
 
-    names("samplers")                 -> ["dpmpp", "euler", "heun"]
-    entry("samplers", "euler")        -> the function `videopolicy.samplers.euler.sample`
-    build("worlds", "metaworld", ...) -> calls that file's entry
+>>> entry("samplers", "euler")  # the function `videopolicy.samplers.euler.sample`
+>>> build("worlds", "metaworld", task="drawer-open-v3")  # calls `videopolicy.worlds.metaworld.make`
 """
 
 import ast
@@ -54,7 +53,8 @@ def _defines(file: Path, name: str) -> bool:
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return True
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == name for t in node.targets
+        ):
             return True
     return False

@@ -82,7 +82,7 @@ class Plan:
 
     Attributes:
         actions: the chunk, in the world's own units; row k is executed k control steps from now, (A, D).
-        imagined: view name -> the future frames that the video model imagined, (T, H, W, 3); None if not decoded.
+        imagined: view name -> the future frames that the video model imagined, (T, H, W, 3); None if not asked.
         offsets: control steps from now to each imagined frame, length T.
     """
 

@@ -1,5 +1,6 @@
 """`videopolicy VERB ...`: one file a verb, imported only when asked for."""
 
+import ast
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -32,8 +33,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _overview() -> str:
-    lines = ["usage: videopolicy VERB [OPTIONS]      (videopolicy VERB --help shows a verb's options and an example)", ""]
+    lines = [
+        "usage: videopolicy VERB [OPTIONS]",
+        "",
+        "`videopolicy VERB --help` shows a verb's options and an example.",
+        "",
+    ]
     for verb in VERBS:
         source = (Path(__file__).parent / f"{verb}.py").read_text()
-        lines.append(f"  {verb:10} {source.split('"""')[1].strip().splitlines()[0]}")
+        purpose = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+        lines.append(f"  {verb:10} {purpose}")
     return "\n".join(lines)
