@@ -1,0 +1,73 @@
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+
+import pytest
+
+from videopolicy.cli import main as cli
+from videopolicy.errors import UserError
+
+
+@pytest.mark.parametrize("argv", [[], ["-h"], ["--help"]])
+def test_the_overview_names_every_verb_with_its_purpose(argv, capsys):
+    cli.main(argv)
+    lines = capsys.readouterr().out.splitlines()
+    for verb in cli.VERBS:
+        (line,) = (line for line in lines if line.split()[:1] == [verb])
+        assert len(line.split()) > 2, f"cli/{verb}.py has no docstring to show"
+
+
+def test_the_overview_imports_no_torch():
+    script = "import sys; from videopolicy.cli.main import main; main([]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main([verb, "--help"])
+    assert exit.value.code == 0
+    assert f"videopolicy {verb}" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_is_one_line_and_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["evaluat"])
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("videopolicy: no verb 'evaluat'; ")
+
+
+@pytest.fixture
+def failing_verb(monkeypatch):
+    """Adds a verb `fail` that raises what it is told to."""
+
+    def add(raised):
+        @dataclass(frozen=True)
+        class Command:
+            def run(self):
+                raise raised
+
+        monkeypatch.setattr(cli, "VERBS", ("fail",))
+        monkeypatch.setitem(sys.modules, "videopolicy.cli.fail", types.SimpleNamespace(Command=Command))
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [(UserError("no file 'x'"), 2, "videopolicy: no file 'x'"), (KeyboardInterrupt(), 130, "videopolicy: interrupted")],
+)
+def test_what_a_verb_raises_becomes_an_exit_code(raised, code, line, failing_verb, capsys):
+    failing_verb(raised)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["fail"])
+    assert exit.value.code == code
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_a_bug_keeps_its_traceback(failing_verb):
+    failing_verb(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["fail"])

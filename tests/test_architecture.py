@@ -1,0 +1,124 @@
+"""Rules that hold for the whole tree. Each rule is also shown a text that breaks it."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
+PROSE = [path for name in ("*.md", "Makefile", ".ci/*", "experiments/**/*.md") for path in sorted(ROOT.glob(name))]
+NO_TORCH = ("demos", "worlds", "clips", "rollout", "report")
+
+UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"}
+GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "np.random.seed", "numpy.random.seed", "random.seed", "set_seed"}
+# Folders that exist on one machine only; a device file such as /dev/null is on all of them.
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|mnt|scratch)/[\w.]")
+
+
+def too_long(source: str, lines: int = 400) -> list[str]:
+    count = len(source.splitlines())
+    return [f"{count} lines"] if count > lines else []
+
+
+def long_functions(source: str, lines: int = 60) -> list[str]:
+    functions = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    return [f"{f.name}, line {f.lineno}" for f in functions if f.end_lineno - f.lineno >= lines]
+
+
+def unsafe_loading(source: str) -> list[str]:
+    found = [module for module in imported(source) if module in UNSAFE_MODULES]
+    for name, call in calls(source):
+        keywords = {k.arg: getattr(k.value, "value", None) for k in call.keywords}
+        if name == "torch.load" and keywords.get("weights_only") is not True:
+            found.append(f"torch.load, line {call.lineno}")
+        if name.endswith(".load") and keywords.get("allow_pickle", False) is not False:
+            found.append(f"allow_pickle, line {call.lineno}")
+    return found
+
+
+def global_seeding(source: str) -> list[str]:
+    return [f"{name}, line {call.lineno}" for name, call in calls(source) if name in GLOBAL_SEEDS]
+
+
+def machine_paths(source: str) -> list[str]:
+    return MACHINE_PATH.findall(source)
+
+
+def no_docstring(source: str) -> list[str]:
+    tree = ast.parse(source)
+    return ["no module docstring"] if tree.body and not ast.get_docstring(tree) else []
+
+
+def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def imported(source: str) -> set[str]:
+    """The top-level modules that a source imports, wherever the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+RULES = [
+    (too_long, PYTHON, "pass\n" * 401),
+    (long_functions, PYTHON, "def f():\n" + "    pass\n" * 60),
+    (unsafe_loading, PYTHON, "def f():\n    import pickle"),
+    (unsafe_loading, PYTHON, "from joblib import load"),
+    (unsafe_loading, PYTHON, "torch.load(path)"),
+    (unsafe_loading, PYTHON, "torch.load(path, weights_only=False)"),
+    (unsafe_loading, PYTHON, "np.load(path, allow_pickle=True)"),
+    (global_seeding, SOURCES, "torch.manual_seed(0)"),
+    (global_seeding, SOURCES, "np.random.seed(0)"),
+    (machine_paths, [*PYTHON, *PROSE], "Path('/" + "home/me/data')"),
+    (no_docstring, SOURCES, "x = 1"),
+]
+
+
+@pytest.mark.parametrize(("rule", "broken"), [(rule, broken) for rule, _, broken in RULES])
+def test_a_rule_notices_what_breaks_it(rule, broken):
+    assert rule(broken)
+
+
+@pytest.mark.parametrize(
+    ("rule", "files"), {rule: files for rule, files, _ in RULES}.items(), ids=lambda v: getattr(v, "__name__", "")
+)
+def test_the_tree_keeps_the_rule(rule, files):
+    broken = {str(file.relative_to(ROOT)): rule(file.read_text()) for file in files}
+    assert not {file: found for file, found in broken.items() if found}
+
+
+def test_every_import_is_a_declared_dependency():
+    needed = [line for line in requires("videopolicy") if 'extra == "dev"' not in line]
+    declared = {re.match(r"[\w.-]+", line).group().lower().replace("_", "-") for line in needed}
+    distributions = packages_distributions()
+    undeclared = {}
+    for file in SOURCES:
+        for module in imported(file.read_text()) - sys.stdlib_module_names - {"videopolicy"}:
+            names = {name.lower().replace("_", "-") for name in distributions.get(module, [module])}
+            if not names & declared:
+                undeclared[module] = str(file.relative_to(ROOT))
+    assert not undeclared
+
+
+@pytest.mark.parametrize("package", NO_TORCH)
+def test_a_process_without_a_model_loads_no_torch(package):
+    files = sorted((ROOT / "src" / "videopolicy" / package).rglob("[!_]*.py"))
+    modules = [".".join(file.relative_to(ROOT / "src").with_suffix("").parts) for file in files]
+    assert modules
+    script = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr or "torch was loaded"
