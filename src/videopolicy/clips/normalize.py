@@ -1,0 +1,97 @@
+"""Normalising actions: the model's are in [-1, 1], the world's in its own units."""
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from videopolicy.errors import UserError
+
+
+@dataclass(frozen=True)
+class MinMax:
+    """Maps each action dimension's range in the data linearly to [-1, 1].
+
+    A dimension that never changes maps to 0, and comes back as its constant whatever the model says.
+
+    Attributes:
+        low: smallest value of each dimension, D of them.
+        high: largest value of each dimension.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, actions: Float[np.ndarray, "n D"]) -> "MinMax":
+        """The ranges of these actions.
+
+        Raises:
+            UserError: no actions, or one that is not finite.
+        """
+        if not len(actions):
+            raise UserError(
+                "there are no actions to fit a normaliser to; the data needs at least one episode with them"
+            )
+        _check_finite(actions)
+        return cls(tuple(actions.min(0).astype(float).tolist()), tuple(actions.max(0).astype(float).tolist()))
+
+    def apply(self, actions: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
+        """World units -> [-1, 1]; beyond the fitted range, linearly beyond.
+
+        Raises:
+            UserError: another width than fitted, or an action that is not finite.
+        """
+        self._check_width(actions)
+        _check_finite(actions)
+        low, half = self._affine()
+        moving = half > 0
+        scaled = (actions - low) / np.where(moving, half, 1) - 1
+        return np.where(moving, scaled, 0).astype(np.float32)
+
+    def invert(self, normalised: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
+        """[-1, 1] -> world units; the inverse of `apply`.
+
+        Raises:
+            UserError: another width than fitted, or a value that is not finite.
+        """
+        self._check_width(normalised)
+        _check_finite(normalised)
+        low, half = self._affine()
+        return ((normalised.astype(np.float64) + 1) * half + low).astype(np.float32)
+
+    def to_json(self) -> str:
+        """JSON text that `from_json` reads back without loss."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "MinMax":
+        """The normaliser that `to_json` wrote.
+
+        Raises:
+            UserError: the text is something else.
+        """
+        try:
+            ranges = json.loads(text)
+            return cls(tuple(map(float, ranges["low"])), tuple(map(float, ranges["high"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"not the statistics of a normaliser (JSON with lists 'low' and 'high'): {error}"
+            ) from error
+
+    def _affine(self) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D"]]:
+        # float64: a small range far from zero would lose its digits in float32.
+        low, high = np.array(self.low), np.array(self.high)
+        return low, (high - low) / 2
+
+    def _check_width(self, actions: Float[np.ndarray, "*n D"]) -> None:
+        if actions.shape[-1] != len(self.low):
+            raise UserError(f"actions are {actions.shape[-1]} wide, but the normaliser was fitted to {len(self.low)}")
+
+
+def _check_finite(actions: Float[np.ndarray, "*n D"]) -> None:
+    bad = np.argwhere(~np.isfinite(actions))
+    if len(bad):
+        *place, dimension = bad[0].tolist()
+        raise UserError(f"an action is not finite: row {place}, dimension {dimension}; every action must be a number")

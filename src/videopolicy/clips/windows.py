@@ -1,0 +1,80 @@
+"""Windows: which frames and actions of an episode belong to the clip that starts at a step."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from videopolicy.errors import UserError
+
+Steps = int | Int[np.ndarray, "*b"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The current frame, T future frames at a stride, and the A actions from the current step on.
+
+    Attributes:
+        frames: T, future frames a view.
+        stride: control steps between frames.
+        actions: A, actions of a chunk.
+    """
+
+    frames: int
+    stride: int
+    actions: int
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UserError(f"a window needs {name} of at least 1, not {value}")
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Control steps from the current frame to each future frame, length T."""
+        return tuple(self.stride * k for k in range(1, self.frames + 1))
+
+    @property
+    def span(self) -> int:
+        """Control steps that an episode needs to hold one whole window."""
+        return max(self.stride * self.frames + 1, self.actions)
+
+    def frame_indices(self, start: Steps, length: Steps) -> Int[np.ndarray, "*b 1+T"]:
+        """Steps of the current and the future frames; past the end of the episode, its last frame again.
+
+        Args:
+            start: the current step, 0 <= start < length; or an array of them.
+            length: control steps of the episode; or one for each start.
+        """
+        return _clipped(start, np.array((0, *self.offsets)), length)
+
+    def action_indices(self, start: Steps, length: Steps) -> Int[np.ndarray, "*b A"]:
+        """Steps of the actions of the chunk; past the end of the episode, its last action again.
+
+        Args:
+            start: the current step, 0 <= start < length; or an array of them.
+            length: control steps of the episode; or one for each start.
+        """
+        return _clipped(start, np.arange(self.actions), length)
+
+    def check(self, lengths: Iterable[int]) -> None:
+        """Makes sure that every episode holds at least one whole window.
+
+        Raises:
+            UserError: an episode is shorter; the message names the first such episode.
+        """
+        for episode, length in enumerate(lengths):
+            if length < self.span:
+                raise UserError(
+                    f"episode {episode} has {length} control steps, but a window spans {self.span} "
+                    f"({self.frames} frames at stride {self.stride}, {self.actions} actions); "
+                    "leave the episode out or use a shorter window"
+                )
+
+
+def _clipped(start: Steps, offsets: Int[np.ndarray, "k"], length: Steps) -> Int[np.ndarray, "*b k"]:
+    start, length = np.asarray(start)[..., None], np.asarray(length)[..., None]
+    if np.any(start < 0) or np.any(start >= length):
+        raise IndexError(f"a window starts outside its episode: start {start.ravel()}, length {length.ravel()}")
+    return np.minimum(start + offsets, length - 1)

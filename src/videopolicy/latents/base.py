@@ -1,0 +1,52 @@
+"""Latents: the space that the video model denoises in, and the codes that are kept on disk for it."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+FULL_SCALE = 255.0
+
+
+class Latents(nn.Module, ABC):
+    """Pixels <-> latents.
+
+    A frame is encoded once into its *codes*, which a cache stores; every time the frame is used, latents are drawn
+    from the codes. The two differ for a variational autoencoder (codes: mean and deviation) and agree for a linear map.
+
+    Attributes:
+        channels: C, of the latents.
+        code_channels: C', of the codes.
+        downsampling: pixels per latent along each side.
+    """
+
+    channels: int
+    code_channels: int
+    downsampling: int
+
+    @abstractmethod
+    def encode(self, frames: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n K h w"]:
+        """Codes of RGB frames (0 to 255), K = `code_channels`; the same frames always give the same codes.
+
+        Raises:
+            UserError: H or W is no multiple of `downsampling`.
+        """
+
+    @abstractmethod
+    def sample(self, codes: Float[Tensor, "n K h w"], generator: torch.Generator | None) -> Float[Tensor, "n C h w"]:
+        """Latents to denoise, of about unit scale."""
+
+    @abstractmethod
+    def condition(self, codes: Float[Tensor, "n K h w"]) -> Float[Tensor, "n C h w"]:
+        """Latents that the video model is conditioned on."""
+
+    @abstractmethod
+    def decode(self, latents: Float[Tensor, "n C h w"]) -> UInt8[Tensor, "n H W 3"]:
+        """RGB frames (0 to 255) of latents as `sample` gives them."""
+
+
+def psnr(frames: UInt8[Tensor, "*s H W 3"], others: UInt8[Tensor, "*s H W 3"]) -> float:
+    """Peak signal-to-noise ratio over all frames, in dB; infinite when they are equal."""
+    error = (frames.double() - others.double()).square().mean()
+    return float(10 * torch.log10(FULL_SCALE**2 / error))

@@ -1,0 +1,21 @@
+"""Text: instructions as tokens for the video model's cross-attention."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Text(nn.Module, ABC):
+    """Instructions -> tokens.
+
+    Attributes:
+        width: W, of a token.
+    """
+
+    width: int
+
+    @abstractmethod
+    def forward(self, instructions: Sequence[str]) -> Float[Tensor, "b L W"]:
+        """Tokens of each instruction; the empty instruction gives zeros, which stand for "unconditional"."""
