@@ -11,10 +11,10 @@ INSTALL = .venv/bin/python -m pip install --disable-pip-version-check -c constra
 .PHONY: demo test lint clean rendering
 .DELETE_ON_ERROR:
 
-demo: .venv/demo.stamp rendering  ## Records, trains, evaluates and reports, on a CPU
+demo: rendering .venv/demo.stamp  ## Records, trains, evaluates and reports, on a CPU
 	.venv/bin/videopolicy demo $(ARGS)
 
-test: lint rendering  ## Every check that a change must pass
+test: rendering lint  ## Every check that a change must pass
 	$(ONE_THREAD) .venv/bin/python -m pytest -n 2 --dist loadfile --cov=videopolicy --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
 
 lint: .venv/dev.stamp  ## Style, types and the direction of imports
