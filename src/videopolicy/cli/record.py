@@ -1,0 +1,102 @@
+"""Record a world's scripted expert as a data set of demonstrations."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from tqdm import tqdm
+
+from videopolicy.demos.lerobot_writer import Writer, refuse_existing
+from videopolicy.errors import UserError
+from videopolicy.rollout.record import Recording, record
+from videopolicy.types import Episode
+from videopolicy.worlds.base import prepare
+
+# So many failures in a row mean that the expert will not get there.
+HOPELESS = 30
+
+
+@dataclass(frozen=True)
+class Command:
+    """Records demonstrations: the world's scripted expert acts, disturbed a little, in parallel processes.
+
+    Only successes are kept; a failure is replaced by the next seed. The recorded action is the expert's own, the executed
+    one has noise on it, so that recovery is seen. The data set is a LeRobotDataset v3.0.
+
+    Example: videopolicy record --task button-press-topdown-v3 --views corner2 --out demos/button
+
+    Attributes:
+        task: Tasks, one or more, as the world names them.
+        out: Folder of the data set; must not exist.
+        episodes: Successful episodes of each task.
+        views: Cameras; the world's own choice unless given (metaworld: corner2 corner3 gripperPOV).
+        size: Pixels on each side of an image.
+        world: Which simulator.
+        noise: Standard deviation of the Gaussian noise on executed actions.
+        steps: Control steps of an episode, at least; it goes on until 10 steps after success.
+        seed: Seed of each task's first episode; the next ones count up. Those of evaluation begin at 1000000.
+        workers: Processes; one for each core unless given.
+    """
+
+    task: tuple[str, ...]
+    out: Path
+    episodes: int = 50
+    views: tuple[str, ...] = ()
+    size: int = 64
+    world: str = "metaworld"
+    noise: float = 0.1
+    steps: int = 75
+    seed: int = 0
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def run(self) -> None:
+        """Records, and says what was written where.
+
+        Raises:
+            UserError: a bad setting, a target that exists, a full disk, or an expert that keeps failing.
+        """
+        self._check()
+        tried = 0
+
+        def successes() -> Iterator[Episode]:
+            nonlocal tried
+            for task in self.task:
+                for episode in self._episodes(task):
+                    tried += 1
+                    if episode.success:
+                        yield episode
+
+        with closing(successes()) as episodes:
+            first = next(episodes)
+            with Writer(self.out, first.fps, tuple(first.views)) as writer:
+                for episode in chain([first], episodes):
+                    writer.add(episode)
+        kept = self.episodes * len(self.task)
+        share = f"the expert succeeded in {kept} of {tried} ({kept / tried:.0%})"
+        print(f"wrote {kept} episodes of {', '.join(self.task)} to {self.out}; {share}")
+
+    def _episodes(self, task: str) -> Iterator[Episode]:
+        what = Recording(self.world, task, self.views, self.size, self.noise, self.steps)
+        kept = failed = 0
+        with closing(record(what, self.seed, self.workers)) as episodes, tqdm(total=self.episodes, desc=task) as bar:
+            for episode in episodes:
+                yield episode
+                kept, failed = kept + bool(episode.success), 0 if episode.success else failed + 1
+                bar.update(bool(episode.success))
+                bar.set_postfix(failed=episode.seed + 1 - self.seed - kept if episode.seed is not None else 0)
+                if kept == self.episodes:
+                    return
+                if failed == HOPELESS:
+                    raise UserError(f"{task}: the expert failed {HOPELESS} times in a row; less --noise may help")
+
+    def _check(self) -> None:
+        for name, least in (("episodes", 1), ("steps", 1), ("workers", 1), ("seed", 0), ("noise", 0)):
+            if not getattr(self, name) >= least:
+                raise UserError(f"--{name} must be {least} or more, not {getattr(self, name)}")
+        if not self.task:
+            raise UserError("--task needs at least one task")
+        refuse_existing(self.out)
+        prepare(self.world, self.task, self.views, self.size)

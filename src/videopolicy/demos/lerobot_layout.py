@@ -1,0 +1,68 @@
+"""Names, paths and column types of a LeRobotDataset v3.0, shared by the reader and the writer.
+
+    meta/info.json                              features, counts, fps, path templates
+    meta/stats.json                             min, max, mean, std, count, quantiles of each feature
+    meta/tasks.parquet                          instruction -> task_index
+    meta/episodes/chunk-000/file-000.parquet    one row an episode: length, where its rows and its video are, its stats
+    data/chunk-000/file-000.parquet             one row a control step
+    videos/KEY/chunk-000/file-000.mp4           many episodes, one after the other, one file a view
+
+Three columns of the episodes' table are this project's own, and ignored by others: EPISODE_TASK (the world's name of the
+task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VERSION = "v3.0"
+INFO, STATS, TASKS = Path("meta/info.json"), Path("meta/stats.json"), Path("meta/tasks.parquet")
+EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+ACTION, STATE, IMAGES = "action", "observation.state", "observation.images."
+EPISODE_TASK, EPISODE_SUCCESS, EPISODE_SEED = "videopolicy/task", "videopolicy/success", "videopolicy/seed"
+
+# Columns that every data file has, with their types.
+INDEX_COLUMNS = {
+    "timestamp": np.float32,
+    "frame_index": np.int64,
+    "episode_index": np.int64,
+    "index": np.int64,
+    "task_index": np.int64,
+}
+
+
+def features(views: tuple[str, ...], shape: tuple[int, ...], fps: float, action: int | None, state: int | None) -> dict:
+    """The `features` entry of info.json, for frames of this shape (H, W, 3) and vectors of these widths."""
+    result: dict[str, Any] = {}
+    for name, width in ((ACTION, action), (STATE, state)):
+        if width is not None:
+            names = [f"{name.split('.')[-1]}_{i}" for i in range(width)]
+            result[name] = {"dtype": "float32", "shape": [width], "names": names}
+    for view in views:
+        result[IMAGES + view] = {
+            "dtype": "video",
+            "shape": list(shape),
+            "names": ["height", "width", "channels"],
+            "info": {
+                "video.height": shape[0],
+                "video.width": shape[1],
+                "video.channels": 3,
+                "video.codec": "h264",
+                "video.pix_fmt": "yuv420p" if shape[0] % 2 == 0 and shape[1] % 2 == 0 else "yuv444p",
+                "video.fps": fps,
+                "video.is_depth_map": False,
+                "has_audio": False,
+            },
+        }
+    for name, kind in INDEX_COLUMNS.items():
+        result[name] = {"dtype": np.dtype(kind).name, "shape": [1], "names": None}
+    return result
+
+
+def view_name(key: str) -> str:
+    """The view that a video's feature key stands for: "observation.images.top" -> "top"."""
+    return key.removeprefix(IMAGES).removeprefix("observation.")
