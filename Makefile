@@ -41,5 +41,5 @@ clean:  ## Removes what these targets made; runs and data stay
 	@touch $@ .venv/demo.stamp
 
 # MuJoCo draws without a screen through EGL or OSMesa, which pip cannot install.
-rendering:
-	@.ci/can-render || { echo "no library for drawing without a screen: on Debian and Ubuntu, install libegl1 (or libosmesa6)" >&2; exit 1; }
+rendering: .venv/bin/pip
+	@PYTHON=.venv/bin/python .ci/can-render || { echo "no library for drawing without a screen: on Debian and Ubuntu, install libegl1 (or libosmesa6)" >&2; exit 1; }
