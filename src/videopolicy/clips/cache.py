@@ -5,12 +5,13 @@ and `index.json`. The steps of all episodes follow each other.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64, UInt8
@@ -18,11 +19,9 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from videopolicy.clips.augment import ColorJitter
+from videopolicy.demos.base import Dataset
 from videopolicy.errors import UserError, unknown
 from videopolicy.types import Episode, Frames
-
-if TYPE_CHECKING:
-    from videopolicy.demos.base import Dataset
 
 Encode = Callable[[UInt8[np.ndarray, "n H W 3"]], Float32[np.ndarray, "n C h w"]]
 
@@ -65,7 +64,7 @@ class Cache:
 
 
 def build_cache(
-    dataset: "Dataset",
+    dataset: Dataset,
     folder: Path,
     encode: Encode,
     views: Sequence[str],
@@ -91,13 +90,7 @@ def build_cache(
         UserError: an unknown view, no episodes, episodes that disagree in frame size or action width, more copies
             without a jitter, or a folder that holds something else.
     """
-    for view in views:
-        if view not in dataset.views:
-            raise unknown("view", view, dataset.views)
-    if not views or not len(dataset):
-        raise UserError(f"{dataset.path}: a cache needs at least one view and one episode")
-    if copies < 1 or (copies > 1 and jitter is None):
-        raise UserError(f"{copies} copies of every frame: there must be at least 1, and more than 1 need a jitter")
+    _check(dataset, views, copies, jitter)
     recipe = {
         "format": FORMAT,
         "dataset": dataset.fingerprint,
@@ -148,6 +141,16 @@ def open_cache(folder: Path) -> Cache:
     )
 
 
+def _check(dataset: Dataset, views: Sequence[str], copies: int, jitter: ColorJitter | None) -> None:
+    for view in views:
+        if view not in dataset.views:
+            raise unknown("view", view, dataset.views)
+    if not views or not len(dataset):
+        raise UserError(f"{dataset.path}: a cache needs at least one view and one episode")
+    if copies < 1 or (copies > 1 and jitter is None):
+        raise UserError(f"{copies} copies of every frame: there must be at least 1, and more than 1 need a jitter")
+
+
 def _recipe(folder: Path) -> dict[str, Any] | None:
     """What the cache in this folder was built from; None if there is nothing yet."""
     if not folder.exists() or not any(folder.iterdir()):
@@ -178,7 +181,7 @@ class _Draws:
 class _Builder:
     """Writes the arrays of a cache, one episode in memory at a time."""
 
-    def __init__(self, dataset: "Dataset", folder: Path, encode: Encode, views: tuple[str, ...], draws: _Draws) -> None:
+    def __init__(self, dataset: Dataset, folder: Path, encode: Encode, views: tuple[str, ...], draws: _Draws) -> None:
         self.dataset, self.folder, self.encode, self.views, self.draws = dataset, folder, encode, views, draws
         self.steps = sum(dataset.length(index) for index in range(len(dataset)))
         self.codes: np.memmap | None = None
@@ -229,6 +232,13 @@ class _Builder:
 
     def _create_codes(self, codes: Float16[np.ndarray, "n C h w"]) -> np.memmap:
         shape = (self.draws.copies, self.steps, len(self.views), *codes.shape[1:])
+        needed, free = math.prod(shape) * codes.itemsize, shutil.disk_usage(self.folder).free
+        # A memory map that runs out of disk kills the process without a word.
+        if needed > free:
+            raise UserError(
+                f"{self.folder.parent}: the latent cache needs {needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are "
+                "free; put it on another disk, or use fewer views or copies"
+            )
         return open_memmap(self.folder / "codes.npy", mode="w+", dtype=np.float16, shape=shape)
 
     def _write_actions(self, episode: Episode, number: int, start: int) -> None:

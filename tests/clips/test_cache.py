@@ -1,0 +1,199 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from videopolicy.clips.augment import ColorJitter
+from videopolicy.clips.cache import build_cache, open_cache
+from videopolicy.demos.lerobot import open_dataset
+from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.errors import UserError
+
+VIEWS = ["wrist", "front"]
+
+
+@pytest.fixture
+def build(dataset, encode, tmp_path):
+    """Builds a cache of the data set, or of another, in one folder; counts the frames that were encoded."""
+
+    def builder(data=dataset, views=VIEWS, *, key="encoder", **settings):
+        def counting(frames):
+            builder.encoded += len(frames)
+            builder.most = max(builder.most, len(frames))
+            return encode(frames)
+
+        builder.encoded = builder.most = 0
+        return build_cache(data, tmp_path / "cache", counting, views, key=key, **settings)
+
+    return builder
+
+
+def test_every_frame_of_every_view_is_where_the_index_says(build, dataset, encode):
+    cache = build()
+    assert cache.codes.shape == (1, 90, 2, 3, 2, 2)
+    assert cache.views == ("wrist", "front")
+    for number, episode in enumerate(dataset.episodes):
+        steps = slice(cache.starts[number], cache.starts[number] + cache.lengths[number])
+        for v, view in enumerate(cache.views):
+            np.testing.assert_array_equal(cache.codes[0, steps, v], encode(episode.views[view]).astype(np.float16))
+
+
+def test_what_else_is_known_of_the_episodes_is_kept(build, dataset):
+    cache = build()
+    assert cache.lengths.tolist() == [11, 9, 70]
+    assert cache.instructions == tuple(episode.instruction for episode in dataset.episodes)
+    assert cache.tasks == tuple(episode.task for episode in dataset.episodes)
+    assert cache.fps == dataset.fps
+    assert cache.has_actions.tolist() == [True, False, True]
+    known = np.concatenate([dataset.episodes[0].actions, dataset.episodes[2].actions])
+    np.testing.assert_array_equal(cache.known_actions(), known)
+    assert not cache.actions[11:20].any()
+
+
+def test_video_without_actions_has_none(build, dataset):
+    cache = build(replace(dataset, episodes=dataset.episodes[1:2]))
+    assert cache.actions is None
+    assert cache.known_actions().size == 0
+
+
+def test_the_encoder_is_given_few_frames_at_once(build):
+    build()
+    assert build.encoded == 90 * 2
+    assert build.most <= 64
+
+
+def test_the_same_cache_is_opened_and_not_built_again(build):
+    first = build()
+    second = build()
+    assert build.encoded == 0
+    np.testing.assert_array_equal(first.codes, second.codes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "another encoder"},
+        {"views": ["front"]},
+        {"copies": 2, "jitter": ColorJitter()},
+        {"seed": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_stale_cache_is_built_again(build, change):
+    build()
+    build(**change)
+    assert build.encoded
+    build(**change)
+    assert build.encoded == 0
+
+
+def test_a_cache_of_other_demonstrations_is_built_again(build, dataset, record):
+    build()
+    other = replace(dataset, episodes=(record(12),), fingerprint="other")
+    assert build(other).lengths.tolist() == [12]
+
+
+def test_copies_after_the_first_are_jittered_once_an_episode_and_view(build, dataset, encode):
+    jitter = ColorJitter()
+    cache = build(copies=3, jitter=jitter, seed=5)
+    plain, second, third = cache.codes
+    frames = dataset.episodes[2].views["front"]
+    np.testing.assert_array_equal(plain[20:90, 1], encode(frames).astype(np.float16))
+    assert (plain != second).any()
+    assert (second != third).any()
+    drawn = jitter.draw(np.random.default_rng([5, 1, 2, 1]))
+    np.testing.assert_array_equal(second[20:90, 1], encode(drawn.apply(frames)).astype(np.float16))
+
+
+def test_jitter_follows_the_seed(build):
+    settings = {"copies": 2, "jitter": ColorJitter()}
+    first = np.array(build(seed=1, **settings).codes)
+    other = np.array(build(seed=2, **settings).codes)
+    again = build(seed=1, **settings).codes
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first[0], other[0])
+    assert (first[1] != other[1]).any()
+
+
+def test_an_encoder_that_fails_leaves_nothing_behind_and_the_old_cache_whole(build, dataset, tmp_path):
+    old = np.array(build().codes)
+
+    def failing(frames):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        build_cache(dataset, tmp_path / "cache", failing, VIEWS, key="another encoder")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    np.testing.assert_array_equal(open_cache(tmp_path / "cache").codes, old)
+
+
+@pytest.mark.parametrize("index", [None, "{", "[]", json.dumps({"recipe": {"format": "something else"}})])
+def test_somebody_elses_folder_is_never_removed(build, tmp_path, index):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years of work")
+    if index is not None:
+        (folder / "index.json").write_text(index)
+    with pytest.raises(UserError, match="no latent cache; choose a new or empty folder"):
+        build()
+    assert (folder / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_cache_that_is_not_there_is_not_opened(tmp_path):
+    with pytest.raises(UserError, match="no latent cache"):
+        open_cache(tmp_path / "cache")
+
+
+def test_an_unknown_view_is_refused_with_the_known_ones(build):
+    with pytest.raises(UserError, match=r"no view 'rist'; did you mean 'wrist'\? known: front, wrist"):
+        build(views=["rist"])
+
+
+def test_nothing_to_cache_is_refused(build, dataset):
+    with pytest.raises(UserError, match="at least one view and one episode"):
+        build(replace(dataset, episodes=()))
+    with pytest.raises(UserError, match="at least one view and one episode"):
+        build(views=[])
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_copies_that_cannot_be_are_refused(build, copies):
+    with pytest.raises(UserError, match=f"{copies} copies"):
+        build(copies=copies)
+
+
+def test_episodes_that_disagree_are_refused_by_name(build, dataset, record):
+    with pytest.raises(UserError, match="episode 2: actions are 4 wide, but 3 in the episodes before"):
+        build(dataset.changed(2, actions=np.zeros((70, 4), np.float32)))
+    with pytest.raises(UserError, match=r"episode 1, view 'wrist': .*all frames must have one size"):
+        build(replace(dataset, episodes=(dataset.episodes[0], record(9, size=16))))
+    with pytest.raises(UserError, match="episode 0: 5 actions for 11 frames"):
+        build(dataset.changed(0, actions=np.zeros((5, 3), np.float32)))
+    with pytest.raises(UserError, match="episode 0: an action is not finite"):
+        build(dataset.changed(0, actions=np.full((11, 3), np.nan, np.float32)))
+
+
+def test_a_cache_that_no_disk_holds_is_refused(build, tmp_path):
+    with pytest.raises(UserError, match=r"needs 4,320,000.0 GB, but .* GB are free"):
+        build(copies=10**12, jitter=ColorJitter())
+    assert not list(tmp_path.iterdir())
+
+
+def test_recorded_demonstrations_are_cached_as_they_were_decoded(dataset, encode, tmp_path):
+    path = tmp_path / "demonstrations"
+    with Writer(path, dataset.fps, dataset.views) as writer:
+        for episode in (dataset.episodes[0], dataset.episodes[2]):
+            writer.add(episode)
+    recorded = open_dataset(path)
+    cache = build_cache(recorded, tmp_path / "cache", encode, VIEWS, key="encoder")
+    decoded = [encode(recorded.episode(i).views["wrist"]) for i in range(2)]
+    np.testing.assert_array_equal(cache.codes[0, :, 0], np.concatenate(decoded).astype(np.float16))
+    actions = [dataset.episodes[0].actions, dataset.episodes[2].actions]
+    np.testing.assert_array_equal(cache.known_actions(), np.concatenate(actions))
+    assert cache.instructions == ("move 11 steps", "move 70 steps")
+
+
+def test_codes_that_are_no_numbers_are_refused(dataset, tmp_path):
+    with pytest.raises(UserError, match="episode 0, view 'wrist': codes that are no finite"):
+        build_cache(dataset, tmp_path / "cache", lambda f: np.full((len(f), 1, 1, 1), np.nan), VIEWS, key="nan")

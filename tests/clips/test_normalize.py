@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from videopolicy.clips.normalize import MinMax
+from videopolicy.errors import UserError
+
+VALUES = st.floats(-1e6, 1e6, width=32)
+ACTIONS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=VALUES)
+
+
+@given(ACTIONS)
+def test_the_data_fills_the_range_and_comes_back(actions):
+    normalizer = MinMax.fit(actions)
+    normalised = normalizer.apply(actions)
+    assert normalised.dtype == np.float32
+    assert np.abs(normalised).max() <= 1
+    moving = actions.min(0) < actions.max(0)
+    np.testing.assert_array_equal(normalised.min(0)[moving], -1)
+    np.testing.assert_array_equal(normalised.max(0)[moving], 1)
+    # float32 keeps 24 bits: a value far inside a wide range comes back to within that share of the range.
+    tolerance = np.maximum(np.ptp(actions.astype(float), 0), np.abs(actions).max(0)) * 2.0**-22
+    assert (np.abs(normalizer.invert(normalised).astype(float) - actions) <= tolerance).all()
+
+
+@given(ACTIONS, VALUES)
+def test_a_dimension_that_never_changes_survives(actions, constant):
+    actions[:, 0] = constant
+    normalizer = MinMax.fit(actions)
+    assert not normalizer.apply(actions)[:, 0].any()
+    said = np.full_like(actions, 0.7)
+    assert (normalizer.invert(said)[:, 0] == np.float32(constant)).all()
+
+
+@given(ACTIONS)
+def test_json_loses_nothing(actions):
+    normalizer = MinMax.fit(actions)
+    assert MinMax.from_json(normalizer.to_json()) == normalizer
+
+
+def test_beyond_the_data_the_map_goes_on_straight():
+    normalizer = MinMax(low=(0.0,), high=(2.0,))
+    np.testing.assert_allclose(normalizer.apply(np.array([[-1.0], [3.0]])), [[-2], [2]])
+    np.testing.assert_allclose(normalizer.invert(np.array([[-2.0], [2.0]])), [[-1], [3]])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_refused_by_name(bad):
+    actions = np.zeros((5, 3), np.float32)
+    actions[3, 1] = bad
+    for refuse in (MinMax.fit, MinMax((0.0,) * 3, (1.0,) * 3).apply, MinMax((0.0,) * 3, (1.0,) * 3).invert):
+        with pytest.raises(UserError, match=r"not finite: row \[3\], dimension 1"):
+            refuse(actions)
+
+
+def test_another_width_is_refused():
+    with pytest.raises(UserError, match="4 wide, but the normaliser was fitted to 3"):
+        MinMax((0.0,) * 3, (1.0,) * 3).apply(np.zeros((2, 4)))
+
+
+def test_no_actions_are_refused():
+    with pytest.raises(UserError, match="no actions"):
+        MinMax.fit(np.zeros((0, 3)))
+
+
+@pytest.mark.parametrize("text", ["", "[]", json.dumps({"low": [0]}), json.dumps({"low": ["x"], "high": [1]})])
+def test_json_of_something_else_is_refused(text):
+    with pytest.raises(UserError, match="statistics of a normaliser"):
+        MinMax.from_json(text)
