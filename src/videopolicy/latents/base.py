@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ class Latents(nn.Module, ABC):
     channels: int
     code_channels: int
     downsampling: int
+
+    def fit(self, frames: UInt8[np.ndarray, "n H W 3"]) -> None:
+        """Adapts the latents to a data set before anything is trained; pretrained ones have nothing to do."""
 
     @abstractmethod
     def encode(self, frames: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n K h w"]:

@@ -1,0 +1,144 @@
+"""The spatio-temporal U-Net of Stable Video Diffusion (Blattmann et al. 2023), on diffusers' modules."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from jaxtyping import Float
+from torch import Tensor
+
+from videopolicy.backbones.base import Backbone, Condition, Features
+
+
+@dataclass(frozen=True)
+class Config:
+    """Shape of the U-Net.
+
+    Attributes:
+        channels: width of each level, finest first; multiples of 32 (group norms have 32 groups).
+        layers: residual blocks a level.
+        head_channels: channels of an attention head.
+        attention: how many of the finest levels have attention.
+        taps: module paths whose outputs are handed to the adapter.
+        ids: constants that the U-Net was trained with: frames a second, motion bucket, conditioning augmentation.
+        id_width: channels of each id's sinusoidal embedding.
+    """
+
+    channels: tuple[int, ...] = (32, 64)
+    layers: int = 1
+    head_channels: int = 16
+    attention: int = 2
+    taps: tuple[str, ...] = ("mid_block", "up_blocks.0", "up_blocks.1")
+    ids: tuple[float, ...] = (6.0, 100.0, 0.02)
+    id_width: int = 32
+
+    def build(self, latent_channels: int, text_width: int) -> "UNet":
+        """A U-Net with fresh weights for latents of C channels and tokens of width W."""
+        return UNet(self, latent_channels, text_width)
+
+
+class UNet(Backbone):
+    """Denoises flat frames jointly in space and time; conditioning latents are concatenated on channels."""
+
+    def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
+        super().__init__()
+        levels = len(config.channels)
+        attends = [level < config.attention for level in range(levels)]
+        self.net = PerFrameUNet(
+            in_channels=2 * latent_channels,
+            out_channels=latent_channels,
+            block_out_channels=config.channels,
+            down_block_types=tuple(f"{'CrossAttn' * a}DownBlockSpatioTemporal" for a in attends),
+            up_block_types=tuple(f"{'CrossAttn' * a}UpBlockSpatioTemporal" for a in reversed(attends)),
+            layers_per_block=config.layers,
+            num_attention_heads=tuple(c // config.head_channels for c in config.channels),
+            cross_attention_dim=text_width,
+            addition_time_embed_dim=config.id_width,
+            projection_class_embeddings_input_dim=config.id_width * len(config.ids),
+        )
+        self.taps = config.taps
+        self.register_buffer("ids", torch.tensor(config.ids), persistent=False)
+        self.time_width = 4 * config.channels[0]
+        self.tap_channels = tuple(_channels_of(name, config.channels) for name in config.taps)
+
+    def forward(self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]) -> Features:
+        """See `Backbone.forward`."""
+        outputs: dict[str, Tensor] = {}
+        hooks = [
+            self.net.get_submodule(name).register_forward_hook(
+                lambda _module, _inputs, output, name=name: outputs.__setitem__(name, output)
+            )
+            for name in self.taps
+        ]
+        try:
+            out = self.net(torch.cat((video, condition.latents), 2), noise, condition.text, self.ids)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        frames = video.shape[:2]
+        return Features(out, tuple(outputs[name].unflatten(0, frames) for name in self.taps))
+
+    def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
+        """See `Backbone.embed`."""
+        return self.net.embed(noise)
+
+
+class PerFrameUNet(UNetSpatioTemporalConditionModel):
+    """diffusers' U-Net with text tokens of every frame instead of every clip."""
+
+    def forward(
+        self,
+        sample: Float[Tensor, "B F C h w"],
+        noise: Float[Tensor, "B"],
+        text: Float[Tensor, "B F L W"],
+        ids: Float[Tensor, "I"],
+    ) -> Float[Tensor, "B F C2 h w"]:
+        """One pass.
+
+        Args:
+            sample: noisy latents with the conditioning latents behind them on channels.
+            noise: c_noise of each clip.
+            text: tokens of each frame; attention over time uses those of frame 0.
+            ids: constants whose embedding is added to that of the noise level.
+        """
+        batch, frames = sample.shape[:2]
+        time = self.embed(noise)
+        added = self.add_embedding(self.add_time_proj(ids).flatten()[None].to(sample.dtype))
+        embedding = (time + added).repeat_interleave(frames, 0)
+        common = {"temb": embedding, "image_only_indicator": sample.new_zeros(batch, frames)}
+        attending = {**common, "encoder_hidden_states": text.flatten(0, 1)}
+
+        hidden = self.conv_in(sample.flatten(0, 1))
+        skips = [hidden]
+        for block in self.down_blocks:
+            hidden, outputs = block(hidden_states=hidden, **(attending if _attends(block) else common))
+            skips.extend(outputs)
+        hidden = self.mid_block(hidden_states=hidden, **attending)
+        for block in self.up_blocks:
+            taken = len(block.resnets)
+            skips, block_skips = skips[:-taken], tuple(skips[-taken:])
+            hidden = block(
+                hidden_states=hidden,
+                res_hidden_states_tuple=block_skips,
+                # An odd size is halved rounding up: the way back up must be told the size.
+                upsample_size=skips[-1].shape[-2:] if skips else None,
+                **(attending if _attends(block) else common),
+            )
+        hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
+        return hidden.unflatten(0, (batch, frames))
+
+    def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
+        """The embedding of the noise level, without the ids' share."""
+        return self.time_embedding(self.time_proj(noise).to(self.dtype))
+
+
+def _attends(block: torch.nn.Module) -> bool:
+    return getattr(block, "has_cross_attention", False)
+
+
+def _channels_of(name: str, channels: tuple[int, ...]) -> int:
+    """Channels of a module's output: a level has one width, whichever of its modules is tapped."""
+    if name == "mid_block":
+        return channels[-1]
+    side, level = name.split(".")[:2]
+    return (channels if side == "down_blocks" else channels[::-1])[int(level)]

@@ -1,0 +1,161 @@
+"""A trained policy as a folder: config.json, model.safetensors, statistics.json and README.md (the model card)."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from videopolicy import model
+from videopolicy.clips.normalize import MinMax
+from videopolicy.configs import from_json, to_json
+from videopolicy.errors import UserError
+from videopolicy.model import VideoPolicy
+
+FORMAT = 1
+HASHED = ("model.safetensors", "statistics.json")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the weights come from.
+
+    Attributes:
+        stage: what was trained: "video", "action" or "joint".
+        steps: training steps taken.
+        tasks: what was shown, by the world's names.
+        instructions: what was shown, in words.
+        episodes: demonstrations seen.
+        notes: further lines for the model card.
+    """
+
+    stage: str
+    steps: int
+    tasks: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
+    episodes: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Writes the folder aside, then puts it in the place of what was there.
+
+    Args:
+        policy: what to save.
+        provenance: for the model card.
+        folder: the checkpoint.
+        dtype: of the floating-point weights on disk.
+    """
+    aside = folder.with_name(f".{folder.name}.{getpid()}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        weights = {
+            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
+            for name, tensor in policy.state_dict().items()
+        }
+        save_file(weights, aside / "model.safetensors")
+        normalizer = policy.normalizer
+        (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
+        description = {
+            "format": FORMAT,
+            "model": to_json(policy.config),
+            "provenance": to_json(provenance),
+            "sha256": {name: _sha256(aside / name) for name in HASHED},
+        }
+        (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+        (aside / "README.md").write_text(_card(policy, provenance))
+        _put_in_place(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> tuple[VideoPolicy, Provenance]:
+    """Opens a checkpoint folder.
+
+    Raises:
+        UserError: a file is missing, damaged, or not the one that was saved.
+    """
+    description = _read_description(folder)
+    for name in HASHED:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: {name} is missing; copy the whole checkpoint folder again")
+        if _sha256(folder / name) != description["sha256"].get(name):
+            raise UserError(f"{folder / name}: not the file that was saved (wrong hash); copy the whole folder again")
+    statistics = (folder / "statistics.json").read_text()
+    policy = from_json(model.Config, description["model"]).build(
+        None if statistics == "null" else MinMax.from_json(statistics)
+    )
+    try:
+        weights = load_file(folder / "model.safetensors")
+        policy.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{folder}: config.json does not describe the weights beside it ({first})") from error
+    return policy.to(device).eval(), from_json(Provenance, description["provenance"])
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such checkpoint folder; `videopolicy train` writes RUN/checkpoint")
+    if not path.is_file():
+        raise UserError(f"{folder}: config.json is missing; give a checkpoint folder, such as RUN/checkpoint")
+    try:
+        description = json.loads(path.read_text())
+        found = description["format"]
+        description["model"], description["provenance"], description["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the description of a checkpoint ({error!r})") from error
+    if found != FORMAT:
+        raise UserError(f"{path}: checkpoint format {found}, but this version reads format {FORMAT} only")
+    return description
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.{getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _card(policy: VideoPolicy, provenance: Provenance) -> str:
+    config, window = policy.config, policy.config.window
+    millions = sum(parameter.numel() for parameter in policy.parameters()) / 1e6
+    tasks = "\n".join(f"- {name}" for name in (provenance.instructions or provenance.tasks)) or "- (not recorded)"
+    notes = "".join(f"\n- {name}: {value}" for name, value in provenance.notes.items())
+    return f"""---
+library_name: videopolicy
+pipeline_tag: robotics
+license: apache-2.0
+---
+# A video policy
+
+A video diffusion model that imagines how the task goes on, and a head that reads the actions out of its features.
+
+- Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction.
+- Imagines {window.frames} frames a view, {window.stride} control steps apart.
+- Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed.
+- {millions:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
+{provenance.episodes} demonstrations.{notes}
+
+Trained to:
+{tasks}
+
+It knows these tasks in the world that the demonstrations come from, and nothing else: expect no success elsewhere.
+
+    videopolicy evaluate --checkpoint THIS_FOLDER --task TASK
+    videopolicy imagine --checkpoint THIS_FOLDER --help
+"""

@@ -1,0 +1,212 @@
+"""The policy's network: latents, text, backbone and head as one object."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from videopolicy.backbones import unet
+from videopolicy.backbones.base import Backbone, Condition, Features
+from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.windows import Window
+from videopolicy.diffusion.edm import Scaling, schedule
+from videopolicy.diffusion.guidance import LinearGuidance
+from videopolicy.diffusion.joint import Denoise, Joint
+from videopolicy.errors import UserError
+from videopolicy.heads import unet1d
+from videopolicy.heads.base import Head
+from videopolicy.latents import pca
+from videopolicy.latents.base import Latents
+from videopolicy.registry import entry
+from videopolicy.text import words
+from videopolicy.text.base import Text
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a plan is drawn.
+
+    Attributes:
+        sampler: one of `videopolicy.samplers`.
+        steps: noise levels; each costs one pass of the model.
+        sigma_max: the first level.
+        sigma_min: the last level above zero.
+        guidance: scale over the frames; 1 to 1 is none.
+    """
+
+    sampler: str = "euler"
+    steps: int = 1
+    sigma_max: float = 80.0
+    sigma_min: float = 0.02
+    guidance: LinearGuidance = LinearGuidance(1.0, 1.0)
+
+    def sigmas(self) -> Float[Tensor, "n+1"]:
+        """The noise levels, then zero."""
+        return schedule(self.steps, self.sigma_min, self.sigma_max)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything about a policy but its weights.
+
+    Attributes:
+        views: cameras, in the order of the flat frames.
+        size: pixels of a square image's side.
+        window: future frames a view, their stride, and the actions of a chunk.
+        pad: flat frames before the first view, copies of that view's current image.
+        latents: pixels <-> latents.
+        text: instruction -> tokens.
+        backbone: the video denoiser.
+        head: features -> actions.
+        sampling: how a plan is drawn.
+        execute: actions of a chunk that are executed before the policy looks again.
+    """
+
+    views: tuple[str, ...] = ("corner2",)
+    size: int = 64
+    window: Window = Window(frames=4, stride=8, actions=32)
+    pad: int = 0
+    latents: Any = field(default_factory=pca.Config)
+    text: Any = field(default_factory=words.Config)
+    backbone: Any = field(default_factory=unet.Config)
+    head: Any = field(default_factory=unet1d.Config)
+    sampling: Sampling = field(default_factory=Sampling)
+    execute: int = 16
+
+    @property
+    def flat_frames(self) -> int:
+        """F = pad + V * T."""
+        return self.pad + len(self.views) * self.window.frames
+
+    def build(self, normalizer: MinMax | None) -> "VideoPolicy":
+        """A policy with fresh weights; without a normaliser it has no head and only imagines."""
+        return VideoPolicy(self, normalizer)
+
+
+class VideoPolicy(nn.Module):
+    """A video denoiser and the head that reads actions out of its features.
+
+    Attributes:
+        config: what it was built from.
+        normalizer: the world's units <-> the head's; None for a model of video alone.
+    """
+
+    def __init__(self, config: Config, normalizer: MinMax | None) -> None:
+        super().__init__()
+        self.config = config
+        self.normalizer = normalizer
+        self.latents: Latents = config.latents.build()
+        self.text: Text = config.text.build()
+        self.backbone: Backbone = config.backbone.build(self.latents.channels, self.text.width)
+        frames = len(config.views) * config.window.frames
+        width = self.action_width
+        taps, time = self.backbone.tap_channels, self.backbone.time_width
+        self.head: Head | None = config.head.build(taps, time, frames, width) if width else None
+
+    @property
+    def action_width(self) -> int:
+        """D; 0 for a model of video alone."""
+        return len(self.normalizer.low) if self.normalizer else 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.backbone.parameters()).device
+
+    def flatten(self, views: Float[Tensor, "B V T C h w"], pad: Float[Tensor, "B C h w"]) -> Float[Tensor, "B F C h w"]:
+        """Frames of every view, one view after the other, behind `pad` repeated as often as the model wants it."""
+        return torch.cat((pad[:, None].expand(-1, self.config.pad, -1, -1, -1), views.flatten(1, 2)), 1)
+
+    def unflatten(self, flat: Float[Tensor, "B F C h w"]) -> Float[Tensor, "B V T C h w"]:
+        """The frames of every view, without the pad."""
+        return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.window.frames))
+
+    def condition(self, codes: Float[Tensor, "B V K h w"], instructions: Sequence[str]) -> Condition:
+        """What to denoise given: each flat frame gets its own view's current image, and the instruction."""
+        latents = self.latents.condition(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+        every = latents[:, :, None].expand(-1, -1, self.config.window.frames, -1, -1, -1)
+        tokens = self.text(instructions)[:, None].expand(-1, self.config.flat_frames, -1, -1)
+        return Condition(self.flatten(every, latents[:, 0]), tokens)
+
+    def blank(self, batch: int) -> Joint:
+        """Zeros of a sample's shapes."""
+        side = self.config.size // self.latents.downsampling
+        video = torch.zeros(batch, self.config.flat_frames, self.latents.channels, side, side, device=self.device)
+        return Joint(video, video.new_zeros(batch, self.config.window.actions, self.action_width))
+
+    def denoise_video(
+        self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
+    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
+        """The best guess of the clean video, and the features that the head reads."""
+        scale = Scaling()(sigma[:, None, None, None, None])
+        features = self.backbone(video * scale.inp, condition, scale.noise.flatten())
+        return scale.skip * video + scale.out * features.video, features
+
+    def read(self, features: Features, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B G"]:
+        """One vector of the features of all views' frames, seen at this noise level."""
+        taps = tuple(self.unflatten(tap) for tap in features.taps)
+        return self._head.adapt(taps, self._time(sigma))
+
+    def denoise_actions(
+        self, actions: Float[Tensor, "B A D"], sigma: Float[Tensor, "B"], vector: Float[Tensor, "B G"]
+    ) -> Float[Tensor, "B A D"]:
+        """The best guess of the clean actions, given what `read` found."""
+        scale = Scaling()(sigma[:, None, None])
+        return scale.skip * actions + scale.out * self._head(actions * scale.inp, vector, self._time(sigma))
+
+    def _time(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
+        # The embedding is the video model's own: the head reads it and never trains it.
+        return self.backbone.embed(Scaling()(sigma).noise).detach()
+
+    @property
+    def _head(self) -> Head:
+        if self.head is None:
+            raise UserError("this model was trained on video without actions: it imagines but cannot act")
+        return self.head
+
+    @torch.no_grad()
+    def sample(self, condition: Condition, noise: Joint, sampling: Sampling) -> Joint:
+        """Draws video latents and normalised actions.
+
+        Args:
+            condition: what to go by.
+            noise: standard normal, of the shapes of `blank`.
+            sampling: how.
+        """
+        sigmas = sampling.sigmas().to(self.device)
+        start = noise * torch.sqrt(1 + sigmas[0] ** 2)
+        denoise = sampling.guidance.guided(
+            Denoiser(self, condition), Denoiser(self, condition.unconditional())
+        )
+        return entry("samplers", sampling.sampler)(denoise, start, sigmas)
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A model and what it goes by, as samplers want them (`videopolicy.diffusion.joint.Freezable`)."""
+
+    model: VideoPolicy
+    condition: Condition
+
+    def __call__(self, x: Joint, sigma: Float[Tensor, "*B"]) -> Joint:
+        """Video and actions at the same noise level."""
+        sigma = sigma.expand(len(x.video))
+        video, features = self.model.denoise_video(x.video, sigma, self.condition)
+        if self.model.head is None:
+            return Joint(video, x.actions)
+        vector = self.model.read(features, sigma)
+        return Joint(video, self.model.denoise_actions(x.actions, sigma, vector))
+
+    def freeze(self, x: Joint, sigma: Float[Tensor, "*B"]) -> Denoise:
+        """Looks at the video once, at this level; from then on only the head runs."""
+        sigma = sigma.expand(len(x.video))
+        video, features = self.model.denoise_video(x.video, sigma, self.condition)
+        vector = self.model.read(features, sigma)
+
+        def actions_only(x: Joint, sigma: Float[Tensor, "*B"]) -> Joint:
+            return Joint(video, self.model.denoise_actions(x.actions, sigma.expand(len(video)), vector))
+
+        return actions_only

@@ -1,0 +1,120 @@
+"""The policy of this project: plans by imagining the video and reading the actions out of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from videopolicy import checkpoint
+from videopolicy.diffusion.joint import Joint
+from videopolicy.errors import UserError
+from videopolicy.model import Sampling, VideoPolicy
+from videopolicy.registry import entry
+from videopolicy.types import Observation, Plan
+
+
+def make(checkpoint_folder: Path, *, sampler: str | None = None, steps: int | None = None) -> "VideoPlanner":
+    """The planner of a checkpoint, on the GPU if there is one.
+
+    Args:
+        checkpoint_folder: as `videopolicy train` writes it.
+        sampler: another than the checkpoint's own.
+        steps: another number of noise levels than the checkpoint's own.
+
+    Raises:
+        UserError: no such checkpoint or sampler, a damaged one, or one that cannot act.
+    """
+    policy, provenance = checkpoint.load(checkpoint_folder, "cuda" if torch.cuda.is_available() else "cpu")
+    if policy.head is None:
+        raise UserError(f"{checkpoint_folder}: trained on video alone; it has no head to act with")
+    sampling = policy.config.sampling
+    sampling = replace(sampling, sampler=sampler or sampling.sampler, steps=sampling.steps if steps is None else steps)
+    return VideoPlanner(policy, sampling, provenance.tasks)
+
+
+class VideoPlanner:
+    """A trained policy as `videopolicy.policies.base.Planner`.
+
+    Attributes:
+        policy: the network.
+        sampling: how a plan is drawn.
+        tasks: what it was trained on, by the world's names.
+    """
+
+    def __init__(self, policy: VideoPolicy, sampling: Sampling, tasks: tuple[str, ...] = ()) -> None:
+        entry("samplers", sampling.sampler)
+        if sampling.steps < 1:
+            raise UserError(f"a plan needs at least 1 sampling step, not {sampling.steps}")
+        self.policy, self.sampling, self.tasks = policy.eval(), sampling, tasks
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Views that an observation must hold."""
+        return self.policy.config.views
+
+    @property
+    def size(self) -> int:
+        """Height and width of their images, in pixels."""
+        return self.policy.config.size
+
+    @property
+    def action_width(self) -> int:
+        """D, the width of an action."""
+        return self.policy.action_width
+
+    @property
+    def execute(self) -> int:
+        """Actions of a plan to execute before looking again, unless told otherwise."""
+        return self.policy.config.execute
+
+    @torch.no_grad()
+    def plan(
+        self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
+    ) -> list[Plan]:
+        """One plan an observation; see `videopolicy.policies.base.Planner.plan`."""
+        wanted = [imagine] * len(observations) if isinstance(imagine, bool) else list(imagine)
+        codes = self.encode(observations)
+        condition = self.policy.condition(codes, [observation.instruction for observation in observations])
+        drawn = self.policy.sample(condition, self.noise(seeds), self.sampling)
+        return self.decode(drawn, wanted)
+
+    def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
+        """Codes of the current images."""
+        images = np.stack([self._images(observation) for observation in observations])
+        frames = torch.from_numpy(images).to(self.policy.device)
+        return self.policy.latents.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def noise(self, seeds: Sequence[int]) -> Joint:
+        """Standard normal noise, each sample from its own seed; drawn on the CPU, so the device does not matter."""
+        blank = self.policy.blank(1).map(lambda part: part.cpu())
+        drawn = [Joint.randn_like(blank, torch.Generator().manual_seed(seed)) for seed in seeds]
+        return Joint.cat(drawn).map(lambda part: part.to(self.policy.device))
+
+    def decode(self, drawn: Joint, wanted: Sequence[bool]) -> list[Plan]:
+        """Plans in the world's units, with their video decoded where it is wanted."""
+        normalizer, window = self.policy.normalizer, self.policy.config.window
+        assert normalizer is not None
+        # A sample may fall outside of what was demonstrated; a robot must not.
+        actions = normalizer.invert(drawn.actions.clamp(-1, 1).cpu().numpy())
+        latents = self.policy.unflatten(drawn.video)
+        plans = []
+        for index, show in enumerate(wanted):
+            imagined = None
+            if show:
+                frames = self.policy.latents.decode(latents[index].flatten(0, 1)).unflatten(0, latents.shape[1:3])
+                imagined = dict(zip(self.views, frames.cpu().numpy(), strict=True))
+            plans.append(Plan(actions[index], imagined, window.offsets))
+        return plans
+
+    def _images(self, observation: Observation) -> UInt8[np.ndarray, "V H W 3"]:
+        for view in self.views:
+            if view not in observation.images:
+                raise UserError(f"the policy sees view {view!r}, but is given {', '.join(observation.images) or 'none'}")
+            shape = observation.images[view].shape
+            if shape != (self.size, self.size, 3):
+                raise UserError(f"view {view!r} is {shape}, but the policy sees ({self.size}, {self.size}, 3)")
+        return np.stack([observation.images[view] for view in self.views])

@@ -1,0 +1,19 @@
+"""What a preset holds."""
+
+from dataclasses import dataclass
+
+from videopolicy.model import Config
+from videopolicy.training.config import Training
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and the recipe to train it.
+
+    Attributes:
+        model: its shape, its views and how it acts.
+        training: the recipe.
+    """
+
+    model: Config
+    training: Training

@@ -1,0 +1,19 @@
+"""One GPU, half an hour: three views of 64 pixels, 8 frames 4 control steps apart, 52 million parameters."""
+
+from dataclasses import replace
+
+from videopolicy.backbones import unet
+from videopolicy.clips.windows import Window
+from videopolicy.presets import tiny
+from videopolicy.presets.base import Preset
+
+PRESET = Preset(
+    model=replace(
+        tiny.PRESET.model,
+        views=("gripperPOV", "corner2", "corner3"),
+        window=Window(frames=8, stride=4, actions=32),
+        pad=1,
+        backbone=unet.Config(channels=(128, 256), layers=2, head_channels=32),
+    ),
+    training=replace(tiny.PRESET.training, steps=20_000, batch=64, rate=2e-4, head_rate=5e-4, warmup=500),
+)

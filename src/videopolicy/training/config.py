@@ -1,0 +1,60 @@
+"""Everything about a training run but the data and the model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from videopolicy.clips.augment import ColorJitter
+from videopolicy.diffusion.edm import LogNormal
+
+Stage = Literal["video", "action", "joint"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A recipe.
+
+    Attributes:
+        stage: what learns: the video model, the head on a frozen video model, or both at once.
+        steps: optimiser steps.
+        minutes: if given, wall-clock budget; the learning rate then falls by whichever of the two is further along.
+        batch: clips a step, over all processes.
+        rate: peak learning rate of the video model.
+        head_rate: peak learning rate of the head.
+        weight_decay: of AdamW.
+        warmup: steps of linear warm-up; a cosine down to zero follows.
+        clip: largest norm of the gradient.
+        ema: decay of the averaged weights, which are what is saved and sampled.
+        noise: noise levels that are trained on.
+        conditioning_noise: deviation of the noise on the conditioning latents.
+        text_dropout: share of clips shown without their instruction.
+        image_dropout: share of clips shown without their current images.
+        detach_features: whether the action loss stops at the features ("joint" only).
+        copies: versions of every frame in the latent cache; all but the first are colour-jittered.
+        jitter: how far; brightness, contrast, saturation and hue.
+        seed: of weights, order, noise and dropout.
+        log_every: steps between lines of the log.
+        sample_every: steps between sampled videos.
+        save_every: steps between checkpoints.
+    """
+
+    stage: Stage = "joint"
+    steps: int = 2000
+    minutes: float | None = None
+    batch: int = 16
+    rate: float = 5e-4
+    head_rate: float = 5e-4
+    weight_decay: float = 0.01
+    warmup: int = 50
+    clip: float = 1.0
+    ema: float = 0.999
+    noise: LogNormal = LogNormal(0.0, 1.4)
+    conditioning_noise: float = 0.02
+    text_dropout: float = 0.1
+    image_dropout: float = 0.0
+    detach_features: bool = True
+    copies: int = 1
+    jitter: ColorJitter = ColorJitter()
+    seed: int = 0
+    log_every: int = 20
+    sample_every: int = 500
+    save_every: int = 500

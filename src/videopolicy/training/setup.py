@@ -1,0 +1,105 @@
+"""From a data set and a preset to a run that is ready to train."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from videopolicy.clips.cache import build_cache
+from videopolicy.clips.dataset import Clips
+from videopolicy.clips.normalize import MinMax
+from videopolicy.demos.base import Dataset
+from videopolicy.errors import UserError, unknown
+from videopolicy.latents.base import Latents
+from videopolicy.model import Config, VideoPolicy
+from videopolicy.training.config import Training
+from videopolicy.types import Frames
+
+# Episodes whose frames the latents are fitted to, spread evenly over the data set.
+FITTED = 16
+
+
+
+def prepare(
+    dataset: Dataset, config: Config, training: Training, run: Path, init: VideoPolicy | None = None
+) -> tuple[VideoPolicy, Clips]:
+    """Builds the policy, fits its latents, and encodes the data set into RUN/cache.
+
+    Args:
+        dataset: the demonstrations.
+        config: the policy's shape.
+        training: the recipe; seeds the fresh weights.
+        run: the run's folder.
+        init: a policy of the same shape whose weights to start from; a head is added if it has none.
+
+    Raises:
+        UserError: the data set is empty, lacks a view, has episodes too short or actions of another width.
+    """
+    if not len(dataset):
+        raise UserError(f"{dataset.path}: no episodes; record some with `videopolicy record`")
+    for view in config.views:
+        if view not in dataset.views:
+            raise unknown(f"view in {dataset.path} as the policy wants it:", view, dataset.views)
+    config.window.check([dataset.length(index) for index in range(len(dataset))])
+    normalizer = init.normalizer if init else None
+    if normalizer and dataset.action_width not in (None, len(normalizer.low)):
+        raise UserError(
+            f"{dataset.path}: actions are {dataset.action_width} wide, the checkpoint's {len(normalizer.low)}; "
+            "train from scratch (without --init) or convert the data"
+        )
+    latents = init.latents if init else _fitted(config, dataset)
+    cache = build_cache(
+        dataset,
+        run / "cache",
+        lambda frames: latents.encode(torch.from_numpy(frames)).cpu().numpy(),
+        config.views,
+        copies=training.copies,
+        jitter=training.jitter if training.copies > 1 else None,
+        seed=training.seed,
+        key=_key(latents),
+    )
+    clips = Clips(cache, config.window, normalizer)
+    policy = build(config, clips.normalizer, training.seed)
+    policy.latents.load_state_dict(latents.state_dict())
+    if init:
+        # A model of video alone has no head yet; everything else must be there.
+        missing, unexpected = policy.load_state_dict(init.state_dict(), strict=False)
+        assert not unexpected and all(name.startswith("head.") for name in missing)
+    return policy, clips
+
+
+def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoPolicy:
+    """A policy with fresh weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return config.build(normalizer)
+
+
+def _fitted(config: Config, dataset: Dataset) -> Latents:
+    latents = config.latents.build()
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, FITTED).round().astype(int))
+    frames = [frame for index in chosen for frame in _frames(dataset, int(index), config)]
+    latents.fit(np.concatenate(frames))
+    return latents
+
+
+def _frames(dataset: Dataset, index: int, config: Config) -> list[Frames]:
+    episode = dataset.episode(index, config.views)
+    for view in config.views:
+        shape = episode.views[view].shape[1:3]
+        if shape != (config.size, config.size):
+            raise UserError(
+                f"{dataset.path}: view {view!r} is {shape[1]}x{shape[0]} pixels, but the policy sees "
+                f"{config.size}x{config.size}; record with --size {config.size}"
+            )
+    return list(episode.views.values())
+
+
+def _key(latents: Latents) -> str:
+    """Changes when the latents' weights do."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(latents.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""What learns in a stage, and the loss it learns by."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from videopolicy.backbones.base import Condition
+from videopolicy.clips.dataset import ClipBatch
+from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.loss import Losses, denoising_loss
+from videopolicy.errors import UserError
+from videopolicy.model import VideoPolicy
+from videopolicy.training.config import Training
+
+
+class Objective(nn.Module):
+    """A policy and its denoising loss as one module, so that wrappers for distribution see a single `forward`."""
+
+    def __init__(self, policy: VideoPolicy, training: Training) -> None:
+        super().__init__()
+        if training.stage != "video" and policy.head is None:
+            raise UserError(
+                f"stage {training.stage!r} needs actions, but no episode has any; use --stage video"
+            )
+        self.policy = policy
+        self.training_config = training
+        learns_video, learns_head = training.stage != "action", training.stage != "video"
+        policy.latents.requires_grad_(False)
+        policy.text.requires_grad_(learns_video)
+        policy.backbone.requires_grad_(learns_video)
+        if policy.head is not None:
+            policy.head.requires_grad_(learns_head)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser is given: the video model and the head, each with its own rate."""
+        video = [*self.policy.text.parameters(), *self.policy.backbone.parameters()]
+        head = list(self.policy.head.parameters()) if self.policy.head is not None else []
+        groups = ((video, self.training_config.rate), (head, self.training_config.head_rate))
+        return [
+            {"params": _learning(parameters), "lr": rate, "peak": rate}
+            for parameters, rate in groups
+            if _learning(parameters)
+        ]
+
+    def forward(self, batch: ClipBatch, generator: torch.Generator) -> Losses:
+        """The loss of one batch at one noise level a clip; noise comes from the generator."""
+        config, policy = self.training_config, self.policy
+        clean = self.clean(batch, generator)
+        size = len(clean.video)
+        sigma = config.noise.sample((size,), generator).to(policy.device)
+        noisy = clean + Joint.randn_like(clean, generator) * sigma
+        condition = self._disturb(self.condition(batch), generator)
+
+        with torch.set_grad_enabled(torch.is_grad_enabled() and config.stage != "action"):
+            video, features = policy.denoise_video(noisy.video, sigma, condition)
+        actions = clean.actions
+        if config.stage != "video":
+            read = features.detach() if config.detach_features else features
+            actions = policy.denoise_actions(noisy.actions, sigma, policy.read(read, sigma))
+        has_actions = torch.from_numpy(batch.has_actions).to(policy.device)
+        return denoising_loss(Joint(video, actions), clean, sigma, has_actions)
+
+    def clean(self, batch: ClipBatch, generator: torch.Generator | None) -> Joint:
+        """What a batch shows and does: latents of the flat frames, and normalised actions."""
+        policy = self.policy
+        future = torch.from_numpy(batch.future).to(policy.device)
+        latents = policy.latents.sample(future.flatten(0, 2), generator).unflatten(0, future.shape[:3])
+        first = policy.latents.sample(torch.from_numpy(batch.current[:, 0]).to(policy.device), generator)
+        return Joint(policy.flatten(latents, first), torch.from_numpy(batch.actions).to(policy.device))
+
+    def condition(self, batch: ClipBatch) -> Condition:
+        """What a batch is denoised given, undisturbed."""
+        current = torch.from_numpy(batch.current).to(self.policy.device)
+        return self.policy.condition(current, batch.instructions)
+
+    def _disturb(self, condition: Condition, generator: torch.Generator) -> Condition:
+        config, latents = self.training_config, condition.latents
+        noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
+        noisy = Condition(latents + config.conditioning_noise * noise, condition.text)
+        clips, frames = latents.shape[:2]
+
+        def some(share: float) -> Bool[Tensor, "B F"]:
+            drawn = torch.rand(clips, generator=generator, device=generator.device) < share
+            return drawn.to(latents.device)[:, None].expand(-1, frames)
+
+        return noisy.drop(latents=some(config.image_dropout), text=some(config.text_dropout))
+
+
+def total(losses: Losses, stage: str) -> Float[Tensor, ""]:
+    """What is minimised: the mean over frames, over action steps, or the sum of both means."""
+    if stage == "video":
+        return losses.mean_video
+    return losses.mean_actions if stage == "action" else losses.mean_video + losses.mean_actions
+
+
+def _learning(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
