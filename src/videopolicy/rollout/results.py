@@ -1,0 +1,128 @@
+"""The results of an evaluation on disk: one line as each episode ends, so that a killed run loses nothing.
+
+`settings.json` holds what was evaluated, `results.jsonl` one JSON object an episode.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from videopolicy.errors import UserError
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one episode went.
+
+    Attributes:
+        task: the world's name of the task.
+        episode: its number within the task, from 0.
+        seed: the seed that the world was reset with.
+        success: whether the task was done before the world's horizon.
+        steps: control steps executed.
+        seconds: wall-clock time, waiting for plans included.
+        plans: how many plans were asked for.
+        recorded: whether a recording of it was written.
+        retries: how often it was begun again because its process died (0 or 1).
+    """
+
+    task: str
+    episode: int
+    seed: int
+    success: bool
+    steps: int
+    seconds: float
+    plans: int
+    recorded: bool
+    retries: int = 0
+
+
+@dataclass
+class Results:
+    """The episodes that have ended, in memory and on disk.
+
+    Attributes:
+        folder: where `settings.json` and `results.jsonl` are.
+        rows: one entry per episode that has ended, in the order in which they ended.
+    """
+
+    folder: Path
+    rows: list[Result] = field(default_factory=list)
+
+    @property
+    def successes(self) -> int:
+        """How many episodes succeeded."""
+        return sum(row.success for row in self.rows)
+
+    @property
+    def ended(self) -> set[tuple[str, int]]:
+        """(task, episode) of every episode that has ended."""
+        return {(row.task, row.episode) for row in self.rows}
+
+    def append(self, result: Result) -> None:
+        """Adds one episode; it is on the disk when this returns."""
+        with (self.folder / "results.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(result)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(result)
+
+
+def open_results(folder: Path, settings: Mapping[str, Any], *, ignore: tuple[str, ...] = ()) -> Results:
+    """Begins an evaluation in a folder, or goes on with the one that is there.
+
+    Args:
+        folder: made if it is missing.
+        settings: what is evaluated, in JSON types.
+        ignore: settings that may differ from those of the earlier run.
+
+    Raises:
+        UserError: the folder holds the results of other settings, or a damaged line before the last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "settings.json"
+    if path.exists():
+        _refuse_others(folder, _read_settings(path), settings, ignore)
+    else:
+        aside = folder / ".settings.json"
+        aside.write_text(json.dumps(settings, indent=2) + "\n")
+        aside.rename(path)
+    return Results(folder, _read_rows(folder / "results.jsonl"))
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no JSON object; delete it, or choose another folder") from error
+
+
+def _refuse_others(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str, ...]) -> None:
+    differing = [name for name in {**old, **new} if name not in ignore and old.get(name) != new.get(name)]
+    if differing:
+        changes = "; ".join(f"{name} was {old.get(name)}, now {new.get(name)}" for name in differing)
+        raise UserError(f"{folder} holds an evaluation with other settings: {changes}; choose another folder")
+
+
+def _read_rows(path: Path) -> list[Result]:
+    if not path.exists():
+        return []
+    text = path.read_bytes()
+    whole = text.rfind(b"\n") + 1
+    if whole < len(text):
+        # Killed while writing: without its end the episode has not ended, and the next line must not join it.
+        os.truncate(path, whole)
+    return [_row(path, number, line) for number, line in enumerate(text[:whole].splitlines(), start=1)]
+
+
+def _row(path: Path, number: int, line: bytes) -> Result:
+    try:
+        values = json.loads(line)
+        return Result(**{key: values[key] for key in (f.name for f in fields(Result))})
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}, line {number} is no result of an episode; delete that line to run it again"
+        ) from error

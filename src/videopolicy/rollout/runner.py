@@ -1,0 +1,137 @@
+"""Joins a planner and a world: plays episodes in several processes, plans for all of them in this one."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+
+from tqdm import tqdm
+
+from videopolicy import registry
+from videopolicy.errors import UserError, unknown
+from videopolicy.policies.base import Planner, derive_seed
+from videopolicy.rollout.crew import Crew
+from videopolicy.rollout.recording import sweep
+from videopolicy.rollout.results import Results, open_results
+from videopolicy.rollout.workers import Job, Setup
+from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an evaluation measures; a run with other settings is another evaluation.
+
+    Attributes:
+        world: the world's plug-in ("metaworld").
+        tasks: the tasks to play, by the world's names.
+        episodes: episodes of each task; episode i begins in the state of seed EVALUATION_SEED_OFFSET + i.
+        execute: how many actions of each plan are executed before looking again.
+        seed: seeds the plans' noise, not the worlds.
+        record: the first so many episodes of each task are recorded.
+        checkpoint: the folder of the policy, if it came from one.
+        sampler: how plans are sampled, for the record; the planner already knows.
+        steps: sampling steps of a plan, likewise.
+    """
+
+    world: str
+    tasks: tuple[str, ...]
+    episodes: int = 20
+    execute: int = 16
+    seed: int = 0
+    record: int = 6
+    checkpoint: Path | None = None
+    sampler: str | None = None
+    steps: int | None = None
+
+
+def evaluate(planner: Planner, settings: Settings, out: Path, *, workers: int = 2) -> Results:
+    """Plays every episode that `out` does not hold yet; what an episode gives does not depend on `workers`.
+
+    Args:
+        planner: plans for every episode, in this process.
+        settings: what to measure.
+        out: the folder of `settings.json`, `results.jsonl` and `recordings/`.
+        workers: how many processes play episodes at a time.
+
+    Returns:
+        Every episode, those of an earlier, interrupted run of the same settings included.
+
+    Raises:
+        UserError: the planner does not fit the world, `out` holds an evaluation with other settings, or a world's
+            process died twice in one episode. What has ended until then is kept, and the same call goes on from there.
+    """
+    if workers < 1:
+        raise UserError(f"workers is {workers}; at least 1 process must play")
+    check(planner, settings)
+    results = open_results(out, _facts(settings), ignore=("checkpoint",))
+    sweep(out / "recordings")
+    jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
+    setup = Setup(settings.world, tuple(planner.views), planner.size, settings.execute)
+    total = len(settings.tasks) * settings.episodes
+    with tqdm(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
+        for result in Crew(planner, setup, workers).play(jobs):
+            results.append(result)
+            bar.set_postfix_str(f"success {results.successes}/{len(results.rows)}", refresh=False)
+            bar.update()
+    return results
+
+
+def check(planner: Planner, settings: Settings) -> None:
+    """Refuses, before any process starts, settings that make no sense and a planner that does not fit the world.
+
+    Raises:
+        UserError: says what does not fit.
+    """
+    make = registry.entry("worlds", settings.world)
+    module = import_module(make.__module__)
+    if not settings.tasks or len(set(settings.tasks)) < len(settings.tasks):
+        raise UserError(f"tasks are {', '.join(settings.tasks) or 'none'}; name at least one, and each one once")
+    for name, least in (("episodes", 1), ("execute", 1), ("record", 0)):
+        if getattr(settings, name) < least:
+            raise UserError(f"{name} is {getattr(settings, name)}; it must be at least {least}")
+    for task in settings.tasks:
+        if task not in module.TASKS:
+            raise unknown(f"task of world {settings.world!r}", task, module.TASKS)
+    if lacking := [view for view in planner.views if view not in module.VIEWS]:
+        raise UserError(
+            f"the policy sees the views {', '.join(planner.views)}, but world {settings.world!r} has no "
+            f"{', '.join(lacking)}; it has {', '.join(module.VIEWS)}"
+        )
+    world = make(settings.tasks[0], views=tuple(planner.views), size=planner.size)
+    width = world.action_space.shape[0]
+    world.close()
+    if width != planner.action_width:
+        raise UserError(
+            f"the policy's actions have width {planner.action_width}, those of world {settings.world!r} width {width}; "
+            "evaluate it in the world it was trained for"
+        )
+
+
+def _facts(settings: Settings) -> dict[str, object]:
+    """What `settings.json` holds: the checkpoint by its contents too, as a folder can be trained into again."""
+    facts = asdict(settings) | {"tasks": list(settings.tasks), "checkpoint": None, "checkpoint_sha256": None}
+    if settings.checkpoint:
+        facts |= {"checkpoint": str(settings.checkpoint), "checkpoint_sha256": _fingerprint(settings.checkpoint)}
+    return facts
+
+
+def _fingerprint(folder: Path) -> str:
+    # The model card may be edited; it does not act.
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
+        with path.open("rb") as file:
+            digest.update(path.relative_to(folder).as_posix().encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _jobs(settings: Settings, out: Path) -> Iterator[Job]:
+    for task in settings.tasks:
+        for episode in range(settings.episodes):
+            yield Job(
+                task=task,
+                episode=episode,
+                world_seed=EVALUATION_SEED_OFFSET + episode,
+                noise_seed=derive_seed(settings.seed, task, episode),
+                recording=out / "recordings" / f"{task}-{episode}" if episode < settings.record else None,
+            )

@@ -1,0 +1,59 @@
+"""A planner for the point-mass world that works from the image: it sees where the disc is and heads there.
+
+As a script it evaluates itself, for the test that kills it: `python seeing.py OUT EPISODES PAUSE`.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.types import Plan
+from videopolicy.worlds.pointmass import COLOURS, HALF_WIDTHS, STRIDE, draw
+
+
+class SeeingPlanner:
+    views = ("top", "close")
+    size = 32
+    action_width = 2
+
+    def __init__(self, noise=1.5, pause=0.0, length=12, offsets=(4, 8)):
+        self.noise, self.pause, self.length, self.offsets = noise, pause, length, offsets
+        self.batches = []
+
+    def plan(self, observations, seeds, imagine):
+        time.sleep(self.pause)
+        self.batches.append(len(observations))
+        imagine = [imagine] * len(seeds) if isinstance(imagine, bool) else imagine
+        return [self._plan(*each) for each in zip(observations, seeds, imagine, strict=True)]
+
+    def _plan(self, observation, seed, imagine):
+        targets = {colour: find(observation.images["top"], rgb) for colour, rgb in COLOURS.items()}
+        goal = targets[observation.instruction.split()[2]]
+        noise = np.random.default_rng(seed).normal(0, self.noise, (self.length, 2))
+        dot, path, actions = observation.state, [], []
+        for each in noise:
+            actions.append(np.clip((goal - dot) / STRIDE + each, -1, 1))
+            dot = np.clip(dot + STRIDE * actions[-1], -1, 1)
+            path.append(dot)
+        imagined = None
+        if imagine:
+            shown = [path[offset - 1] for offset in self.offsets]
+            imagined = {view: np.stack([draw(view, self.size, dot, targets) for dot in shown]) for view in self.views}
+        return Plan(np.array(actions, np.float32), imagined, self.offsets)
+
+
+def find(image, rgb, half=HALF_WIDTHS["top"]):
+    """Where the pixels of a colour are, on the plane."""
+    match = np.abs(image.astype(float) - rgb).max(axis=2) < 60
+    rows, columns = np.nonzero(match)
+    place = np.array([columns.mean(), -rows.mean()]) + np.array([0.5, -0.5])
+    return half * (place / image.shape[0] * 2 + np.array([-1, 1]))
+
+
+if __name__ == "__main__":
+    out, episodes, pause = sys.argv[1:]
+    settings = Settings("pointmass", ("reach-red", "reach-blue"), int(episodes), execute=6, record=1)
+    evaluate(SeeingPlanner(pause=float(pause)), settings, Path(out), workers=2)

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from videopolicy.errors import UserError
+from videopolicy.rollout.results import Result, open_results
+
+SETTINGS = {"world": "pointmass", "seed": 0, "checkpoint": "a"}
+
+
+def result(episode):
+    return Result("reach-red", episode, 1_000_000 + episode, episode % 2 == 0, 20, 0.5, 4, False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    results = open_results(tmp_path / "evaluation", SETTINGS)
+    for episode in range(3):
+        results.append(result(episode))
+    return results.folder
+
+
+def test_a_new_folder_holds_no_episodes(tmp_path):
+    assert open_results(tmp_path / "new", SETTINGS).rows == []
+
+
+def test_reading_gives_back_what_was_written(folder):
+    results = open_results(folder, SETTINGS)
+    assert results.rows == [result(0), result(1), result(2)]
+    assert results.successes == 2
+    assert results.ended == {("reach-red", 0), ("reach-red", 1), ("reach-red", 2)}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40])
+def test_a_torn_last_line_is_dropped_and_the_next_one_stands_alone(folder, cut):
+    path = folder / "results.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    results = open_results(folder, SETTINGS)
+    assert results.rows == [result(0), result(1)]
+    results.append(result(2))
+    assert open_results(folder, SETTINGS).rows == [result(0), result(1), result(2)]
+
+
+def test_damage_elsewhere_is_named(folder):
+    path = folder / "results.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1][:-10], lines[2]]) + "\n")
+    with pytest.raises(UserError, match=r"results.jsonl, line 2 is no result"):
+        open_results(folder, SETTINGS)
+
+
+def test_other_settings_are_refused_and_named(folder):
+    with pytest.raises(UserError, match="seed was 0, now 5") as error:
+        open_results(folder, SETTINGS | {"seed": 5})
+    assert "world was" not in str(error.value)
+
+
+def test_a_setting_that_one_run_lacks_differs(folder):
+    with pytest.raises(UserError, match="execute was None, now 4"):
+        open_results(folder, SETTINGS | {"execute": 4})
+
+
+def test_ignored_settings_may_differ(folder):
+    assert len(open_results(folder, SETTINGS | {"checkpoint": "b"}, ignore=("checkpoint",)).rows) == 3
+    assert json.loads((folder / "settings.json").read_text()) == SETTINGS
+
+
+def test_settings_that_are_no_json_are_named(folder):
+    (folder / "settings.json").write_text("{")
+    with pytest.raises(UserError, match=r"settings.json is no JSON object"):
+        open_results(folder, SETTINGS)

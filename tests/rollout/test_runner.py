@@ -1,0 +1,171 @@
+import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from videopolicy.errors import UserError
+from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
+
+
+def outcomes(results):
+    return {(row.task, row.episode): (row.seed, row.success, row.steps, row.plans) for row in results.rows}
+
+
+def test_every_episode_is_played_once_and_written(seeing, settings, tmp_path):
+    results = evaluate(seeing(), settings, tmp_path)
+    keys = [(row.task, row.episode) for row in results.rows]
+    assert sorted(keys) == sorted((task, i) for task in settings.tasks for i in range(3))
+    assert all(row.seed == EVALUATION_SEED_OFFSET + row.episode for row in results.rows)
+    assert [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()] == [
+        vars(row) for row in results.rows
+    ]
+    assert not (tmp_path / "recordings").exists()
+
+
+def test_results_do_not_depend_on_the_number_of_workers(seeing, settings, tmp_path):
+    settings = replace(settings, episodes=8, execute=3)
+    planner = seeing(noise=3.0)
+    one = evaluate(planner, settings, tmp_path / "one", workers=1)
+    three = evaluate(planner, settings, tmp_path / "three", workers=3)
+    assert outcomes(one) == outcomes(three)
+    assert len({(steps, plans) for _, _, steps, plans in outcomes(one).values()}) > 4
+
+
+def test_another_seed_changes_the_plans_but_not_the_worlds(seeing, settings, tmp_path):
+    planner = seeing(noise=3.0)
+    here = outcomes(evaluate(planner, settings, tmp_path / "a"))
+    there = outcomes(evaluate(planner, replace(settings, seed=1), tmp_path / "b"))
+    assert {key: row[0] for key, row in here.items()} == {key: row[0] for key, row in there.items()}
+    assert here != there
+
+
+def test_a_policy_that_sees_nothing_useful_runs_to_the_horizon(seeing, settings, tmp_path):
+    class Lost(seeing):
+        def _plan(self, observation, seed, imagine):
+            plan = super()._plan(observation, seed, imagine)
+            return replace(plan, actions=plan.actions * 0)
+
+    results = evaluate(Lost(), replace(settings, episodes=1), tmp_path)
+    assert [(row.success, row.steps, row.plans) for row in results.rows] == [(False, 50, 9)] * 2
+
+
+def test_requests_that_wait_share_a_batch(seeing, settings, tmp_path):
+    planner = seeing(pause=0.05)
+    evaluate(planner, replace(settings, episodes=6, execute=2), tmp_path, workers=3)
+    assert 1 < max(planner.batches) <= 3
+
+
+def test_a_run_killed_in_the_middle_goes_on_where_it_stopped(seeing, settings, tmp_path):
+    script = str(Path(__file__).parent / "seeing.py")
+    process = subprocess.Popen([sys.executable, script, str(tmp_path), "6", "0.05"], stderr=subprocess.DEVNULL)
+    path = tmp_path / "results.jsonl"
+    while not path.exists() or path.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    settings = replace(settings, episodes=6, record=1)
+    before = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    assert len(before) < 12
+
+    results = evaluate(seeing(), settings, tmp_path)
+    assert path.read_bytes().splitlines(keepends=True)[: len(before)] == before
+    assert len(results.rows) == len(results.ended) == 12
+    assert {folder.name for folder in (tmp_path / "recordings").iterdir()} == {"reach-red-0", "reach-blue-0"}
+    assert outcomes(results) == outcomes(evaluate(seeing(), settings, tmp_path / "whole"))
+
+
+def test_a_finished_run_plays_nothing_more(seeing, settings, tmp_path):
+    first = evaluate(seeing(), settings, tmp_path)
+    planner = seeing()
+    assert evaluate(planner, settings, tmp_path).rows == first.rows
+    assert planner.batches == []
+
+
+class Killing:
+    """Makes a planner kill the world's process whose episode it plans for, `times` times."""
+
+    def __init__(self, planner, times):
+        self.planner, self.times = planner, times
+        self.views, self.size, self.action_width = planner.views, planner.size, planner.action_width
+
+    def plan(self, observations, seeds, imagine):
+        if self.times:
+            self.times -= 1
+            for child in multiprocessing.active_children():
+                child.kill()
+                child.join()
+        return self.planner.plan(observations, seeds, imagine)
+
+
+def test_an_episode_whose_process_dies_is_played_again_and_counted(seeing, settings, tmp_path):
+    results = evaluate(Killing(seeing(), times=1), settings, tmp_path / "killed", workers=1)
+    assert [row.retries for row in results.rows] == [1, 0, 0, 0, 0, 0]
+    assert outcomes(results) == outcomes(evaluate(seeing(), settings, tmp_path / "whole", workers=1))
+
+
+def test_a_second_death_in_one_episode_stops_the_run_and_loses_nothing(seeing, settings, tmp_path):
+    with pytest.raises(UserError, match="episode 0 of reach-red died twice"):
+        evaluate(Killing(seeing(), times=2), settings, tmp_path, workers=1)
+    assert multiprocessing.active_children() == []
+    assert len(evaluate(seeing(), settings, tmp_path).ended) == 6
+
+
+def test_a_mistake_found_in_a_process_reaches_the_user(seeing, settings, tmp_path):
+    with pytest.raises(UserError, match="execute is 99, but a plan has only 12 actions"):
+        evaluate(seeing(), replace(settings, execute=99), tmp_path)
+    assert multiprocessing.active_children() == []
+
+
+class Unfit:
+    def __init__(self, views=("top",), size=32, action_width=2):
+        self.views, self.size, self.action_width = views, size, action_width
+
+    def plan(self, observations, seeds, imagine):
+        raise AssertionError("nothing may be planned")
+
+
+@pytest.mark.parametrize(
+    ("planner", "changes", "message"),
+    [
+        (Unfit(views=("top", "wrist")), {}, r"sees the views top, wrist, but .* has no wrist; it has top, close"),
+        (Unfit(action_width=7), {}, r"width 7, those of world 'pointmass' width 2"),
+        (Unfit(), {"tasks": ("reach-rod",)}, r"did you mean 'reach-red'"),
+        (Unfit(), {"tasks": ("reach-red", "reach-red")}, r"each one once"),
+        (Unfit(), {"tasks": ()}, r"name at least one"),
+        (Unfit(), {"world": "pointmas"}, r"did you mean 'pointmass'"),
+        (Unfit(), {"episodes": 0}, r"episodes is 0"),
+        (Unfit(), {"execute": 0}, r"execute is 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(planner, changes, message, tmp_path):
+    settings = replace(Settings("pointmass", ("reach-red",)), **changes)
+    with pytest.raises(UserError, match=message):
+        evaluate(planner, settings, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_was_trained_again_is_another_one(seeing, settings, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "model.safetensors").write_bytes(b"old")
+    settings = replace(settings, checkpoint=checkpoint)
+    evaluate(seeing(), settings, tmp_path / "out")
+    (checkpoint / "README.md").write_text("what it is")
+    moved = checkpoint.rename(tmp_path / "moved")
+    evaluate(seeing(), replace(settings, checkpoint=moved), tmp_path / "out")
+    (moved / "model.safetensors").write_bytes(b"new")
+    with pytest.raises(UserError, match="checkpoint_sha256 was"):
+        evaluate(seeing(), replace(settings, checkpoint=moved), tmp_path / "out")
+
+
+def test_the_processes_of_a_rollout_need_no_torch():
+    code = "import sys, videopolicy.rollout.runner, videopolicy.worlds.pointmass; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
