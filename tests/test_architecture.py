@@ -44,7 +44,13 @@ def unsafe_loading(source: str) -> list[str]:
 
 
 def global_seeding(source: str) -> list[str]:
-    return [f"{name}, line {call.lineno}" for name, call in calls(source) if name in GLOBAL_SEEDS]
+    """Calls that seed for everyone; inside a fork of torch's generator they seed for nobody else."""
+    forks = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.With) and "fork_rng" in _context(node)
+    ]
+    spared = {line for fork in forks for line in range(fork.lineno, fork.end_lineno + 1)}
+    seeding = [(name, call.lineno) for name, call in calls(source) if name in GLOBAL_SEEDS]
+    return [f"{name}, line {line}" for name, line in seeding if line not in spared]
 
 
 def machine_paths(source: str) -> list[str]:
@@ -54,6 +60,10 @@ def machine_paths(source: str) -> list[str]:
 def no_docstring(source: str) -> list[str]:
     tree = ast.parse(source)
     return ["no module docstring"] if tree.body and not ast.get_docstring(tree) else []
+
+
+def _context(node: ast.With) -> str:
+    return " ".join(ast.unparse(item.context_expr) for item in node.items)
 
 
 def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
@@ -82,6 +92,7 @@ RULES = [
     (unsafe_loading, PYTHON, "torch.load(path, weights_only=False)"),
     (unsafe_loading, PYTHON, "np.load(path, allow_pickle=True)"),
     (global_seeding, SOURCES, "torch.manual_seed(0)"),
+    (global_seeding, SOURCES, "with torch.random.fork_rng():\n    pass\ntorch.manual_seed(0)"),
     (global_seeding, SOURCES, "np.random.seed(0)"),
     (machine_paths, [*PYTHON, *PROSE], "Path('/" + "home/me/data')"),
     (no_docstring, SOURCES, "x = 1"),

@@ -74,7 +74,6 @@ def test_it_renders_only_the_views_it_was_asked_for(name, module, task):
     world = registry.build("worlds", name, task, views=module.VIEWS[-1:], size=SIZE)
     world.reset(seed=0)
     assert tuple(world.look().images) == module.VIEWS[-1:]
-    world.close()
 
 
 def test_a_seed_decides_the_episode_to_the_bit(world):
