@@ -1,0 +1,95 @@
+"""The recorded episodes, one at a time: encoded, measured, and then let go, as frames are large."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from tqdm import tqdm
+
+from videopolicy.report import video
+from videopolicy.report.recordings import Recording, load
+from videopolicy.report.similarity import Pair
+from videopolicy.rollout.results import Result
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One plan of one episode as frames.
+
+    Attributes:
+        step: the control step at which the plan was made.
+        views: view name -> its columns.
+    """
+
+    step: int
+    views: Mapping[str, list[video.Moment]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is left of a recorded episode on the page.
+
+    Attributes:
+        result: how it went.
+        instruction: what was to be done, in words.
+        views: the views, from left to right.
+        source: the stacked video as a data URI.
+        shape: its height and width.
+        imagined: whether there is an imagined panel at all.
+        pairs: every imagined frame whose control step was reached, measured in every view.
+        strip: its liveliest plan, if that was asked for and there is one.
+    """
+
+    result: Result
+    instruction: str
+    views: tuple[str, ...]
+    source: str
+    shape: tuple[int, int]
+    imagined: bool
+    pairs: tuple[Pair, ...]
+    strip: Strip | None
+
+
+def show(results: tuple[Result, ...], folders: Mapping[tuple[str, int], Path]) -> list[Shown]:
+    """Reads every recording, in the order of the page; the first success and the first failure get a strip.
+
+    Raises:
+        UserError: a recording is missing or torn.
+    """
+    shown: list[Shown] = []
+    with_strip: set[bool] = set()
+    for result in tqdm(order(results), desc="report", unit="episode", leave=False):
+        recording = load(folders[result.task, result.episode])
+        episode = _shown(result, recording, strip=result.success not in with_strip)
+        if episode.strip:
+            with_strip.add(result.success)
+        shown.append(episode)
+    return shown
+
+
+def order(results: tuple[Result, ...]) -> list[Result]:
+    """The recorded episodes, taking turns over tasks and outcomes so that the first screen has some of each."""
+    groups: dict[tuple[bool, str], list[Result]] = {}
+    for result in sorted(results, key=lambda r: (r.task, not r.success, r.episode)):
+        if result.recorded:
+            groups.setdefault((result.success, result.task), []).append(result)
+    turns = chain.from_iterable(zip_longest(*groups.values()))
+    return [result for result in turns if result is not None]
+
+
+def _shown(result: Result, recording: Recording, *, strip: bool) -> Shown:
+    frames = video.stacked(recording)
+    plan = video.liveliest(recording) if strip else None
+    return Shown(
+        result,
+        recording.instruction,
+        tuple(recording.executed),
+        video.mp4_uri(frames, recording.fps),
+        (frames.shape[1], frames.shape[2]),
+        bool(recording.plans),
+        tuple(pair for plan in recording.plans for pair in recording.pairs(plan)),
+        Strip(plan.step, {view: video.filmstrip(recording, plan, view) for view in recording.executed})
+        if plan
+        else None,
+    )

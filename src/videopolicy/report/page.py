@@ -1,0 +1,71 @@
+"""The report of a run: one HTML file that needs nothing else, videos first."""
+
+from html import escape
+from os import getpid
+from pathlib import Path
+from string import Template
+
+from videopolicy.report import run as runs
+from videopolicy.report import sections, videos
+from videopolicy.report.episodes import Shown, show
+from videopolicy.rollout.statistics import summary_line
+
+_HERE = Path(__file__).parent
+_BUTTON = '<button type="button" hidden>Pause all</button>'
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Writes the report of a run; the file appears whole or not at all.
+
+    Args:
+        run: the run folder, with an `evaluation` in it.
+        out: the file to write; by default `report.html` in the run folder.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        UserError: no such folder, nothing evaluated in it, or a torn file; the message says which.
+    """
+    read = runs.read(run)
+    text = page(read, show(read.results, read.recordings))
+    path = out or run / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{getpid()}.partial")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def page(run: runs.Run, shown: list[Shown]) -> str:
+    """The whole page as HTML."""
+    headline = summary_line(sum(result.success for result in run.results), len(run.results))
+    parts = (
+        videos.grid(shown),
+        videos.strips(shown),
+        sections.success(run.results),
+        sections.similarity(shown),
+        sections.training(run.losses),
+        sections.settings(run),
+    )
+    return Template((_HERE / "page.html").read_text()).substitute(
+        title=escape(f"{headline} · {run.folder.resolve().name}"),
+        headline=escape(headline),
+        subtitle=escape(_subtitle(run, shown)),
+        button=_BUTTON if shown else "",
+        style=(_HERE / "page.css").read_text(),
+        script=(_HERE / "page.js").read_text(),
+        sections="\n".join(parts),
+    )
+
+
+def _subtitle(run: runs.Run, shown: list[Shown]) -> str:
+    """The instruction, if there is one for all; else the tasks."""
+    instructions = {episode.instruction for episode in shown}
+    tasks = list(dict.fromkeys(result.task for result in run.results))
+    if len(instructions) == 1 and len(tasks) == 1:
+        return f"“{instructions.pop()}”"
+    return tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks: {', '.join(tasks)}"

@@ -1,0 +1,158 @@
+"""The numbers below the videos: success, similarity, training, settings."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from videopolicy.report import plots
+from videopolicy.report.episodes import Shown
+from videopolicy.report.markup import paragraph, plot, section, table
+from videopolicy.report.run import Run
+from videopolicy.report.similarity import CEILING, Pair, Spread, by_offset, spread
+from videopolicy.rollout.results import Result
+from videopolicy.rollout.statistics import clopper_pearson
+
+
+def success(results: Sequence[Result]) -> str:
+    """A row a task with its Clopper-Pearson interval; a plot if there are several."""
+    tasks = {task: [r for r in results if r.task == task] for task in dict.fromkeys(r.task for r in results)}
+    rows, bars = [], {}
+    for task, group in tasks.items():
+        won, n = sum(r.success for r in group), len(group)
+        interval = clopper_pearson(won, n)
+        bars[task] = (won / n, interval.low, interval.high)
+        steps = sum(r.steps for r in group) / n
+        rows.append((task, f"{won}/{n}", f"{100 * won / n:.0f} %", str(interval), f"{steps:.0f}"))
+    parts = [table(("task", "successes", "rate", "95 % interval", "mean steps"), rows)]
+    if len(tasks) > 1:
+        words = "Success by task: " + "; ".join(f"{row[0]} {row[2]}, interval {row[3]}" for row in rows)
+        parts.append(f'<div class="plots">{plot(plots.success(bars), words)}</div>')
+    note = "The interval (Clopper and Pearson) holds the true rate in at least 95 of 100 such evaluations."
+    return section("Success", *parts, paragraph(note, "note"))
+
+
+def similarity(shown: Sequence[Shown]) -> str:
+    """PSNR and SSIM of imagined frames, by steps ahead, by outcome and by episode; beside "nothing moves"."""
+    everything = [pair for episode in shown for pair in episode.pairs]
+    if not everything:
+        return ""
+    offsets = by_offset(everything)
+    first = next(iter(offsets))
+    saw = offsets[first].mean
+    lead = (
+        f"{first} steps ahead, imagined frames match what was executed at {saw['psnr']:.1f} dB; "
+        f"repeating the current frame gives {saw['still_psnr']:.1f} dB."
+    )
+    note = (
+        f"Every imagined frame whose control step was reached, in all views of {len(shown)} recorded episodes: mean "
+        "and one standard deviation. Steps past the next plan were executed by later plans. Measured on the recorded "
+        f"H.264 frames; identical frames count as {CEILING:.0f} dB."
+    )
+    return section(
+        "Imagined against executed",
+        paragraph(lead),
+        _ahead(offsets),
+        table(_HEADS, _rows_of_groups(shown, everything, offsets)),
+        f"<details><summary>By episode</summary>{table(_HEADS, _rows_of_episodes(shown))}</details>",
+        paragraph(note, "note"),
+    )
+
+
+_HEADS = ("", "pairs", "PSNR, dB", "nothing moves, dB", "SSIM", "nothing moves, SSIM")
+
+
+def _ahead(offsets: Mapping[int, Spread]) -> str:
+    key = (
+        '<span class="key" style="--colour:var(--imagined)">imagined</span>'
+        '<span class="key" style="--colour:var(--still)">nothing moves</span>'
+    )
+    figures = []
+    for measure, label in (("psnr", "PSNR, dB"), ("ssim", "SSIM")):
+        values = (
+            f"{n}: {s.mean[measure]:.3g}, nothing moves {s.mean[f'still_{measure}']:.3g}" for n, s in offsets.items()
+        )
+        words = f"{label} by control steps ahead: " + "; ".join(values)
+        figures.append(plot(plots.ahead(offsets, measure, label), words, key))
+    return f'<div class="plots">{"".join(figures)}</div>'
+
+
+def _rows_of_groups(
+    shown: Sequence[Shown], everything: Sequence[Pair], offsets: Mapping[int, Spread]
+) -> list[tuple[str, ...]]:
+    rows = [_row(f"{offset} steps ahead", found) for offset, found in offsets.items()]
+    rows.append(_row("all", spread(everything)))
+    for won, name in ((True, "successful episodes"), (False, "failed episodes")):
+        episodes = [episode for episode in shown if episode.result.success == won]
+        rows.append(_row(f"{name} ({len(episodes)})", spread(p for episode in episodes for p in episode.pairs)))
+    return rows
+
+
+def _rows_of_episodes(shown: Sequence[Shown]) -> list[tuple[str, ...]]:
+    ordered = sorted(shown, key=lambda episode: (episode.result.task, episode.result.episode))
+    word = {True: "success", False: "failure"}
+    names = [f"{e.result.task}, episode {e.result.episode}, {word[e.result.success]}" for e in ordered]
+    return [_row(name, spread(episode.pairs)) for name, episode in zip(names, ordered, strict=True)]
+
+
+def _row(name: str, found: Spread | None) -> tuple[str, ...]:
+    if found is None:
+        return name, "0", "–", "–", "–", "–"
+    cells = [f"{found.mean[k]:.1f} ± {found.deviation[k]:.1f}" for k in ("psnr", "still_psnr")]
+    cells += [f"{found.mean[k]:.3f} ± {found.deviation[k]:.3f}" for k in ("ssim", "still_ssim")]
+    return name, str(found.count), *cells
+
+
+def training(losses: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> str:
+    """Loss curves; nothing if the run was not trained here."""
+    if not losses:
+        return ""
+    colours = {"video": plots.IMAGINED, "action": plots.ACTION}
+    figures = []
+    for name, (steps, values) in losses.items():
+        words = f"{name} loss from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}"
+        figures.append(plot(plots.losses(steps, values, name, colours[name]), words, escape(words)))
+    return section("Training", f'<div class="plots">{"".join(figures)}</div>')
+
+
+# Settings whose name alone says too little.
+_SAID = {
+    "episodes": "episodes of each task",
+    "execute": "actions executed of each plan",
+    "seed": "seed of the plans",
+    "record": "episodes recorded of each task",
+    "steps": "sampling steps of a plan",
+}
+
+
+def settings(run: Run) -> str:
+    """What was evaluated, how long it took, and the commands that make it again."""
+    plans = sum(result.plans for result in run.results)
+    seconds = sum(result.seconds for result in run.results)
+    facts = {_SAID.get(name, name): value for name, value in run.settings.items() if value is not None}
+    facts["episodes ended"] = len(run.results)
+    facts["mean seconds an episode"] = f"{seconds / len(run.results):.1f}"
+    if plans:
+        facts["mean seconds a plan, simulation included"] = f"{seconds / plans:.2f}"
+    rows = [(name, _plain(value)) for name, value in facts.items()]
+    return section("Settings", table((), rows, kind="settings"), "<h3>Make it again</h3>", _again(run))
+
+
+def _again(run: Run) -> str:
+    commands = [["videopolicy", "report", str(run.folder)]]
+    if run.settings.get("checkpoint"):
+        flags = ("checkpoint", "tasks", "world", "episodes", "execute", "steps", "sampler", "seed", "record")
+        words = ["videopolicy", "evaluate"]
+        for name in flags:
+            if (value := run.settings.get(name)) is not None:
+                values = value if isinstance(value, list) else [value]
+                words += [f"--{name}".replace("--tasks", "--task"), *map(str, values)]
+        commands.insert(0, [*words, "--out", str(run.folder / "evaluation")])
+    return f"<pre>{escape(chr(10).join(map(shlex.join, commands)))}</pre>"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,22 @@
+import pytest
+from tests.report.samples import evaluation
+
+from videopolicy.cli.main import main
+
+
+def test_the_report_is_written_where_asked(tmp_path, capsys):
+    run = evaluation(tmp_path / "run", {"push": [True]})
+    main(["report", str(run)])
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    main(["report", str(run), "--out", str(tmp_path / "web" / "index.html")])
+    # The command that makes it again is the same; nothing else on the page depends on where it is written.
+    assert (tmp_path / "web" / "index.html").read_bytes() == (run / "report.html").read_bytes()
+
+
+def test_a_run_that_was_never_evaluated_is_one_line_and_exit_code_2(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(tmp_path)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "evaluation is missing" in error and "videopolicy evaluate" in error

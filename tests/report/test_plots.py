@@ -1,0 +1,52 @@
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from videopolicy.report import plots
+from videopolicy.report.similarity import Pair, by_offset
+
+SPREADS = by_offset([Pair(8, 30, 0.9, 20, 0.7), Pair(8, 28, 0.8, 22, 0.7), Pair(16, 25, 0.7, 15, 0.5)])
+DRAWN = {
+    "losses": plots.losses(range(1, 50), [1 / n for n in range(1, 50)], "video", plots.IMAGINED),
+    "zero loss": plots.losses([1, 2], [0.0, 0.5], "action", plots.ACTION),
+    "one loss": plots.losses([1], [0.5], "action", plots.ACTION),
+    "psnr": plots.ahead(SPREADS, "psnr", "PSNR, dB"),
+    "ssim": plots.ahead(SPREADS, "ssim", "SSIM"),
+    "success": plots.success({"a <b>": (0.5, 0.2, 0.8), "none": (0, 0, 0.3), "all": (1, 0.7, 1)}),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_plot_is_one_svg_element_in_the_colours_of_the_page(name):
+    ElementTree.fromstring(DRAWN[name])
+    assert not re.search(r"#0\d0\d0\d", DRAWN[name])
+    assert "var(--ink)" in DRAWN[name]
+    # White and black are matplotlib's own: one would be a box in the dark, the other unreadable there.
+    assert not re.search(r"#ffffff|#000000|white|black", DRAWN[name])
+
+
+def test_ids_do_not_clash_and_every_reference_is_met():
+    ids = [re.findall(r'\bid="([^"]+)"', svg) for svg in DRAWN.values() if svg is not DRAWN["one loss"]]
+    for one, svg in zip(ids, (s for s in DRAWN.values() if s is not DRAWN["one loss"]), strict=True):
+        assert len(set(one)) == len(one)
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg)) <= set(one)
+    everything = [name for one in ids for name in one]
+    assert len(set(everything)) == len(everything)
+
+
+def test_drawing_twice_gives_the_same_text():
+    assert plots.ahead(SPREADS, "psnr", "PSNR, dB") == DRAWN["psnr"]
+
+
+def test_text_stays_text():
+    assert "a &lt;b&gt;" in DRAWN["success"]
+    assert "control steps ahead" in DRAWN["psnr"]
+
+
+def test_the_running_median_ignores_a_spike_and_keeps_a_line():
+    values = np.arange(20.0)
+    assert (plots.running_median(values, 2)[2:-2] == values[2:-2]).all()
+    values[10] = 1e6
+    assert plots.running_median(values, 2).max() < 20
