@@ -8,7 +8,7 @@ from tests.report.samples import OFFSETS, moving, record
 
 from videopolicy.media import read_mp4
 from videopolicy.report.recordings import Imagined, Recording, load
-from videopolicy.report.video import GAP, PANEL, filmstrip, liveliest, mp4_uri, newest, png_uri, stacked
+from videopolicy.report.video import GAP, PANEL, filmstrip, liveliest, mp4_uri, current, png_uri, stacked
 
 
 def plan(step: int, *offsets: int) -> Imagined:
@@ -23,7 +23,7 @@ def decoded(uri: str, kind: str) -> bytes:
 
 def test_the_imagined_panel_shows_the_next_frame_of_the_plan_being_executed():
     plans = (plan(0, 8, 16, 24), plan(16, 8, 16, 24))
-    shown = [newest(plans, step) for step in range(33)]
+    shown = [current(plans, step) for step in range(33)]
     targets = [plan.targets[k] for plan, k in shown]
     assert targets[0] == 8
     assert targets[1:] == [8] * 8 + [16] * 8 + [24] * 8 + [32] * 8
@@ -32,7 +32,7 @@ def test_the_imagined_panel_shows_the_next_frame_of_the_plan_being_executed():
 
 def test_past_the_last_imagined_frame_it_stays():
     only = plan(0, 2, 4)
-    assert newest((only,), 9) == (only, 1)
+    assert current((only,), 9) == (only, 1)
 
 
 def test_both_panels_are_equal_where_the_plan_came_true(tmp_path):

@@ -24,9 +24,9 @@ _HOLD_SECONDS = 1.0
 
 
 def stacked(recording: Recording) -> Frames:
-    """The executed episode below the newest plan, frame n at control step n, views side by side.
+    """The executed episode below what was planned, frame n at control step n, views side by side.
 
-    Above stands the newest plan's next frame: it shows the future, and execution catches up with it. The bar between
+    Above stands the next frame of the plan being executed: it shows the future, and execution catches up with it. The bar between
     fills as it does and is full when both panels show the same control step. The last frame is held for a second.
     Without plans only the executed panel is there.
     """
@@ -38,7 +38,7 @@ def stacked(recording: Recording) -> Frames:
     return np.stack(frames + frames[-1:] * round(_HOLD_SECONDS * recording.fps))
 
 
-def newest(plans: tuple[Imagined, ...], step: int) -> tuple[Imagined, int]:
+def current(plans: tuple[Imagined, ...], step: int) -> tuple[Imagined, int]:
     """The plan that was being executed on the way to this step, and its first frame at this step or after.
 
     A plan made at this very step speaks of later ones, so the plan before it still answers for this one. Past a plan's
@@ -50,7 +50,7 @@ def newest(plans: tuple[Imagined, ...], step: int) -> tuple[Imagined, int]:
 
 
 def _above(recording: Recording, step: int) -> tuple[Image, Image]:
-    plan, k = newest(recording.plans, step)
+    plan, k = current(recording.plans, step)
     picture = _beside({view: frames[k] for view, frames in plan.frames.items()})
     start, target = (plan.targets[k - 1] if k else plan.step), plan.targets[k]
     done = float(np.clip((step - start) / max(target - start, 1), 0, 1))

@@ -32,7 +32,7 @@ def _how_to_read(shown: Sequence[Shown]) -> str:
     if not any(episode.imagined for episode in shown):
         return paragraph(f"This policy imagined no frames, or they were not recorded.{order}", "note")
     return paragraph(
-        "Above, the next frame that the newest plan imagined; below, what was executed. The bar between them fills "
+        "Above, the next frame that the current plan imagined; below, what was executed. The bar between them fills "
         f"as execution catches up: when it is full, both panels show the same control step.{order}",
         "note",
     )
@@ -45,7 +45,7 @@ def _card(episode: Shown, *, name_task: bool, name_instruction: bool) -> str:
     what = "imagined above, executed below" if episode.imagined else "executed"
     found = spread(episode.pairs)
     facts = [name, f"{result.steps}\N{NO-BREAK SPACE}steps"] + (
-        [f"PSNR {decibels(found.mean['psnr'])}"] if found else []
+        [f"PSNR\N{NO-BREAK SPACE}{decibels(found.mean['psnr'])}"] if found else []
     )
     caption = f"{outcome(result.success)} {escape(' · '.join(facts))}"
     if name_instruction:
