@@ -109,8 +109,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: config.json is missing; give a checkpoint folder, such as RUN/checkpoint")
     try:
         description = json.loads(path.read_text())
-        found = description["format"]
-        description["model"], description["provenance"], description["sha256"]
+        found, *_ = (description[name] for name in ("format", "model", "provenance", "sha256"))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the description of a checkpoint ({error!r})") from error
     if found != FORMAT:

@@ -1,7 +1,7 @@
 """Configurations as JSON: frozen dataclasses in, the same dataclasses out; plug-ins are named by their file."""
 
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from videopolicy.errors import UserError, unknown
 from videopolicy.registry import ENTRIES, entry
@@ -9,6 +9,9 @@ from videopolicy.registry import ENTRIES, entry
 T = TypeVar("T")
 # The key that names a plug-in: "backbones/unet".
 PLUGIN = "plugin"
+# What such a plug-in's settings are called, and the packages that hold them.
+CONFIG = "Config"
+CONFIGURED = tuple(package for package, name in ENTRIES.items() if name == CONFIG)
 
 
 def to_json(config: Any) -> Any:
@@ -33,6 +36,8 @@ def from_json(cls: type[T], values: Any) -> T:
     if PLUGIN in values:
         values = dict(values)
         package, _, name = str(values.pop(PLUGIN)).partition("/")
+        if ENTRIES.get(package) != CONFIG:
+            raise unknown("package of plug-ins with settings", package, CONFIGURED)
         cls = entry(package, name)
     hints = get_type_hints(cls)
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
@@ -42,12 +47,20 @@ def from_json(cls: type[T], values: Any) -> T:
     for name, field in known.items():
         if name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"a configuration of {cls.__module__}.{cls.__name__} lacks the field {name!r}")
+    for name, value in values.items():
+        if not _fits(hints[name], value):
+            raise UserError(f"{cls.__module__}.{cls.__name__}.{name} is a {hints[name].__name__}, not {value!r}")
     return cls(**{name: _value(hints[name], value) for name, value in values.items()})
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a plain value has the type of its field; an integer does for a float."""
+    return hint not in (int, float, str) or isinstance(value, hint) or (hint is float and isinstance(value, int))
 
 
 def _value(hint: Any, value: Any) -> Any:
     if isinstance(value, dict) and (PLUGIN in value or is_dataclass(hint)):
-        return from_json(hint, value)
+        return from_json(cast(type[Any], hint), value)
     if isinstance(value, list):
         return tuple(_value(None, item) for item in value)
     return value

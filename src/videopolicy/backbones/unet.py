@@ -1,11 +1,13 @@
 """The spatio-temporal U-Net of Stable Video Diffusion (Blattmann et al. 2023), on diffusers' modules."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from diffusers import UNetSpatioTemporalConditionModel
+from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from videopolicy.backbones.base import Backbone, Condition, Features
 
@@ -18,7 +20,7 @@ class Config:
         channels: width of each level, finest first; multiples of 32 (group norms have 32 groups).
         layers: residual blocks a level.
         head_channels: channels of an attention head.
-        attention: how many of the finest levels have attention.
+        attention: which levels have attention, finest first; the middle block always has.
         taps: module paths whose outputs are handed to the adapter.
         ids: constants that the U-Net was trained with: frames a second, motion bucket, conditioning augmentation.
         id_width: channels of each id's sinusoidal embedding.
@@ -27,7 +29,7 @@ class Config:
     channels: tuple[int, ...] = (32, 64)
     layers: int = 1
     head_channels: int = 16
-    attention: int = 2
+    attention: tuple[bool, ...] = (False, True)
     taps: tuple[str, ...] = ("mid_block", "up_blocks.0", "up_blocks.1")
     ids: tuple[float, ...] = (6.0, 100.0, 0.02)
     id_width: int = 32
@@ -42,14 +44,12 @@ class UNet(Backbone):
 
     def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
         super().__init__()
-        levels = len(config.channels)
-        attends = [level < config.attention for level in range(levels)]
         self.net = PerFrameUNet(
             in_channels=2 * latent_channels,
             out_channels=latent_channels,
             block_out_channels=config.channels,
-            down_block_types=tuple(f"{'CrossAttn' * a}DownBlockSpatioTemporal" for a in attends),
-            up_block_types=tuple(f"{'CrossAttn' * a}UpBlockSpatioTemporal" for a in reversed(attends)),
+            down_block_types=tuple(f"{'CrossAttn' * attends}DownBlockSpatioTemporal" for attends in config.attention),
+            up_block_types=tuple(f"{'CrossAttn' * attends}UpBlockSpatioTemporal" for attends in config.attention[::-1]),
             layers_per_block=config.layers,
             num_attention_heads=tuple(c // config.head_channels for c in config.channels),
             cross_attention_dim=text_width,
@@ -64,12 +64,7 @@ class UNet(Backbone):
     def forward(self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]) -> Features:
         """See `Backbone.forward`."""
         outputs: dict[str, Tensor] = {}
-        hooks = [
-            self.net.get_submodule(name).register_forward_hook(
-                lambda _module, _inputs, output, name=name: outputs.__setitem__(name, output)
-            )
-            for name in self.taps
-        ]
+        hooks = [self.net.get_submodule(name).register_forward_hook(_keep(outputs, name)) for name in self.taps]
         try:
             out = self.net(torch.cat((video, condition.latents), 2), noise, condition.text, self.ids)
         finally:
@@ -115,7 +110,7 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
             skips.extend(outputs)
         hidden = self.mid_block(hidden_states=hidden, **attending)
         for block in self.up_blocks:
-            taken = len(block.resnets)
+            taken = len(cast(nn.ModuleList, block.resnets))
             skips, block_skips = skips[:-taken], tuple(skips[-taken:])
             hidden = block(
                 hidden_states=hidden,
@@ -132,7 +127,14 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
         return self.time_embedding(self.time_proj(noise).to(self.dtype))
 
 
-def _attends(block: torch.nn.Module) -> bool:
+def _keep(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        outputs[name] = output
+
+    return hook
+
+
+def _attends(block: nn.Module) -> bool:
     return getattr(block, "has_cross_attention", False)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videopolicy import registry
-from videopolicy.errors import UserError
+from videopolicy.cli._threads import choose_threads
 from videopolicy.rollout.runner import Settings, evaluate
 from videopolicy.rollout.statistics import summary_line, table
 
@@ -44,8 +44,11 @@ class Command:
 
     def run(self) -> None:
         """Evaluates, then prints a table and one line with the success rate and its 95 % interval."""
-        if not (self.checkpoint / "config.json").is_file():
-            raise UserError(f"{self.checkpoint} is no checkpoint: it holds no config.json")
+        print(self.measure())
+
+    def measure(self) -> str:
+        """Evaluates and prints the table; returns the line."""
+        choose_threads()
         planner = registry.build("policies", "video", self.checkpoint, sampler=self.sampler, steps=self.steps)
         settings = Settings(
             world=self.world,
@@ -61,4 +64,4 @@ class Command:
         out = self.out or self.checkpoint.parent / "evaluation"
         results = evaluate(planner, settings, out, workers=self.workers)
         print(table(results.rows))
-        print(summary_line(results.successes, len(results.rows)))
+        return summary_line(results.successes, len(results.rows))

@@ -1,7 +1,7 @@
 """A 1-D U-Net over the action chunk with feature-wise modulation (Chi et al. 2023, Diffusion Policy)."""
 
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 from jaxtyping import Float
@@ -35,27 +35,19 @@ class Config:
 class UNet1D(Head):
     """Adapter and action denoiser."""
 
-    def __init__(
-        self, config: Config, taps: tuple[int, ...], time_width: int, frames: int, action_width: int
-    ) -> None:
+    def __init__(self, config: Config, taps: tuple[int, ...], time_width: int, frames: int, action_width: int) -> None:
         super().__init__()
         self.adapter = config.adapter.build(taps, frames)
         self.time = nn.Sequential(nn.Mish(), nn.Linear(time_width, config.time_width))
         widths, kernel = config.channels, config.kernel
         condition = config.adapter.width + config.time_width
 
-        def block(before: int, after: int) -> Residual:
-            return Residual(before, after, condition, kernel)
-
-        self.down = nn.ModuleList()
-        for index, (before, after) in enumerate(pairwise((action_width, *widths))):
-            halve = nn.Conv1d(after, after, 3, 2, 1) if index < len(widths) - 1 else nn.Identity()
-            self.down.append(nn.ModuleList((block(before, after), block(after, after), halve)))
-        self.middle = nn.ModuleList((block(widths[-1], widths[-1]), block(widths[-1], widths[-1])))
-        self.up = nn.ModuleList()
-        for before, after in pairwise(widths[::-1]):
-            double = nn.ConvTranspose1d(after, after, 4, 2, 1)
-            self.up.append(nn.ModuleList((block(2 * before, after), block(after, after), double)))
+        levels = list(pairwise((action_width, *widths)))
+        self.down = nn.ModuleList(Level(before, after, condition, kernel) for before, after in levels)
+        self.shorten = nn.ModuleList(nn.Conv1d(width, width, 3, 2, 1) for width in widths[:-1])
+        self.middle = Level(widths[-1], widths[-1], condition, kernel)
+        self.up = nn.ModuleList(Level(2 * before, after, condition, kernel) for before, after in pairwise(widths[::-1]))
+        self.lengthen = nn.ModuleList(nn.ConvTranspose1d(width, width, 4, 2, 1) for width in widths[-2::-1])
         self.out = nn.Sequential(ConvNorm(widths[0], widths[0], kernel), nn.Conv1d(widths[0], action_width, 1))
 
     def adapt(self, taps: tuple[Float[Tensor, "B V T c y x"], ...], time: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:
@@ -69,15 +61,28 @@ class UNet1D(Head):
         condition = torch.cat((self.time(time), features), 1)
         x = actions.transpose(1, 2)
         skips = []
-        for first, second, halve in self.down:
-            x = second(first(x, condition), condition)
+        # The coarsest level is not halved.
+        for level, shorten in zip_longest(self.down, self.shorten, fillvalue=nn.Identity()):
+            x = level(x, condition)
             skips.append(x)
-            x = halve(x)
-        for block in self.middle:
-            x = block(x, condition)
-        for first, second, double in self.up:
-            x = double(second(first(torch.cat((x, skips.pop()), 1), condition), condition))
+            x = shorten(x)
+        x = self.middle(x, condition)
+        for level, lengthen in zip(self.up, self.lengthen, strict=True):
+            x = lengthen(level(torch.cat((x, skips.pop()), 1), condition))
         return self.out(x).transpose(1, 2)
+
+
+class Level(nn.Module):
+    """Two residual blocks at one length."""
+
+    def __init__(self, before: int, after: int, condition: int, kernel: int) -> None:
+        super().__init__()
+        self.first = Residual(before, after, condition, kernel)
+        self.second = Residual(after, after, condition, kernel)
+
+    def forward(self, x: Float[Tensor, "B c A"], condition: Float[Tensor, "B G"]) -> Float[Tensor, "B d A"]:
+        """Same length, `after` channels."""
+        return self.second(self.first(x, condition), condition)
 
 
 class ConvNorm(nn.Sequential):

@@ -113,7 +113,8 @@ class VideoPlanner:
     def _images(self, observation: Observation) -> UInt8[np.ndarray, "V H W 3"]:
         for view in self.views:
             if view not in observation.images:
-                raise UserError(f"the policy sees view {view!r}, but is given {', '.join(observation.images) or 'none'}")
+                given = ", ".join(observation.images) or "none"
+                raise UserError(f"the policy sees view {view!r}, but is given {given}")
             shape = observation.images[view].shape
             if shape != (self.size, self.size, 3):
                 raise UserError(f"view {view!r} is {shape}, but the policy sees ({self.size}, {self.size}, 3)")

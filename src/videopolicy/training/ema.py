@@ -23,7 +23,8 @@ class Ema:
     def update(self, step: int) -> None:
         """Takes the weights after `step` steps in; early on the average is short, so that it forgets the start."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.weights.values()), list(self._live.values()), 1 - decay)
+        for name, live in self._live.items():
+            self.weights[name].lerp_(live, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -20,7 +20,6 @@ from videopolicy.types import Frames
 FITTED = 16
 
 
-
 def prepare(
     dataset: Dataset, config: Config, training: Training, run: Path, init: VideoPolicy | None = None
 ) -> tuple[VideoPolicy, Clips]:

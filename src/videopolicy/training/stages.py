@@ -21,9 +21,7 @@ class Objective(nn.Module):
     def __init__(self, policy: VideoPolicy, training: Training) -> None:
         super().__init__()
         if training.stage != "video" and policy.head is None:
-            raise UserError(
-                f"stage {training.stage!r} needs actions, but no episode has any; use --stage video"
-            )
+            raise UserError(f"stage {training.stage!r} needs actions, but no episode has any; use --stage video")
         self.policy = policy
         self.training_config = training
         learns_video, learns_head = training.stage != "action", training.stage != "video"

@@ -1,0 +1,79 @@
+"""Trains a policy on recorded demonstrations."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from videopolicy import checkpoint, registry
+from videopolicy.cli._threads import choose_threads
+from videopolicy.configs import to_json
+from videopolicy.errors import UserError
+from videopolicy.model import VideoPolicy
+from videopolicy.training.config import Stage
+from videopolicy.training.loop import Trainer
+from videopolicy.training.setup import prepare
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train a video policy: its video model, its head, or both at once.
+
+    Ctrl-C stops after the current step and leaves a checkpoint; the same command with --resume goes on.
+
+    Examples:
+    videopolicy train --data data/button --out runs/button
+    videopolicy train --data data/button --out runs/video --stage video
+    videopolicy train --data data/button --out runs/action --stage action --init runs/video/checkpoint
+    """
+
+    data: Path
+    """The data set, as `videopolicy record` writes it."""
+    out: Path
+    """The run's folder: checkpoint, losses, sampled videos, TensorBoard."""
+    preset: str = "tiny"
+    """The model and the recipe: a name from `videopolicy.presets`."""
+    stage: Stage = "joint"
+    """What learns: the video model, the head on a frozen video model, or both."""
+    init: Path | None = None
+    """A checkpoint to start from; without one, all weights are fresh."""
+    views: tuple[str, ...] = ()
+    """Views to train on; the preset's own if none are given."""
+    minutes: float | None = None
+    """Stop after so much time, with the learning rate falling to meet it."""
+    steps: int | None = None
+    """Training steps; the preset's own if not given."""
+    batch: int | None = None
+    """Clips a step; the preset's own if not given."""
+    seed: int = 0
+    """Of fresh weights, order and noise."""
+    resume: bool = False
+    """Go on with the run in --out."""
+
+    def run(self) -> None:
+        """Trains to the end."""
+        choose_threads()
+        preset = registry.entry("presets", self.preset)
+        given = {"minutes": self.minutes, "steps": self.steps, "batch": self.batch}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            if value <= 0:
+                raise UserError(f"--{name} is {value}; it must be more than 0")
+        training = replace(preset.training, stage=self.stage, seed=self.seed, **given)
+        model = replace(preset.model, views=self.views) if self.views else preset.model
+        init: VideoPolicy | None = None
+        if self.init:
+            init, _ = checkpoint.load(self.init)
+            model = init.config
+        dataset = registry.build("demos", "lerobot", self.data)
+        started = (self.out / "state").is_dir()
+        if started and not self.resume:
+            raise UserError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
+
+        policy, clips = prepare(dataset, model, training, self.out, init)
+        trainer = Trainer(policy, clips, training, self.out, data=self.data.name)
+        if self.resume:
+            trainer.resume()
+        facts = {"preset": self.preset, "data": str(self.data), "model": to_json(model), "training": to_json(training)}
+        (self.out / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
+        trainer.train()
+        print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {self.out / 'checkpoint'}")
