@@ -8,7 +8,7 @@ from tests.report.samples import OFFSETS, moving, record
 
 from videopolicy.media import read_mp4
 from videopolicy.report.recordings import Imagined, Recording, load
-from videopolicy.report.video import GAP, PANEL, filmstrip, liveliest, mp4_uri, current, png_uri, stacked
+from videopolicy.report.video import GAP, PANEL, current, filmstrip, liveliest, mp4_uri, png_uri, stacked
 
 
 def plan(step: int, *offsets: int) -> Imagined:
@@ -52,6 +52,13 @@ def test_the_bar_is_full_exactly_when_both_show_the_same_step(tmp_path):
     frames = stacked(load(tmp_path / "a")).astype(int)
     full = [step for step in range(21) if (frames[step, PANEL + GAP // 2, -1] == frames[4, PANEL + GAP // 2, 0]).all()]
     assert full == [4, 8, 12, 16, 20]
+
+
+def test_the_bar_is_empty_where_nothing_was_imagined_any_more():
+    imagined = Imagined(0, (2, 4), {"front": moving(1)})
+    frames = stacked(Recording("t", 0, "", True, 10, {"front": moving(9)}, (imagined,))).astype(int)
+    ends = frames[:10, PANEL + GAP // 2, 0]
+    assert (ends[5:] == ends[0]).all() and (ends[1:5] != ends[0]).any(axis=1).all()
 
 
 def test_the_last_frame_is_held_for_a_second(tmp_path):

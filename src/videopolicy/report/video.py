@@ -26,9 +26,9 @@ _HOLD_SECONDS = 1.0
 def stacked(recording: Recording) -> Frames:
     """The executed episode below what was planned, frame n at control step n, views side by side.
 
-    Above stands the next frame of the plan being executed: it shows the future, and execution catches up with it. The bar between
-    fills as it does and is full when both panels show the same control step. The last frame is held for a second.
-    Without plans only the executed panel is there.
+    Above stands the next frame of the plan being executed: it shows the future, and execution catches up with it. The
+    bar between fills as it does and is full when both panels show the same control step. The last frame is held for a
+    second. Without plans only the executed panel is there.
     """
     below = [_beside({v: f[n] for v, f in recording.executed.items()}) for n in range(recording.length)]
     if recording.plans:
@@ -53,7 +53,8 @@ def _above(recording: Recording, step: int) -> tuple[Image, Image]:
     plan, k = current(recording.plans, step)
     picture = _beside({view: frames[k] for view, frames in plan.frames.items()})
     start, target = (plan.targets[k - 1] if k else plan.step), plan.targets[k]
-    done = float(np.clip((step - start) / max(target - start, 1), 0, 1))
+    # Past the last imagined frame there is nothing to catch up with, and full would say that the steps agree.
+    done = (step - start) / max(target - start, 1) if step <= target else 0.0
     bar = np.full((GAP, picture.shape[1], 3), _BACK, np.uint8)
     bar[2:-2, : round(done * picture.shape[1])] = _FILL
     return picture, bar
