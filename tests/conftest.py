@@ -7,8 +7,13 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+
+# A busy machine is no reason to fail, and CI tries the same examples every time.
+settings.register_profile("videopolicy", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("videopolicy")
 
 
 def pytest_runtest_setup(item):
