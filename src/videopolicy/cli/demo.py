@@ -1,9 +1,11 @@
 """Shows everything at once: records, trains, evaluates and reports, on a laptop, in a quarter of an hour."""
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 from videopolicy import checkpoint, registry
@@ -16,7 +18,10 @@ from videopolicy.training.config import Stage
 RESERVE = 75.0
 RESERVE_PER_RECORDING = 0.5
 LEAST_TRAINING = 10.0
+# Demonstrations of one seed and of the next begin in different states.
+SEEDS_APART = 10_000
 SHIPPED = "button-press-topdown-v3"
+PRESET = "tiny"
 
 
 @dataclass(frozen=True)
@@ -56,46 +61,55 @@ class Command:
             raise UserError(f"--minutes is {self.minutes}; give the whole demo some, 14 for instance")
         if self.out.exists() and any(self.out.iterdir()):
             raise UserError(f"{self.out} is not empty; choose another --out or remove it")
-        started = time.monotonic()
-        folder = self._shipped() if self.pretrained else self._learn(started)
-        self._say("acting in the simulator, from starts never seen in training", 1.0)
+        clock = Clock()
+        if self.pretrained:
+            self._unpack()
+        else:
+            self._record(clock)
+            self._train(clock)
+        clock.begin("evaluate", "acting in the simulator, from starts never seen in training", 1)
         evaluation = evaluate.Command(
-            checkpoint=folder, task=self.task, world=self.world, episodes=self.episodes, out=self.out / "evaluation"
+            checkpoint=self.out / "checkpoint", task=self.task, world=self.world, episodes=self.episodes
         )
         summary = evaluation.measure()
-        self._say("writing the page", 0.2)
+        clock.begin("report", "writing the page", 0)
         page = write_report(self.out)
-        print(f"{(time.monotonic() - started) / 60:.1f} minutes in all. Open in a browser:\n{page}\n{summary}")
+        minutes = clock.minutes()
+        (self.out / "demo.json").write_text(json.dumps({"minutes": minutes, "success": summary}, indent=1) + "\n")
+        print(f"{sum(minutes.values()):.1f} minutes in all; open this page in a browser:\n{page}\n{summary}")
 
-    def _learn(self, started: float) -> Path:
-        """Records and trains; gives the checkpoint's folder."""
-        self._say(f"recording {self.demonstrations} demonstrations of {', '.join(self.task)}", self.minutes)
-        model = registry.entry("presets", "tiny").model
-        data = self.out / "data"
+    def _record(self, clock: "Clock") -> None:
+        what = f"{self.demonstrations} demonstrations of {', '.join(self.task)} by the simulator's scripted expert"
+        clock.begin("record", f"recording {what}", self.minutes)
+        model = registry.entry("presets", PRESET).model
         record.Command(
             task=self.task,
-            out=data,
+            out=self.out / "data",
             episodes=self.demonstrations,
             views=model.views,
             size=model.size,
             world=self.world,
-            seed=self.seed * 10_000,
+            seed=self.seed * SEEDS_APART,
         ).run()
-        recorded = time.monotonic() - started
-        reserve = RESERVE + RESERVE_PER_RECORDING * recorded
-        left = 60 * self.minutes - recorded
-        budget = max(left - reserve, LEAST_TRAINING) / 60
-        self._say("training the video model and the action head", left / 60)
-        train.Command(data=data, out=self.out, preset="tiny", stage=self.stage, minutes=budget, seed=self.seed).run()
-        return self.out / "checkpoint"
 
-    def _shipped(self) -> Path:
-        """A copy of the checkpoint that comes with the package, so that OUT is a whole run."""
-        for root in (Path(str(files("videopolicy"))), Path(__file__).parents[3]):
-            folder = root / "checkpoints" / SHIPPED
-            if folder.is_dir():
-                break
-        else:
+    def _train(self, clock: "Clock") -> None:
+        recorded = clock.seconds()
+        left = 60 * self.minutes - recorded
+        budget = max(left - RESERVE - RESERVE_PER_RECORDING * recorded, LEAST_TRAINING)
+        learner = {
+            "joint": "the video model and the action head",
+            "action": "the action head on an untrained video model",
+        }
+        clock.begin("train", f"training {learner.get(self.stage, 'the video model')}", left / 60)
+        train.Command(
+            data=self.out / "data", out=self.out, preset=PRESET, stage=self.stage, minutes=budget / 60, seed=self.seed
+        ).run()
+
+    def _unpack(self) -> None:
+        """Copies the checkpoint that comes with the package into OUT, so that OUT is a whole run."""
+        roots = (Path(str(files("videopolicy"))), Path(__file__).parents[3])
+        folder = next((root / "checkpoints" / SHIPPED for root in roots if (root / "checkpoints").is_dir()), None)
+        if folder is None:
             raise UserError("this installation carries no checkpoint; run the demo without --pretrained")
         _, provenance = checkpoint.load(folder)
         if lacking := [task for task in self.task if task not in provenance.tasks]:
@@ -104,7 +118,27 @@ class Command:
                 "run the demo without --pretrained to train on it"
             )
         shutil.copytree(folder, self.out / "checkpoint")
-        return self.out / "checkpoint"
 
-    def _say(self, what: str, minutes_left: float) -> None:
+
+class Clock:
+    """Says what begins and how long is left, and keeps how long each part took."""
+
+    def __init__(self) -> None:
+        self._starts: dict[str, float] = {}
+
+    def begin(self, name: str, what: str, minutes_left: float) -> None:
+        """Begins a part of the demo, which ends the one before."""
+        self._starts[name] = time.monotonic()
         print(f"\n== {what} (about {max(1, round(minutes_left))} min left)", flush=True)
+
+    def seconds(self) -> float:
+        """Since the first part began."""
+        return time.monotonic() - min(self._starts.values())
+
+    def minutes(self) -> dict[str, float]:
+        """How long each part took."""
+        edges = [*self._starts.values(), time.monotonic()]
+        return {
+            name: round((after - start) / 60, 2)
+            for name, (start, after) in zip(self._starts, pairwise(edges), strict=True)
+        }
