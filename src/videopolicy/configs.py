@@ -29,7 +29,7 @@ def from_json(cls: type[T], values: Any) -> T:
     """The dataclass that `to_json` wrote.
 
     Raises:
-        UserError: a field that is unknown or missing, or a plug-in that is.
+        UserError: a field that is unknown, missing or of another type, or a plug-in that is unknown.
     """
     if not isinstance(values, dict):
         raise UserError(f"a configuration of {cls.__name__} is a map of its fields, not {values!r}")
@@ -49,7 +49,7 @@ def from_json(cls: type[T], values: Any) -> T:
             raise UserError(f"a configuration of {cls.__module__}.{cls.__name__} lacks the field {name!r}")
     for name, value in values.items():
         if not _fits(hints[name], value):
-            raise UserError(f"{cls.__module__}.{cls.__name__}.{name} is a {hints[name].__name__}, not {value!r}")
+            raise UserError(f"{cls.__module__}.{cls.__name__}.{name} takes {hints[name].__name__}, not {value!r}")
     return cls(**{name: _value(hints[name], value) for name, value in values.items()})
 
 
@@ -59,7 +59,7 @@ def _fits(hint: Any, value: Any) -> bool:
 
 
 def _value(hint: Any, value: Any) -> Any:
-    if isinstance(value, dict) and (PLUGIN in value or is_dataclass(hint)):
+    if is_dataclass(hint) or (isinstance(value, dict) and PLUGIN in value):
         return from_json(cast(type[Any], hint), value)
     if isinstance(value, list):
         return tuple(_value(None, item) for item in value)

@@ -9,6 +9,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,18 +23,18 @@ KEY_FRAME_EVERY = 10
 class Encoder:
     """Writes one MP4 file, block by block; every block begins with a key frame, so that reading can start there.
 
-    Frames of odd height or width keep full colour resolution (4:4:4), even ones are 4:2:0 as every player wants it.
-
     Args:
         path: the file; it is written in place, so give a temporary name.
         fps: frames a second.
-        crf: H.264's constant rate factor; lower is better and larger (0 is lossless in 4:4:4, 18 looks like the source).
+        crf: H.264's constant rate factor; lower is better and larger, 18 looks like the source to the eye.
+        full_colour: keep every pixel's own colour (4:4:4), which small images need and browsers may not play; frames of
+            odd height or width always do. Otherwise four pixels share one (4:2:0).
     """
 
-    def __init__(self, path: Path, fps: float, crf: int = 15):
+    def __init__(self, path: Path, fps: float, crf: int = 15, full_colour: bool = False):
         self._container = av.open(str(path), "w", format="mp4")
         self._rate = Fraction(fps).limit_denominator(1001)
-        self._crf = crf
+        self._crf, self._full_colour = crf, full_colour
         self._stream: VideoStream | None = None
         self._count = 0
 
@@ -63,10 +64,10 @@ class Encoder:
         self.close()
 
     def _open(self, height: int, width: int) -> VideoStream:
-        even = height % 2 == 0 and width % 2 == 0
+        full_colour = self._full_colour or height % 2 or width % 2
         stream = self._container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width = height, width
-        stream.pix_fmt = "yuv420p" if even else "yuv444p"
+        stream.pix_fmt = "yuv444p" if full_colour else "yuv420p"
         # No B-frames: frames come out in the order they went in, and a jump decodes less. One thread: frames are small.
         stream.options = {"crf": str(self._crf), "bf": "0", "g": str(KEY_FRAME_EVERY), "threads": "1"}
         self._stream = stream
@@ -115,11 +116,10 @@ class Decoder:
         self._container.close()
 
     def _frames(self, start: int, stop: int) -> Iterator[VideoFrame]:
-        base, origin = self._stream.time_base, self._stream.start_time or 0
-        assert base is not None
+        base, origin = self._stream.time_base or Fraction(1), self._stream.start_time or 0
         self._container.seek(origin + round(start / self.fps / base), stream=self._stream, backward=True)
         for frame in self._container.decode(self._stream):
-            index = round((frame.pts - origin) * base * self.fps)
+            index = round(((frame.pts or 0) - origin) * base * self.fps)
             if index >= start:
                 yield frame
             if index >= stop - 1:
@@ -157,5 +157,5 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such video file") from error
-    except (av.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         raise UserError(f"{path}: not a readable video; the file is cut short or damaged ({error})") from error

@@ -178,9 +178,7 @@ class VideoPolicy(nn.Module):
         """
         sigmas = sampling.sigmas().to(self.device)
         start = noise * torch.sqrt(1 + sigmas[0] ** 2)
-        denoise = sampling.guidance.guided(
-            Denoiser(self, condition), Denoiser(self, condition.unconditional())
-        )
+        denoise = sampling.guidance.guided(Denoiser(self, condition), Denoiser(self, condition.unconditional()))
         return entry("samplers", sampling.sampler)(denoise, start, sigmas)
 
 

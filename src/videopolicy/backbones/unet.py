@@ -1,5 +1,6 @@
 """The spatio-temporal U-Net of Stable Video Diffusion (Blattmann et al. 2023), on diffusers' modules."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.base import Backbone, Condition, Features
+from videopolicy.errors import UserError, unknown
+
+GROUPS = 32
+# Modules whose width is that of their level.
+TAP = re.compile(r"(mid_block|(down|up)_blocks\.\d+)(\.(resnets|attentions)\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Config:
     """Shape of the U-Net.
 
     Attributes:
-        channels: width of each level, finest first; multiples of 32 (group norms have 32 groups).
+        channels: width of each level, finest first; multiples of 32 (groups of the norms) and of `head_channels`.
         layers: residual blocks a level.
         head_channels: channels of an attention head.
         attention: which levels have attention, finest first; the middle block always has.
@@ -33,6 +39,15 @@ class Config:
     taps: tuple[str, ...] = ("mid_block", "up_blocks.0", "up_blocks.1")
     ids: tuple[float, ...] = (6.0, 100.0, 0.02)
     id_width: int = 32
+
+    def __post_init__(self) -> None:
+        if len(self.attention) != len(self.channels):
+            raise UserError(f"attention is given for {len(self.attention)} levels, channels for {len(self.channels)}")
+        for width in self.channels:
+            if width < 1 or width % GROUPS:
+                raise UserError(f"channels of a U-Net are multiples of {GROUPS}, not {width}")
+            if self.head_channels < 1 or width % self.head_channels:
+                raise UserError(f"head_channels of {self.head_channels} do not divide a level of {width} channels")
 
     def build(self, latent_channels: int, text_width: int) -> "UNet":
         """A U-Net with fresh weights for latents of C channels and tokens of width W."""
@@ -56,6 +71,10 @@ class UNet(Backbone):
             addition_time_embed_dim=config.id_width,
             projection_class_embeddings_input_dim=config.id_width * len(config.ids),
         )
+        known = [name for name, _ in self.net.named_modules() if TAP.fullmatch(name)]
+        for name in config.taps:
+            if name not in known:
+                raise unknown("tap", name, known)
         self.taps = config.taps
         self.register_buffer("ids", torch.tensor(config.ids), persistent=False)
         self.time_width = 4 * config.channels[0]
@@ -127,9 +146,10 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
         return self.time_embedding(self.time_proj(noise).to(self.dtype))
 
 
-def _keep(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        outputs[name] = output
+def _keep(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        # The blocks on the way down give their skip connections along.
+        outputs[name] = output[0] if isinstance(output, tuple) else output
 
     return hook
 
@@ -140,7 +160,7 @@ def _attends(block: nn.Module) -> bool:
 
 def _channels_of(name: str, channels: tuple[int, ...]) -> int:
     """Channels of a module's output: a level has one width, whichever of its modules is tapped."""
-    if name == "mid_block":
+    if name.startswith("mid_block"):
         return channels[-1]
     side, level = name.split(".")[:2]
     return (channels if side == "down_blocks" else channels[::-1])[int(level)]

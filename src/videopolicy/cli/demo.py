@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from videopolicy import checkpoint, registry
 from videopolicy.cli import evaluate, record, train
 from videopolicy.errors import UserError
 from videopolicy.report.page import write_report
-from videopolicy.training.config import Stage
 
 # Seconds kept back for what comes after training: at least so many, and more where recording was slow.
 RESERVE = 75.0
@@ -22,6 +22,10 @@ LEAST_TRAINING = 10.0
 SEEDS_APART = 10_000
 SHIPPED = "button-press-topdown-v3"
 PRESET = "tiny"
+LEARNING = {
+    "joint": "training the video model and the action head together",
+    "action": "training the action head on a video model that stays untrained",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Command:
     """Episodes of each task in the evaluation."""
     demonstrations: int = 50
     """Recorded episodes of each task."""
-    stage: Stage = "joint"
+    stage: Literal["joint", "action"] = "joint"
     """"action" leaves the video model untrained, to show what it is worth."""
     seed: int = 0
     """Of the demonstrations, the weights and the noise."""
@@ -96,11 +100,7 @@ class Command:
         recorded = clock.seconds()
         left = 60 * self.minutes - recorded
         budget = max(left - RESERVE - RESERVE_PER_RECORDING * recorded, LEAST_TRAINING)
-        learner = {
-            "joint": "the video model and the action head",
-            "action": "the action head on an untrained video model",
-        }
-        clock.begin("train", f"training {learner.get(self.stage, 'the video model')}", left / 60)
+        clock.begin("train", LEARNING[self.stage], left / 60)
         train.Command(
             data=self.out / "data", out=self.out, preset=PRESET, stage=self.stage, minutes=budget / 60, seed=self.seed
         ).run()

@@ -1,7 +1,7 @@
 """Record a world's scripted expert as a data set of demonstrations."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -23,8 +23,8 @@ HOPELESS = 30
 class Command:
     """Records demonstrations: the world's scripted expert acts, disturbed a little, in parallel processes.
 
-    Only successes are kept; a failure is replaced by the next seed. The recorded action is the expert's own, the executed
-    one has noise on it, so that recovery is seen. The data set is a LeRobotDataset v3.0.
+    Only successes are kept; a failure is replaced by the next seed. The recorded action is the expert's own, the
+    executed one has noise on it, so that recovery is seen. The data set is a LeRobotDataset v3.0.
 
     Example: videopolicy record --task button-press-topdown-v3 --views corner2 --out demos/button
 
@@ -61,7 +61,7 @@ class Command:
         self._check()
         tried = 0
 
-        def successes() -> Iterator[Episode]:
+        def successes() -> Generator[Episode, None, None]:
             nonlocal tried
             for task in self.task:
                 for episode in self._episodes(task):
@@ -78,7 +78,7 @@ class Command:
         share = f"the expert succeeded in {kept} of {tried} ({kept / tried:.0%})"
         print(f"wrote {kept} episodes of {', '.join(self.task)} to {self.out}; {share}")
 
-    def _episodes(self, task: str) -> Iterator[Episode]:
+    def _episodes(self, task: str) -> Generator[Episode, None, None]:
         what = Recording(self.world, task, self.views, self.size, self.noise, self.steps)
         kept = failed = 0
         with closing(record(what, self.seed, self.workers)) as episodes, tqdm(total=self.episodes, desc=task) as bar:

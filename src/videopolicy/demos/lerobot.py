@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,14 @@ class LeRobot:
         return len(self._episodes)
 
     def length(self, index: int) -> int:
+        """The control steps of one episode, without decoding it."""
         return self._episodes[index]["length"]
 
     def episode(self, index: int, views: Sequence[str] | None = None) -> Episode:
         """One episode, with only these views decoded (every view if None).
 
         Raises:
-            UserError: unknown view; a file is missing, damaged, or disagrees with the tables; actions or states that are
+            UserError: unknown view; a file is missing, damaged, or disagrees with the tables; actions or states are
                 not finite.
         """
         row = self._episodes[index]
@@ -157,7 +158,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def _read_episodes(path: Path, files: list[Path], keys: Sequence[str] | Any) -> list[dict[str, Any]]:
+def _read_episodes(path: Path, files: list[Path], keys: Iterable[str]) -> list[dict[str, Any]]:
     needed = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index"]
     for key in keys:
         needed += [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
@@ -187,7 +188,7 @@ def _read_table(file: Path, names: list[str]) -> pa.Table:
     if missing:
         raise UserError(f"{file}: lacks the column {missing[0]!r}")
     try:
-        return pq.read_table(file, columns=names, partitioning=None)
+        return pq.read_table(file, columns=names)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
 

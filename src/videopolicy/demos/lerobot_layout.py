@@ -7,8 +7,8 @@
     data/chunk-000/file-000.parquet             one row a control step
     videos/KEY/chunk-000/file-000.mp4           many episodes, one after the other, one file a view
 
-Three columns of the episodes' table are this project's own, and ignored by others: EPISODE_TASK (the world's name of the
-task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null).
+Three columns of the episodes' table are this project's own, and ignored by others: EPISODE_TASK (the world's name of
+the task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null).
 """
 
 from pathlib import Path
@@ -52,7 +52,7 @@ def features(views: tuple[str, ...], shape: tuple[int, ...], fps: float, action:
                 "video.width": shape[1],
                 "video.channels": 3,
                 "video.codec": "h264",
-                "video.pix_fmt": "yuv420p" if shape[0] % 2 == 0 and shape[1] % 2 == 0 else "yuv444p",
+                "video.pix_fmt": "yuv444p",
                 "video.fps": fps,
                 "video.is_depth_map": False,
                 "has_audio": False,

@@ -13,7 +13,7 @@ PRESET = Preset(
         views=("gripperPOV", "corner2", "corner3"),
         window=Window(frames=8, stride=4, actions=32),
         pad=1,
-        backbone=unet.Config(channels=(128, 256), layers=2, head_channels=32),
+        backbone=unet.Config(channels=(128, 256), attention=(True, True), layers=2, head_channels=32),
     ),
     training=replace(tiny.PRESET.training, steps=20_000, batch=64, rate=2e-4, head_rate=5e-4, warmup=500),
 )

@@ -7,7 +7,7 @@ states off the expert's path together with the way back (DART, Laskey et al. 201
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -86,7 +86,7 @@ def record_episode(world: World, seed: int, noise: float, steps: int) -> Episode
     )
 
 
-def record(what: Recording, first_seed: int, workers: int) -> Iterator[Episode]:
+def record(what: Recording, first_seed: int, workers: int) -> Generator[Episode, None, None]:
     """Episodes of seeds first_seed, first_seed + 1, ..., in this order whatever the number of workers; never ends.
 
     Failures are among them. Close the iterator to stop the workers.

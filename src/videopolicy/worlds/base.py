@@ -23,11 +23,13 @@ EVALUATION_SEED_OFFSET = 1_000_000
 class World(gymnasium.Env[State, Action]):
     """One task of a simulator. One world a process: simulators' renderers disturb one another.
 
-    A world goes on after success; whoever runs it decides when to stop. It never terminates, and truncates at the horizon.
-    `action_space` is a Box of shape (D,), float32; `observation_space` is a Box of shape (S,), float32: the state, which
-    holds proprioception only. The same seed gives the same states and the same images, to the bit, in any process.
+    A world goes on after success; whoever runs it decides when to stop. It never terminates, and truncates at the
+    horizon. The state holds proprioception only. The same seed gives the same states and the same images, to the bit,
+    in any process.
 
     Attributes:
+        action_space: Box of shape (D,), float32.
+        observation_space: Box of shape (S,), float32.
         task: the world's name of the task.
         instruction: what to do, in words.
         views: the cameras that `look` renders.
@@ -36,6 +38,8 @@ class World(gymnasium.Env[State, Action]):
         horizon: control steps after which `step` says truncated.
     """
 
+    action_space: gymnasium.spaces.Box
+    observation_space: gymnasium.spaces.Box
     task: str
     instruction: str
     views: tuple[str, ...]

@@ -72,6 +72,9 @@ DEFAULT_VIEWS = ("corner2", "corner3", "gripperPOV")
 # These cameras of Meta-World's hang head down.
 UPSIDE_DOWN = frozenset({"corner", "corner2", "corner3", "corner4"})
 HORIZON = 200
+# Tasks on which the expert itself, with noise on its actions, has needed more than 150 steps.
+SLOW_HORIZON = 400
+SLOW = frozenset({"disassemble-v3", "peg-insert-side-v3", "peg-unplug-side-v3", "pick-out-of-hole-v3", "stick-pull-v3"})
 
 
 def make(task: str, *, views: Sequence[str] = DEFAULT_VIEWS, size: int = 64) -> "MetaWorld":
@@ -105,7 +108,6 @@ class MetaWorld(World):
     """
 
     fps = 80.0
-    horizon = HORIZON
 
     def __init__(self, task: str, views: tuple[str, ...], size: int):
         # Imported here, after the rendering backend has been chosen.
@@ -114,9 +116,10 @@ class MetaWorld(World):
         from metaworld.policies import ENV_POLICY_MAP
 
         self.task, self.instruction, self.views, self.size = task, INSTRUCTIONS[task], views, size
+        self.horizon = SLOW_HORIZON if task in SLOW else HORIZON
         self._env: Any = _observable(ENV_CLS_MAP[task]())
         self._policy = ENV_POLICY_MAP[task]
-        self._mujoco = mujoco
+        self._mujoco: Any = mujoco
         self._renderer: mujoco.Renderer | None = None
         self._full = np.zeros(39)
         self._steps = 0
@@ -124,22 +127,28 @@ class MetaWorld(World):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[State, dict[str, Any]]:
-        super().reset(seed=seed)
+        """Starts an episode; see `World.reset`."""
+        gymnasium.Env.reset(self, seed=seed)
         self._env.seed(int(self.np_random.integers(2**31)) if seed is None else seed)
         self._full, _ = self._env.reset()
+        # Some tasks move the goal's mark last of all, and would show it where the episode before had left it.
+        self._mujoco.mj_forward(self._env.model, self._env.data)
         self._steps = 0
         return self._state(), {"success": False}
 
     def step(self, action: Action) -> tuple[State, float, bool, bool, dict[str, Any]]:
+        """Executes one action; see `World.step`."""
         self._full, reward, _, _, info = self._env.step(np.clip(action, -1, 1))
         self._steps += 1
         return self._state(), float(reward), False, self._steps >= self.horizon, {"success": bool(info["success"])}
 
     def look(self) -> Observation:
+        """Renders every view; see `World.look`."""
         images = {view: self._render(view) for view in self.views}
         return Observation(images, self.instruction, self._state())
 
     def expert(self) -> Callable[[], Action]:
+        """Meta-World's own scripted policy, which reads where the objects and the goal are."""
         policy = self._policy()
 
         def act() -> Action:
@@ -150,6 +159,7 @@ class MetaWorld(World):
         return act
 
     def close(self) -> None:
+        """Frees the renderer; call it last, as other renderers of the process may suffer."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None

@@ -9,7 +9,7 @@ from videopolicy.errors import UserError
 BACKENDS = ("egl", "osmesa")
 # Set once a backend is known to work, so that worker processes, which inherit it, do not probe again.
 PROVEN = "VIDEOPOLICY_RENDERING_PROVEN"
-_PROBE = "import mujoco; mujoco.GLContext(8, 8).make_current()"
+_PROBE = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 8, 8).render()"
 
 
 def choose() -> str:
