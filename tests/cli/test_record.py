@@ -1,0 +1,144 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from videopolicy.cli import main as cli
+from videopolicy.demos.lerobot import open_dataset
+
+POINTMASS = ["record", "--world", "pointmass", "--workers", "1", "--size", "32", "--steps", "20"]
+
+
+def record(*arguments):
+    cli.main([*POINTMASS, *map(str, arguments)])
+
+
+def refused(capsys, *arguments):
+    """The one line that bad input leads to."""
+    with pytest.raises(SystemExit) as exit:
+        record(*arguments)
+    assert exit.value.code == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("videopolicy: "))
+    return line
+
+
+def test_tasks_are_recorded_one_after_the_other(tmp_path, capsys):
+    record("--task", "reach-red", "reach-blue", "--episodes", 2, "--views", "close", "--out", tmp_path / "d")
+    dataset = open_dataset(tmp_path / "d")
+    assert dataset.views == ("close",)
+    episodes = [dataset.episode(index) for index in range(len(dataset))]
+    assert [(e.task, e.seed) for e in episodes] == [(t, s) for t in ("reach-red", "reach-blue") for s in (0, 1)]
+    assert all(episode.success for episode in episodes)
+    said = capsys.readouterr().out
+    assert f"wrote 4 episodes of reach-red, reach-blue to {tmp_path / 'd'}; " in said
+    assert "4 of 4 (100%)" in said
+
+
+def test_failures_are_replaced_by_later_seeds_and_counted(tmp_path, capsys):
+    record("--task", "reach-red", "--episodes", 6, "--noise", 6, "--out", tmp_path / "d")
+    dataset = open_dataset(tmp_path / "d")
+    episodes = [dataset.episode(index) for index in range(len(dataset))]
+    seeds = [episode.seed for episode in episodes]
+    assert len(seeds) == 6
+    assert all(episode.success for episode in episodes)
+    assert seeds == sorted(set(seeds))
+    assert seeds[-1] > 5, "no failure happened: this test needs more noise"
+    assert f"6 of {seeds[-1] + 1} " in capsys.readouterr().out
+
+
+def test_the_same_command_records_the_same(tmp_path):
+    for name in ("a", "b"):
+        record("--task", "reach-red", "--episodes", 2, "--out", tmp_path / name)
+    one, other = (open_dataset(tmp_path / name) for name in ("a", "b"))
+    for index in range(2):
+        np.testing.assert_array_equal(one.episode(index).actions, other.episode(index).actions)
+        np.testing.assert_array_equal(one.episode(index).views["top"], other.episode(index).views["top"])
+
+
+BAD = [
+    (["--task", "reach-rod"], "no task 'reach-rod'; did you mean 'reach-red'?"),
+    (["--task", "reach-red", "--views", "topp"], "no view 'topp'; did you mean 'top'?"),
+    (["--task", "reach-red", "--world", "pointmas"], "no world 'pointmas'; did you mean 'pointmass'?"),
+    (["--task", "reach-red", "--episodes", "0"], "--episodes must be 1 or more, not 0"),
+    (["--task", "reach-red", "--noise", "nan"], "--noise must be 0 or more, not nan"),
+    (["--task", "reach-red", "--seed", "1000000"], "kept for evaluation"),
+    (["--task", "reach-red", "--size", "4"], "8 to 1024 pixels"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments[2:]) for arguments, _ in BAD])
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, arguments, message):
+    assert message in refused(capsys, *arguments, "--out", tmp_path / "d")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_data_set_is_refused_before_anything_is_recorded(tmp_path, capsys):
+    (tmp_path / "mine").touch()
+    assert "exists and is not empty" in refused(capsys, "--task", "reach-red", "--out", tmp_path)
+    assert "no folder" in refused(capsys, "--task", "reach-red", "--out", tmp_path / "mine" / "d")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_expert_that_never_succeeds_ends_the_recording(tmp_path, capsys):
+    message = refused(capsys, "--task", "reach-red", "--noise", 1e6, "--episodes", 200, "--out", tmp_path / "d")
+    assert "30 times in a row" in message
+    assert not list(tmp_path.iterdir())
+
+
+def run(arguments, **options):
+    """The command in a process of its own."""
+    script = "from videopolicy.cli.main import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *POINTMASS, *arguments], stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    import resource
+
+    process = run(
+        ["--task", "reach-red", "--episodes", "20", "--out", str(tmp_path / "d")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, 16 * 1024)),
+    )
+    _, said = process.communicate()
+    assert process.returncode == 2
+    assert said.splitlines()[-1].startswith("videopolicy: no space left to write")
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_leaves_nothing(tmp_path):
+    process = run(["--task", "reach-red", "--episodes", "100000", "--out", str(tmp_path / "d")], start_new_session=True)
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers hear it too
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.metaworld
+def test_metaworld_is_recorded_with_its_own_views(tmp_path, capsys):
+    command = [
+        "record",
+        "--task",
+        "coffee-button-v3",
+        "--episodes",
+        "2",
+        "--workers",
+        "1",
+        "--out",
+        str(tmp_path / "d"),
+    ]
+    cli.main(command)
+    dataset = open_dataset(tmp_path / "d")
+    assert dataset.views == ("corner2", "corner3", "gripperPOV")
+    assert dataset.tasks == ("press the button of the coffee machine",)
+    assert [dataset.length(index) for index in range(2)] == [75, 75]
+    assert (dataset.fps, dataset.action_width, dataset.state_width) == (80, 4, 4)

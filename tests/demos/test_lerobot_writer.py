@@ -1,0 +1,178 @@
+import errno
+import json
+import os
+import resource
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from videopolicy.demos import lerobot_layout as layout
+from videopolicy.demos.lerobot import open_dataset
+from videopolicy.demos.lerobot_stats import histogram as count
+from videopolicy.demos.lerobot_stats import of_histogram, of_vectors
+from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.errors import UserError
+from videopolicy.types import Episode
+
+FPS = 20
+
+
+def episode(length=10, seed=0, size=32, noisy=False):
+    rng = np.random.default_rng(seed)
+    if noisy:
+        frames = rng.integers(0, 256, (length, size, size, 3), np.uint8)
+    else:
+        frames = np.full((length, size, size, 3), 90 + seed, np.uint8)
+    actions, states = rng.normal(size=(2, length, 3)).astype(np.float32)
+    return Episode({"top": frames}, f"do {seed % 2}", FPS, actions, states, "task", True, seed)
+
+
+def write(path, episodes):
+    with Writer(path, FPS, ("top",)) as writer:
+        for one in episodes:
+            writer.add(one)
+    return path
+
+
+def test_the_tables_say_where_everything_is(tmp_path):
+    """Names and types as LeRobotDataset v3.0 has them."""
+    path = write(tmp_path / "d", [episode(10, 0), episode(6, 1), episode(8, 2)])
+    info = json.loads((path / layout.INFO).read_text())
+    assert (info["codebase_version"], info["fps"], info["total_frames"], info["total_tasks"]) == ("v3.0", 20, 24, 2)
+    assert info["splits"] == {"train": "0:3"}
+    assert info["features"]["action"] | {"names": None} == {"dtype": "float32", "shape": [3], "names": None}
+    assert info["features"]["observation.images.top"]["shape"] == [32, 32, 3]
+
+    rows = pq.read_table(path / layout.DATA.format(chunk_index=0, file_index=0))
+    assert rows["index"].to_pylist() == list(range(24))
+    assert rows["frame_index"].to_pylist() == [*range(10), *range(6), *range(8)]
+    assert rows["episode_index"].to_pylist() == [0] * 10 + [1] * 6 + [2] * 8
+    assert rows["task_index"].to_pylist() == [0] * 10 + [1] * 6 + [0] * 8
+    np.testing.assert_allclose(rows["timestamp"].to_numpy(), np.array(rows["frame_index"]) / FPS, rtol=1e-6)
+    assert str(rows.schema.field("action").type) == "fixed_size_list<element: float>[3]"
+
+    table = pq.read_table(path / layout.EPISODES.format(chunk_index=0, file_index=0)).to_pydict()
+    assert table["length"] == [10, 6, 8]
+    assert (table["dataset_from_index"], table["dataset_to_index"]) == ([0, 10, 16], [10, 16, 24])
+    assert table["videos/observation.images.top/from_timestamp"] == [0, 0.5, 0.8]
+    assert table["videos/observation.images.top/to_timestamp"] == [0.5, 0.8, 1.2]
+    assert table["tasks"] == [["do 0"], ["do 1"], ["do 0"]]
+
+    tasks = pq.read_table(path / layout.TASKS)
+    assert tasks.to_pydict() == {"task_index": [0, 1], "task": ["do 0", "do 1"]}
+    assert json.loads(tasks.schema.metadata[b"pandas"])["index_columns"] == ["task"]
+
+
+def test_the_statistics_are_those_of_all_rows(tmp_path):
+    episodes = [episode(10, 0, noisy=True), episode(6, 1, noisy=True)]
+    stats = json.loads((write(tmp_path / "d", episodes) / layout.STATS).read_text())
+    actions = np.concatenate([one.actions for one in episodes]).astype(float)
+    np.testing.assert_allclose(stats["action"]["mean"], actions.mean(0))
+    np.testing.assert_allclose(stats["action"]["std"], actions.std(0))
+    np.testing.assert_allclose(stats["action"]["q99"], np.quantile(actions, 0.99, axis=0))
+    assert stats["action"]["count"] == [16]
+    pixels = np.concatenate([one.views["top"] for one in episodes]) / 255
+    np.testing.assert_allclose(np.ravel(stats["observation.images.top"]["mean"]), pixels.mean((0, 1, 2)))
+    np.testing.assert_allclose(np.ravel(stats["observation.images.top"]["std"]), pixels.std((0, 1, 2)))
+    assert np.shape(stats["observation.images.top"]["max"]) == (3, 1, 1)
+
+
+def test_a_histogram_has_the_images_own_extremes_and_median():
+    frames = np.random.default_rng(0).integers(3, 200, (7, 5, 5, 3), np.uint8)
+    stats = of_histogram(count(frames), len(frames))
+    assert np.ravel(stats["min"]).tolist() == (frames.min((0, 1, 2)) / 255).tolist()
+    assert np.ravel(stats["max"]).tolist() == (frames.max((0, 1, 2)) / 255).tolist()
+    medians = np.quantile(frames.reshape(-1, 3), 0.5, axis=0) / 255
+    np.testing.assert_allclose(np.ravel(stats["q50"]), medians, atol=2 / 255)
+
+
+def test_statistics_of_one_row_have_no_spread():
+    assert of_vectors(np.array([[1.0, 2.0]]))["std"] == [0, 0]
+
+
+def test_nothing_is_there_until_the_end_and_nothing_else_after_it(tmp_path):
+    with Writer(tmp_path / "d", FPS, ("top",)) as writer:
+        writer.add(episode())
+        assert not (tmp_path / "d").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["d"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError(errno.EIO, "broken")])
+def test_after_any_failure_nothing_is_left(tmp_path, error):
+    with pytest.raises(error if isinstance(error, type) else OSError), Writer(tmp_path / "d", FPS, ("top",)) as writer:
+        writer.add(episode())
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_episodes_is_no_data_set(tmp_path):
+    with pytest.raises(UserError, match="no episode"), Writer(tmp_path / "d", FPS, ("top",)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_target_that_holds_something_is_refused_and_kept(tmp_path):
+    (tmp_path / "d").mkdir()
+    write(tmp_path / "d", [episode()])  # an empty folder is as good as none
+    before = open_dataset(tmp_path / "d").fingerprint
+    with pytest.raises(UserError, match="exists and is not empty"):
+        Writer(tmp_path / "d", FPS, ("top",))
+    assert open_dataset(tmp_path / "d").fingerprint == before
+
+
+def test_a_target_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        Writer(tmp_path / "file" / "d", FPS, ("top",))
+
+
+def test_a_target_that_appears_meanwhile_is_kept(tmp_path):
+    with pytest.raises(UserError, match="exists"), Writer(tmp_path / "d", FPS, ("top",)) as writer:
+        writer.add(episode())
+        (tmp_path / "d").mkdir()
+        (tmp_path / "d" / "mine").touch()
+    assert [file.name for file in tmp_path.rglob("*")] == ["d", "mine"]
+
+
+BAD = {
+    "lacks the view 'top'": lambda e: replace(e, views={"side": e.views["top"]}),
+    "one or more frames of one size": lambda e: replace(
+        e, views={"top": e.views["top"][:0]}, actions=None, states=None
+    ),
+    "9 actions for 10 frames": lambda e: replace(e, actions=e.actions[:9]),
+    "states that are not finite": lambda e: replace(e, states=np.full_like(e.states, np.nan)),
+    "the first had": lambda e: replace(e, actions=None),
+    r"image shape .*\(30, 32, 3\)": lambda e: replace(e, views={"top": e.views["top"][:, :30]}),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_an_episode_that_does_not_fit_is_refused(tmp_path, message):
+    with pytest.raises(UserError, match=f"episode 1.*{message}"), Writer(tmp_path / "d", FPS, ("top",)) as writer:
+        writer.add(episode())
+        writer.add(BAD[message](episode()))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kilobytes", [4, 40, 120])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, kilobytes):
+    """The limit on a file's size makes the system refuse to write, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
+    try:
+        with pytest.raises(UserError, match="no space left"):
+            write(tmp_path / "d", [episode(40, seed, size=64, noisy=True) for seed in range(3)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_data_set_has_the_usual_permissions(tmp_path):
+    mask = os.umask(0o022)
+    try:
+        path = write(tmp_path / "d", [episode()])
+    finally:
+        os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o755
