@@ -105,6 +105,11 @@ class VideoPolicy(nn.Module):
         width = self.action_width
         taps, time = self.backbone.tap_channels, self.backbone.time_width
         self.head: Head | None = config.head.build(taps, time, frames, width) if width else None
+        if self.head is not None and config.window.actions % self.head.multiple:
+            raise UserError(
+                f"a chunk of {config.window.actions} actions does not suit the head; "
+                f"its length must be a multiple of {self.head.multiple}"
+            )
 
     @property
     def action_width(self) -> int:

@@ -8,6 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from videopolicy.errors import UserError
+
+# Of every norm of the head.
+GROUPS = 8
+
 
 @dataclass(frozen=True)
 class AdapterConfig:
@@ -16,7 +21,7 @@ class AdapterConfig:
     Attributes:
         size: pixels that every tap is resized to.
         tap_channels: width of each tap's 1x1 convolution.
-        channels: width after joining the taps, then of each convolution that halves the size.
+        channels: width after joining the taps, then of each convolution that halves the size; multiples of 8.
         width: length G of the vector.
     """
 
@@ -24,6 +29,9 @@ class AdapterConfig:
     tap_channels: int = 64
     channels: tuple[int, ...] = (128, 128, 32)
     width: int = 512
+
+    def __post_init__(self) -> None:
+        check_channels("an adapter", self.channels)
 
     def build(self, taps: tuple[int, ...], frames: int) -> "Adapter":
         """An adapter for taps of these widths and this number of frames, all views together."""
@@ -41,7 +49,7 @@ class Adapter(nn.Module):
         self.convolutions = nn.Sequential()
         for index, (before, after) in enumerate(pairwise(widths)):
             self.convolutions.append(nn.Conv2d(before, after, 3, stride=1 if index == 0 else 2, padding=1))
-            self.convolutions.append(nn.GroupNorm(8, after))
+            self.convolutions.append(nn.GroupNorm(GROUPS, after))
             self.convolutions.append(nn.SiLU())
         side = -(-config.size // 2 ** (len(config.channels) - 1))
         self.out = nn.Sequential(nn.Linear(frames * config.channels[-1] * side**2, config.width), nn.SiLU())
@@ -56,3 +64,9 @@ class Adapter(nn.Module):
                 part = F.interpolate(part, (self.size, self.size), mode="bilinear")
             parts.append(part)
         return self.out(self.convolutions(torch.cat(parts, 1)).reshape(batch, -1))
+
+
+def check_channels(owner: str, channels: tuple[int, ...]) -> None:
+    """Raises UserError unless there are widths, and all can be normed in groups."""
+    if not channels or any(width < 1 or width % GROUPS for width in channels):
+        raise UserError(f"channels of {owner} are one or more multiples of {GROUPS}, not {channels}")

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module, ABC):
-    """Reads actions out of a backbone's features."""
+    """Reads actions out of a backbone's features.
+
+    Attributes:
+        multiple: the length of a chunk is a multiple of this.
+    """
+
+    multiple: int = 1
 
     @abstractmethod
     def adapt(self, taps: tuple[Float[Tensor, "B V T c y x"], ...], time: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from videopolicy.heads.adapter import AdapterConfig
+from videopolicy.errors import UserError
+from videopolicy.heads.adapter import GROUPS, AdapterConfig, check_channels
 from videopolicy.heads.base import Head
 
 
@@ -16,8 +17,9 @@ class Config:
     """Shape of the head.
 
     Attributes:
-        channels: width of each level, finest first; a chunk's length is a multiple of 2 to their number less one.
-        kernel: taps of each convolution.
+        channels: width of each level, finest first, multiples of 8; a chunk's length is a multiple of 2 to their
+            number less one.
+        kernel: taps of each convolution, an odd number.
         time_width: width that the noise level's embedding is brought to.
         adapter: the net that makes one vector of the features.
     """
@@ -26,6 +28,11 @@ class Config:
     kernel: int = 5
     time_width: int = 128
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+
+    def __post_init__(self) -> None:
+        check_channels("a 1-D U-Net", self.channels)
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise UserError(f"the kernel of a 1-D U-Net is odd, so that it keeps a chunk's length, not {self.kernel}")
 
     def build(self, taps: tuple[int, ...], time_width: int, frames: int, action_width: int) -> "UNet1D":
         """A head for taps of these widths, embeddings of width E, this many frames (all views) and D actions."""
@@ -37,6 +44,7 @@ class UNet1D(Head):
 
     def __init__(self, config: Config, taps: tuple[int, ...], time_width: int, frames: int, action_width: int) -> None:
         super().__init__()
+        self.multiple = 2 ** (len(config.channels) - 1)
         self.adapter = config.adapter.build(taps, frames)
         self.time = nn.Sequential(nn.Mish(), nn.Linear(time_width, config.time_width))
         widths, kernel = config.channels, config.kernel
@@ -89,7 +97,7 @@ class ConvNorm(nn.Sequential):
     """Convolution over time, group norm, Mish."""
 
     def __init__(self, before: int, after: int, kernel: int) -> None:
-        super().__init__(nn.Conv1d(before, after, kernel, padding=kernel // 2), nn.GroupNorm(8, after), nn.Mish())
+        super().__init__(nn.Conv1d(before, after, kernel, padding=kernel // 2), nn.GroupNorm(GROUPS, after), nn.Mish())
 
 
 class Residual(nn.Module):
