@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from tests.small import MODEL
+
+from videopolicy.backbones import unet
+from videopolicy.backbones.base import Condition
+from videopolicy.errors import UserError
+
+CHANNELS, WIDTH, TOKENS, FRAMES = 4, 16, 3, 5
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def clip(batch=2, frames=FRAMES, side=4):
+    video = draw(batch, frames, CHANNELS, side, side)
+    latents = draw(batch, frames, CHANNELS, side, side, seed=1)
+    return video, Condition(latents, draw(batch, frames, TOKENS, WIDTH, seed=2)), draw(batch, seed=3)
+
+
+@pytest.fixture(scope="module")
+def net():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return MODEL.backbone.build(CHANNELS, WIDTH).eval()
+
+
+@pytest.mark.parametrize("side", [4, 7])
+@pytest.mark.parametrize("attention", [(False, True), (True, True), (True, False)])
+@torch.no_grad()
+def test_with_one_text_a_clip_it_is_diffusers_own_network(attention, side):
+    net = replace(MODEL.backbone, attention=attention, layers=2).build(CHANNELS, WIDTH).eval()
+    reference = UNetSpatioTemporalConditionModel.from_config(net.net.config).eval()
+    reference.load_state_dict(net.net.state_dict())
+    video, condition, noise = clip(side=side)
+    text = condition.text[:, 0]
+    condition = Condition(condition.latents, text[:, None].expand(-1, FRAMES, -1, -1))
+
+    ours = net(video, condition, noise).video
+    ids = net.ids.expand(2, -1)
+    theirs = reference(torch.cat((video, condition.latents), 2), noise, text, ids).sample
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert ours.std() > 0.01
+
+
+@torch.no_grad()
+def test_each_frame_reads_its_own_text(net):
+    video, condition, noise = clip()
+    text = condition.text.clone()
+    text[0, 3] += 1
+    moved = (net(video, Condition(condition.latents, text), noise).video - net(video, condition, noise).video).abs()
+    change = moved.amax(dim=(2, 3, 4))
+    assert change[0].argmax() == 3
+    # The other frames notice only through the layers that mix frames; the other clip must not.
+    assert change[0, 3] > 2 * change[0, :3].max()
+    assert change[1].max() == 0
+
+
+@torch.no_grad()
+def test_ids_are_added_within_the_network_and_not_in_the_embedding_for_the_head(net):
+    other = replace(MODEL.backbone, ids=(12.0, 3.0, 0.5)).build(CHANNELS, WIDTH).eval()
+    other.load_state_dict(net.state_dict())
+    video, condition, noise = clip()
+    torch.testing.assert_close(other.embed(noise), net.embed(noise), rtol=0, atol=0)
+    assert not torch.allclose(other(video, condition, noise).video, net(video, condition, noise).video)
+
+
+@torch.no_grad()
+def test_the_features_that_are_tapped_are_those_of_the_named_modules():
+    names = ("down_blocks.0", "down_blocks.1.resnets.0", "mid_block", "up_blocks.0", "up_blocks.1")
+    config = unet.Config(channels=(32, 64), attention=(True, True), taps=names, id_width=8)
+    net = config.build(CHANNELS, WIDTH).eval()
+    assert net.tap_channels == (32, 64, 64, 64, 32)
+    taps = net(*clip(side=8)).taps
+    assert [tuple(tap.shape) for tap in taps] == [
+        (2, FRAMES, 32, 4, 4),
+        (2, FRAMES, 64, 4, 4),
+        (2, FRAMES, 64, 4, 4),
+        (2, FRAMES, 64, 8, 8),
+        (2, FRAMES, 32, 8, 8),
+    ]
+    # Nothing but the last stage's own head follows the last tap.
+    tail = net.net.conv_out(net.net.conv_act(net.net.conv_norm_out(taps[-1].flatten(0, 1))))
+    torch.testing.assert_close(tail.unflatten(0, (2, FRAMES)), net(*clip(side=8)).video)
+
+
+def test_a_failing_pass_leaves_no_hook_behind(net):
+    video, condition, noise = clip()
+    with pytest.raises(RuntimeError):
+        net(video[..., :3], condition, noise)
+    net(video, condition, noise)
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize("tap", ["mid_blok", "up_blocks.7", "up_blocks", "conv_in"])
+def test_an_unknown_tap_is_refused_when_the_network_is_built(tap):
+    with pytest.raises(UserError, match=tap):
+        replace(MODEL.backbone, taps=("mid_block", tap)).build(CHANNELS, WIDTH)
+
+
+@pytest.mark.parametrize("change", [{"channels": (24, 32)}, {"attention": (True,)}, {"head_channels": 24}])
+def test_a_shape_that_cannot_be_is_refused_by_name(change):
+    with pytest.raises(UserError, match=next(iter(change))):
+        replace(MODEL.backbone, **change).build(CHANNELS, WIDTH)

@@ -1,0 +1,105 @@
+"""What every file in `videopolicy/backbones` must keep, with its default configuration."""
+
+import pytest
+import torch
+
+from videopolicy import registry
+from videopolicy.backbones.base import Condition
+
+CHANNELS, WIDTH, TOKENS = 4, 16, 3
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def inputs(batch=2, frames=3, side=8):
+    latents = draw(batch, frames, CHANNELS, side, side, seed=1)
+    condition = Condition(latents, draw(batch, frames, TOKENS, WIDTH, seed=2))
+    return draw(batch, frames, CHANNELS, side, side), condition, draw(batch, seed=3)
+
+
+@pytest.fixture(params=registry.names("backbones"), scope="module")
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def backbone(name):
+    return registry.build("backbones", name).build(CHANNELS, WIDTH).eval()
+
+
+@pytest.mark.parametrize(("frames", "side"), [(1, 8), (3, 8), (6, 4), (2, 7), (3, 5)])
+@torch.no_grad()
+def test_shapes_for_any_number_of_frames_and_odd_sizes(backbone, frames, side):
+    video, condition, noise = inputs(frames=frames, side=side)
+    features = backbone(video, condition, noise)
+    assert features.video.shape == video.shape
+    assert features.video.dtype == torch.float32
+    assert features.video.isfinite().all()
+    assert tuple(tap.shape[2] for tap in features.taps) == backbone.tap_channels
+    assert all(tap.shape[:2] == (2, frames) and tap.dtype == torch.float32 for tap in features.taps)
+    assert backbone.embed(noise).shape == (2, backbone.time_width)
+
+
+@torch.no_grad()
+def test_each_clip_stands_alone(backbone):
+    video, condition, noise = inputs()
+    both = backbone(video, condition, noise)
+    second = backbone(video[1:], Condition(condition.latents[1:], condition.text[1:]), noise[1:])
+    torch.testing.assert_close(both.video[1:], second.video, rtol=1e-4, atol=1e-5)
+    for tap, alone in zip(both.taps, second.taps, strict=True):
+        torch.testing.assert_close(tap[1:], alone, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_it_heeds_the_video_the_picture_the_text_and_the_noise_level(backbone):
+    video, condition, noise = inputs()
+    before = backbone(video, condition, noise).video
+    changes = {
+        "video": (video + 0.3, condition, noise),
+        "picture": (video, Condition(condition.latents + 0.3, condition.text), noise),
+        "text": (video, Condition(condition.latents, condition.text.flip(3)), noise),
+        "noise": (video, condition, noise + 0.5),
+    }
+    deaf = [what for what, changed in changes.items() if torch.allclose(backbone(*changed).video, before, atol=1e-6)]
+    assert not deaf
+
+
+@torch.no_grad()
+def test_frames_know_of_each_other(backbone):
+    video, condition, noise = inputs()
+    changed = video.clone()
+    changed[:, 0] += 1
+    moved = backbone(changed, condition, noise).video - backbone(video, condition, noise).video
+    assert moved[:, 2].abs().max() > 1e-6
+
+
+@torch.no_grad()
+def test_all_dropped_is_the_unconditional_condition(backbone):
+    video, condition, noise = inputs()
+    everything = torch.ones(2, 3, dtype=torch.bool)
+    dropped = backbone(video, condition.drop(everything, everything), noise).video
+    torch.testing.assert_close(dropped, backbone(video, condition.unconditional(), noise).video, rtol=0, atol=0)
+    only_text = condition.drop(~everything, everything)
+    assert torch.equal(only_text.latents, condition.latents)
+    assert not only_text.text.any()
+
+
+def test_every_tap_sends_gradient_back_unless_detached(backbone):
+    features = backbone(*inputs())
+    for tap in features.taps:
+        gradient = torch.autograd.grad(
+            tap.square().mean(), list(backbone.parameters()), allow_unused=True, retain_graph=True
+        )
+        assert any(part is not None and part.any() for part in gradient)
+    detached = features.detach()
+    assert not any(tap.requires_grad for tap in detached.taps)
+    assert detached.video.requires_grad
+
+
+@torch.no_grad()
+def test_a_saved_state_restores_it(name, backbone):
+    other = registry.build("backbones", name).build(CHANNELS, WIDTH).eval()
+    other.load_state_dict(backbone.state_dict())
+    assert torch.equal(other(*inputs()).video, backbone(*inputs()).video)

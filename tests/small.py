@@ -1,0 +1,111 @@
+"""A policy with all parts of the real ones, so small that it trains on the point-mass world within a test."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from videopolicy import registry
+from videopolicy.backbones import unet
+from videopolicy.clips.dataset import ClipBatch
+from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.windows import Window
+from videopolicy.demos.base import Dataset
+from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.heads import unet1d
+from videopolicy.heads.adapter import AdapterConfig
+from videopolicy.latents import pca
+from videopolicy.model import Config, VideoPolicy
+from videopolicy.rollout.record import record_episode
+from videopolicy.text import words
+from videopolicy.training.config import Training
+from videopolicy.training.setup import build
+from videopolicy.types import Observation
+
+SIZE = 32
+VIEWS = ("top",)
+# Every instruction of the point-mass world has four words.
+MODEL = Config(
+    views=VIEWS,
+    size=SIZE,
+    window=Window(frames=2, stride=2, actions=8),
+    latents=pca.Config(channels=6),
+    text=words.Config(width=16, buckets=64, length=4),
+    backbone=unet.Config(channels=(32, 32), attention=(False, True), id_width=8),
+    head=unet1d.Config(
+        channels=(16, 32),
+        kernel=3,
+        time_width=16,
+        adapter=AdapterConfig(size=4, tap_channels=8, channels=(16, 8), width=32),
+    ),
+    execute=4,
+)
+TRAINING = Training(steps=4, batch=4, warmup=2, ema=0.9, log_every=1, sample_every=1000, save_every=1000)
+NORMALIZER = MinMax((-1.0, -0.5), (1.0, 2.0))
+
+
+def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> VideoPolicy:
+    """Random weights; latents fitted to pictures of the world."""
+    built = build(replace(MODEL, **changes), normalizer, seed)
+    built.latents.fit(np.stack([image for image in observation(seed=1, size=built.config.size).images.values()]))
+    return built.eval()
+
+
+def observation(seed: int = 0, size: int = SIZE, task: str = "reach-red") -> Observation:
+    """What the world shows at the start of an episode, in both its views."""
+    world = registry.build("worlds", "pointmass", task, size=size)
+    world.reset(seed=seed)
+    return world.look()
+
+
+def batch(model: VideoPolicy, size: int = 3, seed: int = 0, has_actions: bool = True) -> ClipBatch:
+    """Random clips of the right shapes."""
+    rng = np.random.default_rng(seed)
+    config, side = model.config, model.config.size // model.latents.downsampling
+    codes = (model.latents.code_channels, side, side)
+    views, frames = len(config.views), config.window.frames
+    return ClipBatch(
+        current=rng.normal(size=(size, views, *codes)).astype(np.float32),
+        future=rng.normal(size=(size, views, frames, *codes)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (size, config.window.actions, model.action_width)).astype(np.float32),
+        has_actions=np.full(size, has_actions),
+        instructions=["reach the red disc", "reach the blue disc", "press"][:size],
+    )
+
+
+def write_data(path: Path, episodes: int = 4, size: int = SIZE, actions: bool = True) -> Path:
+    """Demonstrations of the point-mass world's expert, half of either task, in the project's own format."""
+    with Writer(path, 20, ("top", "close")) as writer:
+        for seed in range(episodes):
+            world = registry.build("worlds", "pointmass", ("reach-red", "reach-blue")[seed % 2], size=size)
+            episode = record_episode(world, seed, noise=0.1, steps=16)
+            writer.add(episode if actions else replace(episode, actions=None))
+    return path
+
+
+class Partly:
+    """A data set, some of whose episodes are shown without their actions."""
+
+    def __init__(self, inner: Dataset, without: set[int]) -> None:
+        self.inner, self.without = inner, without
+        self.path, self.views, self.fps, self.tasks = inner.path, inner.views, inner.fps, inner.tasks
+        self.state_width = inner.state_width
+        self.action_width = None if len(without) == len(inner) else inner.action_width
+        self.fingerprint = f"{inner.fingerprint} without {sorted(without)}"
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def length(self, index: int) -> int:
+        return self.inner.length(index)
+
+    def episode(self, index: int, views=None):
+        episode = self.inner.episode(index, views)
+        return replace(episode, actions=None) if index in self.without else episode
+
+
+def same(model: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Whether two modules hold the same numbers, to the bit."""
+    first, second = model.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
