@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from videopolicy.demos import lerobot_layout as layout
 from videopolicy.demos import lerobot_stats as stats
+from videopolicy.demos import lerobot_tables as tables
 from videopolicy.errors import UserError
 from videopolicy.media import Encoder
 from videopolicy.types import Episode
@@ -100,7 +100,7 @@ class Writer:
             if values is not None
         }
         assert self._table is not None
-        self._table.write_table(_table(vectors | columns))
+        self._table.write_table(tables.of_rows(vectors | columns))
         self._rows.append(self._row(episode, index, vectors, columns))
         self._frames += count
 
@@ -143,7 +143,7 @@ class Writer:
             self._encoders[view] = Encoder(file, self._fps, self._crf, full_colour=True)
         file = self._aside / layout.DATA.format(chunk_index=0, file_index=0)
         file.parent.mkdir(parents=True)
-        self._table = pq.ParquetWriter(file, _schema(*self._widths))
+        self._table = pq.ParquetWriter(file, tables.schema_of_rows(*self._widths))
 
     def _check(self, episode: Episode) -> None:
         where = f"{self.path}: episode {len(self._rows)}"
@@ -193,8 +193,8 @@ class Writer:
         }
         episodes = self._aside / layout.EPISODES.format(chunk_index=0, file_index=0)
         episodes.parent.mkdir(parents=True)
-        episodes.write_bytes(_parquet(_episodes_table(self._rows)))
-        (self._aside / layout.TASKS).write_bytes(_parquet(_tasks_table(list(self._tasks))))
+        episodes.write_bytes(tables.to_bytes(tables.of_episodes(self._rows)))
+        (self._aside / layout.TASKS).write_bytes(tables.to_bytes(tables.of_tasks(list(self._tasks))))
         (self._aside / layout.STATS).write_text(json.dumps(totals, indent=2))
         (self._aside / layout.INFO).write_text(json.dumps(info, indent=2))
 
@@ -234,27 +234,6 @@ def _widths(episode: Episode) -> tuple[int | None, int | None]:
     return None if actions is None else actions.shape[1], None if states is None else states.shape[1]
 
 
-def _schema(action: int | None, state: int | None) -> pa.Schema:
-    fields = [
-        # The format keeps vectors of width 1 as plain numbers.
-        pa.field(name, pa.float32() if width == 1 else pa.list_(pa.float32(), width))
-        for name, width in ((layout.ACTION, action), (layout.STATE, state))
-        if width is not None
-    ]
-    return pa.schema([*fields, *((name, pa.from_numpy_dtype(kind)) for name, kind in layout.INDEX_COLUMNS.items())])
-
-
-def _table(columns: dict[str, np.ndarray]) -> pa.Table:
-    return pa.table(
-        {
-            name: pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
-            if values.ndim == 2 and values.shape[1] > 1
-            else pa.array(values.ravel())
-            for name, values in columns.items()
-        }
-    )
-
-
 def _columns(parts: list[np.ndarray]) -> np.ndarray:
     values = np.concatenate(parts)
     return values.reshape(len(values), -1)
@@ -262,27 +241,3 @@ def _columns(parts: list[np.ndarray]) -> np.ndarray:
 
 def _flat(name: str, values: dict[str, Any]) -> dict[str, Any]:
     return {f"stats/{name}/{key}": value for key, value in values.items()}
-
-
-def _parquet(table: pa.Table) -> pa.Buffer:
-    # By way of memory: on a full disk, pyarrow's own files complain a second time when they are collected.
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return sink.getvalue()
-
-
-def _episodes_table(rows: list[dict[str, Any]]) -> pa.Table:
-    table = pa.Table.from_pylist(rows)
-    own = {layout.EPISODE_TASK: pa.string(), layout.EPISODE_SUCCESS: pa.bool_(), layout.EPISODE_SEED: pa.int64()}
-    # A column of nulls alone would get no type.
-    schema = pa.schema([pa.field(f.name, own.get(f.name, f.type)) for f in table.schema])
-    return table.cast(schema)
-
-
-def _tasks_table(tasks: list[str]) -> pa.Table:
-    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
-    # The format is read with pandas, which must find the instruction as the index.
-    column = {"field_name": "task", "name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
-    index = {"field_name": "task_index", "name": "task_index", "pandas_type": "int64", "numpy_type": "int64"}
-    pandas = {"index_columns": ["task"], "column_indexes": [], "columns": [index | {"metadata": None}, column]}
-    return table.replace_schema_metadata({"pandas": json.dumps(pandas | {"pandas_version": "2.2.0"})})
