@@ -25,6 +25,8 @@ ENTRIES = {
     "presets": "PRESET",
 }
 
+SINGULAR = {"demos": "data format", "latents": "latents", "policies": "policy", "text": "text encoder"}
+
 
 @cache
 def names(package: str) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ def entry(package: str, name: str) -> Any:
         UserError: no such plug-in; the message lists the known ones.
     """
     if name not in names(package):
-        raise unknown(package.rstrip("s"), name, names(package))
+        raise unknown(SINGULAR.get(package, package.removesuffix("s")), name, names(package))
     return getattr(import_module(f"videopolicy.{package}.{name}"), ENTRIES[package])
 
 
@@ -53,6 +55,7 @@ def _defines(file: Path, name: str) -> bool:
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return True
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return True
     return False
