@@ -1,0 +1,186 @@
+"""Imagines what happens next from one image a view: a video and the actions that go with it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os import getpid
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image as Pictures
+from PIL import ImageOps
+
+from videopolicy import checkpoint
+from videopolicy.errors import UserError, unknown
+from videopolicy.media import write_mp4
+from videopolicy.policies.video import VideoPlanner
+from videopolicy.types import Frames, Image, Observation, Plan
+
+# A checkpoint knows no clock, and it imagines few frames: slow enough to look at each.
+FPS = 4.0
+# Smaller pictures are enlarged to at least this side.
+VISIBLE = 256
+SEEDS = 2**63
+
+
+@dataclass(frozen=True)
+class Command:
+    """Imagine how a task goes on from the images of one moment, and the actions that get it there.
+
+    Writes imagined.mp4 (the current images first, views side by side) and plan.json (the actions in the world's own
+    units, one row a control step, and how many control steps ahead each frame is).
+
+    Example: videopolicy imagine --checkpoint runs/button/checkpoint --image corner2=now.png \
+--instruction "press the button from above" --out imagined
+    """
+
+    checkpoint: Path
+    """The checkpoint folder that training wrote."""
+    instruction: str
+    """What to do, in words."""
+    out: Path
+    """The folder that the video and the plan are written to."""
+    image: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="[VIEW=]FILE")] = ()
+    """One for each view of the checkpoint; a file alone will do if it has just one."""
+    seed: int = 0
+    """Seeds the noise: another seed, another future."""
+    steps: int | None = None
+    """Sampling steps; by default the checkpoint's own."""
+    sampler: str | None = None
+    """How to sample; by default the checkpoint's own."""
+
+    def run(self) -> None:
+        """Imagines, writes both files, and says where they are.
+
+        Raises:
+            UserError: no such checkpoint, view, image or sampler; a missing view; no instruction; a bad seed.
+        """
+        if not self.instruction.strip():
+            raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
+        if not 0 <= self.seed < SEEDS:
+            raise UserError(f"--seed is {self.seed}; it must be from 0 to {SEEDS - 1}")
+        policy, provenance = checkpoint.load(self.checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
+        own = policy.config.sampling
+        steps = own.steps if self.steps is None else self.steps
+        planner = VideoPlanner(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))
+        files = assign(self.image, planner.views)
+        images = {view: read_image(file, planner.size, view) for view, file in files.items()}
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {self.out} cannot be made a folder: {error.strerror}") from error
+        known = provenance.instructions
+        if known and self.instruction.strip().lower() not in {instruction.lower() for instruction in known}:
+            print(f"note: the checkpoint was not trained with this instruction, but with: {'; '.join(known)}")
+        plan = imagine(planner, Observation(images, self.instruction), self.seed)
+        write_mp4(self.out / "imagined.mp4", film(images, plan), FPS)
+        _write_json(self.out / "plan.json", self._description(planner, files, plan))
+        print(f"wrote {self.out / 'imagined.mp4'} and {self.out / 'plan.json'}")
+
+    def _description(self, planner: VideoPlanner, files: dict[str, Path], plan: Plan) -> dict[str, Any]:
+        described = {
+            "checkpoint": str(self.checkpoint),
+            "instruction": self.instruction,
+            "images": {view: str(file) for view, file in files.items()},
+            "seed": self.seed,
+            "sampler": planner.sampling.sampler,
+            "steps": planner.sampling.steps,
+            "views": planner.views,
+            "offsets": plan.offsets,
+        }
+        return {**described, "actions": plan.actions.tolist()} if planner.action_width else described
+
+
+def assign(arguments: Sequence[str], views: Sequence[str]) -> dict[str, Path]:
+    """The file of each view, in the order of the views.
+
+    Args:
+        arguments: VIEW=FILE each; or FILE alone, if there is one view.
+        views: what the checkpoint sees.
+
+    Raises:
+        UserError: a view that is unknown, missing, or given twice; or a file without one, where there are several.
+    """
+    files: dict[str, Path] = {}
+    for argument in arguments:
+        view, equals, file = argument.partition("=")
+        # A file's name may hold an equals sign too.
+        alone = view not in views and (not equals or Path(argument).exists())
+        if alone and len(views) > 1:
+            raise UserError(f"--image {argument}: of which view? Give VIEW={argument}; views: {', '.join(views)}")
+        view, file = (views[0], argument) if alone else (view, file)
+        if view not in views:
+            raise unknown("view", view, views)
+        if view in files:
+            raise UserError(f"view {view!r} is given twice: {files[view]} and {file}")
+        files[view] = Path(file)
+    missing = [view for view in views if view not in files]
+    if missing:
+        needed = " ".join(f"--image {view}=FILE" for view in missing)
+        raise UserError(f"no image of {', '.join(missing)}; the checkpoint needs one of every view: add {needed}")
+    return {view: files[view] for view in views}
+
+
+def read_image(file: Path, size: int, view: str) -> Image:
+    """An image file as the policy sees it, (size, size, 3); says what had to be done to it.
+
+    What is not square is cropped around its centre; shrinking averages areas, enlarging is bicubic.
+
+    Raises:
+        UserError: not a readable image.
+    """
+    if not file.is_file():
+        raise UserError(f"view {view!r}: no image file {file}")
+    try:
+        with Pictures.open(file) as opened:
+            if opened.mode[0] in "IF":
+                raise UserError(f"view {view!r}: {file} has 16 or 32 bits a pixel; save it with 8 bits a colour")
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Pictures.DecompressionBombError) as error:
+        raise UserError(f"view {view!r}: {file} is not a readable image ({error})") from error
+    (width, height), side, done = picture.size, min(picture.size), []
+    if width != height:
+        picture = ImageOps.fit(picture, (side, side))
+        done.append(f"cropped around its centre to {side}x{side}")
+    if side != size:
+        way = Pictures.Resampling.BOX if side > size else Pictures.Resampling.BICUBIC
+        picture = picture.resize((size, size), way)
+        done.append(f"resized to {size}x{size}")
+    if done:
+        print(f"view {view!r}: {file} is {width}x{height} pixels; {' and '.join(done)}")
+    return np.asarray(picture)
+
+
+@torch.inference_mode()
+def imagine(planner: VideoPlanner, observation: Observation, seed: int) -> Plan:
+    """A plan with its video; its actions are (A, 0) if the checkpoint has no head."""
+    policy = planner.policy
+    if policy.head is not None:
+        return planner.plan([observation], [seed], imagine=True)[0]
+    condition = policy.condition(planner.encode([observation]), [observation.instruction])
+    drawn = policy.sample(condition, planner.noise([seed]), planner.sampling)
+    latents = policy.unflatten(drawn.video)[0]
+    frames = policy.latents.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]).cpu().numpy()
+    videos = dict(zip(planner.views, frames, strict=True))
+    return Plan(drawn.actions[0].cpu().numpy(), videos, policy.config.window.offsets)
+
+
+def film(images: dict[str, Image], plan: Plan) -> Frames:
+    """The current images and then what was imagined, views side by side, enlarged pixel by pixel if small."""
+    assert plan.imagined is not None
+    videos = [np.concatenate((images[view][None], plan.imagined[view])) for view in images]
+    frames = np.concatenate(videos, axis=2)
+    factor = -(-VISIBLE // frames.shape[1])
+    return frames.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    aside = path.with_name(f".{path.name}.{getpid()}.partial")
+    try:
+        aside.write_text(json.dumps(values, indent=2) + "\n")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
