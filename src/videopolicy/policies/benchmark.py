@@ -1,0 +1,194 @@
+"""How long a policy takes for one chunk, and how far that is from what the device can do."""
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from videopolicy.model import VideoPolicy
+from videopolicy.policies.video import VideoPlanner
+from videopolicy.types import Observation
+
+WARM_UP = 3
+# Side of the matrices that the limit is measured with: they fill the device, and take less than a second.
+SIDE = {"cpu": 1024, "cuda": 8192}
+MULTIPLICATIONS = 20
+# Whose time belongs to which part; none of these methods calls another.
+PLANNER_METHODS = {"encode": "encode", "decode": "decode"}
+NETWORK_METHODS = {"denoise_video": "video", "read": "action", "denoise_actions": "action"}
+PARTS = ("encode", "video", "action", "decode")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A time over all repeats, in milliseconds: the median, and what 90 % of the repeats stay below."""
+
+    median: float
+    p90: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Spread":
+        """The spread of these times."""
+        return cls(float(np.median(seconds)) * 1e3, float(np.percentile(seconds, 90)) * 1e3)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One chunk, drawn in one way.
+
+    Attributes:
+        sampler: how it was drawn.
+        steps: noise levels.
+        parts: time of each of `PARTS`, and of "other": noise, text and the sampler's arithmetic.
+        total: the whole plan, its video decoded.
+        flops: of one plan, as `count_flops` counts them.
+    """
+
+    sampler: str
+    steps: int
+    parts: dict[str, Spread]
+    total: Spread
+    flops: int
+
+    @property
+    def chunks_per_second(self) -> float:
+        """At the median time."""
+        return 1e3 / self.total.median
+
+    @property
+    def flops_per_second(self) -> float:
+        """At the median time."""
+        return self.flops * self.chunks_per_second
+
+
+def measure(planner: VideoPlanner, repeats: int) -> Figures:
+    """Plans one chunk again and again, one at a time, after a few plans that are not counted.
+
+    On a GPU every part waits for the one before it, so that each gets its own time; the total includes these waits.
+
+    Args:
+        planner: the policy and how it samples.
+        repeats: plans that are counted, at least 1.
+    """
+    rng = np.random.default_rng(0)
+    images = {view: rng.integers(0, 256, (planner.size, planner.size, 3), dtype=np.uint8) for view in planner.views}
+    # Which word is said makes no difference to the time.
+    plan = partial(planner.plan, [Observation(images, "go")], [0], imagine=True)
+    sampling, watch, rows = planner.sampling, Stopwatch(planner.policy.device), []
+    with torch.inference_mode():
+        flops = count_flops(plan)
+        for _ in range(WARM_UP):
+            plan()
+        with watch.on(planner):
+            for _ in tqdm(range(repeats), desc=f"{sampling.sampler} {sampling.steps}", leave=False):
+                watch.reset()
+                watch.time("total", plan)
+                rows.append(watch.seconds)
+    for row in rows:
+        row["other"] = row["total"] - sum(row[part] for part in PARTS)
+    parts = {part: Spread.of([row[part] for row in rows]) for part in (*PARTS, "other")}
+    return Figures(sampling.sampler, sampling.steps, parts, Spread.of([row["total"] for row in rows]), flops)
+
+
+def count_flops(run: Callable[[], Any]) -> int:
+    """Floating-point operations of a call: matrix products, convolutions and attention; a multiply-add is two.
+
+    Element-wise work, norms and resizing are not counted.
+    """
+    # The counter knows no fused attention of a CPU; as two matrix products it knows all.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def matmul_peak(device: torch.device) -> float:
+    """FLOP/s of the best of some fp32 matrix products: the most that this device does, now, with these threads.
+
+    On a GPU it is in TF32 if convolutions are, as they are by default.
+    """
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        side = SIDE[device.type]
+        matrix, out = torch.ones(side, side, device=device), torch.empty(side, side, device=device)
+        torch.mm(matrix, matrix, out=out)
+        seconds = []
+        for _ in range(MULTIPLICATIONS):
+            watch = Stopwatch(device)
+            watch.time("total", partial(torch.mm, matrix, matrix, out=out))
+            seconds.append(watch.seconds["total"])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return 2 * side**3 / min(seconds)
+
+
+def count_weights(policy: VideoPolicy) -> dict[str, int]:
+    """Numbers that a checkpoint holds for each part, what the latents were fitted to included."""
+    parts = {"latents": policy.latents, "text": policy.text, "video": policy.backbone, "head": policy.head}
+    return {name: sum(t.numel() for t in part.state_dict().values()) if part else 0 for name, part in parts.items()}
+
+
+def device_name(device: torch.device) -> str:
+    """What a shop would call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+class Stopwatch:
+    """Adds up the time of each part of a plan.
+
+    Attributes:
+        seconds: part -> its time since the last reset.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts a new record; the old one stays as it is."""
+        self.seconds: dict[str, float] = dict.fromkeys((*PARTS, "total"), 0.0)
+
+    def time(self, part: str, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls, and adds the time to this part's."""
+        start = self._now()
+        result = run(*args, **kwargs)
+        self.seconds[part] += self._now() - start
+        return result
+
+    @contextmanager
+    def on(self, planner: VideoPlanner) -> Iterator[None]:
+        """Times the parts of every plan made inside; planner and network are as before afterwards."""
+        watched = [
+            (owner, method, part)
+            for owner, methods in ((planner, PLANNER_METHODS), (planner.policy, NETWORK_METHODS))
+            for method, part in methods.items()
+        ]
+        for owner, method, part in watched:
+            setattr(owner, method, partial(self.time, part, getattr(owner, method)))
+        try:
+            yield
+        finally:
+            # What was set on the object hid the method of its class.
+            for owner, method, _ in watched:
+                delattr(owner, method)
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return perf_counter()

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+from tests.small import policy
+
+from videopolicy.checkpoint import Provenance, save
+from videopolicy.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "checkpoint"
+    save(policy(), Provenance("joint", steps=1), folder)
+    return folder
+
+
+def refused(capsys, checkpoint, *arguments):
+    with pytest.raises(SystemExit) as ending:
+        main(["bench", "--checkpoint", str(checkpoint), *arguments])
+    assert ending.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_a_row_for_each_sampler_and_number_of_steps(checkpoint, capsys, tmp_path):
+    wanted = ["--sampler", "euler", "one_pass", "--steps", "1", "2", "--repeats", "2"]
+    main(["bench", "--checkpoint", str(checkpoint), *wanted, "--json", str(tmp_path / "figures.json")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["device", "weights", "limit"]
+    head, *rows = lines[4:9]
+    asked = [("euler", 1), ("euler", 2), ("one_pass", 1), ("one_pass", 2)]
+    assert [row.split()[:2] for row in rows] == [[sampler, str(steps)] for sampler, steps in asked]
+    assert {len(line) for line in (head, *rows)} == {len(head)}
+
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [(row["sampler"], row["steps"]) for row in figures["settings"]] == asked
+    assert figures["device"]["threads"] == 1
+    assert 0 < figures["settings"][0]["gflops"] < figures["peak_gflops"]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_by_default_the_checkpoints_own_way(checkpoint, capsys):
+    main(["bench", "--checkpoint", str(checkpoint), "--repeats", "1"])
+    assert capsys.readouterr().out.splitlines()[5].split()[:2] == ["euler", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sampler", "euler", "eulr"], "no sampler 'eulr'; did you mean 'euler'?"),
+        (["--steps", "1", "0"], "at least 1 sampling step, not 0"),
+        (["--repeats", "0"], "--repeats is 0; it must be 1 or more"),
+        (["--json", "nowhere/figures.json"], "there is no folder nowhere"),
+    ],
+)
+def test_a_slip_is_one_line_before_anything_is_measured(arguments, said, checkpoint, capsys):
+    assert said in refused(capsys, checkpoint, *arguments)
+
+
+def test_a_checkpoint_without_a_head_has_no_chunks(tmp_path, capsys):
+    save(policy(None), Provenance("video", steps=1), tmp_path / "checkpoint")
+    assert "trained on video alone" in refused(capsys, tmp_path / "checkpoint")
