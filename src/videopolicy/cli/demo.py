@@ -56,8 +56,6 @@ class Command:
     """"action" leaves the video model untrained, to show what it is worth."""
     seed: int = 0
     """Of the demonstrations, the weights and the noise."""
-    world: str = "metaworld"
-    """The simulator."""
 
     def run(self) -> None:
         """Does it all, and ends with the page's path and the success rate."""
@@ -72,9 +70,7 @@ class Command:
             self._record(clock)
             self._train(clock)
         clock.begin("evaluate", "acting in the simulator, from starts never seen in training", 1)
-        evaluation = evaluate.Command(
-            checkpoint=self.out / "checkpoint", task=self.task, world=self.world, episodes=self.episodes
-        )
+        evaluation = evaluate.Command(checkpoint=self.out / "checkpoint", task=self.task, episodes=self.episodes)
         summary = evaluation.measure()
         clock.begin("report", "writing the page", 0)
         page = write_report(self.out)
@@ -92,7 +88,6 @@ class Command:
             episodes=self.demonstrations,
             views=model.views,
             size=model.size,
-            world=self.world,
             seed=self.seed * SEEDS_APART,
         ).run()
 
