@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass, field
-from os import getpid
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +50,14 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
         provenance: for the model card.
         folder: the checkpoint.
         dtype: of the floating-point weights on disk.
+
+    Raises:
+        UserError: it cannot be written; what was in the folder stays.
     """
-    aside = folder.with_name(f".{folder.name}.{getpid()}.partial")
+    aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     try:
+        aside.mkdir(parents=True)
         weights = {
             name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
             for name, tensor in policy.state_dict().items()
@@ -72,6 +74,8 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
         (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n")
         (aside / "README.md").write_text(_card(policy, provenance))
         _put_in_place(aside, folder)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot be written ({error}); what was there before still is") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -88,17 +92,22 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[VideoPolicy,
             raise UserError(f"{folder}: {name} is missing; copy the whole checkpoint folder again")
         if _sha256(folder / name) != description["sha256"].get(name):
             raise UserError(f"{folder / name}: not the file that was saved (wrong hash); copy the whole folder again")
-    statistics = (folder / "statistics.json").read_text()
-    policy = from_json(model.Config, description["model"]).build(
-        None if statistics == "null" else MinMax.from_json(statistics)
-    )
     try:
-        weights = load_file(folder / "model.safetensors")
-        policy.load_state_dict(weights)
-    except (SafetensorError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
+        provenance = from_json(Provenance, description["provenance"])
+        policy = _rebuilt(folder, description["model"])
+    # A damaged description makes each part fail in a way of its own.
+    except Exception as error:
+        first = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{folder}: config.json does not describe the weights beside it ({first})") from error
-    return policy.to(device).eval(), from_json(Provenance, description["provenance"])
+    return policy.to(device).eval(), provenance
+
+
+def _rebuilt(folder: Path, description: Any) -> VideoPolicy:
+    statistics = (folder / "statistics.json").read_text()
+    normalizer = None if statistics == "null" else MinMax.from_json(statistics)
+    policy = from_json(model.Config, description).build(normalizer)
+    policy.load_state_dict(load_file(folder / "model.safetensors"))
+    return policy
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -109,7 +118,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: config.json is missing; give a checkpoint folder, such as RUN/checkpoint")
     try:
         description = json.loads(path.read_text())
-        found, *_ = (description[name] for name in ("format", "model", "provenance", "sha256"))
+        found, *_ = (description[name] for name in ("format", "model", "provenance"))
+        dict(description["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the description of a checkpoint ({error!r})") from error
     if found != FORMAT:
@@ -118,10 +128,16 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.{getpid()}.old")
+    old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-    aside.rename(folder)
+    try:
+        aside.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -29,8 +29,9 @@ def make(checkpoint_folder: Path, *, sampler: str | None = None, steps: int | No
         UserError: no such checkpoint or sampler, a damaged one, or one that cannot act.
     """
     policy, provenance = checkpoint.load(checkpoint_folder, "cuda" if torch.cuda.is_available() else "cpu")
-    if policy.head is None:
-        raise UserError(f"{checkpoint_folder}: trained on video alone; it has no head to act with")
+    # A head beside a video model that was trained alone has never learned, or not from this video model.
+    if policy.head is None or provenance.stage == "video":
+        raise UserError(f"{checkpoint_folder}: trained on video alone; train a head to it with --stage action --init")
     sampling = policy.config.sampling
     sampling = replace(sampling, sampler=sampler or sampling.sampler, steps=sampling.steps if steps is None else steps)
     return VideoPlanner(policy, sampling, provenance.tasks)

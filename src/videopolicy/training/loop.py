@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Int64
+from torch import Tensor
 
 from videopolicy import checkpoint
 from videopolicy.clips.dataset import ClipBatch, Clips, epoch_order
@@ -90,7 +92,7 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: it was interrupted, after the checkpoint was written.
-            UserError: the loss is no longer finite.
+            UserError: the loss or its gradient is no longer finite, or the disk is full.
         """
         started = time.monotonic() - self.seconds
         with self._interruptible(), Monitor(self) as monitor:
@@ -141,13 +143,14 @@ class Trainer:
             group["lr"] = group["peak"] * factor
         losses = self._wrapped(batch, self._generator)
         loss = total(losses, self.training.stage)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} at step {self.step}; lower the learning rate. "
-                f"{self.run / 'checkpoint'} holds the last good weights, if any were saved"
-            )
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.training.clip)
+        norm = cast(Tensor, self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.training.clip))
+        # A loss can be finite and its gradient not: one step of it would spoil weights that the next step saves.
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise UserError(
+                f"the loss is {loss.item()} and its gradient {norm.item()} at step {self.step}; lower the learning "
+                f"rate. {self.run / 'checkpoint'} holds the last good weights, if any were saved"
+            )
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.ema.update(self.step)

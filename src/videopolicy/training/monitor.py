@@ -27,7 +27,6 @@ class Monitor:
 
     def __init__(self, trainer: "Trainer") -> None:
         self.trainer = trainer
-        self._means: dict[str, float] = {}
         self._recent: dict[str, list[float]] = {}
 
     def __enter__(self) -> "Monitor":
@@ -113,5 +112,15 @@ def imagined_above_real(trainer: "Trainer") -> UInt8[np.ndarray, "T H W 3"]:
 def _keep_until(path: Path, step: int) -> None:
     """Drops what an earlier run logged after the step that this one starts from."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in lines))
+        lines = [line for line in path.read_text().splitlines() if _step(line) <= step]
+        aside = path.with_name(f".{path.name}.partial")
+        aside.write_text("".join(line + "\n" for line in lines))
+        aside.replace(path)
+
+
+def _step(line: str) -> float:
+    """The step that a line tells of; infinite for the torn last line of a run that was killed."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")

@@ -14,7 +14,6 @@ from videopolicy.errors import UserError, unknown
 from videopolicy.latents.base import Latents
 from videopolicy.model import Config, VideoPolicy
 from videopolicy.training.config import Training
-from videopolicy.types import Frames
 
 # Episodes whose frames the latents are fitted to, spread evenly over the data set.
 FITTED = 16
@@ -33,13 +32,19 @@ def prepare(
         init: a policy of the same shape whose weights to start from; a head is added if it has none.
 
     Raises:
-        UserError: the data set is empty, lacks a view, has episodes too short or actions of another width.
+        UserError: the data set is empty, lacks a view or the actions that the stage needs, or has episodes too short,
+            pictures of another size, or actions of another width.
     """
     if not len(dataset):
         raise UserError(f"{dataset.path}: no episodes; record some with `videopolicy record`")
     for view in config.views:
         if view not in dataset.views:
             raise unknown(f"view in {dataset.path} as the policy wants it:", view, dataset.views)
+    if training.stage != "video" and dataset.action_width is None:
+        raise UserError(
+            f"{dataset.path}: no episode has actions, which stage {training.stage!r} needs; use --stage video"
+        )
+    _check_size(dataset, config)
     config.window.check([dataset.length(index) for index in range(len(dataset))])
     normalizer = init.normalizer if init else None
     if normalizer and dataset.action_width not in (None, len(normalizer.low)):
@@ -78,21 +83,20 @@ def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoPolicy:
 def _fitted(config: Config, dataset: Dataset) -> Latents:
     latents = config.latents.build()
     chosen = np.unique(np.linspace(0, len(dataset) - 1, FITTED).round().astype(int))
-    frames = [frame for index in chosen for frame in _frames(dataset, int(index), config)]
+    frames = [frames for index in chosen for frames in dataset.episode(int(index), config.views).views.values()]
     latents.fit(np.concatenate(frames))
     return latents
 
 
-def _frames(dataset: Dataset, index: int, config: Config) -> list[Frames]:
-    episode = dataset.episode(index, config.views)
-    for view in config.views:
-        shape = episode.views[view].shape[1:3]
-        if shape != (config.size, config.size):
+def _check_size(dataset: Dataset, config: Config) -> None:
+    """Looks at the first episode; the cache makes sure that the others are of the same size."""
+    for view, frames in dataset.episode(0, config.views).views.items():
+        height, width = frames.shape[1:3]
+        if (height, width) != (config.size, config.size):
             raise UserError(
-                f"{dataset.path}: view {view!r} is {shape[1]}x{shape[0]} pixels, but the policy sees "
+                f"{dataset.path}: view {view!r} is {width}x{height} pixels, but the policy sees "
                 f"{config.size}x{config.size}; record with --size {config.size}"
             )
-    return list(episode.views.values())
 
 
 def _key(latents: Latents) -> str:

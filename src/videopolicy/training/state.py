@@ -1,17 +1,19 @@
 """Everything a run needs to go on where it stopped, in safetensors and JSON."""
 
 import json
-import shutil
-from os import getpid
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from videopolicy.errors import UserError
 from videopolicy.training.ema import Ema
+
+# One file, so that a new state takes the old one's place in one step.
+FILE = "state.safetensors"
 
 
 def save_state(
@@ -31,10 +33,10 @@ def save_state(
         optimizer: with its moments.
         generator: of the noise.
         facts: plain JSON values: the step, the time spent.
+
+    Raises:
+        UserError: it cannot be written; the state before stays.
     """
-    aside = folder.with_name(f".{folder.name}.{getpid()}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     tensors = {f"weights/{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"average/{name}": value for name, value in ema.weights.items()}
     for index, values in optimizer.state_dict()["state"].items():
@@ -42,10 +44,15 @@ def save_state(
     tensors["generator"] = generator.get_state()
     # Cloned: safetensors refuses tensors that share memory.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(tensors, aside / "state.safetensors")
-    (aside / "state.json").write_text(json.dumps(facts))
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    aside = folder / f".{FILE}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, aside, metadata={"facts": json.dumps(facts)})
+        aside.replace(folder / FILE)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot be written ({error}); what was saved before is still there") from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def load_state(
@@ -57,11 +64,16 @@ def load_state(
         The facts that it was saved with.
 
     Raises:
-        UserError: there is none, or it is of another model.
+        UserError: there is none, or it is damaged or of another model.
     """
-    if not (folder / "state.json").is_file():
+    if not (folder / FILE).is_file():
         raise UserError(f"{folder}: nothing to resume; train without --resume to start anew")
-    tensors = load_file(folder / "state.safetensors")
+    try:
+        tensors = load_file(folder / FILE)
+        with safe_open(folder / FILE, "pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+    except SafetensorError as error:
+        raise UserError(f"{folder / FILE}: damaged ({error}); start anew in another folder") from error
     try:
         module.load_state_dict(_under("weights/", tensors))
         ema.load(_under("average/", tensors))
@@ -73,7 +85,7 @@ def load_state(
         moments.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     generator.set_state(tensors["generator"])
-    return json.loads((folder / "state.json").read_text())
+    return facts
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
