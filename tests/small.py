@@ -48,7 +48,7 @@ NORMALIZER = MinMax((-1.0, -0.5), (1.0, 2.0))
 def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> VideoPolicy:
     """Random weights; latents fitted to pictures of the world."""
     built = build(replace(MODEL, **changes), normalizer, seed)
-    built.latents.fit(np.stack([image for image in observation(seed=1, size=built.config.size).images.values()]))
+    built.latents.fit(np.stack(list(observation(seed=1, size=built.config.size).images.values())))
     return built.eval()
 
 

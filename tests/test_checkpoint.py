@@ -1,0 +1,191 @@
+import json
+import resource
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.small import NORMALIZER, observation, policy, same
+
+from videopolicy.checkpoint import HASHED, Provenance, load, save
+from videopolicy.errors import UserError
+from videopolicy.policies.video import VideoPlanner
+
+PROVENANCE = Provenance("joint", 12, ("reach-red",), ("reach the red disc",), 4, {"data": "dots", "seed": 3})
+FILES = ("config.json", "model.safetensors", "statistics.json")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return policy()
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "checkpoint"
+    save(model, PROVENANCE, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(saved, tmp_path / "checkpoint")
+
+
+def plan(model):
+    return VideoPlanner(model, model.config.sampling).plan([observation()], [7], True)[0]
+
+
+def test_it_comes_back_to_the_bit_and_plans_the_same(model, saved):
+    loaded, provenance = load(saved)
+    assert same(loaded, model)
+    assert (loaded.config, loaded.normalizer, provenance) == (model.config, NORMALIZER, PROVENANCE)
+    assert not loaded.training
+    first, second = plan(model), plan(loaded)
+    np.testing.assert_array_equal(first.actions, second.actions)
+    np.testing.assert_array_equal(first.imagined["top"], second.imagined["top"])
+
+
+def test_a_model_of_video_alone_comes_back_without_a_head(tmp_path):
+    save(policy(None), replace(PROVENANCE, stage="video"), tmp_path / "checkpoint")
+    loaded, _ = load(tmp_path / "checkpoint")
+    assert loaded.head is None and loaded.normalizer is None
+
+
+def test_half_precision_takes_half_the_room_and_plans_nearly_the_same(model, saved, tmp_path):
+    folder = tmp_path / "checkpoint"
+    save(model, PROVENANCE, folder, dtype=torch.float16)
+    sizes = [(where / "model.safetensors").stat().st_size for where in (folder, saved)]
+    assert sizes[0] < 0.6 * sizes[1]
+    loaded, _ = load(folder)
+    assert next(loaded.backbone.parameters()).dtype == torch.float32
+    np.testing.assert_allclose(plan(loaded).actions, plan(model).actions, atol=0.02)
+
+
+def test_the_card_tells_what_it_was_trained_on(saved):
+    card = (saved / "README.md").read_text()
+    for fact in ("reach the red disc", "12 steps", "4 demonstrations", "data: dots", "32 x 32", "8 x 2 actions"):
+        assert fact in card, fact
+
+
+def test_the_folder_may_be_moved_and_its_card_lost(folder, model, tmp_path):
+    (folder / "README.md").unlink()
+    assert same(load(folder.rename(tmp_path / "elsewhere"))[0], model)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=rf"checkpoint.*{name}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_named(folder, name, share):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=rf"checkpoint.*{name}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("place", [0, 0.3, 0.7, -1])
+@pytest.mark.parametrize("name", HASHED)
+def test_one_altered_byte_is_noticed(folder, name, place):
+    alter(folder / name, place if place == -1 else int(place * (folder / name).stat().st_size))
+    with pytest.raises(UserError, match=rf"{name}.*hash"):
+        load(folder)
+
+
+def test_a_byte_altered_in_the_description_is_a_setting_of_its_own_or_refused_in_a_line(folder):
+    """The description is there to be read and edited; what it must never do is end in a traceback."""
+    whole = (folder / "config.json").read_bytes()
+    refused = 0
+    for place in np.random.default_rng(0).choice(len(whole), 40, replace=False):
+        (folder / "config.json").write_bytes(whole)
+        alter(folder / "config.json", int(place))
+        try:
+            load(folder)
+        except UserError as error:
+            assert "\n" not in str(error) and str(folder) in str(error)
+            refused += 1
+    assert refused > 20
+
+
+def alter(file: Path, place: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format 2, but this version reads format 1"),
+        ({"sha256": {}}, "hash"),
+        ({"sha256": 3}, "description of a checkpoint"),
+        ({"model": {"veiws": ["top"]}}, "'veiws'; did you mean 'views'"),
+        ({"model": []}, "map of its fields"),
+        ({"model": {}}, "does not describe the weights"),
+        ({"provenance": {"stage": "joint"}}, "lacks the field 'steps'"),
+    ],
+)
+def test_a_description_of_something_else_is_refused(folder, change, message):
+    description = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(description | change))
+    with pytest.raises(UserError, match=message) as refusal:
+        load(folder)
+    assert str(folder) in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", "not json", '{"format": 1}'])
+def test_what_is_no_description_is_refused(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json: not the description"):
+        load(folder)
+
+
+def test_no_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nonesuch: no such checkpoint folder"):
+        load(tmp_path / "nonesuch")
+
+
+def test_a_new_one_takes_the_old_ones_place_and_nothing_is_left_beside_it(folder):
+    other = policy(seed=1)
+    save(other, replace(PROVENANCE, steps=13), folder)
+    loaded, provenance = load(folder)
+    assert same(loaded, other) and provenance.steps == 13
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_full_disk_leaves_the_old_one(folder, model):
+    with files_of_at_most(50_000), pytest.raises(UserError, match=r"checkpoint: cannot be written \(.+\)"):
+        save(policy(seed=1), replace(PROVENANCE, steps=13), folder)
+    loaded, provenance = load(folder)
+    assert same(loaded, model) and provenance.steps == 12
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Within, the system refuses to let a file of this process grow further, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_a_killed_process_left_does_not_stand_in_the_way(folder, model):
+    for name in (".checkpoint.partial", ".checkpoint.old"):
+        shutil.copytree(folder, folder.with_name(name))
+    assert same(load(folder)[0], model)
+    other = policy(seed=1)
+    save(other, PROVENANCE, folder)
+    assert same(load(folder)[0], other)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]

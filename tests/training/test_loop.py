@@ -1,0 +1,237 @@
+import json
+import shutil
+import signal
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from tests.small import Partly, same
+
+from videopolicy import checkpoint
+from videopolicy.errors import UserError
+from videopolicy.training.loop import rate_factor
+
+
+def after_step(trainer, step, action):
+    """Calls an action in the middle of a step: between the pass of the network and the update of its weights."""
+    passes = []
+
+    def hook(*_):
+        passes.append(1)
+        if len(passes) == step:
+            action()
+
+    trainer.objective.register_forward_hook(hook)
+
+
+def interrupt(number=signal.SIGINT):
+    return lambda: signal.raise_signal(number)
+
+
+def losses(run):
+    return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+
+
+@torch.no_grad()
+def loss_of(trainer):
+    """Over the same clips and noise at every call."""
+    clips = trainer.clips.batch(np.arange(0, len(trainer.clips), 2), np.random.default_rng(0))
+    found = trainer.objective(clips, torch.Generator().manual_seed(0))
+    return found.mean_video.item(), found.mean_actions.item()
+
+
+def test_both_losses_fall(trainer):
+    run = trainer(steps=30, batch=8, rate=4e-3, head_rate=4e-3, warmup=3, log_every=10)
+    before = loss_of(run)
+    run.train()
+    after = loss_of(run)
+    assert after[0] < 0.8 * before[0]
+    assert after[1] < 0.85 * before[1]
+    assert [line["step"] for line in losses(run.run)] == [10, 20, 30]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(trainer):
+    whole = trainer("whole")
+    whole.train()
+    stopped = trainer("parts")
+    after_step(stopped, 2, interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    assert stopped.step == 2
+
+    resumed = trainer("parts")
+    resumed.resume()
+    assert resumed.step == 2 and resumed.seconds == pytest.approx(stopped.seconds)
+    assert not same(resumed.objective.policy, whole.objective.policy)
+    resumed.train()
+    assert resumed.step == whole.step == 4
+    assert same(resumed.objective.policy, whole.objective.policy)
+    assert all(torch.equal(resumed.ema.weights[name], whole.ema.weights[name]) for name in whole.ema.weights)
+    first, second = ([line | {"seconds": 0} for line in losses(run.run)] for run in (whole, resumed))
+    assert first == second and [line["step"] for line in first] == [1, 2, 3, 4]
+    policies = [checkpoint.load(run.run / "checkpoint")[0] for run in (whole, resumed)]
+    assert same(*policies)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_ends_the_step_and_leaves_a_checkpoint(trainer, number):
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    run = trainer(steps=1000)
+    after_step(run, 3, interrupt(number))
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    policy, provenance = checkpoint.load(run.run / "checkpoint")
+    assert provenance.steps == run.step == 3
+    with run.ema.applied():
+        assert same(policy, run.objective.policy)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_second_signal_does_not_wait(trainer):
+    run = trainer(steps=1000)
+    after_step(run, 2, lambda: (interrupt()(), interrupt()()))
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert run.step == 1
+
+
+def test_the_budget_ends_the_run_in_time_with_the_rate_near_zero(trainer):
+    run = trainer(steps=10**6, minutes=1 / 60, warmup=1, log_every=10**6)
+    run.train()
+    assert 1.0 <= run.seconds < 1.5
+    assert 1 < run.step < 10**5
+    assert run.rate_now < 0.05 * run.training.rate
+
+
+def test_the_rate_rises_then_falls_to_zero():
+    rates = [rate_factor(step / 100, step, 10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) > 0.95 and rates.index(max(rates)) == 9
+    assert all(later < sooner for sooner, later in pairwise(rates[9:]))
+    assert rates[50] == pytest.approx(0.5)
+    assert rates[-1] == rate_factor(1.7, 500, 10) == pytest.approx(0, abs=1e-12)
+    assert rate_factor(0.0, 0, 0) == 1
+
+
+def test_every_clip_is_seen_once_an_epoch_in_another_order_each(trainer):
+    run = trainer(batch=7)
+    count = len(run.clips)
+    assert count % 7, "the batch should straddle two epochs"
+    seen = np.concatenate([run.batch_indices(step) for step in range(2 * count)])
+    epochs = seen[: 6 * count].reshape(6, count)
+    assert all(np.array_equal(np.sort(epoch), np.arange(count)) for epoch in epochs)
+    assert not any(np.array_equal(epochs[0], other) for other in epochs[1:])
+    np.testing.assert_array_equal(run.batch_indices(3), trainer(batch=7).batch_indices(3))
+    assert not np.array_equal(run.batch_indices(3), trainer(batch=7, seed=1).batch_indices(3))
+
+
+def test_a_diverging_run_says_so_and_keeps_the_last_finite_checkpoint(trainer):
+    run = trainer(steps=10, save_every=1, rate=1e30, warmup=1)
+    with pytest.raises(UserError, match=r"loss is (nan|inf) .*at step 1; lower the learning rate"):
+        run.train()
+    policy, provenance = checkpoint.load(run.run / "checkpoint")
+    assert provenance.steps == 1
+    assert all(value.isfinite().all() for value in policy.state_dict().values())
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(trainer):
+    run = trainer(steps=10)
+    weight = next(run.objective.policy.backbone.parameters())
+    after_step(run, 2, lambda: weight.register_hook(lambda gradient: gradient * float("inf")))
+    with pytest.raises(UserError, match=r"loss is \d.* gradient (nan|inf) at step 1"):
+        run.train()
+    assert all(value.isfinite().all() for value in run.objective.policy.state_dict().values())
+    assert all(value.isfinite().all() for value in run.ema.weights.values())
+
+
+def test_episodes_without_actions_train_the_video_model(trainer, dataset):
+    run = trainer(data=Partly(dataset, {0, 1, 2, 3}), stage="video")
+    run.train()
+    policy, provenance = checkpoint.load(run.run / "checkpoint")
+    assert policy.head is None and provenance.stage == "video"
+    assert all(set(line) == {"step", "video", "lr", "seconds"} for line in losses(run.run))
+
+
+def test_actions_of_some_episodes_train_the_head_and_video_of_all_the_rest(trainer, dataset):
+    run = trainer(data=Partly(dataset, {0, 2}), batch=8)
+    assert 0 < run.clips.cache.has_actions.sum() < 4
+    run.train()
+    assert all(np.isfinite([line["video"], line["action"]]).all() for line in losses(run.run))
+    policy, _ = checkpoint.load(run.run / "checkpoint")
+    assert policy.action_width == 2
+
+
+def test_video_first_and_the_head_afterwards(trainer, dataset):
+    first = trainer("video", data=Partly(dataset, {0, 1, 2, 3}), stage="video")
+    first.train()
+    init, _ = checkpoint.load(first.run / "checkpoint")
+    second = trainer("action", stage="action", init=init)
+    second.train()
+    policy, _ = checkpoint.load(second.run / "checkpoint")
+    for part in ("latents", "text", "backbone"):
+        assert same(getattr(policy, part), getattr(init, part))
+    assert policy.head is not None and not same(policy.head, trainer("fresh", stage="action").objective.policy.head)
+
+
+def test_what_is_saved_is_the_average(trainer):
+    run = trainer(ema=0.9)
+    run.train()
+    saved = dict(checkpoint.load(run.run / "checkpoint")[0].named_parameters())
+    live = dict(run.objective.policy.named_parameters())
+    assert all(torch.equal(saved[name], average) for name, average in run.ema.weights.items())
+    assert any(not torch.equal(saved[name], live[name]) for name in run.ema.weights)
+
+
+def test_the_model_card_is_told_where_the_weights_come_from(trainer):
+    run = trainer()
+    run.train()
+    _, provenance = checkpoint.load(run.run / "checkpoint")
+    assert provenance.tasks == ("reach-blue", "reach-red")
+    assert provenance.instructions == ("reach the blue disc", "reach the red disc")
+    assert (provenance.stage, provenance.steps, provenance.episodes, provenance.notes["data"]) == (
+        "joint",
+        4,
+        4,
+        "dots",
+    )
+
+
+def test_a_finished_run_that_is_resumed_changes_nothing(trainer):
+    run = trainer()
+    run.train()
+    again = trainer()
+    again.resume()
+    again.train()
+    assert again.step == 4 and len(losses(again.run)) == 4
+    assert same(again.objective.policy, run.objective.policy)
+
+
+def test_the_seed_decides_the_run(trainer):
+    first, second, other = (trainer(name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    for run in (first, second, other):
+        run.train()
+    assert same(first.objective.policy, second.objective.policy)
+    assert not same(first.objective.policy, other.objective.policy)
+
+
+def test_resuming_what_is_not_there_or_of_another_model_or_damaged_is_refused(trainer, tmp_path):
+    run = trainer()
+    with pytest.raises(UserError, match="nothing to resume"):
+        run.resume()
+    run.train()
+    shutil.copytree(run.run, tmp_path / "wider")
+    wider = trainer("wider", stage="video")
+    with pytest.raises(UserError, match="trained another model"):
+        trainer("wider", stage="joint", model=_wider(run)).resume()
+    wider.resume()
+    file = run.run / "state" / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=r"state\.safetensors: damaged"):
+        trainer().resume()
+
+
+def _wider(run):
+    config = run.objective.policy.config
+    return replace(config, backbone=replace(config.backbone, channels=(32, 64)))

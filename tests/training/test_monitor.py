@@ -1,0 +1,97 @@
+import json
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from videopolicy.media import read_mp4
+from videopolicy.training.monitor import SAMPLED, imagined_above_real
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+
+
+def test_a_line_is_the_mean_of_the_steps_since_the_last(trainer):
+    each, pairs = trainer("each"), trainer("pairs", log_every=2)
+    each.train()
+    pairs.train()
+    single, double = lines(each.run), lines(pairs.run)
+    assert [line["step"] for line in double] == [2, 4]
+    for part in ("video", "action"):
+        means = [np.mean([line[part] for line in single[i : i + 2]]) for i in (0, 2)]
+        assert [line[part] for line in double] == pytest.approx(means)
+    assert double[1]["lr"] == single[3]["lr"] < double[0]["lr"]
+    assert 0 < double[0]["seconds"] < double[1]["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "parts"), [("video", {"video"}), ("action", {"action"}), ("joint", {"video", "action"})]
+)
+def test_only_what_is_trained_is_logged(trainer, stage, parts):
+    run = trainer(stage=stage, steps=1)
+    run.train()
+    assert set(lines(run.run)[0]) == {"step", "lr", "seconds"} | parts
+
+
+def test_tensorboard_holds_the_same(trainer):
+    run = trainer()
+    run.train()
+    board = EventAccumulator(str(run.run / "tensorboard"))
+    board.Reload()
+    for part in ("video", "action"):
+        values = {event.step: event.value for event in board.Scalars(f"loss/{part}")}
+        assert values == pytest.approx({line["step"]: line[part] for line in lines(run.run)}, rel=1e-5)
+
+
+def test_sampled_videos_are_of_the_models_frames(trainer):
+    run = trainer(steps=4, sample_every=2)
+    run.train()
+    assert sorted(path.name for path in (run.run / "samples").iterdir()) == ["step-000002.mp4", "step-000004.mp4"]
+    assert read_mp4(run.run / "samples" / "step-000004.mp4").shape == (2, 64, SAMPLED * 32, 3)
+    head_only = trainer("action", stage="action", sample_every=1)
+    head_only.train()
+    assert not (head_only.run / "samples").exists()
+
+
+def test_the_lower_half_is_what_followed_and_sampling_changes_nothing(trainer, dataset):
+    run = trainer()
+    frames = imagined_above_real(run)
+    indices = np.random.default_rng(0).choice(len(run.clips), size=SAMPLED, replace=False)
+    episodes = np.searchsorted(run.clips.cache.starts, indices, side="right") - 1
+    for place, (index, episode) in enumerate(zip(indices, episodes, strict=True)):
+        steps = run.clips.window.frame_indices(index - run.clips.cache.starts[episode], dataset.length(int(episode)))
+        shown = dataset.episode(int(episode), ["top"]).views["top"][steps[1:]]
+        real = frames[:, 32:, 32 * place : 32 * (place + 1)]
+        assert np.corrcoef(real.ravel(), shown.ravel())[0, 1] > 0.8
+    np.testing.assert_array_equal(imagined_above_real(run), frames)
+    quiet, sampled = trainer("quiet"), trainer("sampled", sample_every=1)
+    for each in (quiet, sampled):
+        each.train()
+    assert [line | {"seconds": 0} for line in lines(quiet.run)] == [
+        line | {"seconds": 0} for line in lines(sampled.run)
+    ]
+
+
+def test_what_a_killed_run_logged_after_its_last_save_is_dropped_even_if_torn(trainer):
+    run = trainer(steps=6, save_every=2)
+    run.objective.register_forward_pre_hook(lambda *_: 1 / 0 if run.step == 3 else None)
+    with pytest.raises(ZeroDivisionError):
+        run.train()
+    log = run.run / "losses.jsonl"
+    assert [line["step"] for line in lines(run.run)] == [1, 2, 3]
+    log.write_text(log.read_text() + '{"step": 4, "vid')
+    again = trainer(steps=4)
+    again.resume()
+    assert again.step == 2
+    again.train()
+    assert [line["step"] for line in lines(run.run)] == [1, 2, 3, 4]
+
+
+def test_a_fresh_run_drops_the_log_of_one_that_saved_nothing(trainer):
+    run = trainer()
+    run.run.mkdir(exist_ok=True)
+    (run.run / "losses.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    run.train()
+    assert [line["step"] for line in lines(run.run)] == [1, 2, 3, 4]
+    assert all("video" in line for line in lines(run.run))

@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.small import TRAINING, batch, policy
+
+from videopolicy.diffusion.edm import LogNormal
+from videopolicy.errors import UserError
+from videopolicy.training.stages import Objective, total
+
+STAGES = ("video", "action", "joint")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return policy()
+
+
+def objective(model, **changes):
+    return Objective(model, replace(TRAINING, **changes))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("normalizer", [True, False])
+def test_the_loss_is_finite_and_has_a_value_for_every_frame_and_step(stage, normalizer):
+    model = policy() if normalizer else policy(None)
+    if stage != "video" and not normalizer:
+        with pytest.raises(UserError, match=f"stage '{stage}' needs actions"):
+            objective(model, stage=stage)
+        return
+    losses = objective(model, stage=stage)(batch(model), generator())
+    assert losses.video.shape == (3, 2) and losses.actions.shape == (3, 8)
+    assert torch.isfinite(total(losses, stage))
+
+
+def test_the_generator_alone_decides_the_noise(model):
+    loss = objective(model)
+    first, again, other = (loss(batch(model), generator(seed)).video for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+def test_what_is_minimised():
+    model = policy()
+    losses = objective(model)(batch(model), generator())
+    video, actions = losses.video.mean(), losses.actions.mean()
+    torch.testing.assert_close(total(losses, "video"), video)
+    torch.testing.assert_close(total(losses, "action"), actions)
+    torch.testing.assert_close(total(losses, "joint"), video + actions)
+
+
+def test_clips_without_actions_do_not_count_whatever_they_hold(model):
+    mixed, other = batch(model), batch(model)
+    mixed.has_actions[1] = other.has_actions[1] = False
+    other.actions[1] = 5.0
+    loss = objective(model, detach_features=False)
+    gradients = []
+    for clips in (mixed, other):
+        losses = loss(clips, generator())
+        torch.testing.assert_close(losses.mean_actions, losses.actions[[0, 2]].mean())
+        gradients.append(torch.autograd.grad(total(losses, "joint"), list(model.head.parameters())))
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
+    assert loss(batch(model, has_actions=False), generator()).mean_actions == 0
+
+
+@torch.no_grad()
+def test_dropout_hides_the_text_or_the_picture_of_whole_clips(model):
+    shown = []
+    hook = model.backbone.register_forward_pre_hook(lambda _module, inputs: shown.append(inputs[1]))
+    for changes in ({"text_dropout": 0.5}, {"image_dropout": 0.5, "text_dropout": 0.0}):
+        loss = objective(model, conditioning_noise=0.0, **changes)
+        for seed in range(20):
+            loss(batch(model), generator(seed))
+    hook.remove()
+    for part, conditions in (("text", shown[:20]), ("latents", shown[20:])):
+        hidden = torch.stack([~getattr(condition, part).flatten(2).any(2) for condition in conditions])
+        assert (hidden.all(2) == hidden.any(2)).all(), "frames of one clip differ"
+        assert 0.3 < hidden.float().mean() < 0.7
+    whole = objective(model, text_dropout=0.0, conditioning_noise=0.0).condition(batch(model))
+    assert not whole.text.flatten(2).any(2).logical_not().any()
+    assert not any((~condition.latents.flatten(2).any(2)).any() for condition in shown[:20])
+    assert not any((~condition.text.flatten(2).any(2)).any() for condition in shown[20:])
+
+
+@torch.no_grad()
+def test_the_current_image_is_disturbed_as_much_as_asked(model):
+    shown = []
+    hook = model.backbone.register_forward_pre_hook(lambda _module, inputs: shown.append(inputs[1].latents))
+    loss, clips = objective(model, conditioning_noise=0.3), batch(model)
+    for seed in range(10):
+        loss(clips, generator(seed))
+    hook.remove()
+    noise = torch.stack(shown) - loss.condition(clips).latents
+    assert 0.28 < noise.std() < 0.32
+    assert noise.mean().abs() < 0.02
+
+
+@torch.no_grad()
+def test_video_and_actions_are_shown_at_one_noise_level(model):
+    """Of much noise, both are scaled to unit variance; of none, the network is shown the clean values."""
+    shown = {}
+    clips = batch(model)
+    hooks = [
+        model.backbone.register_forward_pre_hook(lambda _m, inputs: shown.update(video=inputs[0], noise=inputs[2])),
+        model.head.register_forward_pre_hook(lambda _m, inputs: shown.update(actions=inputs[0])),
+    ]
+    clean = objective(model).clean(clips, None)
+    for mean in (8.0, -8.0):
+        objective(model, noise=LogNormal(mean, 0.0))(clips, generator())
+        torch.testing.assert_close(shown["noise"], torch.full((3,), mean / 4))
+        for part in ("video", "actions"):
+            likeness = torch.corrcoef(torch.stack((shown[part].flatten(), getattr(clean, part).flatten())))[0, 1]
+            assert likeness > 0.99 if mean < 0 else likeness.abs() < 0.3
+            assert mean < 0 or 0.8 < shown[part].std() < 1.2
+    for hook in hooks:
+        hook.remove()
+
+
+@torch.no_grad()
+def test_flat_frames_of_the_truth_are_behind_the_pad():
+    model = policy(views=("top", "close"), pad=2)
+    clips = batch(model)
+    clean = objective(model).clean(clips, None)
+    assert clean.video.shape[1] == 6
+    for frame in range(2):
+        assert torch.equal(clean.video[:, frame], torch.from_numpy(clips.current[:, 0]))
+    assert torch.equal(model.unflatten(clean.video), torch.from_numpy(clips.future))
+
+
+@pytest.mark.parametrize(("stage", "rates"), [("video", [1.0]), ("action", [2.0]), ("joint", [1.0, 2.0])])
+def test_each_part_learns_at_its_own_rate(model, stage, rates):
+    groups = objective(model, stage=stage, rate=1.0, head_rate=2.0).parameter_groups()
+    assert [group["lr"] for group in groups] == [group["peak"] for group in groups] == rates
+    counted = sum(parameter.numel() for group in groups for parameter in group["params"])
+    assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
