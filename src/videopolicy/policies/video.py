@@ -116,7 +116,7 @@ class VideoPlanner:
             if view not in observation.images:
                 given = ", ".join(observation.images) or "none"
                 raise UserError(f"the policy sees view {view!r}, but is given {given}")
-            shape = observation.images[view].shape
-            if shape != (self.size, self.size, 3):
-                raise UserError(f"view {view!r} is {shape}, but the policy sees ({self.size}, {self.size}, 3)")
+            image, wanted = observation.images[view], (self.size, self.size, 3)
+            if image.shape != wanted or image.dtype != np.uint8:
+                raise UserError(f"view {view!r} is {image.shape} {image.dtype}, but the policy sees {wanted} uint8")
         return np.stack([observation.images[view] for view in self.views])
