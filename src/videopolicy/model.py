@@ -56,6 +56,8 @@ class Config:
         views: cameras, in the order of the flat frames.
         size: pixels of a square image's side.
         window: future frames a view, their stride, and the actions of a chunk.
+        residual: whether the video model denoises the difference from the current image, so that what stands still
+            costs it nothing to draw; needs conditioning latents that are in the scale of the others.
         pad: flat frames before the first view, copies of that view's current image.
         latents: pixels <-> latents.
         text: instruction -> tokens.
@@ -69,6 +71,7 @@ class Config:
     size: int = 64
     window: Window = Window(frames=4, stride=8, actions=32)
     pad: int = 0
+    residual: bool = False
     latents: Any = field(default_factory=pca.Config)
     text: Any = field(default_factory=words.Config)
     backbone: Any = field(default_factory=unet.Config)
@@ -147,8 +150,10 @@ class VideoPolicy(nn.Module):
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """The best guess of the clean video, and the features that the head reads."""
         scale = Scaling()(sigma[:, None, None, None, None])
-        features = self.backbone(video * scale.inp, condition, scale.noise.flatten())
-        return scale.skip * video + scale.out * features.video, features
+        origin = condition.latents if self.config.residual else torch.zeros_like(condition.latents)
+        moved = video - origin
+        features = self.backbone(moved * scale.inp, condition, scale.noise.flatten())
+        return origin + scale.skip * moved + scale.out * features.video, features
 
     def read(self, features: Features, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B G"]:
         """One vector of the features of all views' frames, seen at this noise level."""
