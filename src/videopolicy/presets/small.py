@@ -15,5 +15,5 @@ PRESET = Preset(
         pad=1,
         backbone=unet.Config(channels=(128, 256), attention=(True, True), layers=2, head_channels=32),
     ),
-    training=replace(tiny.PRESET.training, steps=20_000, batch=64, rate=2e-4, head_rate=5e-4, warmup=500),
+    training=replace(tiny.PRESET.training, steps=20_000, batch=64, rate=2e-4, warmup=500, copies=4),
 )

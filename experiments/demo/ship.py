@@ -1,0 +1,22 @@
+"""Makes a run's checkpoint fit to be shipped: `python ship.py RUN FOLDER` (half precision, success in the model card)."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from videopolicy import checkpoint
+
+
+def main(run: Path, folder: Path) -> None:
+    """Saves RUN/checkpoint in fp16 under FOLDER."""
+    policy, provenance = checkpoint.load(run / "checkpoint")
+    success = json.loads((run / "demo.json").read_text())["success"]
+    notes = {**provenance.notes, "in closed loop, unseen starts": success, "made by": "`videopolicy demo`"}
+    checkpoint.save(policy, replace(provenance, notes=notes), folder, dtype=torch.float16)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
