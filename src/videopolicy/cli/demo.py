@@ -34,10 +34,11 @@ class Command:
 
     Everything lands in --out: the data, the trained policy, the evaluation and report.html.
 
-    Examples:
-    videopolicy demo
-    videopolicy demo --task drawer-open-v3 --minutes 20 --out runs/drawer
-    videopolicy demo --pretrained
+    Example: videopolicy demo
+
+    Another task, with more time: videopolicy demo --task drawer-open-v3 --minutes 20 --out runs/drawer
+
+    Without training: videopolicy demo --pretrained
     """
 
     task: tuple[str, ...] = (SHIPPED,)

@@ -20,9 +20,9 @@ class Command:
 
     Ctrl-C stops after the current step and leaves a checkpoint; the same command with --resume goes on.
 
-    Examples:
-    videopolicy train --data data/button --out runs/button
-    videopolicy train --data data/button --out runs/video --stage video
+    Example: videopolicy train --data data/button --out runs/button
+
+    In two stages: videopolicy train --data data/button --out runs/video --stage video, and then
     videopolicy train --data data/button --out runs/action --stage action --init runs/video/checkpoint
     """
 
@@ -62,12 +62,16 @@ class Command:
         model = replace(preset.model, views=self.views) if self.views else preset.model
         init: VideoPolicy | None = None
         if self.init:
+            if self.views:
+                raise UserError("--views and --init exclude each other: the checkpoint's own views are trained on")
             init, _ = checkpoint.load(self.init)
             model = init.config
         dataset = registry.build("demos", "lerobot", self.data)
         started = (self.out / "state").is_dir()
         if started and not self.resume:
             raise UserError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
+        if self.resume and not started:
+            raise UserError(f"{self.out} holds no run to go on with; leave --resume out to begin one")
 
         policy, clips = prepare(dataset, model, training, self.out, init)
         trainer = Trainer(policy, clips, training, self.out, data=self.data.name)
