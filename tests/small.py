@@ -74,13 +74,12 @@ def batch(model: VideoPolicy, size: int = 3, seed: int = 0, has_actions: bool = 
     )
 
 
-def write_data(path: Path, episodes: int = 4, size: int = SIZE, actions: bool = True) -> Path:
+def write_data(path: Path, episodes: int = 4, size: int = SIZE, steps: int = 16) -> Path:
     """Demonstrations of the point-mass world's expert, half of either task, in the project's own format."""
     with Writer(path, 20, ("top", "close")) as writer:
         for seed in range(episodes):
             world = registry.build("worlds", "pointmass", ("reach-red", "reach-blue")[seed % 2], size=size)
-            episode = record_episode(world, seed, noise=0.1, steps=16)
-            writer.add(episode if actions else replace(episode, actions=None))
+            writer.add(record_episode(world, seed, noise=0.1, steps=steps))
     return path
 
 

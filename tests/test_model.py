@@ -70,17 +70,33 @@ def test_hardly_any_noise_leaves_the_input_and_much_noise_does_not(model):
     assert guess.actions.std() < 0.1 * (x * 80.0).actions.std()
 
 
+@pytest.mark.parametrize("residual", [False, True])
 @torch.no_grad()
-def test_the_network_is_wrapped_in_the_preconditioning_of_edm(model):
+def test_the_network_is_wrapped_in_the_preconditioning_of_edm(residual):
     """At sigma 1 with x = clean + noise, D = x / 2 - F(x / sqrt 2) / sqrt 2, and c_noise is 0."""
+    model = policy(views=("top", "close"), pad=1, residual=residual)
     x, given = noise(model), condition(model)
-    raw = model.backbone(x.video / 2**0.5, given, torch.zeros(2)).video
+    origin = given.latents if residual else 0
+    moved = x.video - origin
+    raw = model.backbone(moved / 2**0.5, given, torch.zeros(2)).video
     video, features = model.denoise_video(x.video, torch.ones(2), given)
-    torch.testing.assert_close(video, x.video / 2 - raw / 2**0.5)
+    torch.testing.assert_close(video, origin + moved / 2 - raw / 2**0.5)
     vector = model.read(features, torch.ones(2))
     head = model.head(x.actions / 2**0.5, vector, model.backbone.embed(torch.zeros(2)))
     actions = model.denoise_actions(x.actions, torch.ones(2), vector)
     torch.testing.assert_close(actions, x.actions / 2 - head / 2**0.5)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@torch.no_grad()
+def test_a_network_that_says_nothing_leaves_a_residual_model_with_the_current_image(residual):
+    model = policy(residual=residual)
+    torch.nn.init.zeros_(model.backbone.net.conv_out.weight)
+    torch.nn.init.zeros_(model.backbone.net.conv_out.bias)
+    given = condition(model)
+    drawn = model.sample(given, noise(model), Sampling("euler", steps=2)).video
+    expected = given.latents if residual else torch.zeros_like(given.latents)
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=0.3)
 
 
 @torch.no_grad()

@@ -1,0 +1,137 @@
+"""The real preset on few clips: what is tested is what the verb adds to `videopolicy.training`."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+from tests.small import same, write_data
+
+from videopolicy import checkpoint, registry
+from videopolicy.cli.main import main
+from videopolicy.configs import to_json
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "dots", episodes=2, size=64, steps=36)
+
+
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory):
+    """One run of two steps."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    train(data, out, "--steps", "2", "--views", "top")
+    return out
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def train(data, out, *more):
+    main(["train", "--data", str(data), "--out", str(out), "--batch", "2", *more])
+
+
+def refused(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as ending:
+        train(*arguments)
+    assert ending.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("videopolicy: ")
+    return message
+
+
+def test_a_run_leaves_a_checkpoint_and_what_was_trained(trained, data):
+    model, provenance = checkpoint.load(trained / "checkpoint")
+    assert (provenance.stage, provenance.steps, provenance.episodes) == ("joint", 2, 2)
+    assert provenance.notes["data"] == "dots"
+    assert model.config.views == ("top",)
+    assert model.config.backbone == registry.entry("presets", "tiny").model.backbone
+    told = json.loads((trained / "config.json").read_text())
+    assert told["model"] == to_json(model.config)
+    assert (told["preset"], told["data"]) == ("tiny", str(data))
+    assert (told["training"]["steps"], told["training"]["batch"]) == (2, 2)
+
+
+def test_a_finished_run_says_where_it_is_and_goes_on_with_more_steps(run, data, capsys):
+    train(data, run, "--steps", "3", "--views", "top", "--resume")
+    assert f"trained 3 steps in 0.0 minutes: {run / 'checkpoint'}" in capsys.readouterr().out
+    assert checkpoint.load(run / "checkpoint")[1].steps == 3
+
+
+def test_a_head_is_trained_beside_a_frozen_video_model(trained, data, tmp_path):
+    train(data, tmp_path / "run", "--steps", "1", "--stage", "action", "--init", str(trained / "checkpoint"))
+    (before, _), (after, provenance) = (checkpoint.load(run / "checkpoint") for run in (trained, tmp_path / "run"))
+    assert same(before.backbone, after.backbone) and not same(before.head, after.head)
+    assert provenance.stage == "action" and after.config == before.config
+
+
+def test_a_run_is_never_written_over_nor_begun_by_mistake(run, data, tmp_path, capsys):
+    before = (run / "state" / "state.safetensors").stat().st_mtime_ns
+    assert "holds a run already; go on with --resume" in refused(capsys, data, run, "--views", "top")
+    assert (run / "state" / "state.safetensors").stat().st_mtime_ns == before
+    assert "holds no run" in refused(capsys, data, tmp_path / "new", "--views", "top", "--resume")
+    assert not (tmp_path / "new").exists()
+
+
+def test_ctrl_c_ends_with_130_and_a_checkpoint_to_go_on_from(data, tmp_path, capsys):
+    out = tmp_path / "run"
+
+    def press():
+        deadline = time.monotonic() + 60
+        while not (out / "tensorboard").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pressing = threading.Thread(target=press, daemon=True)
+    pressing.start()
+    with pytest.raises(SystemExit) as ending:
+        train(data, out, "--steps", "100000", "--views", "top")
+    pressing.join()
+    assert ending.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+    steps = checkpoint.load(out / "checkpoint")[1].steps
+    assert 1 <= steps < 1000
+    train(data, out, "--steps", str(steps + 1), "--views", "top", "--resume")
+    assert checkpoint.load(out / "checkpoint")[1].steps == steps + 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--preset", "tny"], "no preset 'tny'; did you mean 'tiny'"),
+        (["--views", "topp"], "'topp'; did you mean 'top'"),
+        (["--steps", "0"], "--steps is 0"),
+        (["--minutes", "-1"], "--minutes is -1.0"),
+        (["--batch", "0"], "--batch is 0"),
+        (["--init", "nowhere"], "nowhere: no such checkpoint folder"),
+        (["--init", "nowhere", "--views", "top"], "--views and --init exclude each other"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_leaves_nothing(data, tmp_path, capsys, more, message):
+    assert message in refused(capsys, data, tmp_path / "run", *more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_set_that_is_none_is_refused(tmp_path, capsys):
+    assert "nowhere" in refused(capsys, tmp_path / "nowhere", tmp_path / "run")
+
+
+def test_pictures_of_another_size_than_the_checkpoints_are_refused(trained, tmp_path, capsys):
+    small = write_data(tmp_path / "small", episodes=1, size=48, steps=36)
+    init = str(trained / "checkpoint")
+    message = refused(capsys, small, tmp_path / "run", "--init", init)
+    assert "view 'top' is 48x48 pixels, but the policy sees 64x64" in message
+
+
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["train", "--help"])
+    assert ending.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Example: videopolicy train --data data/button --out runs/button" in shown
