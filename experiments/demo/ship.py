@@ -1,4 +1,4 @@
-"""Makes a run's checkpoint fit to be shipped: `python ship.py RUN FOLDER` (half precision, success in the model card)."""
+"""Makes a run's checkpoint fit to ship, in half precision with its success in the card: `python ship.py RUN FOLDER`."""
 
 import json
 import sys
