@@ -42,7 +42,7 @@ class Features:
     """
 
     video: Float[Tensor, "B F C h w"]
-    taps: tuple[Float[Tensor, "B F c y x"], ...]
+    taps: tuple[Float[Tensor, "B F _ _ _"], ...]
 
     def detach(self) -> "Features":
         """The same values, with no gradient into the backbone."""

@@ -54,7 +54,7 @@ class Adapter(nn.Module):
         side = -(-config.size // 2 ** (len(config.channels) - 1))
         self.out = nn.Sequential(nn.Linear(frames * config.channels[-1] * side**2, config.width), nn.SiLU())
 
-    def forward(self, taps: tuple[Float[Tensor, "B V T c y x"], ...]) -> Float[Tensor, "B G"]:
+    def forward(self, taps: tuple[Float[Tensor, "B V T _ _ _"], ...]) -> Float[Tensor, "B G"]:
         """Taps of any size; they are resized to `size`."""
         batch = len(taps[0])
         parts = []

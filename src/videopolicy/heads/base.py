@@ -16,7 +16,7 @@ class Head(nn.Module, ABC):
     multiple: int = 1
 
     @abstractmethod
-    def adapt(self, taps: tuple[Float[Tensor, "B V T c y x"], ...], time: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:
+    def adapt(self, taps: tuple[Float[Tensor, "B V T _ _ _"], ...], time: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:
         """Features of every view's future frames -> one vector a clip."""
 
     @abstractmethod

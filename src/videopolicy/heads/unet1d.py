@@ -58,7 +58,7 @@ class UNet1D(Head):
         self.lengthen = nn.ModuleList(nn.ConvTranspose1d(width, width, 4, 2, 1) for width in widths[-2::-1])
         self.out = nn.Sequential(ConvNorm(widths[0], widths[0], kernel), nn.Conv1d(widths[0], action_width, 1))
 
-    def adapt(self, taps: tuple[Float[Tensor, "B V T c y x"], ...], time: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:
+    def adapt(self, taps: tuple[Float[Tensor, "B V T _ _ _"], ...], time: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:
         """See `Head.adapt`."""
         return self.adapter(taps)
 
