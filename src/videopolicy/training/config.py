@@ -47,7 +47,7 @@ class Training:
     warmup: int = 50
     clip: float = 1.0
     ema: float = 0.999
-    noise: LogNormal = LogNormal(0.0, 1.4)
+    noise: LogNormal = LogNormal(1.0, 1.6)
     conditioning_noise: float = 0.02
     text_dropout: float = 0.1
     image_dropout: float = 0.0
