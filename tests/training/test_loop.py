@@ -175,13 +175,20 @@ def test_video_first_and_the_head_afterwards(trainer, dataset):
     assert policy.head is not None and not same(policy.head, trainer("fresh", stage="action").objective.policy.head)
 
 
-def test_what_is_saved_is_the_average(trainer):
+def test_what_is_saved_is_the_average_over_all_steps(trainer):
     run = trainer(ema=0.9)
+    name, weight = next((n, p) for n, p in run.objective.policy.named_parameters() if p.requires_grad)
+    seen = []
+    run.objective.register_forward_pre_hook(lambda *_: seen.append(weight.detach().clone()))
     run.train()
+    average, *later = [*seen, weight.detach()]
+    assert len(later) == 4
+    for step, value in enumerate(later):
+        average = torch.lerp(average, value, 1 - (1 + step) / (10 + step))
     saved = dict(checkpoint.load(run.run / "checkpoint")[0].named_parameters())
-    live = dict(run.objective.policy.named_parameters())
+    torch.testing.assert_close(saved[name], average, rtol=1e-6, atol=1e-7)
+    assert not torch.equal(saved[name], weight)
     assert all(torch.equal(saved[name], average) for name, average in run.ema.weights.items())
-    assert any(not torch.equal(saved[name], live[name]) for name in run.ema.weights)
 
 
 def test_the_model_card_is_told_where_the_weights_come_from(trainer):
