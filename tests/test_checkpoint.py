@@ -170,6 +170,21 @@ def test_a_full_disk_leaves_the_old_one(folder, model):
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+def test_an_interrupt_between_the_two_renames_puts_the_old_one_back(folder, model, monkeypatch):
+    rename = Path.rename
+
+    def interrupted(self, target):
+        if self.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(policy(seed=1), PROVENANCE, folder)
+    assert same(load(folder)[0], model)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 @contextmanager
 def files_of_at_most(size: int):
     """Within, the system refuses to let a file of this process grow further, as on a full disk."""
