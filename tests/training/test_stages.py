@@ -88,6 +88,21 @@ def test_dropout_hides_the_text_or_the_picture_of_whole_clips(model):
 
 
 @torch.no_grad()
+def test_dropout_by_frame_hides_frames_one_by_one(model):
+    shown = []
+    hook = model.backbone.register_forward_pre_hook(lambda _module, inputs: shown.append(inputs[1]))
+    loss = objective(model, dropout_by_frame=True, text_dropout=0.5, image_dropout=0.5, conditioning_noise=0.0)
+    for seed in range(20):
+        loss(batch(model), generator(seed))
+    hook.remove()
+    hidden = {part: torch.stack([~getattr(c, part).flatten(2).any(2) for c in shown]) for part in ("text", "latents")}
+    for marks in hidden.values():
+        assert (marks.any(2) & ~marks.all(2)).any(), "frames of one clip always share their fate"
+        assert 0.3 < marks.float().mean() < 0.7
+    assert (hidden["text"] != hidden["latents"]).any()
+
+
+@torch.no_grad()
 def test_the_current_image_is_disturbed_as_much_as_asked(model):
     shown = []
     hook = model.backbone.register_forward_pre_hook(lambda _module, inputs: shown.append(inputs[1].latents))

@@ -28,6 +28,7 @@ class Training:
         conditioning_noise: deviation of the noise on the conditioning latents.
         text_dropout: share of clips shown without their instruction.
         image_dropout: share of clips shown without their current images.
+        dropout_by_frame: draws both dropouts for every frame by itself, as the paper's authors do, not for every clip.
         detach_features: whether the action loss stops at the features ("joint" only).
         copies: versions of every frame in the latent cache; all but the first are colour-jittered.
         jitter: how far; brightness, contrast, saturation and hue.
@@ -51,6 +52,7 @@ class Training:
     conditioning_noise: float = 0.02
     text_dropout: float = 0.1
     image_dropout: float = 0.0
+    dropout_by_frame: bool = False
     detach_features: bool = True
     copies: int = 1
     jitter: ColorJitter = ColorJitter()

@@ -78,10 +78,11 @@ class Objective(nn.Module):
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
         noisy = Condition(latents + config.conditioning_noise * noise, condition.text)
         clips, frames = latents.shape[:2]
+        drawn_frames = frames if config.dropout_by_frame else 1
 
         def some(share: float) -> Bool[Tensor, "B F"]:
-            drawn = torch.rand(clips, generator=generator, device=generator.device) < share
-            return drawn.to(latents.device)[:, None].expand(-1, frames)
+            drawn = torch.rand(clips, drawn_frames, generator=generator, device=generator.device) < share
+            return drawn.to(latents.device).expand(-1, frames)
 
         return noisy.drop(latents=some(config.image_dropout), text=some(config.text_dropout))
 
