@@ -1,7 +1,7 @@
 """Configurations as JSON: frozen dataclasses in, the same dataclasses out; plug-ins are named by their file."""
 
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from videopolicy.errors import UserError, unknown
 from videopolicy.registry import ENTRIES, entry
@@ -62,5 +62,7 @@ def _value(hint: Any, value: Any) -> Any:
     if is_dataclass(hint) or (isinstance(value, dict) and PLUGIN in value):
         return from_json(cast(type[Any], hint), value)
     if isinstance(value, list):
-        return tuple(_value(None, item) for item in value)
+        # Of `tuple[X, ...]`; the items of other tuples are plain values.
+        item_hint = next((hint for hint in get_args(hint) if is_dataclass(hint)), None)
+        return tuple(_value(item_hint, item) for item in value)
     return value

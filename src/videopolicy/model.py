@@ -104,10 +104,9 @@ class VideoPolicy(nn.Module):
         self.latents: Latents = config.latents.build()
         self.text: Text = config.text.build()
         self.backbone: Backbone = config.backbone.build(self.latents.channels, self.text.width)
-        frames = len(config.views) * config.window.frames
-        width = self.action_width
+        views, frames, width = len(config.views), config.window.frames, self.action_width
         taps, time = self.backbone.tap_channels, self.backbone.time_width
-        self.head: Head | None = config.head.build(taps, time, frames, width) if width else None
+        self.head: Head | None = config.head.build(taps, time, views, frames, width) if width else None
         if self.head is not None and config.window.actions % self.head.multiple:
             raise UserError(
                 f"a chunk of {config.window.actions} actions does not suit the head; "

@@ -27,7 +27,7 @@ def head(name):
 
 
 def built(name, views=1, width=7):
-    return registry.build("heads", name).build(TAPS, TIME, views * FRAMES, width).eval()
+    return registry.build("heads", name).build(TAPS, TIME, views, FRAMES, width).eval()
 
 
 @pytest.mark.parametrize("width", [1, 7, 14])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from tests.small import MODEL, NORMALIZER, policy
 
+from videopolicy.configs import from_json, to_json
 from videopolicy.errors import UserError
-from videopolicy.heads.unet1d import UNet1D
+from videopolicy.heads.unet1d import Config, UNet1D
 
 TAPS, TIME = (8, 12), 16
 HEAD = MODEL.head
@@ -15,10 +16,10 @@ def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def built(config=HEAD, frames=2, width=2) -> UNet1D:
+def built(config=HEAD, width=2) -> UNet1D:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return config.build(TAPS, TIME, frames, width).eval()
+        return config.build(TAPS, TIME, 1, 2, width).eval()
 
 
 def denoise(head, actions):
@@ -59,7 +60,30 @@ def test_a_chunk_that_cannot_be_halved_is_refused_when_the_policy_is_built(actio
     assert policy(NORMALIZER, window=window, head=replace(HEAD, channels=(8,))).head is not None
 
 
-@pytest.mark.parametrize("change", [{"channels": (12, 16)}, {"channels": ()}, {"kernel": 4}])
+@pytest.mark.parametrize("change", [{"channels": (12, 16)}, {"channels": ()}, {"kernel": 4}, {"activation": "relu"}])
 def test_a_shape_that_cannot_be_is_refused_by_name(change):
     with pytest.raises(UserError, match=next(iter(change))):
         replace(HEAD, **change)
+
+
+def test_a_head_saved_before_there_was_a_choice_of_activation_is_still_the_same():
+    written = to_json(HEAD)
+    del written["activation"]
+    head = built(from_json(Config, written))
+    assert torch.equal(denoise(head, draw(2, 8, 2)), denoise(built(), draw(2, 8, 2)))
+    activations = [type(m) for m in head.modules() if isinstance(m, torch.nn.Mish | torch.nn.SiLU)]
+    assert activations.count(torch.nn.SiLU) == len(HEAD.adapter.channels) + 1
+
+
+def test_weights_keep_the_names_that_checkpoints_hold():
+    def pair(name):
+        return {f"{name}.weight", f"{name}.bias"}
+
+    residual = {"first.0", "first.1", "modulation.1", "second.0", "second.1"}
+    levels = {f"{level}.{half}" for level in ("down.0", "down.1", "middle", "up.0") for half in ("first", "second")}
+    modules = {f"{level}.{module}" for level in levels for module in residual}
+    modules |= {f"{level}.first.skip" for level in ("down.0", "down.1", "up.0")}
+    modules |= {"time.1", "shorten.0", "lengthen.0", "out.0.0", "out.0.1", "out.1"}
+    modules |= {"adapter.projections.0", "adapter.projections.1", "adapter.out.0"}
+    modules |= {f"adapter.convolutions.{i}" for i in (0, 1, 3, 4)}
+    assert built().state_dict().keys() == set().union(*map(pair, modules))

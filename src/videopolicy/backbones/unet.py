@@ -15,7 +15,7 @@ from videopolicy.errors import UserError, unknown
 
 GROUPS = 32
 # Modules whose width is that of their level.
-TAP = re.compile(r"(mid_block|(down|up)_blocks\.\d+)(\.(resnets|attentions)\.\d+)?")
+TAP = re.compile(r"(mid_block|(down|up)_blocks\.\d+)(\.(resnets|attentions|downsamplers|upsamplers)\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class UNet(Backbone):
             if name not in known:
                 raise unknown("tap", name, known)
         self.taps = config.taps
-        self.register_buffer("ids", torch.tensor(config.ids), persistent=False)
+        # No state holds them: they must have values even in a network that is built on the meta device, to be loaded.
+        self.register_buffer("ids", torch.tensor(config.ids, device="cpu"), persistent=False)
         self.time_width = 4 * config.channels[0]
         self.tap_channels = tuple(_channels_of(name, config.channels) for name in config.taps)
 

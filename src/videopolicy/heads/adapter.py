@@ -33,17 +33,22 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         check_channels("an adapter", self.channels)
 
-    def build(self, taps: tuple[int, ...], frames: int) -> "Adapter":
-        """An adapter for taps of these widths and this number of frames, all views together."""
-        return Adapter(self, taps, frames)
+    def build(self, taps: tuple[int, ...], time_width: int, views: int, frames: int) -> "Adapter":
+        """An adapter for taps of these widths, V views and T frames of each."""
+        return Adapter(self, taps, views * frames)
 
 
 class Adapter(nn.Module):
-    """One vector from taps of all frames; each frame is seen by the same weights, the last layer sees them in order."""
+    """One vector from taps of all frames; each frame is seen by the same weights, the last layer sees them in order.
+
+    Attributes:
+        width: length G of the vector.
+    """
 
     def __init__(self, config: AdapterConfig, taps: tuple[int, ...], frames: int) -> None:
         super().__init__()
         self.size = config.size
+        self.width = config.width
         self.projections = nn.ModuleList(nn.Conv2d(channels, config.tap_channels, 1) for channels in taps)
         widths = (config.tap_channels * len(taps), *config.channels)
         self.convolutions = nn.Sequential()
@@ -54,8 +59,10 @@ class Adapter(nn.Module):
         side = -(-config.size // 2 ** (len(config.channels) - 1))
         self.out = nn.Sequential(nn.Linear(frames * config.channels[-1] * side**2, config.width), nn.SiLU())
 
-    def forward(self, taps: tuple[Float[Tensor, "B V T _ _ _"], ...]) -> Float[Tensor, "B G"]:
-        """Taps of any size; they are resized to `size`."""
+    def forward(
+        self, taps: tuple[Float[Tensor, "B V T _ _ _"], ...], time: Float[Tensor, "B E"]
+    ) -> Float[Tensor, "B G"]:
+        """Taps of any size; they are resized to `size`. The noise level is not heeded."""
         batch = len(taps[0])
         parts = []
         for tap, projection in zip(taps, self.projections, strict=True):
