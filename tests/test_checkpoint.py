@@ -66,6 +66,14 @@ def test_half_precision_takes_half_the_room_and_plans_nearly_the_same(model, sav
     np.testing.assert_allclose(plan(loaded).actions, plan(model).actions, atol=0.02)
 
 
+def test_in_bfloat16_it_plans_nearly_the_same_and_leaves_torch_as_it_was(model, saved):
+    loaded, _ = load(saved, dtype=torch.bfloat16)
+    assert loaded.dtype == torch.bfloat16 and torch.get_default_dtype() == torch.float32
+    assert torch.equal(loaded.latents.scale, model.latents.scale)
+    whole, half = plan(model), plan(loaded)
+    assert 0 < np.abs(whole.actions - half.actions).max() < 0.1
+
+
 def test_the_card_tells_what_it_was_trained_on(saved):
     card = (saved / "README.md").read_text()
     for fact in ("reach the red disc", "12 steps", "4 demonstrations", "data: dots", "32 x 32", "8 x 2 actions"):

@@ -80,8 +80,15 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> tuple[VideoPolicy, Provenance]:
+def load(
+    folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[VideoPolicy, Provenance]:
     """Opens a checkpoint folder.
+
+    Args:
+        folder: as `save` writes it.
+        device: where the weights go.
+        dtype: their precision, but for the latents', which stay in float32; bfloat16 takes half the memory.
 
     Raises:
         UserError: a file is missing, damaged, or not the one that was saved.
@@ -94,7 +101,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[VideoPolicy,
             raise UserError(f"{folder / name}: not the file that was saved (wrong hash); copy the whole folder again")
     try:
         provenance = from_json(Provenance, description["provenance"])
-        policy = _rebuilt(folder, description["model"])
+        policy = _rebuilt(folder, description["model"], dtype)
     # A damaged description makes each part fail in a way of its own.
     except Exception as error:
         first = (str(error) or repr(error)).splitlines()[0]
@@ -102,10 +109,18 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[VideoPolicy,
     return policy.to(device).eval(), provenance
 
 
-def _rebuilt(folder: Path, description: Any) -> VideoPolicy:
+def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> VideoPolicy:
     statistics = (folder / "statistics.json").read_text()
     normalizer = None if statistics == "null" else MinMax.from_json(statistics)
-    policy = from_json(model.Config, description).build(normalizer)
+    config = from_json(model.Config, description)
+    before = torch.get_default_dtype()
+    # Built in the final precision: in float32 first, a large model would need thrice the memory.
+    torch.set_default_dtype(dtype)
+    try:
+        policy = config.build(normalizer)
+    finally:
+        torch.set_default_dtype(before)
+    policy.latents.float()
     policy.load_state_dict(load_file(folder / "model.safetensors"))
     return policy
 

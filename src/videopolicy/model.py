@@ -123,6 +123,11 @@ class VideoPolicy(nn.Module):
         """Where the weights are."""
         return next(self.backbone.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights; whatever is sampled stays in float32."""
+        return next(self.backbone.parameters()).dtype
+
     def flatten(self, views: Float[Tensor, "B V T C h w"], pad: Float[Tensor, "B C h w"]) -> Float[Tensor, "B F C h w"]:
         """Frames of every view, one view after the other, behind `pad` repeated as often as the model wants it."""
         return torch.cat((pad[:, None].expand(-1, self.config.pad, -1, -1, -1), views.flatten(1, 2)), 1)
@@ -131,9 +136,21 @@ class VideoPolicy(nn.Module):
         """The frames of every view, without the pad."""
         return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.window.frames))
 
-    def condition(self, codes: Float[Tensor, "B V K h w"], instructions: Sequence[str]) -> Condition:
-        """What to denoise given: each flat frame gets its own view's current image, and the instruction."""
+    def condition(
+        self,
+        codes: Float[Tensor, "B V K h w"],
+        instructions: Sequence[str],
+        noise: Float[Tensor, "B V C h w"] | None = None,
+    ) -> Condition:
+        """What to denoise given: each flat frame gets its own view's current image, and the instruction.
+
+        Args:
+            codes: of the current image of every view.
+            instructions: one a clip.
+            noise: added to the latents of each image, if given; all frames of a view share it.
+        """
         latents = self.latents.condition(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+        latents = latents if noise is None else latents + noise
         every = latents[:, :, None].expand(-1, -1, self.config.window.frames, -1, -1, -1)
         tokens = self.text(instructions)[:, None].expand(-1, self.config.flat_frames, -1, -1)
         return Condition(self.flatten(every, latents[:, 0]), tokens)
@@ -151,8 +168,8 @@ class VideoPolicy(nn.Module):
         scale = Scaling()(sigma[:, None, None, None, None])
         origin = condition.latents if self.config.residual else torch.zeros_like(condition.latents)
         moved = video - origin
-        features = self.backbone(moved * scale.inp, condition, scale.noise.flatten())
-        return origin + scale.skip * moved + scale.out * features.video, features
+        features = self.backbone((moved * scale.inp).to(self.dtype), condition.to(self.dtype), scale.noise.flatten())
+        return origin + scale.skip * moved + scale.out * features.video.float(), features
 
     def read(self, features: Features, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B G"]:
         """One vector of the features of all views' frames, seen at this noise level."""
@@ -164,7 +181,8 @@ class VideoPolicy(nn.Module):
     ) -> Float[Tensor, "B A D"]:
         """The best guess of the clean actions, given what `read` found."""
         scale = Scaling()(sigma[:, None, None])
-        return scale.skip * actions + scale.out * self._head(actions * scale.inp, vector, self._time(sigma))
+        denoised = self._head((actions * scale.inp).to(self.dtype), vector, self._time(sigma))
+        return scale.skip * actions + scale.out * denoised.float()
 
     def _time(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         # The embedding is the video model's own: the head reads it and never trains it.

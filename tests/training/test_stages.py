@@ -112,7 +112,8 @@ def test_the_current_image_is_disturbed_as_much_as_asked(model):
     hook.remove()
     noise = torch.stack(shown) - loss.condition(clips).latents
     assert 0.28 < noise.std() < 0.32
-    assert noise.mean().abs() < 0.02
+    assert noise.mean().abs() < 0.03
+    torch.testing.assert_close(noise[:, :, 0], noise[:, :, 1], msg="frames of one view have noise of their own")
 
 
 @torch.no_grad()

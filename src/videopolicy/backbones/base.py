@@ -20,6 +20,10 @@ class Condition:
     latents: Float[Tensor, "B F C h w"]
     text: Float[Tensor, "B F L W"]
 
+    def to(self, dtype: torch.dtype) -> "Condition":
+        """The same in another precision."""
+        return Condition(self.latents.to(dtype), self.text.to(dtype))
+
     def unconditional(self) -> "Condition":
         """The same with nothing to go by: zeros, what dropout shows in training."""
         return Condition(torch.zeros_like(self.latents), torch.zeros_like(self.text))

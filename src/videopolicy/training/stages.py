@@ -49,7 +49,7 @@ class Objective(nn.Module):
         size = len(clean.video)
         sigma = config.noise.sample((size,), generator).to(policy.device)
         noisy = clean + Joint.randn_like(clean, generator) * sigma
-        condition = self._disturb(self.condition(batch), generator)
+        condition = self._drop(self.condition(batch, generator), generator)
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and config.stage != "action"):
             video, features = policy.denoise_video(noisy.video, sigma, condition)
@@ -68,23 +68,26 @@ class Objective(nn.Module):
         first = policy.latents.sample(torch.from_numpy(batch.current[:, 0]).to(policy.device), generator)
         return Joint(policy.flatten(latents, first), torch.from_numpy(batch.actions).to(policy.device))
 
-    def condition(self, batch: ClipBatch) -> Condition:
-        """What a batch is denoised given, undisturbed."""
+    def condition(self, batch: ClipBatch, generator: torch.Generator | None = None) -> Condition:
+        """What a batch is denoised given; its images are disturbed if there is a generator."""
         current = torch.from_numpy(batch.current).to(self.policy.device)
-        return self.policy.condition(current, batch.instructions)
+        if generator is None:
+            return self.policy.condition(current, batch.instructions)
+        # Once an image: noise of its own for every frame would average out over the frames.
+        shape = (*current.shape[:2], self.policy.latents.channels, *current.shape[3:])
+        noise = torch.randn(shape, generator=generator, device=generator.device).to(current)
+        return self.policy.condition(current, batch.instructions, self.training_config.conditioning_noise * noise)
 
-    def _disturb(self, condition: Condition, generator: torch.Generator) -> Condition:
-        config, latents = self.training_config, condition.latents
-        noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
-        noisy = Condition(latents + config.conditioning_noise * noise, condition.text)
-        clips, frames = latents.shape[:2]
+    def _drop(self, condition: Condition, generator: torch.Generator) -> Condition:
+        config = self.training_config
+        clips, frames = condition.latents.shape[:2]
         drawn_frames = frames if config.dropout_by_frame else 1
 
         def some(share: float) -> Bool[Tensor, "B F"]:
             drawn = torch.rand(clips, drawn_frames, generator=generator, device=generator.device) < share
-            return drawn.to(latents.device).expand(-1, frames)
+            return drawn.to(condition.latents.device).expand(-1, frames)
 
-        return noisy.drop(latents=some(config.image_dropout), text=some(config.text_dropout))
+        return condition.drop(latents=some(config.image_dropout), text=some(config.text_dropout))
 
 
 def total(losses: Losses, stage: str) -> Float[Tensor, ""]:
