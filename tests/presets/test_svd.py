@@ -1,0 +1,34 @@
+"""The full-size preset is the paper's model: its parts' parameters are counted without memory for them."""
+
+import pytest
+import torch
+
+from videopolicy.clips.normalize import MinMax
+from videopolicy.presets.svd import PRESET
+
+
+@pytest.fixture(scope="module")
+def policy():
+    with torch.device("meta"):
+        return PRESET.model.build(MinMax((-1.0,) * 7, (1.0,) * 7))
+
+
+def count(module):
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def test_its_parts_have_as_many_parameters_as_the_papers(policy):
+    assert count(policy.backbone) == 1_524_623_082
+    assert count(policy.head.adapter) == 205_812_616
+    assert count(policy.head) - count(policy.head.adapter) == 161_359_111
+
+
+def test_a_sample_is_25_frames_of_32_by_32_latents_and_32_actions(policy):
+    blank = policy.blank(1)
+    assert blank.video.shape == (1, 25, 4, 32, 32) and blank.actions.shape == (1, 32, 7)
+    assert policy.head.adapter.width == 6720
+
+
+def test_what_is_pretrained_stays_frozen(policy):
+    frozen = (*policy.text.parameters(), *policy.latents.parameters())
+    assert not any(weight.requires_grad for weight in frozen)
