@@ -1,7 +1,11 @@
+import errno
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videopolicy.errors import UserError, unknown
+from videopolicy.errors import UserError, refused, unknown, within
 
 NAMES = ["euler", "heun", "dpmpp"]
 
@@ -23,3 +27,26 @@ def test_unknown_with_nothing_known():
 @given(st.text(max_size=40), st.lists(st.from_regex(r"[a-z0-9_-]{1,20}", fullmatch=True), max_size=6))
 def test_the_message_is_one_line_whatever_was_typed(name, known):
     assert len(str(unknown("task", name, known)).splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [0, 11, -math.inf, math.inf, math.nan])
+def test_a_number_outside_its_bounds_is_refused_with_both(value):
+    with pytest.raises(UserError, match=f"--steps is {value}; it must be from 1 to 10"):
+        within("--steps", value, 1, 10)
+
+
+@pytest.mark.parametrize("value", [1, 10, 2.5])
+def test_a_number_within_its_bounds_passes(value):
+    within("--steps", value, 1, 10)
+
+
+def test_what_the_system_refuses_names_the_path_and_a_remedy(tmp_path):
+    with pytest.raises(OSError) as caught:
+        (tmp_path / "nowhere" / "file").write_text("")
+    assert str(refused(caught.value)).startswith(f"{tmp_path}/nowhere/file: No such file or directory; ")
+    assert "make room" in str(refused(OSError(errno.ENOSPC, "ignored")))
+
+
+@pytest.mark.parametrize("error", [OSError("torn"), OSError(errno.ENOENT, "no name"), ConnectionResetError(104, "x")])
+def test_what_is_no_fault_of_the_users_is_left_alone(error):
+    assert refused(error) is None

@@ -1,7 +1,28 @@
 """The one error that a user can mend: the command line prints it as a single line and exits with 2."""
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_ROOM = "make room, then give the same command again"
+_FOLDER = "a folder is needed there"
+_RIGHTS = "choose a place that this user may use"
+# What the operating system can refuse because of the user's disk or paths, and what would be right.
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+    errno.EIO: "the disk or the network behind it fails",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.EEXIST: _FOLDER,
+    errno.ENOTDIR: _FOLDER,
+    errno.EISDIR: "a file is needed there",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOENT: "was it removed or renamed meanwhile?",
+}
 
 
 class UserError(Exception):
@@ -20,3 +41,28 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UserError(f"no {kind} {name!r}; {hint}known: {', '.join(known) or 'none'}")
+
+
+def within(name: str, value: float, least: float, most: float) -> None:
+    """Refuses a number that makes no sense, or would keep the machine busy for ever.
+
+    Args:
+        name: what the user calls it ("--episodes").
+        value: what was given; NaN is never within.
+        least: the smallest that is right.
+        most: the largest.
+
+    Raises:
+        UserError: says what would be right.
+    """
+    if not least <= value <= most:
+        raise UserError(f"{name} is {value}; it must be from {least} to {most}")
+
+
+def refused(error: OSError) -> UserError | None:
+    """The line for a full disk, a path that may not be used, and the like; None if the user is not at fault."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None or (error.errno == errno.ENOENT and error.filename is None):
+        return None
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return UserError(f"{where}{os.strerror(error.errno or 0)}; {remedy}")

@@ -1,35 +1,59 @@
 """`videopolicy VERB ...`: one file a verb, imported only when asked for."""
 
 import ast
+import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import tyro
 
-from videopolicy.errors import UserError, unknown
+from videopolicy.errors import UserError, refused, unknown
 
 VERBS = tuple(sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py") if file.stem != "main"))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs one verb. Exit code 2 and one line on standard error for bad input."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Runs one verb. Exit code 2 and one line on standard error for bad input, a full disk and the like."""
+    # A scheduler that stops a job is owed the same tidying up as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        try:
+            _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            # Here, where a reader that is gone can still be dealt with.
+            sys.stdout.flush()
+    except UserError as error:
+        _end(str(error), 2)
+    except BrokenPipeError:
+        # Whoever read has seen enough (`| head`); without this, Python tries again to write what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        line = refused(error)
+        if line is None:
+            raise
+        _end(str(line), 2)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+
+
+def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return
     verb, rest = arguments[0], arguments[1:]
-    try:
-        if verb not in VERBS:
-            raise unknown("verb", verb, VERBS)
-        command = import_module(f"videopolicy.cli.{verb}").Command
-        tyro.cli(command, prog=f"videopolicy {verb}", args=rest).run()
-    except UserError as error:
-        print(f"videopolicy: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("videopolicy: interrupted", file=sys.stderr)
-        sys.exit(130)
+    if verb not in VERBS:
+        raise unknown("verb", verb, VERBS)
+    command = import_module(f"videopolicy.cli.{verb}").Command
+    tyro.cli(command, prog=f"videopolicy {verb}", args=rest).run()
+
+
+def _end(message: str, code: int) -> None:
+    # Paths and the words of libraries may hold line breaks.
+    print("videopolicy:", " ".join(message.splitlines()), file=sys.stderr)
+    sys.exit(code)
 
 
 def _overview() -> str:
