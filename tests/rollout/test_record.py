@@ -1,3 +1,4 @@
+import multiprocessing
 from contextlib import closing
 from itertools import islice
 
@@ -75,6 +76,15 @@ def test_seeds_of_evaluation_are_never_used():
     last = EVALUATION_SEED_OFFSET - 1
     with closing(record(WHAT, last, 1)) as episodes, pytest.raises(UserError, match="kept for evaluation"):
         list(islice(episodes, 10))
+
+
+def test_the_death_of_a_process_is_said_here():
+    with closing(record(WHAT, 0, 1)) as episodes:
+        next(episodes)
+        for process in multiprocessing.active_children():
+            process.kill()
+        with pytest.raises(UserError, match="died, often for lack of memory; fewer --workers"):
+            list(islice(episodes, 10))
 
 
 def test_what_is_wrong_in_a_worker_is_said_here():

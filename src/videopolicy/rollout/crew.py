@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 
 from videopolicy.errors import UserError
 from videopolicy.policies.base import Planner
+from videopolicy.rollout.processes import interrupts_held
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.workers import Failure, Job, Request, Setup, work
 from videopolicy.types import Plan
@@ -32,7 +33,8 @@ class Worker:
         context = get_context("spawn")
         self.connection, other = context.Pipe()
         self._process = context.Process(target=work, args=(other, setup), daemon=True)
-        self._process.start()
+        with interrupts_held():
+            self._process.start()
         # Only without this copy does the process's end show as the end of the pipe.
         other.close()
         self.job = job

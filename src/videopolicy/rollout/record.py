@@ -5,10 +5,10 @@ states off the expert's path together with the way back (DART, Laskey et al. 201
 """
 
 import os
-import signal
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -17,6 +17,7 @@ import numpy as np
 
 from videopolicy import registry
 from videopolicy.errors import UserError
+from videopolicy.rollout.processes import belong, interrupts_held
 from videopolicy.types import Episode
 from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, World
 
@@ -97,16 +98,21 @@ def record(what: Recording, first_seed: int, workers: int) -> Generator[Episode,
         workers: processes.
 
     Raises:
-        UserError: what the world raised; or the seeds have come to those of evaluation.
+        UserError: what the world raised; a process died; or the seeds have come to those of evaluation.
     """
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin)
     try:
         pending: deque[Future[Episode]] = deque()
         for seed in range(first_seed, EVALUATION_SEED_OFFSET):
-            pending.append(pool.submit(_work, what, seed))
+            with interrupts_held():
+                pending.append(pool.submit(_work, what, seed))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         raise UserError(f"seeds from {EVALUATION_SEED_OFFSET} on are kept for evaluation; begin with a lower one")
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a process that recorded {what.task} died, often for lack of memory; fewer --workers need less"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -121,6 +127,6 @@ def _world(what: Recording) -> World:
     return registry.build("worlds", what.world, what.task, size=what.size, **views)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin() -> None:
+    belong()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -3,7 +3,6 @@
 It imports no torch, so that it starts fast and stays small.
 """
 
-import signal
 import time
 import traceback
 from contextlib import suppress
@@ -12,8 +11,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from videopolicy import registry
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, refused
 from videopolicy.policies.chunked import Chunked
+from videopolicy.rollout.processes import belong
 from videopolicy.rollout.recording import Recorder
 from videopolicy.rollout.results import Result
 from videopolicy.types import Observation, Plan
@@ -64,18 +64,22 @@ def work(connection: Connection, setup: Setup) -> None:
 
     Sends a Request and waits for a Plan whenever the policy looks. A Failure is the last word.
     """
-    # Ctrl-C reaches every process of the terminal; the main process alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    belong()
     # An end of file means that the main process is gone or done: nobody is left to tell.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             _play_all(connection, setup)
-        except UserError as error:
-            connection.send(Failure(str(error), mistake=True))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
-        except Exception:
-            connection.send(Failure(f"a world's process failed:\n{traceback.format_exc()}", mistake=False))
+        except Exception as error:
+            connection.send(_failure(error))
+
+
+def _failure(error: Exception) -> Failure:
+    mistake = refused(error) if isinstance(error, OSError) else error if isinstance(error, UserError) else None
+    if mistake is not None:
+        return Failure(str(mistake), mistake=True)
+    return Failure(f"a world's process failed:\n{traceback.format_exc()}", mistake=False)
 
 
 def _play_all(connection: Connection, setup: Setup) -> None:
