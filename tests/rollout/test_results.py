@@ -60,6 +60,13 @@ def test_a_setting_that_one_run_lacks_differs(folder):
         open_results(folder, SETTINGS | {"execute": 4})
 
 
+def test_settings_that_no_episode_has_ended_with_bind_nobody(tmp_path):
+    """A slip in them may have been why none has."""
+    open_results(tmp_path, SETTINGS | {"execute": 1000})
+    assert open_results(tmp_path, SETTINGS).rows == []
+    assert json.loads((tmp_path / "settings.json").read_text()) == SETTINGS
+
+
 def test_ignored_settings_may_differ(folder):
     assert len(open_results(folder, SETTINGS | {"checkpoint": "b"}, ignore=("checkpoint",)).rows) == 3
     assert json.loads((folder / "settings.json").read_text()) == SETTINGS

@@ -16,6 +16,9 @@ from videopolicy.model import Sampling, VideoPolicy
 from videopolicy.registry import entry
 from videopolicy.types import Observation, Plan
 
+# Beyond this, no sampler comes measurably nearer to its limit.
+MOST_STEPS = 1000
+
 
 def make(checkpoint_folder: Path, *, sampler: str | None = None, steps: int | None = None) -> "VideoPlanner":
     """The planner of a checkpoint, on the GPU if there is one.
@@ -48,8 +51,9 @@ class VideoPlanner:
 
     def __init__(self, policy: VideoPolicy, sampling: Sampling, tasks: tuple[str, ...] = ()) -> None:
         entry("samplers", sampling.sampler)
-        if sampling.steps < 1:
-            raise UserError(f"a plan needs at least 1 sampling step, not {sampling.steps}")
+        if not 1 <= sampling.steps <= MOST_STEPS:
+            bound = "at least 1 sampling step" if sampling.steps < 1 else f"at most {MOST_STEPS} sampling steps"
+            raise UserError(f"a plan needs {bound}, not {sampling.steps}")
         self.policy, self.sampling, self.tasks = policy.eval(), sampling, tasks
 
     @property
@@ -97,18 +101,17 @@ class VideoPlanner:
 
     def decode(self, drawn: Joint, wanted: Sequence[bool]) -> list[Plan]:
         """Plans in the world's units, with their video decoded where it is wanted."""
-        normalizer, window = self.policy.normalizer, self.policy.config.window
-        assert normalizer is not None
         # A sample may fall outside of what was demonstrated; a robot must not.
-        actions = normalizer.invert(drawn.actions.clamp(-1, 1).cpu().numpy())
-        latents = self.policy.unflatten(drawn.video)
+        actions = drawn.actions.clamp(-1, 1).cpu().numpy()
+        if self.policy.normalizer:
+            actions = self.policy.normalizer.invert(actions)
         plans = []
         for index, show in enumerate(wanted):
             imagined = None
             if show:
-                frames = self.policy.latents.decode(latents[index].flatten(0, 1)).unflatten(0, latents.shape[1:3])
+                frames = self.policy.decode(drawn.video[index : index + 1])[0]
                 imagined = dict(zip(self.views, frames.cpu().numpy(), strict=True))
-            plans.append(Plan(actions[index], imagined, window.offsets))
+            plans.append(Plan(actions[index], imagined, self.policy.config.window.offsets))
         return plans
 
     def _images(self, observation: Observation) -> UInt8[np.ndarray, "V H W 3"]:

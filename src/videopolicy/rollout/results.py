@@ -83,14 +83,15 @@ def open_results(folder: Path, settings: Mapping[str, Any], *, ignore: tuple[str
         UserError: the folder holds the results of other settings, or a damaged line before the last.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "settings.json"
-    if path.exists():
+    path, rows = folder / "settings.json", _read_rows(folder / "results.jsonl")
+    # Before the first episode has ended, settings are nobody's yet: a slip in them must not bind the next attempt.
+    if path.exists() and rows:
         _refuse_others(folder, _read_settings(path), settings, ignore)
     else:
         aside = folder / ".settings.json"
         aside.write_text(json.dumps(settings, indent=2) + "\n")
         aside.rename(path)
-    return Results(folder, _read_rows(folder / "results.jsonl"))
+    return Results(folder, rows)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from videopolicy import registry
-from videopolicy.errors import UserError, unknown
+from videopolicy.errors import UserError, unknown, within
 from videopolicy.policies.base import Planner, derive_seed
 from videopolicy.rollout.crew import Crew
+from videopolicy.rollout.processes import check_workers
 from videopolicy.rollout.recording import sweep
 from videopolicy.rollout.results import Results, open_results
 from videopolicy.rollout.workers import Job, Setup
 from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
+
+# Of each task. At so many the interval is narrower than anybody needs; more would only fill the memory.
+MOST_EPISODES = 100_000
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,7 @@ def evaluate(planner: Planner, settings: Settings, out: Path, *, workers: int = 
         UserError: the planner does not fit the world, `out` holds an evaluation with other settings, or a world's
             process died twice in one episode. What has ended until then is kept, and the same call goes on from there.
     """
-    if workers < 1:
-        raise UserError(f"workers is {workers}; at least 1 process must play")
+    check_workers(workers)
     check(planner, settings)
     results = open_results(out, _facts(settings), ignore=("checkpoint",))
     sweep(out / "recordings")
@@ -88,11 +91,10 @@ def check(planner: Planner, settings: Settings) -> None:
     if not settings.tasks or len(set(settings.tasks)) < len(settings.tasks):
         raise UserError(f"tasks are {', '.join(settings.tasks) or 'none'}; name at least one, and each one once")
     for name, least in (("episodes", 1), ("execute", 1), ("record", 0)):
-        if getattr(settings, name) < least:
-            raise UserError(f"{name} is {getattr(settings, name)}; it must be at least {least}")
+        within(name, getattr(settings, name), least, MOST_EPISODES)
     for task in settings.tasks:
         if task not in module.TASKS:
-            raise unknown(f"task of world {settings.world!r}", task, module.TASKS)
+            raise unknown("task", task, module.TASKS)
     if lacking := [view for view in planner.views if view not in module.VIEWS]:
         raise UserError(
             f"the policy sees the views {', '.join(planner.views)}, but world {settings.world!r} has no "
