@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -178,6 +179,42 @@ def test_a_cache_that_no_disk_holds_is_refused(build, tmp_path):
     with pytest.raises(UserError, match=r"needs 4,320,000.0 GB, but .* GB are free"):
         build(copies=10**12, jitter=ColorJitter())
     assert not list(tmp_path.iterdir())
+
+
+def test_its_room_on_the_disk_is_taken_before_it_is_filled(dataset, record, encode, tmp_path):
+    """A memory map that finds the disk full kills the process without a word."""
+    seen = []
+
+    def looking(frames):
+        seen.extend(file.stat() for file in tmp_path.rglob("codes.npy"))
+        return encode(frames)
+
+    long = replace(dataset, episodes=(record(2000),))
+    build_cache(long, tmp_path / "cache", looking, VIEWS, key="encoder")
+    first = seen[0]
+    assert first.st_blocks * 512 >= first.st_size > 2000 * 2 * 12 * 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "codes.npy").unlink(),
+        lambda folder: os.truncate(folder / "codes.npy", 1000),
+        lambda folder: os.truncate(folder / "actions.npy", 10),
+        lambda folder: edit_index(folder, lambda index: index.pop("episodes")),
+    ],
+)
+def test_a_damaged_cache_is_refused_by_its_name(build, tmp_path, damage):
+    build()
+    damage(tmp_path / "cache")
+    with pytest.raises(UserError, match=r"cache: damaged .* remove this folder, and it is built again"):
+        build()
+
+
+def edit_index(folder, change):
+    index = json.loads((folder / "index.json").read_text())
+    change(index)
+    (folder / "index.json").write_text(json.dumps(index))
 
 
 def test_recorded_demonstrations_are_cached_as_they_were_decoded(dataset, encode, tmp_path):

@@ -120,11 +120,17 @@ def open_cache(folder: Path) -> Cache:
     """Opens a cache that `build_cache` wrote.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     if _recipe(folder) is None:
         raise UserError(f"{folder}: no latent cache; it is built from a data set when training starts")
-    index = json.loads((folder / "index.json").read_text())
+    try:
+        return _opened(folder, json.loads((folder / "index.json").read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: damaged ({error}); remove this folder, and it is built again") from error
+
+
+def _opened(folder: Path, index: dict[str, Any]) -> Cache:
     episodes = index["episodes"]
     lengths = np.array([episode["length"] for episode in episodes], np.int64)
     actions = folder / "actions.npy"
@@ -233,21 +239,19 @@ class _Builder:
     def _create_codes(self, codes: Float16[np.ndarray, "n C h w"]) -> np.memmap:
         shape = (self.draws.copies, self.steps, len(self.views), *codes.shape[1:])
         needed, free = math.prod(shape) * codes.itemsize, shutil.disk_usage(self.folder).free
-        # A memory map that runs out of disk kills the process without a word.
         if needed > free:
             raise UserError(
                 f"{self.folder.parent}: the latent cache needs {needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are "
                 "free; put it on another disk, or use fewer views or copies"
             )
-        return open_memmap(self.folder / "codes.npy", mode="w+", dtype=np.float16, shape=shape)
+        return _reserved(self.folder / "codes.npy", np.float16, shape)
 
     def _write_actions(self, episode: Episode, number: int, start: int) -> None:
         if episode.actions is None:
             return
         width = episode.actions.shape[1]
         if self.actions is None:
-            shape = (self.steps, width)
-            self.actions = open_memmap(self.folder / "actions.npy", mode="w+", dtype=np.float32, shape=shape)
+            self.actions = _reserved(self.folder / "actions.npy", np.float32, (self.steps, width))
         where = f"{self.dataset.path}: episode {number}"
         if width != self.actions.shape[1]:
             raise UserError(f"{where}: actions are {width} wide, but {self.actions.shape[1]} in the episodes before")
@@ -256,3 +260,14 @@ class _Builder:
         if not np.isfinite(episode.actions).all():
             raise UserError(f"{where}: an action is not finite")
         self.actions[start : start + len(episode)] = episode.actions
+
+
+def _reserved(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    """A new memory-mapped array whose room on the disk is taken at once.
+
+    A map that runs out of disk while it is written kills the process without a word.
+    """
+    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
