@@ -1,8 +1,12 @@
 import errno
+import gc
 import json
 import os
 import resource
+import sys
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -167,6 +171,32 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, kilobytes):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_not_complained_about_again_later(tmp_path, monkeypatch):
+    """pyarrow's destructor closes once more what was left open, and prints that it could not."""
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        # Whoever looks at the exception keeps the writer alive.
+        with suppress(UserError):
+            write(tmp_path / "d", [episode(30, size=64, noisy=True)] * 5)
+        gc.collect()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not complaints
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_before_anything_is_recorded(tmp_path, monkeypatch):
+    for name in ("here", "disk"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "disk")  # to mount takes rights
+    for path in (Path(), tmp_path / "here", tmp_path / "disk"):
+        with pytest.raises(UserError, match="name a new folder in it"):
+            Writer(path, FPS, ("top",))
 
 
 def test_the_data_set_has_the_usual_permissions(tmp_path):

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,16 @@ class LeRobot:
     def __init__(self, path: Path):
         self.path = path
         info = self._info = _read_info(path)
-        self.fps = float(info["fps"])
-        self._keys = {layout.view_name(key): key for key, f in info["features"].items() if f["dtype"] == "video"}
+        with _sound(f"{path / layout.INFO}: not the description of a LeRobot data set"):
+            self.fps = float(info["fps"])
+            self._keys = {layout.view_name(key): key for key, f in info["features"].items() if f["dtype"] == "video"}
+            self.action_width, self.state_width = self._width(layout.ACTION), self._width(layout.STATE)
         self.views = tuple(self._keys)
-        self.action_width, self.state_width = self._width(layout.ACTION), self._width(layout.STATE)
         files = sorted((path / "meta" / "episodes").glob("*/*.parquet"))
-        self._episodes = _read_episodes(path, files, self._keys.values())
-        self._check_counts()
-        self.tasks = tuple(dict.fromkeys(row["tasks"][0] for row in self._episodes))
+        with _sound(f"{path / 'meta' / 'episodes'}: not a table of episodes"):
+            self._episodes = _read_episodes(path, files, self._keys.values())
+            self._check_counts()
+            self.tasks = tuple(dict.fromkeys(row["tasks"][0] for row in self._episodes))
         self.fingerprint = self._hash(files)
         self._decoders: dict[tuple[int, Path], Decoder] = {}
         self._rows: tuple[Path, dict[str, np.ndarray]] | None = None
@@ -59,9 +62,11 @@ class LeRobot:
                 not finite.
         """
         row = self._episodes[index]
-        vectors = self._vectors(index)
+        with _sound(f"{self.path}: episode {index} is not as {layout.INFO} describes it"):
+            vectors = self._vectors(index)
+            frames = {view: self._frames(row, view) for view in (self.views if views is None else views)}
         return Episode(
-            {view: self._frames(row, view) for view in (self.views if views is None else views)},
+            frames,
             row["tasks"][0],
             self.fps,
             vectors.get(layout.ACTION),
@@ -101,6 +106,9 @@ class LeRobot:
             names = [name for name in (layout.ACTION, layout.STATE) if self._width(name) is not None]
             self._rows = (file, _read_rows(file, names))
         columns = self._rows[1]
+        for name, values in columns.items():
+            if name != "episode_index" and values.shape[1] != self._width(name):
+                raise UserError(f"{file}: {name} is {values.shape[1]} wide, but {layout.INFO} says {self._width(name)}")
         first, last = np.searchsorted(columns["episode_index"], [row["episode_index"], row["episode_index"] + 1])
         if last - first != row["length"]:
             raise UserError(f"{file}: {last - first} rows of episode {index}, but it has {row['length']} steps")
@@ -140,16 +148,25 @@ class LeRobot:
         return digest.hexdigest()[:16]
 
 
+@contextmanager
+def _sound(otherwise: str) -> Iterator[None]:
+    """Whoever wrote the data set: what is odd in it makes each part of the reading fail in a way of its own."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{otherwise} ({error!r})") from error
+
+
 def _read_info(path: Path) -> dict[str, Any]:
     file = path / layout.INFO
     if not path.is_dir():
-        raise UserError(f"{path}: no such data set")
+        raise UserError(f"{path}: no such data set; give a folder that `videopolicy record` wrote")
     try:
         info = json.loads(file.read_text())
         version, missing = info["codebase_version"], {"fps", "features", "data_path"} - info.keys()
     except FileNotFoundError as error:
         raise UserError(f"{path}: not a LeRobot data set; {layout.INFO} is missing") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not the description of a LeRobot data set ({error!r})") from error
     if not str(version).startswith("v3."):
         raise UserError(f"{file}: version {version} of the format, but v3.0 is needed; lerobot converts older ones")

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -200,14 +200,15 @@ class Writer:
 
     def _close(self) -> None:
         encoders, self._encoders = self._encoders, {}
-        for encoder in encoders.values():
-            encoder.close()
         table, self._table = self._table, None
-        if table is not None:
-            try:
-                table.close()
-            finally:
-                table.is_open = False  # or its destructor tries again, and prints what went wrong
+        # All of them, even if the first finds the disk full.
+        with ExitStack() as stack:
+            for encoder in encoders.values():
+                stack.callback(encoder.close)
+            if table is not None:
+                # Or its destructor tries again, and prints what went wrong.
+                stack.callback(setattr, table, "is_open", False)
+                stack.callback(table.close)
 
     def _abandon(self) -> None:
         with suppress(OSError):  # a full disk; what was buffered is thrown away anyhow
@@ -219,6 +220,9 @@ def refuse_existing(path: Path) -> None:
     """Raises UserError if a data set written to this path would replace something, or has no folder to be in."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists and is not empty; name another folder, or remove it first")
+    # The data set takes the folder's place, which these would not let go or not notice.
+    if path.absolute().is_mount() or path.resolve() == Path.cwd():
+        raise UserError(f"{path} is a mount point or the current folder; name a new folder in it")
     around = next(parent for parent in path.absolute().parents if parent.exists())
     if not (around.is_dir() and os.access(around, os.W_OK)):
         raise UserError(f"cannot write to {path}: {around} is no folder that this user may write to")
