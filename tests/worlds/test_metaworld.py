@@ -115,8 +115,9 @@ def test_without_a_seed_starts_go_on_differing_reproducibly():
     np.testing.assert_array_equal(first, starts())
 
 
-def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch):
-    monkeypatch.setattr(metaworld, "find_spec", lambda name: None)
+@pytest.mark.parametrize("missing", ["metaworld", "mujoco", "packaging"])
+def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not there
     with pytest.raises(UserError, match=r"pip install 'videopolicy\[metaworld\]'"):
         make(BUTTON)
 

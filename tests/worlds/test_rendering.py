@@ -24,6 +24,12 @@ def test_it_finds_a_backend_and_tells_the_processes_to_come(nothing_known):
     assert os.environ["MUJOCO_GL"] == os.environ[rendering.PROVEN] == backend
 
 
+def test_a_platform_of_pyopengls_that_mujoco_would_refuse_is_taken_away(nothing_known):
+    os.environ["PYOPENGL_PLATFORM"] = "nonsense"
+    rendering.choose()
+    assert "PYOPENGL_PLATFORM" not in os.environ
+
+
 def test_a_proven_backend_is_not_tried_again(nothing_known, monkeypatch):
     os.environ.update({"MUJOCO_GL": "osmesa", rendering.PROVEN: "osmesa"})
     monkeypatch.setattr(rendering.subprocess, "run", None)  # calling it would raise

@@ -94,7 +94,7 @@ def prepare() -> None:
     Raises:
         UserError: Meta-World is not installed, or nothing here can render.
     """
-    if find_spec("metaworld") is None:
+    if not all(find_spec(name) for name in ("metaworld", "mujoco", "packaging")):
         raise UserError("world 'metaworld' needs the extra: pip install 'videopolicy[metaworld]'")
     rendering.choose()
 

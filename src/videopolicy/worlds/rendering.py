@@ -24,6 +24,8 @@ def choose() -> str:
     for backend in (wanted,) if wanted else BACKENDS:
         if _opens(backend):
             os.environ["MUJOCO_GL"] = os.environ[PROVEN] = backend
+            # MuJoCo sets it as the backend needs it, and refuses any other.
+            os.environ.pop("PYOPENGL_PLATFORM", None)
             return backend
     if wanted:
         raise UserError(f"MUJOCO_GL={wanted} opens no rendering context here; unset it to let EGL or OSMesa be found")
