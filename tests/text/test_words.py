@@ -20,6 +20,12 @@ def test_case_and_punctuation_do_not_matter(words):
     torch.testing.assert_close(words(["Open, the DRAWER!"]), words(["open the drawer"]))
 
 
+def test_an_accent_is_the_same_however_it_was_typed(words):
+    typed_at_once, typed_after = "caf\u00e9 now", "cafe\u0301 now"
+    torch.testing.assert_close(words([typed_at_once]), words([typed_after]))
+    assert not torch.allclose(words([typed_at_once]), words(["cafe now"]))
+
+
 def test_the_order_of_words_matters(words):
     first, second = words(["red on green", "green on red"])
     assert not torch.allclose(first, second)

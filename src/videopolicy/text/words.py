@@ -1,6 +1,7 @@
 """Text from nothing: every word is hashed into a bucket, and each bucket's embedding is learned."""
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ class Words(Text):
         return tokens * (buckets >= 0).unsqueeze(-1)
 
     def _split(self, instruction: str) -> list[str]:
-        words = re.findall(r"\w+", instruction.lower())
+        # Typed on some systems, an accent is a character of its own, which would end the word.
+        words = re.findall(r"\w+", unicodedata.normalize("NFC", instruction).lower())
         if len(words) > self.length:
             raise UserError(
                 f"the instruction {instruction!r} has {len(words)} words, but the text encoder holds {self.length}; "
