@@ -67,7 +67,7 @@ def test_a_folder_that_is_no_checkpoint_exits_with_2(tmp_path, capsys):
     with pytest.raises(SystemExit) as ending:
         main(arguments(tmp_path / "nowhere"))
     assert ending.value.code == 2
-    assert "nowhere is no checkpoint: it holds no config.json" in capsys.readouterr().err
+    assert "nowhere: no such checkpoint folder" in capsys.readouterr().err
 
 
 def test_help_shows_an_example(capsys):

@@ -63,8 +63,8 @@ BAD = [
     (["--task", "reach-rod"], "no task 'reach-rod'; did you mean 'reach-red'?"),
     (["--task", "reach-red", "--views", "topp"], "no view 'topp'; did you mean 'top'?"),
     (["--task", "reach-red", "--world", "pointmas"], "no world 'pointmas'; did you mean 'pointmass'?"),
-    (["--task", "reach-red", "--episodes", "0"], "--episodes must be 1 or more, not 0"),
-    (["--task", "reach-red", "--noise", "nan"], "--noise must be 0 or more, not nan"),
+    (["--task", "reach-red", "--episodes", "0"], "--episodes is 0; it must be from 1 to 1000000"),
+    (["--task", "reach-red", "--noise", "nan"], "--noise is nan; it must be from 0 to 1000000"),
     (["--task", "reach-red", "--seed", "1000000"], "kept for evaluation"),
     (["--task", "reach-red", "--size", "4"], "8 to 1024 pixels"),
 ]

@@ -1,21 +1,21 @@
 """Measures how fast a checkpoint plans on this device, and what the device could do."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from os import getpid
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
-from videopolicy.errors import UserError
+from videopolicy.cli._files import write_json
+from videopolicy.errors import UserError, within
 from videopolicy.policies.benchmark import Figures, Spread, count_weights, device_name, matmul_peak, measure
 from videopolicy.policies.video import VideoPlanner, make
 
 GIGA = 1e9
+MOST_REPEATS = 10**6
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class Command:
         Raises:
             UserError: no such checkpoint or sampler, one that cannot act, or a number that is not positive.
         """
-        if self.repeats < 1:
-            raise UserError(f"--repeats is {self.repeats}; it must be 1 or more")
+        within("--repeats", self.repeats, 1, MOST_REPEATS)
         if self.json and not self.json.parent.is_dir():
             raise UserError(f"--json {self.json}: there is no folder {self.json.parent}")
+        if self.json and self.json.is_dir():
+            raise UserError(f"--json {self.json} is a folder; name a file")
         first = make(self.checkpoint)
         policy, own = first.policy, first.sampling
         ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
@@ -73,7 +74,7 @@ class Command:
                 "peak_gflops": peak / GIGA,
                 "settings": [_described(row) for row in figures],
             }
-            _write_json(self.json, found)
+            write_json(self.json, found)
 
 
 def header(device: Mapping[str, Any], weights: Mapping[str, int], peak: float) -> str:
@@ -119,12 +120,3 @@ def _short(count: int) -> str:
 def _described(figures: Figures) -> dict[str, Any]:
     rates = {"chunks_per_second": figures.chunks_per_second, "gflops": figures.flops_per_second / GIGA}
     return {**asdict(figures), **rates}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    aside = path.with_name(f".{path.name}.{getpid()}.partial")
-    try:
-        aside.write_text(json.dumps(values, indent=2) + "\n")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

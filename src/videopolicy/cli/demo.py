@@ -1,6 +1,5 @@
 """Shows everything at once: records, trains, evaluates and reports, on a laptop, in a quarter of an hour."""
 
-import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -11,8 +10,12 @@ from typing import Literal
 
 from videopolicy import checkpoint, registry
 from videopolicy.cli import evaluate, record, train
-from videopolicy.errors import UserError
+from videopolicy.cli._files import write_json
+from videopolicy.demos.lerobot_writer import refuse_existing
+from videopolicy.errors import UserError, within
 from videopolicy.report.page import write_report
+from videopolicy.rollout.runner import MOST_EPISODES
+from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
 
 # Seconds kept back for what comes after training: at least so many, and more where recording was slow.
 RESERVE = 75.0
@@ -20,6 +23,12 @@ RESERVE_PER_RECORDING = 0.5
 LEAST_TRAINING = 10.0
 # Demonstrations of one seed and of the next begin in different states.
 SEEDS_APART = 10_000
+LIMITS = {
+    "minutes": (0.1, 10_000),
+    "episodes": (1, MOST_EPISODES),
+    "demonstrations": (1, SEEDS_APART),
+    "seed": (0, EVALUATION_SEED_OFFSET // SEEDS_APART - 1),
+}
 SHIPPED = "button-press-topdown-v3"
 PRESET = "tiny"
 LEARNING = {
@@ -60,10 +69,10 @@ class Command:
 
     def run(self) -> None:
         """Does it all, and ends with the page's path and the success rate."""
-        if self.minutes <= 0:
-            raise UserError(f"--minutes is {self.minutes}; give the whole demo some, 14 for instance")
-        if self.out.exists() and any(self.out.iterdir()):
-            raise UserError(f"{self.out} is not empty; choose another --out or remove it")
+        # All of it now: a slip that only the evaluation notices would cost a quarter of an hour.
+        for name, (least, most) in LIMITS.items():
+            within(f"--{name}", getattr(self, name), least, most)
+        refuse_existing(self.out)
         clock = Clock()
         if self.pretrained:
             self._unpack()
@@ -76,7 +85,7 @@ class Command:
         clock.begin("report", "writing the page", 0)
         page = write_report(self.out)
         minutes = clock.minutes()
-        (self.out / "demo.json").write_text(json.dumps({"minutes": minutes, "success": summary}, indent=1) + "\n")
+        write_json(self.out / "demo.json", {"minutes": minutes, "success": summary})
         print(f"{sum(minutes.values()):.1f} minutes in all; open this page in a browser:\n{page}\n{summary}")
 
     def _record(self, clock: "Clock") -> None:

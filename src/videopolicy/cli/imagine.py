@@ -1,9 +1,7 @@
 """Imagines what happens next from one image a view: a video and the actions that go with it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os import getpid
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +12,7 @@ from PIL import Image as Pictures
 from PIL import ImageOps
 
 from videopolicy import checkpoint
+from videopolicy.cli._files import write_json
 from videopolicy.errors import UserError, unknown
 from videopolicy.media import write_mp4
 from videopolicy.policies.video import VideoPlanner
@@ -77,7 +76,7 @@ class Command:
             print(f"note: the checkpoint was not trained with this instruction, but with: {'; '.join(known)}")
         plan = imagine(planner, Observation(images, self.instruction), self.seed)
         write_mp4(self.out / "imagined.mp4", film(images, plan), FPS)
-        _write_json(self.out / "plan.json", self._description(planner, files, plan))
+        write_json(self.out / "plan.json", self._description(planner, files, plan))
         print(f"wrote {self.out / 'imagined.mp4'} and {self.out / 'plan.json'}")
 
     def _description(self, planner: VideoPlanner, files: dict[str, Path], plan: Plan) -> dict[str, Any]:
@@ -175,12 +174,3 @@ def film(images: dict[str, Image], plan: Plan) -> Frames:
     frames = np.concatenate(videos, axis=2)
     factor = -(-VISIBLE // frames.shape[1])
     return frames.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    aside = path.with_name(f".{path.name}.{getpid()}.partial")
-    try:
-        aside.write_text(json.dumps(values, indent=2) + "\n")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

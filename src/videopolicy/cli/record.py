@@ -10,13 +10,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from videopolicy.demos.lerobot_writer import Writer, refuse_existing
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, within
+from videopolicy.rollout.processes import check_workers
 from videopolicy.rollout.record import Recording, record
 from videopolicy.types import Episode
-from videopolicy.worlds.base import prepare
+from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, prepare
 
 # So many failures in a row mean that the expert will not get there.
 HOPELESS = 30
+LIMITS = {
+    "episodes": (1, EVALUATION_SEED_OFFSET),
+    "steps": (1, 10**6),
+    "seed": (0, EVALUATION_SEED_OFFSET),
+    "noise": (0, 10**6),
+}
 
 
 @dataclass(frozen=True)
@@ -93,10 +100,15 @@ class Command:
                     raise UserError(f"{task}: the expert failed {HOPELESS} times in a row; less --noise may help")
 
     def _check(self) -> None:
-        for name, least in (("episodes", 1), ("steps", 1), ("workers", 1), ("seed", 0), ("noise", 0)):
-            if not getattr(self, name) >= least:
-                raise UserError(f"--{name} must be {least} or more, not {getattr(self, name)}")
-        if not self.task:
-            raise UserError("--task needs at least one task")
+        for name, (least, most) in LIMITS.items():
+            within(f"--{name}", getattr(self, name), least, most)
+        check_workers(self.workers)
+        if self.seed + self.episodes > EVALUATION_SEED_OFFSET:
+            raise UserError(
+                f"--seed {self.seed} and {self.episodes} --episodes lead to seeds from {EVALUATION_SEED_OFFSET} on, "
+                "which are kept for evaluation; begin with a lower one"
+            )
+        if not self.task or len(set(self.task)) < len(self.task):
+            raise UserError(f"--task is {' '.join(self.task) or 'empty'}; name at least one task, and each one once")
         refuse_existing(self.out)
         prepare(self.world, self.task, self.views, self.size)

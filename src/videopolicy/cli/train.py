@@ -1,17 +1,20 @@
 """Trains a policy on recorded demonstrations."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videopolicy import checkpoint, registry
+from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
 from videopolicy.configs import to_json
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, within
 from videopolicy.model import VideoPolicy
 from videopolicy.training.config import Stage
 from videopolicy.training.loop import Trainer
 from videopolicy.training.setup import prepare
+from videopolicy.training.state import FILE
+
+LIMITS = {"minutes": (0.001, 10**6), "steps": (1, 10**9), "batch": (1, 2**16), "seed": (0, 2**32)}
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,8 @@ class Command:
         preset = registry.entry("presets", self.preset)
         given = {"minutes": self.minutes, "steps": self.steps, "batch": self.batch}
         given = {name: value for name, value in given.items() if value is not None}
-        for name, value in given.items():
-            if value <= 0:
-                raise UserError(f"--{name} is {value}; it must be more than 0")
+        for name, value in {**given, "seed": self.seed}.items():
+            within(f"--{name}", value, *LIMITS[name])
         training = replace(preset.training, stage=self.stage, seed=self.seed, **given)
         model = replace(preset.model, views=self.views) if self.views else preset.model
         init: VideoPolicy | None = None
@@ -66,18 +68,29 @@ class Command:
                 raise UserError("--views and --init exclude each other: the checkpoint's own views are trained on")
             init, _ = checkpoint.load(self.init)
             model = init.config
+        if len(set(model.views)) < len(model.views):
+            raise UserError(f"--views is {' '.join(model.views)}; name each view once")
         dataset = registry.build("demos", "lerobot", self.data)
-        started = (self.out / "state").is_dir()
-        if started and not self.resume:
-            raise UserError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
-        if self.resume and not started:
-            raise UserError(f"{self.out} holds no run to go on with; leave --resume out to begin one")
-
+        self._check_out()
         policy, clips = prepare(dataset, model, training, self.out, init)
         trainer = Trainer(policy, clips, training, self.out, data=self.data.name)
         if self.resume:
             trainer.resume()
         facts = {"preset": self.preset, "data": str(self.data), "model": to_json(model), "training": to_json(training)}
-        (self.out / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
+        write_json(self.out / "config.json", facts)
         trainer.train()
         print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {self.out / 'checkpoint'}")
+
+    def _check_out(self) -> None:
+        """Makes sure that the run has a folder of its own; --init may lie in another run's, which must stay."""
+        started = (self.out / "state" / FILE).is_file()
+        if started and not self.resume:
+            raise UserError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
+        if self.resume and not started:
+            raise UserError(f"{self.out} holds no run to go on with; leave --resume out to begin one")
+        if not started and (self.out / "checkpoint").exists():
+            raise UserError(
+                f"{self.out / 'checkpoint'} exists and would be replaced; choose another --out or remove it"
+            )
+        if (self.out / "meta").exists() or (self.out / "model.safetensors").exists():
+            raise UserError(f"{self.out} holds a data set or a checkpoint; choose a folder of the run's own as --out")
