@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from videopolicy.backbones import unet
@@ -132,9 +132,14 @@ class VideoPolicy(nn.Module):
         """Frames of every view, one view after the other, behind `pad` repeated as often as the model wants it."""
         return torch.cat((pad[:, None].expand(-1, self.config.pad, -1, -1, -1), views.flatten(1, 2)), 1)
 
-    def unflatten(self, flat: Float[Tensor, "B F C h w"]) -> Float[Tensor, "B V T C h w"]:
+    def unflatten(self, flat: Shaped[Tensor, "B F *s"]) -> Shaped[Tensor, "B V T *s"]:
         """The frames of every view, without the pad."""
         return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.window.frames))
+
+    @torch.no_grad()
+    def decode(self, video: Float[Tensor, "B F C h w"]) -> UInt8[Tensor, "B V T H W 3"]:
+        """RGB frames of every view; the flat frames of a clip go together, as a decoder that looks over time wants."""
+        return self.unflatten(torch.stack([self.latents.decode(clip) for clip in video]))
 
     def condition(
         self,

@@ -77,3 +77,7 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """The embedding of c_noise that the head is given."""
+
+    @abstractmethod
+    def checkpoint_gradients(self) -> None:
+        """From now on, keeps few inner values for the way back and computes the others again."""

@@ -97,6 +97,10 @@ class UNet(Backbone):
         """See `Backbone.embed`."""
         return self.net.embed(noise)
 
+    def checkpoint_gradients(self) -> None:
+        """See `Backbone.checkpoint_gradients`."""
+        self.net.enable_gradient_checkpointing()
+
 
 class PerFrameUNet(UNetSpatioTemporalConditionModel):
     """diffusers' U-Net with text tokens of every frame instead of every clip."""

@@ -30,6 +30,7 @@ class Training:
         image_dropout: share of clips shown without their current images.
         dropout_by_frame: draws both dropouts for every frame by itself, as the paper's authors do, not for every clip.
         detach_features: whether the action loss stops at the features ("joint" only).
+        checkpoint_gradients: computes the video model's inner values again on the way back: slower, far less memory.
         copies: versions of every frame in the latent cache; all but the first are colour-jittered.
         jitter: how far; brightness, contrast, saturation and hue.
         seed: of weights, order, noise and dropout.
@@ -54,6 +55,7 @@ class Training:
     image_dropout: float = 0.0
     dropout_by_frame: bool = False
     detach_features: bool = True
+    checkpoint_gradients: bool = False
     copies: int = 1
     jitter: ColorJitter = ColorJitter()
     seed: int = 0

@@ -101,10 +101,8 @@ def imagined_above_real(trainer: "Trainer") -> UInt8[np.ndarray, "T H W 3"]:
     drawn = policy.sample(objective.condition(batch), noise, policy.config.sampling)
 
     def picture(joint: Joint) -> UInt8[np.ndarray, "T H W 3"]:
-        latents = policy.unflatten(joint.video)
-        frames = policy.latents.decode(latents.flatten(0, 2)).unflatten(0, latents.shape[:3])
         # Clips and views side by side: (B, V, T, H, W, 3) -> (T, H, B V W, 3).
-        return np.concatenate(frames.flatten(0, 1).cpu().numpy(), axis=2)
+        return np.concatenate(policy.decode(joint.video).flatten(0, 1).cpu().numpy(), axis=2)
 
     return np.concatenate((picture(drawn), picture(clean)), axis=1)
 

@@ -104,5 +104,5 @@ def _key(latents: Latents) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(latents.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.cpu().numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

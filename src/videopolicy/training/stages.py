@@ -26,10 +26,14 @@ class Objective(nn.Module):
         self.training_config = training
         learns_video, learns_head = training.stage != "action", training.stage != "video"
         policy.latents.requires_grad_(False)
-        policy.text.requires_grad_(learns_video)
+        if not learns_video:
+            # Never switched on: a pretrained text encoder stays as it is in every stage.
+            policy.text.requires_grad_(False)
         policy.backbone.requires_grad_(learns_video)
         if policy.head is not None:
             policy.head.requires_grad_(learns_head)
+        if training.checkpoint_gradients:
+            policy.backbone.checkpoint_gradients()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimiser is given: the video model and the head, each with its own rate."""
