@@ -11,8 +11,16 @@ import tyro
 
 from videopolicy.cli._files import write_json
 from videopolicy.errors import UserError, within
-from videopolicy.policies.benchmark import Figures, Spread, count_weights, device_name, matmul_peak, measure
-from videopolicy.policies.video import VideoPlanner, make
+from videopolicy.policies.benchmark import (
+    Figures,
+    Spread,
+    count_weights,
+    device_name,
+    matmul_peak,
+    measure,
+    peak_memory,
+)
+from videopolicy.policies.video import Precision, VideoPlanner, make
 
 GIGA = 1e9
 MOST_REPEATS = 10**6
@@ -36,6 +44,8 @@ class Command:
     """One or more samplers, each with all of --steps; by default the checkpoint's own."""
     repeats: int = 20
     """Plans that are measured of each."""
+    precision: Precision = "float32"
+    """Of the weights in memory."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the figures to this file too."""
 
@@ -50,7 +60,7 @@ class Command:
             raise UserError(f"--json {self.json}: there is no folder {self.json.parent}")
         if self.json and self.json.is_dir():
             raise UserError(f"--json {self.json} is a folder; name a file")
-        first = make(self.checkpoint)
+        first = make(self.checkpoint, precision=self.precision)
         policy, own = first.policy, first.sampling
         ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
         # All of them before the first is measured: a slip in the last would waste the others.
@@ -65,6 +75,8 @@ class Command:
         print(header(device, weights, peak), end="\n\n")
         figures = [measure(planner, self.repeats) for planner in planners]
         print(table(figures, peak))
+        memory = peak_memory(policy.device)
+        print(f"most memory used: {memory / GIGA:.2f} GB")
         if self.json:
             found = {
                 "checkpoint": str(self.checkpoint),
@@ -72,6 +84,8 @@ class Command:
                 "device": device,
                 "weights": weights,
                 "peak_gflops": peak / GIGA,
+                "precision": self.precision,
+                "peak_memory_gb": memory / GIGA,
                 "settings": [_described(row) for row in figures],
             }
             write_json(self.json, found)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from videopolicy import registry
 from videopolicy.cli._threads import choose_threads
+from videopolicy.policies.video import Precision
 from videopolicy.rollout.runner import Settings, evaluate
 from videopolicy.rollout.statistics import summary_line, table
 
@@ -37,6 +38,8 @@ class Command:
     """Sampling steps of a plan; by default the checkpoint's own."""
     sampler: str | None = None
     """How plans are sampled; by default the checkpoint's own."""
+    precision: Precision = "float32"
+    """Of the weights in memory; bfloat16 takes half of it."""
     seed: int = 0
     """Seeds the noise of the plans, not the worlds."""
     record: int = 6
@@ -49,7 +52,8 @@ class Command:
     def measure(self) -> str:
         """Evaluates and prints the table; returns the line."""
         choose_threads()
-        planner = registry.build("policies", "video", self.checkpoint, sampler=self.sampler, steps=self.steps)
+        how = {"sampler": self.sampler, "steps": self.steps, "precision": self.precision}
+        planner = registry.build("policies", "video", self.checkpoint, **how)
         settings = Settings(
             world=self.world,
             tasks=self.task,
@@ -60,6 +64,7 @@ class Command:
             checkpoint=self.checkpoint,
             sampler=planner.sampling.sampler,
             steps=planner.sampling.steps,
+            precision=self.precision,
         )
         out = self.out or self.checkpoint.parent / "evaluation"
         results = evaluate(planner, settings, out, workers=self.workers)

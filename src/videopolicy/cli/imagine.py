@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import tyro
 from PIL import Image as Pictures
 from PIL import ImageOps
 
-from videopolicy import checkpoint
 from videopolicy.cli._files import write_json
 from videopolicy.errors import UserError, unknown
 from videopolicy.media import write_mp4
-from videopolicy.policies.video import VideoPlanner
+from videopolicy.policies.video import Precision, VideoPlanner, open_policy
 from videopolicy.types import Frames, Image, Observation, Plan
 
 # A checkpoint knows no clock, and it imagines few frames: slow enough to look at each.
@@ -50,6 +48,8 @@ class Command:
     """Sampling steps; by default the checkpoint's own."""
     sampler: str | None = None
     """How to sample; by default the checkpoint's own."""
+    precision: Precision = "float32"
+    """Of the weights in memory; bfloat16 takes half of it."""
 
     def run(self) -> None:
         """Imagines, writes both files, and says where they are.
@@ -61,7 +61,7 @@ class Command:
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         if not 0 <= self.seed < SEEDS:
             raise UserError(f"--seed is {self.seed}; it must be from 0 to {SEEDS - 1}")
-        policy, provenance = checkpoint.load(self.checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
+        policy, provenance = open_policy(self.checkpoint, self.precision)
         own = policy.config.sampling
         steps = own.steps if self.steps is None else self.steps
         planner = VideoPlanner(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))
@@ -74,7 +74,7 @@ class Command:
         known = provenance.instructions
         if known and self.instruction.strip().lower() not in {instruction.lower() for instruction in known}:
             print(f"note: the checkpoint was not trained with this instruction, but with: {'; '.join(known)}")
-        plan = imagine(planner, Observation(images, self.instruction), self.seed)
+        plan = planner.plan([Observation(images, self.instruction)], [self.seed], imagine=True)[0]
         write_mp4(self.out / "imagined.mp4", film(images, plan), FPS)
         write_json(self.out / "plan.json", self._description(planner, files, plan))
         print(f"wrote {self.out / 'imagined.mp4'} and {self.out / 'plan.json'}")
@@ -151,20 +151,6 @@ def read_image(file: Path, size: int, view: str) -> Image:
     if done:
         print(f"view {view!r}: {file} is {width}x{height} pixels; {' and '.join(done)}")
     return np.asarray(picture)
-
-
-@torch.inference_mode()
-def imagine(planner: VideoPlanner, observation: Observation, seed: int) -> Plan:
-    """A plan with its video; its actions are (A, 0) if the checkpoint has no head."""
-    policy = planner.policy
-    if policy.head is not None:
-        return planner.plan([observation], [seed], imagine=True)[0]
-    condition = policy.condition(planner.encode([observation]), [observation.instruction])
-    drawn = policy.sample(condition, planner.noise([seed]), planner.sampling)
-    latents = policy.unflatten(drawn.video)[0]
-    frames = policy.latents.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]).cpu().numpy()
-    videos = dict(zip(planner.views, frames, strict=True))
-    return Plan(drawn.actions[0].cpu().numpy(), videos, policy.config.window.offsets)
 
 
 def film(images: dict[str, Image], plan: Plan) -> Frames:

@@ -1,6 +1,7 @@
 """How long a policy takes for one chunk, and how far that is from what the device can do."""
 
 import platform
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,14 @@ def measure(planner: VideoPlanner, repeats: int) -> Figures:
         row["other"] = row["total"] - sum(row[part] for part in PARTS)
     parts = {part: Spread.of([row[part] for row in rows]) for part in (*PARTS, "other")}
     return Figures(sampling.sampler, sampling.steps, parts, Spread.of([row["total"] for row in rows]), flops)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that were in use at most: on the GPU, or by this process since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Linux counts in units of 1024 bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def count_flops(run: Callable[[], Any]) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,22 +17,32 @@ from videopolicy.model import Sampling, VideoPolicy
 from videopolicy.registry import entry
 from videopolicy.types import Observation, Plan
 
+Precision = Literal["float32", "bfloat16", "float16"]
 # Beyond this, no sampler comes measurably nearer to its limit.
 MOST_STEPS = 1000
 
 
-def make(checkpoint_folder: Path, *, sampler: str | None = None, steps: int | None = None) -> "VideoPlanner":
+def open_policy(folder: Path, precision: Precision) -> tuple[VideoPolicy, checkpoint.Provenance]:
+    """A checkpoint's network, on the GPU if there is one; see `checkpoint.load`."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return checkpoint.load(folder, device, getattr(torch, precision))
+
+
+def make(
+    checkpoint_folder: Path, *, sampler: str | None = None, steps: int | None = None, precision: Precision = "float32"
+) -> "VideoPlanner":
     """The planner of a checkpoint, on the GPU if there is one.
 
     Args:
         checkpoint_folder: as `videopolicy train` writes it.
         sampler: another than the checkpoint's own.
         steps: another number of noise levels than the checkpoint's own.
+        precision: of the weights in memory.
 
     Raises:
         UserError: no such checkpoint or sampler, a damaged one, or one that cannot act.
     """
-    policy, provenance = checkpoint.load(checkpoint_folder, "cuda" if torch.cuda.is_available() else "cpu")
+    policy, provenance = open_policy(checkpoint_folder, precision)
     # A head beside a video model that was trained alone has never learned, or not from this video model.
     if policy.head is None or provenance.stage == "video":
         raise UserError(f"{checkpoint_folder}: trained on video alone; train a head to it with --stage action --init")

@@ -36,6 +36,7 @@ class Settings:
         checkpoint: the folder of the policy, if it came from one.
         sampler: how plans are sampled, for the record; the planner already knows.
         steps: sampling steps of a plan, likewise.
+        precision: of the weights in memory.
     """
 
     world: str
@@ -47,6 +48,7 @@ class Settings:
     checkpoint: Path | None = None
     sampler: str | None = None
     steps: int | None = None
+    precision: str = "float32"
 
 
 def evaluate(planner: Planner, settings: Settings, out: Path, *, workers: int = 2) -> Results:
