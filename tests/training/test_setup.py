@@ -8,6 +8,8 @@ from tests.small import MODEL, NORMALIZER, TRAINING, Partly, policy, same, write
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
 from videopolicy.errors import UserError
+from videopolicy.latents import svd
+from videopolicy.text import clip
 from videopolicy.training.setup import build, prepare
 
 
@@ -111,3 +113,11 @@ def test_no_episodes_are_refused(dataset, tmp_path):
             return 0
 
     refused("no episodes", Empty(dataset, set()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "part", [{"latents": svd.Config(channels=(32, 32))}, {"text": clip.Config(width=16, hidden=16, layers=1, heads=2)}]
+)
+def test_fresh_weights_of_a_pretrained_part_are_refused(dataset, tmp_path, part):
+    with pytest.raises(UserError, match=r"videopolicy import.*--init"):
+        prepare(dataset, replace(MODEL, **part), TRAINING, tmp_path / "run")

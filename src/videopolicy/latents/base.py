@@ -1,6 +1,7 @@
 """Latents: the space that the video model denoises in, and the codes that are kept on disk for it."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,11 +21,13 @@ class Latents(nn.Module, ABC):
         channels: C, of the latents.
         code_channels: C', of the codes.
         downsampling: pixels per latent along each side.
+        pretrained: whether fresh weights are good for nothing, and `fit` has nothing to do.
     """
 
     channels: int
     code_channels: int
     downsampling: int
+    pretrained: ClassVar[bool] = False
 
     def fit(self, frames: UInt8[np.ndarray, "n H W 3"]) -> None:
         """Adapts the latents to a data set before anything is trained; pretrained ones have nothing to do."""

@@ -56,6 +56,8 @@ class SVD(Latents):
         decode_frames: most frames decoded at once.
     """
 
+    pretrained = True
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.channels, self.code_channels = CHANNELS, 2 * CHANNELS

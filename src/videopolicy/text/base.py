@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,9 +13,11 @@ class Text(nn.Module, ABC):
 
     Attributes:
         width: W, of a token.
+        pretrained: whether fresh weights are good for nothing.
     """
 
     width: int
+    pretrained: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, instructions: Sequence[str]) -> Float[Tensor, "b L W"]:

@@ -55,6 +55,8 @@ class CLIP(Text):
         tower: transformers' module.
     """
 
+    pretrained = True
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.width = config.width

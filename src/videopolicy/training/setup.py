@@ -17,6 +17,7 @@ from videopolicy.training.config import Training
 
 # Episodes whose frames the latents are fitted to, spread evenly over the data set.
 FITTED = 16
+NEEDS_WEIGHTS = "this model begins from pretrained weights: `videopolicy import` them, then train with --init"
 
 
 def prepare(
@@ -33,7 +34,7 @@ def prepare(
 
     Raises:
         UserError: the data set is empty, lacks a view or the actions that the stage needs, or has episodes too short,
-            pictures of another size, or actions of another width.
+            pictures of another size, or actions of another width; or a part needs pretrained weights.
     """
     if not len(dataset):
         raise UserError(f"{dataset.path}: no episodes; record some with `videopolicy record`")
@@ -65,6 +66,8 @@ def prepare(
     )
     clips = Clips(cache, config.window, normalizer)
     policy = build(config, clips.normalizer, training.seed)
+    if policy.text.pretrained and not init:
+        raise UserError(NEEDS_WEIGHTS)
     policy.latents.load_state_dict(latents.state_dict())
     if init:
         # A model of video alone has no head yet; everything else must be there.
@@ -82,6 +85,8 @@ def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoPolicy:
 
 def _fitted(config: Config, dataset: Dataset) -> Latents:
     latents = config.latents.build()
+    if latents.pretrained:
+        raise UserError(NEEDS_WEIGHTS)
     chosen = np.unique(np.linspace(0, len(dataset) - 1, FITTED).round().astype(int))
     frames = [frames for index in chosen for frames in dataset.episode(int(index), config.views).views.values()]
     latents.fit(np.concatenate(frames))
