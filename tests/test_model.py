@@ -1,14 +1,16 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from tests.small import MODEL, TRAINING, batch, policy
+from tests.small import MODEL, TRAINING, batch, observation, policy
 
 from videopolicy.clips.normalize import MinMax
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
 from videopolicy.model import Denoiser, Sampling
+from videopolicy.policies.video import VideoPlanner
 from videopolicy.training.stages import Objective, total
 
 GUIDED = LinearGuidance(1.0, 2.0)
@@ -202,3 +204,14 @@ def test_each_action_width_gets_a_head_of_its_own():
         model = policy(MinMax((-1.0,) * width, (1.0,) * width))
         assert model.action_width == width
         assert model.sample(condition(model), noise(model), MODEL.sampling).actions.shape == (2, 8, width)
+
+
+@torch.no_grad()
+def test_offloaded_it_denoises_the_same_with_its_weights_parked():
+    model, parked = policy(), policy()
+    parked.offload("cpu")
+    assert {p.device.type for part in (parked.backbone, parked.head) for p in part.parameters()} == {"meta"}
+    assert parked.device.type == "cpu"
+    plans = [VideoPlanner(m, m.config.sampling).plan([observation()], [3], True)[0] for m in (model, parked)]
+    np.testing.assert_array_equal(plans[0].actions, plans[1].actions)
+    np.testing.assert_array_equal(plans[0].imagined["top"], plans[1].imagined["top"])

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
+from accelerate import cpu_offload
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
@@ -120,13 +122,23 @@ class VideoPolicy(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.backbone.parameters()).device
+        """Where it computes; the latents are always there, other parts may be parked elsewhere."""
+        return next(chain(self.latents.parameters(), self.latents.buffers())).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the weights; whatever is sampled stays in float32."""
         return next(self.backbone.parameters()).dtype
+
+    def offload(self, device: torch.device | str) -> None:
+        """Computes on this device from now on, with the video model and the head parked in main memory.
+
+        Each layer's weights are fetched when it runs: slow, but the device holds one layer at a time.
+        """
+        self.latents.to(device)
+        for part in (self.backbone, self.head):
+            if part is not None:
+                cpu_offload(part, device)
 
     def flatten(self, views: Float[Tensor, "B V T C h w"], pad: Float[Tensor, "B C h w"]) -> Float[Tensor, "B F C h w"]:
         """Frames of every view, one view after the other, behind `pad` repeated as often as the model wants it."""
@@ -157,7 +169,7 @@ class VideoPolicy(nn.Module):
         latents = self.latents.condition(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
         latents = latents if noise is None else latents + noise
         every = latents[:, :, None].expand(-1, -1, self.config.window.frames, -1, -1, -1)
-        tokens = self.text(instructions)[:, None].expand(-1, self.config.flat_frames, -1, -1)
+        tokens = self.text(instructions).to(latents.device)[:, None].expand(-1, self.config.flat_frames, -1, -1)
         return Condition(self.flatten(every, latents[:, 0]), tokens)
 
     def blank(self, batch: int) -> Joint:

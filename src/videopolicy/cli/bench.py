@@ -46,6 +46,8 @@ class Command:
     """Plans that are measured of each."""
     precision: Precision = "float32"
     """Of the weights in memory."""
+    offload: bool = False
+    """Keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the figures to this file too."""
 
@@ -60,7 +62,7 @@ class Command:
             raise UserError(f"--json {self.json}: there is no folder {self.json.parent}")
         if self.json and self.json.is_dir():
             raise UserError(f"--json {self.json} is a folder; name a file")
-        first = make(self.checkpoint, precision=self.precision)
+        first = make(self.checkpoint, precision=self.precision, offload=self.offload)
         policy, own = first.policy, first.sampling
         ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
         # All of them before the first is measured: a slip in the last would waste the others.

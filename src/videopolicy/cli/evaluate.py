@@ -40,6 +40,8 @@ class Command:
     """How plans are sampled; by default the checkpoint's own."""
     precision: Precision = "float32"
     """Of the weights in memory; bfloat16 takes half of it."""
+    offload: bool = False
+    """Keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
     seed: int = 0
     """Seeds the noise of the plans, not the worlds."""
     record: int = 6
@@ -52,7 +54,7 @@ class Command:
     def measure(self) -> str:
         """Evaluates and prints the table; returns the line."""
         choose_threads()
-        how = {"sampler": self.sampler, "steps": self.steps, "precision": self.precision}
+        how = {"sampler": self.sampler, "steps": self.steps, "precision": self.precision, "offload": self.offload}
         planner = registry.build("policies", "video", self.checkpoint, **how)
         settings = Settings(
             world=self.world,

@@ -50,6 +50,8 @@ class Command:
     """How to sample; by default the checkpoint's own."""
     precision: Precision = "float32"
     """Of the weights in memory; bfloat16 takes half of it."""
+    offload: bool = False
+    """Keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
 
     def run(self) -> None:
         """Imagines, writes both files, and says where they are.
@@ -61,7 +63,7 @@ class Command:
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         if not 0 <= self.seed < SEEDS:
             raise UserError(f"--seed is {self.seed}; it must be from 0 to {SEEDS - 1}")
-        policy, provenance = open_policy(self.checkpoint, self.precision)
+        policy, provenance = open_policy(self.checkpoint, self.precision, self.offload)
         own = policy.config.sampling
         steps = own.steps if self.steps is None else self.steps
         planner = VideoPlanner(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))

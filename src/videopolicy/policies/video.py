@@ -22,14 +22,22 @@ Precision = Literal["float32", "bfloat16", "float16"]
 MOST_STEPS = 1000
 
 
-def open_policy(folder: Path, precision: Precision) -> tuple[VideoPolicy, checkpoint.Provenance]:
-    """A checkpoint's network, on the GPU if there is one; see `checkpoint.load`."""
+def open_policy(folder: Path, precision: Precision, offload: bool) -> tuple[VideoPolicy, checkpoint.Provenance]:
+    """A checkpoint's network, on the GPU if there is one; see `checkpoint.load` and `VideoPolicy.offload`."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return checkpoint.load(folder, device, getattr(torch, precision))
+    policy, provenance = checkpoint.load(folder, "cpu" if offload else device, getattr(torch, precision))
+    if offload:
+        policy.offload(device)
+    return policy, provenance
 
 
 def make(
-    checkpoint_folder: Path, *, sampler: str | None = None, steps: int | None = None, precision: Precision = "float32"
+    checkpoint_folder: Path,
+    *,
+    sampler: str | None = None,
+    steps: int | None = None,
+    precision: Precision = "float32",
+    offload: bool = False,
 ) -> "VideoPlanner":
     """The planner of a checkpoint, on the GPU if there is one.
 
@@ -38,11 +46,12 @@ def make(
         sampler: another than the checkpoint's own.
         steps: another number of noise levels than the checkpoint's own.
         precision: of the weights in memory.
+        offload: whether to keep large parts in main memory, and fetch them to the GPU layer by layer.
 
     Raises:
         UserError: no such checkpoint or sampler, a damaged one, or one that cannot act.
     """
-    policy, provenance = open_policy(checkpoint_folder, precision)
+    policy, provenance = open_policy(checkpoint_folder, precision, offload)
     # A head beside a video model that was trained alone has never learned, or not from this video model.
     if policy.head is None or provenance.stage == "video":
         raise UserError(f"{checkpoint_folder}: trained on video alone; train a head to it with --stage action --init")
