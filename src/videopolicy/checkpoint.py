@@ -32,6 +32,7 @@ class Provenance:
         instructions: what was shown, in words.
         episodes: demonstrations seen.
         notes: further lines for the model card.
+        license: of the weights, as the Hugging Face hub names it.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class Provenance:
     instructions: tuple[str, ...] = ()
     episodes: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
+    license: str = "apache-2.0"
 
 
 def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -49,7 +51,7 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
         policy: what to save.
         provenance: for the model card.
         folder: the checkpoint.
-        dtype: of the floating-point weights on disk.
+        dtype: of the floating-point weights on disk, but for the latents', which stay as they are.
 
     Raises:
         UserError: it cannot be written; what was in the folder stays.
@@ -59,7 +61,7 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
     try:
         aside.mkdir(parents=True)
         weights = {
-            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
+            name: (tensor.to(dtype) if _shrinks(name, tensor) else tensor).contiguous().cpu()
             for name, tensor in policy.state_dict().items()
         }
         save_file(weights, aside / "model.safetensors")
@@ -142,6 +144,10 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def _shrinks(name: str, tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and not name.startswith("latents.")
+
+
 def _put_in_place(aside: Path, folder: Path) -> None:
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
@@ -169,7 +175,7 @@ def _card(policy: VideoPolicy, provenance: Provenance) -> str:
     return f"""---
 library_name: videopolicy
 pipeline_tag: robotics
-license: apache-2.0
+license: {provenance.license}
 ---
 # A video policy
 

@@ -1,0 +1,40 @@
+"""Writes a checkpoint's video model as a folder that diffusers opens."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from videopolicy import checkpoint
+from videopolicy.cli._threads import choose_threads
+from videopolicy.porting.export import export
+
+
+@dataclass(frozen=True)
+class Command:
+    """Writes unet, vae and scheduler of a checkpoint in the layout of Stable Video Diffusion in diffusers.
+
+    A policy is told by text what to do, diffusers' StableVideoDiffusionPipeline by an image, through an image encoder
+    that a policy does not have. Without --image-encoder, open the pipeline with image_encoder=None and
+    feature_extractor=None, or its parts alone.
+
+    Example: videopolicy export runs/video/checkpoint --out models/diffusers
+    """
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """The checkpoint's folder; its latents are SVD's."""
+    out: Path
+    """The folder to write."""
+    image_encoder: Path | None = None
+    """A folder of Stable Video Diffusion in diffusers' layout, to copy image_encoder and feature_extractor from."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Precision of the U-Net on disk; the autoencoder stays in float32."""
+
+    def run(self) -> None:
+        """Writes the folder."""
+        choose_threads()
+        policy, _ = checkpoint.load(self.checkpoint, dtype=getattr(torch, self.dtype))
+        export(policy, self.out, self.image_encoder)
+        print(f"wrote {self.out}")

@@ -1,0 +1,92 @@
+"""Makes a checkpoint of Stable Video Diffusion's weights, or of the paper's authors'."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from videopolicy import checkpoint, registry
+from videopolicy.cli._threads import choose_threads
+from videopolicy.clips.normalize import MinMax
+from videopolicy.errors import UserError
+from videopolicy.porting.convert import convert
+from videopolicy.porting.pieces import Row
+from videopolicy.presets.svd import PRESET
+
+
+@dataclass(frozen=True)
+class Command:
+    """Turns pretrained weights into a checkpoint of this project, and tells what became of each of them.
+
+    A weight that is missing, one too many, or of another shape is refused by its name. No code in a file is run.
+
+    Example: videopolicy import svd_xt.safetensors --text laion/CLIP-ViT-H-14-laion2B-s32B-b79K --out models/svd
+
+    The authors' second stage: videopolicy import stage_2_trained_step_369k.ckpt --data data/robocasa --out models/paper
+    """
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A folder of stable-video-diffusion-img2vid-xt or its name on the Hugging Face hub, svd_xt.safetensors, or a .ckpt
+    of the paper's authors."""
+    out: Path
+    """The checkpoint's folder."""
+    text: str | None = None
+    """CLIP ViT-H/14 as a file, a folder or a name on the hub, for weights without a text tower, as SVD's own are."""
+    data: Path | None = None
+    """The data set that a head was trained on: the ranges of its actions are computed from it."""
+    statistics: Path | None = None
+    """These ranges as JSON instead: {"low": [...], "high": [...]}, as in a checkpoint's statistics.json."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Precision on disk; float16 takes half the room."""
+
+    def run(self) -> None:
+        """Converts, writes, reports."""
+        choose_threads()
+        if self.out.exists():
+            raise UserError(f"{self.out} exists; choose another --out or remove it")
+        ported = convert(self.source, PRESET.model, self.text, self._statistics())
+        policy = ported.policy
+        stage = "action" if policy.head else "video"
+        notes = {"imported from": self.source, "licence": "that of the imported weights"}
+        provenance = checkpoint.Provenance(stage, 0, notes=notes, license="other")
+        checkpoint.save(policy, provenance, self.out, getattr(torch, self.dtype))
+        print(table(ported.rows))
+        print(f"wrote {self.out}" + ("" if policy.head else "; without a head: it imagines, and can be trained to act"))
+
+    def _statistics(self) -> MinMax | None:
+        if self.data and self.statistics:
+            raise UserError("--data and --statistics exclude each other: both say what the ranges of actions are")
+        if self.statistics:
+            try:
+                ranges = MinMax.from_json(self.statistics.read_text())
+            except (OSError, ValueError, UserError) as error:
+                raise UserError(f"{self.statistics}: {error}") from error
+            if len(ranges.low) != len(ranges.high):
+                raise UserError(f"{self.statistics}: {len(ranges.low)} numbers in low, {len(ranges.high)} in high")
+            return ranges
+        return fit(self.data) if self.data else None
+
+
+def fit(path: Path) -> MinMax:
+    """The ranges of all actions of a data set; no picture is decoded.
+
+    Raises:
+        UserError: it has no actions, or is damaged.
+    """
+    dataset = registry.build("demos", "lerobot", path)
+    episodes = (dataset.episode(index, ()).actions for index in range(len(dataset)))
+    known = [actions for actions in episodes if actions is not None]
+    if not known:
+        raise UserError(f"{path}: no episode has actions")
+    return MinMax.fit(np.concatenate(known))
+
+
+def table(rows: tuple[Row, ...]) -> str:
+    """What became of each group of weights, one line each."""
+    lines = [("weights", "tensors", "numbers", "became")]
+    lines += [(row.source, f"{row.tensors:,}", f"{row.numbers:,}", row.became) for row in rows]
+    source, tensors, numbers = (max(len(line[column]) for line in lines) for column in range(3))
+    return "\n".join(f"{a:{source}}  {b:>{tensors}}  {c:>{numbers}}  {d}" for a, b, c, d in lines)

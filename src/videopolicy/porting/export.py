@@ -1,0 +1,106 @@
+"""A policy's video model as a folder that diffusers opens."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import cast
+
+import diffusers
+import torch
+from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+
+from videopolicy.backbones.unet import UNet
+from videopolicy.errors import UserError
+from videopolicy.latents.svd import SVD
+from videopolicy.model import Sampling, VideoPolicy
+
+# Of the pipeline's parts, those that a policy does not have.
+SEEING = {"image_encoder": "CLIPVisionModelWithProjection", "feature_extractor": "CLIPImageProcessor"}
+INDEX = "model_index.json"
+
+
+def export(policy: VideoPolicy, out: Path, image_encoder: Path | None = None) -> None:
+    """Writes `unet/`, `vae/`, `scheduler/` and `model_index.json` as Stable Video Diffusion has them.
+
+    Args:
+        policy: on SVD's latents; its head and its text tower stay behind.
+        out: a folder that is not there yet.
+        image_encoder: a folder of Stable Video Diffusion, whose `image_encoder/` and `feature_extractor/` are copied:
+            diffusers' pipeline shows the U-Net an image where a policy shows it text.
+
+    Raises:
+        UserError: the policy has other latents, another U-Net or denoises differences; `out` is there; or the image
+            encoder is not there, or does not fit.
+    """
+    unet, vae = policy.backbone, policy.latents
+    if not isinstance(unet, UNet) or not isinstance(vae, SVD) or policy.config.residual:
+        raise UserError("only a model on SVD's latents and U-Net, such as preset svd, is one that diffusers knows")
+    if out.exists():
+        raise UserError(f"{out} exists; choose another --out or remove it")
+    if image_encoder is not None:
+        _check_encoder(image_encoder, policy.text.width)
+    aside = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        _plain(unet, policy).save_pretrained(aside / "unet")
+        vae.vae.save_pretrained(aside / "vae")
+        _scheduler(policy.config.sampling).save_pretrained(aside / "scheduler")
+        if image_encoder is not None:
+            for part in SEEING:
+                shutil.copytree(image_encoder / part, aside / part)
+        (aside / INDEX).write_text(json.dumps(_index(image_encoder is not None), indent=2) + "\n")
+        aside.rename(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _plain(unet: UNet, policy: VideoPolicy) -> UNetSpatioTemporalConditionModel:
+    """The U-Net as diffusers' own class, with the same weights in memory."""
+    side = policy.config.size // policy.latents.downsampling
+    facts = {**unet.net.config, "num_frames": policy.config.flat_frames, "sample_size": side}
+    with torch.device("meta"):
+        plain = cast(UNetSpatioTemporalConditionModel, UNetSpatioTemporalConditionModel.from_config(facts))
+    plain.load_state_dict(unet.net.state_dict(), assign=True)
+    return plain
+
+
+def _scheduler(sampling: Sampling) -> EulerDiscreteScheduler:
+    """Stable Video Diffusion's; with these noise levels it takes the steps of `samplers.euler`."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        use_karras_sigmas=True,
+        sigma_min=sampling.sigma_min,
+        sigma_max=sampling.sigma_max,
+        timestep_spacing="leading",
+        timestep_type="continuous",
+        steps_offset=1,
+    )
+
+
+def _index(sees: bool) -> dict[str, object]:
+    return {
+        "_class_name": "StableVideoDiffusionPipeline",
+        "_diffusers_version": diffusers.__version__,
+        **{part: ["transformers", name] if sees else [None, None] for part, name in SEEING.items()},
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "unet": ["diffusers", "UNetSpatioTemporalConditionModel"],
+        "vae": ["diffusers", "AutoencoderKLTemporalDecoder"],
+    }
+
+
+def _check_encoder(folder: Path, width: int) -> None:
+    for part in SEEING:
+        if not (folder / part).is_dir():
+            raise UserError(f"{folder}: no folder {part} in it; give a folder of Stable Video Diffusion")
+    path = folder / "image_encoder" / "config.json"
+    try:
+        found = json.loads(path.read_text())["projection_dim"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: does not describe an image encoder ({error!r})") from error
+    if found != width:
+        raise UserError(f"{path}: its tokens are {found} wide, this model attends to {width}")
