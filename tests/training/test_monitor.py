@@ -90,6 +90,16 @@ def test_what_a_killed_run_logged_after_its_last_save_is_dropped_even_if_torn(tr
     assert [line["step"] for line in lines(run.run)] == [1, 2, 3, 4]
 
 
+def test_tensorboard_of_a_resumed_run_has_every_step_once(trainer):
+    trainer(steps=2).train()
+    again = trainer(steps=4)
+    again.resume()
+    again.train()
+    board = EventAccumulator(str(again.run / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("loss/video")] == [1, 2, 3, 4]
+
+
 def test_a_fresh_run_drops_the_log_of_one_that_saved_nothing(trainer):
     run = trainer()
     run.run.mkdir(exist_ok=True)

@@ -34,7 +34,9 @@ class Monitor:
         run.mkdir(parents=True, exist_ok=True)
         if main:
             _keep_until(run / "losses.jsonl", self.trainer.step)
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=self.trainer.step) if main else None
+        # What is purged begins with this step; the last one that the state knows of stays.
+        first = self.trainer.step + 1
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first) if main else None
         self._bar = tqdm(
             total=1.0,
             initial=self.trainer.progress,
@@ -51,13 +53,13 @@ class Monitor:
 
     def after_step(self, losses: Losses) -> None:
         """Takes a step's losses in; now and then writes them down and samples a video."""
+        if not self._board:
+            return
         training = self.trainer.training
         if training.stage != "action":
             self._recent.setdefault("video", []).append(losses.mean_video.item())
         if training.stage != "video":
             self._recent.setdefault("action", []).append(losses.mean_actions.item())
-        if not self._board:
-            return
         self._bar.update(min(self.trainer.progress, 1.0) - self._bar.n)
         if self.trainer.step % training.log_every == 0:
             self._log()
