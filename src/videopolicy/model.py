@@ -138,7 +138,7 @@ class VideoPolicy(nn.Module):
         self.latents.to(device)
         for part in (self.backbone, self.head):
             if part is not None:
-                cpu_offload(part, device)
+                cpu_offload(part, torch.device(device))
 
     def flatten(self, views: Float[Tensor, "B V T C h w"], pad: Float[Tensor, "B C h w"]) -> Float[Tensor, "B F C h w"]:
         """Frames of every view, one view after the other, behind `pad` repeated as often as the model wants it."""
