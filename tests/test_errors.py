@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videopolicy.errors import UserError, refused, unknown, within
+from videopolicy.errors import UserError, naming, refused, unknown, within
 
 NAMES = ["euler", "heun", "dpmpp"]
 
@@ -50,3 +50,10 @@ def test_what_the_system_refuses_names_the_path_and_a_remedy(tmp_path):
 @pytest.mark.parametrize("error", [OSError("torn"), OSError(errno.ENOENT, "no name"), ConnectionResetError(104, "x")])
 def test_what_is_no_fault_of_the_users_is_left_alone(error):
     assert refused(error) is None
+
+
+def test_what_the_system_refuses_without_a_name_gets_one_and_no_other_is_lost(tmp_path):
+    for named, said in ((None, tmp_path), ("mine", "mine")):
+        with pytest.raises(OSError) as caught, naming(tmp_path):
+            raise OSError(errno.ENOSPC, "full", named)
+        assert str(refused(caught.value)).startswith(f"{said}: No space left on device; make room")

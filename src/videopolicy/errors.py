@@ -2,8 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 
 _ROOM = "make room, then give the same command again"
 _FOLDER = "a folder is needed there"
@@ -66,3 +68,17 @@ def refused(error: OSError) -> UserError | None:
         return None
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
     return UserError(f"{where}{os.strerror(error.errno or 0)}; {remedy}")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within the block, what the operating system refuses without saying where is about this path.
+
+    A file that was opened with success and then finds the disk full has forgotten its name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

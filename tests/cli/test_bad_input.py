@@ -260,7 +260,8 @@ def full_disk(size):
 def test_a_disk_that_fills_while_training_leaves_no_checkpoint_or_a_whole_one(size, commands, tmp_path, capsys):
     with full_disk(size):
         line = refused(capsys, commands["train"])
-    assert "File too large" in line or "cannot be written" in line
+    assert f"{tmp_path / 'out'}/" in line
+    assert "File too large; make room" in line or "cannot be written (" in line
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".cache")]
     assert not (tmp_path / "out" / "checkpoint").exists()
     main(commands["train"])
@@ -275,8 +276,9 @@ def test_a_disk_that_fills_while_evaluating_is_one_line_and_the_same_command_goe
     # The world's own process writes the recording, and is the first to notice.
     with full_disk(2_000):
         assert "File too large; make room, then give the same command again" in refused(capsys, commands["evaluate"])
-    main(commands["evaluate"])
     out = tmp_path / "out"
+    assert not list((out / "recordings").iterdir())
+    main(commands["evaluate"])
     assert len((out / "results.jsonl").read_text().splitlines()) == 2
     assert [path.name for path in (out / "recordings").iterdir()] == ["reach-red-0"]
 

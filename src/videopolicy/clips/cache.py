@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.demos.base import Dataset
-from videopolicy.errors import UserError, unknown
+from videopolicy.errors import UserError, naming, unknown
 from videopolicy.types import Episode, Frames
 
 Encode = Callable[[UInt8[np.ndarray, "n H W 3"]], Float32[np.ndarray, "n C h w"]]
@@ -267,7 +267,8 @@ def _reserved(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
 
     A map that runs out of disk while it is written kills the process without a word.
     """
-    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with naming(path):
+        array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

@@ -60,6 +60,8 @@ def _plain(unet: UNet, policy: VideoPolicy) -> UNetSpatioTemporalConditionModel:
     """The U-Net as diffusers' own class, with the same weights in memory."""
     side = policy.config.size // policy.latents.downsampling
     facts = {**unet.net.config, "num_frames": policy.config.flat_frames, "sample_size": side}
+    # diffusers notes here what was left at its default, and would put the default there again.
+    facts.pop("_use_default_values", None)
     with torch.device("meta"):
         plain = cast(UNetSpatioTemporalConditionModel, UNetSpatioTemporalConditionModel.from_config(facts))
     plain.load_state_dict(unet.net.state_dict(), assign=True)

@@ -5,6 +5,7 @@ from os import getpid
 from pathlib import Path
 from string import Template
 
+from videopolicy.errors import naming
 from videopolicy.report import run as runs
 from videopolicy.report import sections, videos
 from videopolicy.report.episodes import Shown, show
@@ -33,8 +34,9 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{getpid()}.partial")
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
+        with naming(path):
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     return path

@@ -11,6 +11,7 @@ from videopolicy.errors import within
 
 # More than this a core only wait for each other; ten thousand stop the machine.
 PROCESSES_PER_CORE = 16
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 
 
 def check_workers(workers: int) -> None:
@@ -24,21 +25,33 @@ def check_workers(workers: int) -> None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Within the block, Ctrl-C waits, and the processes that are started inherit that until `belong` is called.
+    """Within the block, Ctrl-C and SIGTERM wait, and processes that are started inherit that until they `belong`.
 
-    Without it, one that is still importing would die with a traceback of its own.
+    Without it, one that is still importing, or has been told only half of what to do, would die with a traceback of
+    its own.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held: list[int] = []
+    # The mask is what a child inherits. Here it does not do: another thread may be the one that is interrupted.
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in _ours()}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in held[:1]:
+            signal.raise_signal(number)
+
+
+def _ours() -> set[signal.Signals]:
+    return INTERRUPTS if threading.current_thread() is threading.main_thread() else set()
 
 
 def belong() -> None:
     """Called first in the new process: Ctrl-C is the parent's to act upon, and when the parent is gone this ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from videopolicy.errors import naming
 from videopolicy.media import write_mp4
 from videopolicy.types import Image, Observation, Plan
 
@@ -43,24 +44,22 @@ class Recorder:
         """Writes everything; the folder appears complete or not at all, and replaces an older one of its name."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            with naming(folder):
+                self._fill(aside, {"task": task, "episode": episode, "instruction": instruction, "success": success})
+            if folder.exists():
+                shutil.rmtree(folder)
+            aside.rename(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _fill(self, folder: Path, facts: dict[str, object]) -> None:
         for kind, videos in (("executed", self._executed), ("imagined", self._imagined)):
             for view, frames in videos.items():
-                write_mp4(aside / f"{kind}_{view}.mp4", np.stack(frames), self._fps)
-        facts = {
-            "task": task,
-            "episode": episode,
-            "instruction": instruction,
-            "success": success,
-            "fps": self._fps,
-            "views": list(self._executed),
-            "length": self._looks - 1,
-            "plans": self._plans,
-        }
-        (aside / "plans.json").write_text(json.dumps(facts, indent=2) + "\n")
-        aside.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.rename(folder)
+                write_mp4(folder / f"{kind}_{view}.mp4", np.stack(frames), self._fps)
+        facts |= {"fps": self._fps, "views": list(self._executed), "length": self._looks - 1, "plans": self._plans}
+        (folder / "plans.json").write_text(json.dumps(facts, indent=2) + "\n")
+        folder.chmod(0o755)
 
 
 def sweep(recordings: Path) -> None:

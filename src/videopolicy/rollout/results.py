@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, naming
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Results:
 
     def append(self, result: Result) -> None:
         """Adds one episode; it is on the disk when this returns."""
-        with (self.folder / "results.jsonl").open("a") as file:
+        path = self.folder / "results.jsonl"
+        with naming(path), path.open("a") as file:
             file.write(json.dumps(asdict(result)) + "\n")
             file.flush()
             os.fsync(file.fileno())
