@@ -56,7 +56,7 @@ class Recorder:
     def _fill(self, folder: Path, facts: dict[str, object]) -> None:
         for kind, videos in (("executed", self._executed), ("imagined", self._imagined)):
             for view, frames in videos.items():
-                write_mp4(folder / f"{kind}_{view}.mp4", np.stack(frames), self._fps)
+                write_mp4(folder / f"{kind}_{view}.mp4", np.stack(frames), self._fps, full_colour=True)
         facts |= {"fps": self._fps, "views": list(self._executed), "length": self._looks - 1, "plans": self._plans}
         (folder / "plans.json").write_text(json.dumps(facts, indent=2) + "\n")
         folder.chmod(0o755)
