@@ -89,7 +89,7 @@ def test_data_without_actions_has_no_statistics(tmp_path, monkeypatch):
     dataset = registry.build("demos", "lerobot", write_data(tmp_path / "data", episodes=2))
     monkeypatch.setattr(verb.registry, "build", lambda *_: Partly(dataset, {0, 1}))
     with pytest.raises(UserError, match="no episode has actions"):
-        verb.fit(tmp_path / "data")
+        verb.fit(tmp_path / "data", "lerobot")
 
 
 @pytest.mark.parametrize(

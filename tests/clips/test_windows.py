@@ -39,6 +39,15 @@ def test_inside_the_episode_the_steps_are_evenly_spaced(window, place):
     assert (np.diff(actions) == 1).all()
 
 
+def test_the_first_frame_may_be_the_current_one_or_any_later_one():
+    assert Window(frames=3, stride=4, actions=1).offsets == (4, 8, 12)
+    assert Window(frames=3, stride=4, actions=1, first=0).offsets == (0, 4, 8)
+    window = Window(frames=3, stride=4, actions=1, first=1)
+    assert window.span == 10 and window.frame_indices(5, 99).tolist() == [5, 6, 10, 14]
+    with pytest.raises(UserError, match="first is -1"):
+        Window(frames=3, stride=4, actions=1, first=-1)
+
+
 @given(WINDOWS, st.lists(places(), min_size=1, max_size=5))
 def test_many_starts_at_once_are_the_same_as_one_by_one(window, many):
     starts, lengths = map(np.array, zip(*many, strict=True))

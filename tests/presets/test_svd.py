@@ -29,6 +29,10 @@ def test_a_sample_is_25_frames_of_32_by_32_latents_and_32_actions(policy):
     assert policy.head.adapter.width == 6720
 
 
+def test_its_frames_are_the_authors():
+    assert PRESET.model.window.offsets == (0, 4, 8, 12, 16, 20, 24, 28) and PRESET.model.window.span == 32
+
+
 def test_what_is_pretrained_stays_frozen(policy):
     frozen = (*policy.text.parameters(), *policy.latents.parameters())
     assert not any(weight.requires_grad for weight in frozen)

@@ -37,6 +37,8 @@ class Command:
     """CLIP ViT-H/14 as a file, a folder or a name on the hub, for weights without a text tower, as SVD's own are."""
     data: Path | None = None
     """The data set that a head was trained on: the ranges of its actions are computed from it."""
+    format: str = "lerobot"
+    """The data set's format: a name from `videopolicy.demos`."""
     statistics: Path | None = None
     """These ranges as JSON instead: {"low": [...], "high": [...]}, as in a checkpoint's statistics.json."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -67,16 +69,16 @@ class Command:
             if len(ranges.low) != len(ranges.high):
                 raise UserError(f"{self.statistics}: {len(ranges.low)} numbers in low, {len(ranges.high)} in high")
             return ranges
-        return fit(self.data) if self.data else None
+        return fit(self.data, self.format) if self.data else None
 
 
-def fit(path: Path) -> MinMax:
+def fit(path: Path, format: str) -> MinMax:
     """The ranges of all actions of a data set; no picture is decoded.
 
     Raises:
         UserError: it has no actions, or is damaged.
     """
-    dataset = registry.build("demos", "lerobot", path)
+    dataset = registry.build("demos", format, path)
     episodes = (dataset.episode(index, ()).actions for index in range(len(dataset)))
     known = [actions for actions in episodes if actions is not None]
     if not known:

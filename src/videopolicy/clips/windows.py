@@ -19,26 +19,32 @@ class Window:
         frames: T, future frames a view.
         stride: control steps between frames.
         actions: A, actions of a chunk.
+        first: control steps from the current frame to the first future one, a stride if None; with 0 the first of the
+            future frames is the current one again.
     """
 
     frames: int
     stride: int
     actions: int
+    first: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise UserError(f"a window needs {name} of at least 1, not {value}")
+        for name in ("frames", "stride", "actions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"a window needs {name} of at least 1, not {getattr(self, name)}")
+        if self.first is not None and self.first < 0:
+            raise UserError(f"the first frame of a window is never in the past; first is {self.first}")
 
     @property
     def offsets(self) -> tuple[int, ...]:
         """Control steps from the current frame to each future frame, length T."""
-        return tuple(self.stride * k for k in range(1, self.frames + 1))
+        first = self.stride if self.first is None else self.first
+        return tuple(first + self.stride * k for k in range(self.frames))
 
     @property
     def span(self) -> int:
         """Control steps that an episode needs to hold one whole window."""
-        return max(self.stride * self.frames + 1, self.actions)
+        return max(self.offsets[-1] + 1, self.actions)
 
     def frame_indices(self, start: Steps, length: Steps) -> Int[np.ndarray, "*b 1+T"]:
         """Steps of the current and the future frames; past the end of the episode, its last frame again.

@@ -112,8 +112,8 @@ def convert_sgm(
         head = {name.removeprefix(NET): value for part in (ADAPTER, ACTIONS) for name, value in groups[part].items()}
         pieces["head"], actions = sgm.head(head, video, template, f"{path}: {NET}")
         _check_width(actions, statistics, path)
-    rows += [row(name, groups[name], became) for name, became in GROUPS.items() if groups[name] and name != CLIP]
-    return Ported(_assemble(template, pieces, width, statistics), tuple(rows))
+    found = [row(name, groups[name], became) for name, became in GROUPS.items() if groups[name] and name != CLIP]
+    return Ported(_assemble(template, pieces, width, statistics), (*found, *rows))
 
 
 def _split(weights: Weights, path: Path) -> dict[str, dict[str, Tensor]]:

@@ -20,7 +20,8 @@ PRESET = Preset(
     model=Config(
         views=("robot0_eye_in_hand", "robot0_agentview_left", "robot0_agentview_right"),
         size=256,
-        window=Window(frames=8, stride=4, actions=32),
+        # The authors draw the current frame, too: 0, 4, ..., 28 control steps ahead.
+        window=Window(frames=8, stride=4, actions=32, first=0),
         pad=1,
         residual=False,
         latents=svd.Config(),
@@ -56,6 +57,7 @@ PRESET = Preset(
         image_dropout=0.1,
         dropout_by_frame=True,
         detach_features=False,
+        checkpoint_gradients=True,
         copies=4,
         jitter=ColorJitter(0.2, 0.2, 0.2, 0.05),
     ),
