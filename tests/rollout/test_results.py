@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -46,6 +47,14 @@ def test_damage_elsewhere_is_named(folder):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], lines[1][:-10], lines[2]]) + "\n")
     with pytest.raises(UserError, match=r"results.jsonl, line 2 is no result"):
+        open_results(folder, SETTINGS)
+
+
+@pytest.mark.parametrize(("name", "value"), [("task", 1), ("episode", "0"), ("success", None), ("seconds", "long")])
+def test_a_value_of_another_kind_is_damage_too(folder, name, value):
+    with (folder / "results.jsonl").open("a") as file:
+        file.write(json.dumps(asdict(result(3)) | {name: value}) + "\n")
+    with pytest.raises(UserError, match="line 4 is no result"):
         open_results(folder, SETTINGS)
 
 

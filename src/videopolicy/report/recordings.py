@@ -14,7 +14,7 @@ from videopolicy.media import read_mp4
 from videopolicy.report.similarity import Pair, compare
 from videopolicy.types import Frames
 
-AGAIN = "record it again with `videopolicy evaluate`"
+AGAIN = "delete the episode's line in results.jsonl, and `videopolicy evaluate` records it again"
 
 
 @dataclass(frozen=True)

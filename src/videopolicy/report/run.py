@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,8 @@ def _lines(path: Path) -> list[tuple[Path, int, dict[str, Any]]]:
 
 
 def _result(path: Path, number: int, row: dict[str, Any]) -> Result:
-    known = {field.name for field in fields(Result)}
     try:
-        return Result(**{name: value for name, value in row.items() if name in known})
+        return Result.of(row)
     except TypeError as error:
         raise UserError(f"{path}, line {number} is no result of an episode: {error}; delete that line") from error
 
@@ -96,7 +95,7 @@ def _losses(path: Path) -> dict[str, tuple[list[int], list[float]]]:
             for name, values in latest.items():
                 if row.get(name) is not None:
                     values[int(row["step"])] = float(row[name])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{path}, line {number} is no record of training: {error}; delete that line") from error
     ordered = {name: sorted(values.items()) for name, values in latest.items() if values}
     return {name: ([step for step, _ in pairs], [value for _, value in pairs]) for name, pairs in ordered.items()}

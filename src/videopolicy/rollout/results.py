@@ -39,6 +39,20 @@ class Result:
     recorded: bool
     retries: int = 0
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Result":
+        """The result in a line of `results.jsonl`, whatever else the line holds.
+
+        Raises:
+            TypeError: a value is missing or of another kind.
+        """
+        result = cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
+        for each in fields(cls):
+            value, kind = getattr(result, each.name), (int, float) if each.type is float else each.type
+            if not isinstance(value, kind):
+                raise TypeError(f"{each.name} is {value!r}")
+        return result
+
 
 @dataclass
 class Results:
@@ -122,9 +136,8 @@ def _read_rows(path: Path) -> list[Result]:
 
 def _row(path: Path, number: int, line: bytes) -> Result:
     try:
-        values = json.loads(line)
-        return Result(**{key: values[key] for key in (f.name for f in fields(Result))})
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        return Result.of(json.loads(line))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise UserError(
             f"{path}, line {number} is no result of an episode; delete that line to run it again"
         ) from error
