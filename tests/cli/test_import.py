@@ -41,7 +41,7 @@ def refused(capsys, *arguments):
 def test_a_video_model_in_and_out_again(weights, use, tmp_path, capsys):
     use(VIDEO)
     source, folder = safe(weights, tmp_path / "svd_xt.safetensors"), tmp_path / "checkpoint"
-    main(["import", source, "--out", str(folder), "--dtype", "float16"])
+    main(["import", source, "--out", str(folder), "--precision", "float16"])
     lines = capsys.readouterr().out.splitlines()
     assert {file.name for file in folder.iterdir()} == FILES
     (row,) = (line.split() for line in lines if line.startswith("model.diffusion_model. "))

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import tyro
 
 from videopolicy import checkpoint
 from videopolicy.cli._threads import choose_threads
+from videopolicy.policies.video import Precision
 from videopolicy.porting.export import export
 
 
@@ -29,12 +30,12 @@ class Command:
     """The folder to write."""
     image_encoder: Path | None = None
     """A folder of Stable Video Diffusion in diffusers' layout, to copy image_encoder and feature_extractor from."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Precision of the U-Net on disk; the autoencoder stays in float32."""
+    precision: Precision = "float32"
+    """Of the U-Net's weights on disk; the autoencoder stays in float32."""
 
     def run(self) -> None:
         """Writes the folder."""
         choose_threads()
-        policy, _ = checkpoint.load(self.checkpoint, dtype=getattr(torch, self.dtype))
+        policy, _ = checkpoint.load(self.checkpoint, dtype=getattr(torch, self.precision))
         export(policy, self.out, self.image_encoder)
         print(f"wrote {self.out}")

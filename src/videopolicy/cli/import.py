@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from videopolicy import checkpoint, registry
 from videopolicy.cli._threads import choose_threads
 from videopolicy.clips.normalize import MinMax
 from videopolicy.errors import UserError
+from videopolicy.policies.video import Precision
 from videopolicy.porting.convert import convert
 from videopolicy.porting.pieces import Row
 from videopolicy.presets.svd import PRESET
@@ -41,8 +42,8 @@ class Command:
     """The data set's format: a name from `videopolicy.demos`."""
     statistics: Path | None = None
     """These ranges as JSON instead: {"low": [...], "high": [...]}, as in a checkpoint's statistics.json."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Precision on disk; float16 takes half the room."""
+    precision: Precision = "float32"
+    """Of the weights on disk, but for the autoencoder's; float16 takes half the room."""
 
     def run(self) -> None:
         """Converts, writes, reports."""
@@ -54,7 +55,7 @@ class Command:
         stage = "action" if policy.head else "video"
         notes = {"imported from": self.source, "licence": "that of the imported weights"}
         provenance = checkpoint.Provenance(stage, 0, notes=notes, license="other")
-        checkpoint.save(policy, provenance, self.out, getattr(torch, self.dtype))
+        checkpoint.save(policy, provenance, self.out, getattr(torch, self.precision))
         print(table(ported.rows))
         print(f"wrote {self.out}" + ("" if policy.head else "; without a head: it imagines, and can be trained to act"))
 
