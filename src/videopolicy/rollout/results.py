@@ -6,9 +6,9 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from videopolicy.errors import UserError, naming
 
@@ -46,11 +46,12 @@ class Result:
         Raises:
             TypeError: a value is missing or of another kind.
         """
-        result = cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
-        for each in fields(cls):
-            value, kind = getattr(result, each.name), (int, float) if each.type is float else each.type
-            if not isinstance(value, kind):
-                raise TypeError(f"{each.name} is {value!r}")
+        kinds = get_type_hints(cls)
+        result = cls(**{name: values[name] for name in kinds if name in values})
+        for name, kind in kinds.items():
+            value = getattr(result, name)
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise TypeError(f"{name} is {value!r}")
         return result
 
 
