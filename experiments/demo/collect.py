@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from videopolicy.policies.benchmark import device_name
 from videopolicy.rollout.statistics import clopper_pearson
 
 
@@ -16,6 +17,7 @@ def figures(run: Path) -> dict[str, object]:
     """What one run of `videopolicy demo` gave."""
     demo = json.loads((run / "demo.json").read_text())
     training = json.loads((run / "config.json").read_text())["training"]
+    provenance = json.loads((run / "checkpoint" / "config.json").read_text())["provenance"]
     losses = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in (run / "evaluation" / "results.jsonl").read_text().splitlines()]
     tasks = {}
@@ -32,7 +34,7 @@ def figures(run: Path) -> dict[str, object]:
         "stage": training["stage"],
         "seed": training["seed"],
         "tasks": tasks,
-        "steps": losses[-1]["step"],
+        "steps": provenance["steps"],
         "final_losses": {name: losses[-1][name] for name in ("video", "action") if name in losses[-1]},
         "minutes": demo["minutes"],
     }
@@ -44,7 +46,7 @@ def main() -> None:
     facts = {
         "commit": commit,
         "cores": len(os.sched_getaffinity(0)),
-        "processor": platform.machine(),
+        "processor": device_name(torch.device("cpu")),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "runs": [figures(Path(folder)) for folder in sys.argv[1:]],

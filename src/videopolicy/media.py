@@ -126,12 +126,12 @@ class Decoder:
                 return
 
 
-def write_mp4(path: Path, frames: Frames, fps: float, crf: int = 15) -> None:
-    """Writes frames (N, H, W, 3) as an H.264 MP4; the file appears whole or not at all."""
+def write_mp4(path: Path, frames: Frames, fps: float, crf: int = 15, full_colour: bool = False) -> None:
+    """Writes frames (N, H, W, 3) as an H.264 MP4; the file appears whole or not at all. See `Encoder`."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.{getpid()}.partial")
     try:
-        with Encoder(aside, fps, crf) as encoder:
+        with Encoder(aside, fps, crf, full_colour) as encoder:
             encoder.write(frames)
         aside.replace(path)
     finally:

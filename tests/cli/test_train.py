@@ -54,7 +54,7 @@ def test_a_run_leaves_a_checkpoint_and_what_was_trained(trained, data):
     assert model.config.backbone == registry.entry("presets", "tiny").model.backbone
     told = json.loads((trained / "config.json").read_text())
     assert told["model"] == to_json(model.config)
-    assert (told["preset"], told["data"]) == ("tiny", str(data))
+    assert (told["preset"], told["data"]) == ("tiny", registry.build("demos", "lerobot", data).fingerprint)
     assert (told["training"]["steps"], told["training"]["batch"]) == (2, 2)
 
 
@@ -135,3 +135,10 @@ def test_help_shows_an_example(capsys):
     assert ending.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Example: videopolicy train --data data/button --out runs/button" in shown
+
+
+@pytest.mark.parametrize("other", [("--seed", "1"), ("--stage", "video")])
+def test_resuming_under_other_settings_is_refused_by_name(run, data, capsys, other):
+    message = refused(capsys, data, run, "--steps", "3", "--views", "top", "--resume", *other)
+    assert f"another {other[0].removeprefix('--')};" in message
+    train(data, run, "--steps", "3", "--views", "top", "--resume")

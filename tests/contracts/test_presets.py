@@ -12,6 +12,7 @@ from videopolicy.model import Config
 from videopolicy.presets.base import Preset
 from videopolicy.training.config import Training
 from videopolicy.training.loop import rate_factor
+from videopolicy.worlds.metaworld import INSTRUCTIONS
 
 WIDTH = 7
 
@@ -69,3 +70,9 @@ def test_its_recipe_can_be_followed(preset):
     rates = [rate_factor(step / training.steps, step, training.warmup) for step in range(training.steps)]
     assert max(rates) > 0.95 and rates[-1] < 0.01
     assert 0 < training.ema < 1 and training.batch > 0
+
+
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_every_instruction_of_metaworld_fits(name):
+    text = registry.entry("presets", name).model.text.build()
+    assert len(text(list(INSTRUCTIONS.values()))) == 50

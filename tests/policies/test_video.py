@@ -125,9 +125,8 @@ def test_a_sampler_or_a_number_of_steps_that_cannot_be_is_refused(saved, told, m
         make(saved, **told)
 
 
-@pytest.mark.parametrize(("stage", "normalizer"), [("video", None), ("video", NORMALIZER)])
-def test_a_checkpoint_that_never_learned_to_act_is_refused(tmp_path, stage, normalizer):
-    checkpoint.save(policy(normalizer), Provenance(stage, 5), tmp_path / "checkpoint")
+def test_a_checkpoint_that_never_learned_to_act_is_refused(tmp_path):
+    checkpoint.save(policy(None), Provenance("video", 5), tmp_path / "checkpoint")
     with pytest.raises(UserError, match="trained on video alone"):
         make(tmp_path / "checkpoint")
 

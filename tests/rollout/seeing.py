@@ -18,6 +18,7 @@ class SeeingPlanner:
     views = ("top", "close")
     size = 32
     action_width = 2
+    tasks = ("reach-red", "reach-blue")
 
     def __init__(self, noise=1.5, pause=0.0, length=12, offsets=(4, 8)):
         self.noise, self.pause, self.length, self.offsets = noise, pause, length, offsets

@@ -56,6 +56,19 @@ def test_a_policy_that_sees_nothing_useful_runs_to_the_horizon(seeing, settings,
     assert [(row.success, row.steps, row.plans) for row in results.rows] == [(False, 50, 9)] * 2
 
 
+def test_the_first_episodes_and_every_failure_are_recorded(seeing, settings, tmp_path):
+    class LostInSome(seeing):
+        def _plan(self, observation, seed, imagine):
+            plan = super()._plan(observation, seed, imagine)
+            return replace(plan, actions=plan.actions * ("red" in observation.instruction))
+
+    results = evaluate(LostInSome(), replace(settings, record=1), tmp_path)
+    assert {(row.task, row.success) for row in results.rows} == {("reach-red", True), ("reach-blue", False)}
+    recorded = {f"{row.task}-{row.episode}" for row in results.rows if row.recorded}
+    assert recorded == {"reach-red-0", "reach-blue-0", "reach-blue-1", "reach-blue-2"}
+    assert recorded == {folder.name for folder in (tmp_path / "recordings").iterdir()}
+
+
 def test_requests_that_wait_share_a_batch(seeing, settings, tmp_path):
     planner = seeing(pause=0.05)
     evaluate(planner, replace(settings, episodes=6, execute=2), tmp_path, workers=3)

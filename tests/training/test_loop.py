@@ -229,7 +229,7 @@ def test_resuming_what_is_not_there_or_of_another_model_or_damaged_is_refused(tr
         run.resume()
     run.train()
     shutil.copytree(run.run, tmp_path / "wider")
-    wider = trainer("wider", stage="video")
+    wider = trainer("wider")
     with pytest.raises(UserError, match="trained another model"):
         trainer("wider", stage="joint", model=_wider(run)).resume()
     wider.resume()

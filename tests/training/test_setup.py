@@ -121,3 +121,20 @@ def test_no_episodes_are_refused(dataset, tmp_path):
 def test_fresh_weights_of_a_pretrained_part_are_refused(dataset, tmp_path, part):
     with pytest.raises(UserError, match=r"videopolicy import.*--init"):
         prepare(dataset, replace(MODEL, **part), TRAINING, tmp_path / "run")
+
+
+def test_the_stage_video_leaves_the_head_and_its_normaliser_to_a_later_stage(dataset, tmp_path):
+    acting, _ = prepare(dataset, MODEL, TRAINING, tmp_path / "joint")
+    watching, clips = prepare(dataset, MODEL, replace(TRAINING, stage="video"), tmp_path / "video", acting)
+    assert (
+        watching.head is None
+        and watching.normalizer is None
+        and clips.batch(np.arange(2), np.random.default_rng(0)).has_actions.all()
+    )
+    again, _ = prepare(dataset, MODEL, replace(TRAINING, stage="action"), tmp_path / "action", watching)
+    assert again.head is not None and same(again.backbone, acting.backbone)
+
+
+def test_an_instruction_that_is_too_long_is_refused_before_training(dataset, tmp_path):
+    with pytest.raises(UserError, match="words"):
+        prepare(dataset, replace(MODEL, text=replace(MODEL.text, length=2)), TRAINING, tmp_path / "run")

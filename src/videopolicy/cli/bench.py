@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from videopolicy.cli._files import write_json
+from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, within
 from videopolicy.policies.benchmark import (
     Figures,
@@ -57,6 +58,7 @@ class Command:
         Raises:
             UserError: no such checkpoint or sampler, one that cannot act, or a number that is not positive.
         """
+        choose_threads()
         within("--repeats", self.repeats, 1, MOST_REPEATS)
         if self.json and not self.json.parent.is_dir():
             raise UserError(f"--json {self.json}: there is no folder {self.json.parent}")

@@ -45,7 +45,7 @@ class Command:
     seed: int = 0
     """Seeds the noise of the plans, not the worlds."""
     record: int = 6
-    """Record the first so many episodes of each task, with what the policy imagined."""
+    """Record the first so many episodes of each task, and every failure, with what the policy imagined; 0: none."""
 
     def run(self) -> None:
         """Evaluates, then prints a table and one line with the success rate and its 95 % interval."""
@@ -56,6 +56,8 @@ class Command:
         choose_threads()
         how = {"sampler": self.sampler, "steps": self.steps, "precision": self.precision, "offload": self.offload}
         planner = registry.build("policies", "video", self.checkpoint, **how)
+        if unseen := [task for task in self.task if planner.tasks and task not in planner.tasks]:
+            print(f"note: the checkpoint was trained on {', '.join(planner.tasks)}, not on {', '.join(unseen)}")
         settings = Settings(
             world=self.world,
             tasks=self.task,

@@ -11,6 +11,7 @@ from PIL import Image as Pictures
 from PIL import ImageOps
 
 from videopolicy.cli._files import write_json
+from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, unknown
 from videopolicy.media import write_mp4
 from videopolicy.policies.video import Precision, VideoPlanner, open_policy
@@ -59,6 +60,7 @@ class Command:
         Raises:
             UserError: no such checkpoint, view, image or sampler; a missing view; no instruction; a bad seed.
         """
+        choose_threads()
         if not self.instruction.strip():
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         if not 0 <= self.seed < SEEDS:

@@ -1,7 +1,9 @@
 """Trains a policy on recorded demonstrations."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from videopolicy import checkpoint, registry
 from videopolicy.cli._files import write_json
@@ -15,6 +17,9 @@ from videopolicy.training.setup import prepare
 from videopolicy.training.state import FILE
 
 LIMITS = {"minutes": (0.001, 10**6), "steps": (1, 10**9), "batch": (1, 2**16), "seed": (0, 2**32)}
+
+# What a resumed run may change: how long it goes on, and how often it tells of itself.
+FREE = {"steps", "minutes", "log_every", "sample_every", "save_every"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,10 @@ class Command:
     """The data set, as `videopolicy record` writes it."""
     out: Path
     """The run's folder: checkpoint, losses, sampled videos, TensorBoard."""
+    format: str = "lerobot"
+    """The data set's format: a name from `videopolicy.demos`."""
     preset: str = "tiny"
-    """The model and the recipe: a name from `videopolicy.presets`."""
+    """The recipe, and the model unless --init gives one: a name from `videopolicy.presets`."""
     stage: Stage = "joint"
     """What learns: the video model, the head on a frozen video model, or both."""
     init: Path | None = None
@@ -70,16 +77,38 @@ class Command:
             model = init.config
         if len(set(model.views)) < len(model.views):
             raise UserError(f"--views is {' '.join(model.views)}; name each view once")
-        dataset = registry.build("demos", "lerobot", self.data)
+        dataset = registry.build("demos", self.format, self.data)
         self._check_out()
+        facts = {
+            "preset": self.preset,
+            "data": dataset.fingerprint,
+            "init": str(self.init),
+            "model": to_json(model),
+            "training": to_json(training),
+        }
+        if self.resume:
+            self._check_same(facts)
         policy, clips = prepare(dataset, model, training, self.out, init)
         trainer = Trainer(policy, clips, training, self.out, data=self.data.name)
         if self.resume:
             trainer.resume()
-        facts = {"preset": self.preset, "data": str(self.data), "model": to_json(model), "training": to_json(training)}
         write_json(self.out / "config.json", facts)
         trainer.train()
         print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {self.out / 'checkpoint'}")
+
+    def _check_same(self, facts: dict[str, Any]) -> None:
+        """Refuses to go on with a run under other settings: it would be neither the one nor the other."""
+        try:
+            before = json.loads((self.out / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.out}: config.json cannot be read ({error}); begin anew in another --out") from error
+        pairs = [(name, before.get(name), facts[name]) for name in ("preset", "data", "init", "model")]
+        old, new = before.get("training", {}), facts["training"]
+        pairs += [(name, old.get(name), value) for name, value in new.items() if name not in FREE]
+        if differing := [name for name, was, is_ in pairs if was != is_]:
+            raise UserError(
+                f"{self.out}: the run was begun with another {', '.join(differing)}; --resume needs the same settings"
+            )
 
     def _check_out(self) -> None:
         """Makes sure that the run has a folder of its own; --init may lie in another run's, which must stay."""

@@ -52,8 +52,7 @@ def make(
         UserError: no such checkpoint or sampler, a damaged one, or one that cannot act.
     """
     policy, provenance = open_policy(checkpoint_folder, precision, offload)
-    # A head beside a video model that was trained alone has never learned, or not from this video model.
-    if policy.head is None or provenance.stage == "video":
+    if policy.head is None:
         raise UserError(f"{checkpoint_folder}: trained on video alone; train a head to it with --stage action --init")
     sampling = policy.config.sampling
     sampling = replace(sampling, sampler=sampler or sampling.sampler, steps=sampling.steps if steps is None else steps)

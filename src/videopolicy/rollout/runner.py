@@ -32,7 +32,7 @@ class Settings:
         episodes: episodes of each task; episode i begins in the state of seed EVALUATION_SEED_OFFSET + i.
         execute: how many actions of each plan are executed before looking again.
         seed: seeds the plans' noise, not the worlds.
-        record: the first so many episodes of each task are recorded.
+        record: the first so many episodes of each task are recorded, and every failure; 0 records nothing.
         checkpoint: the folder of the policy, if it came from one.
         sampler: how plans are sampled, for the record; the planner already knows.
         steps: sampling steps of a plan, likewise.
@@ -69,7 +69,7 @@ def evaluate(planner: Planner, settings: Settings, out: Path, *, workers: int = 
     """
     check_workers(workers)
     check(planner, settings)
-    results = open_results(out, _facts(settings), ignore=("checkpoint",))
+    results = open_results(out, _facts(settings), ignore=("checkpoint", "episodes", "record"))
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     setup = Setup(settings.world, tuple(planner.views), planner.size, settings.execute)
@@ -137,5 +137,6 @@ def _jobs(settings: Settings, out: Path) -> Iterator[Job]:
                 episode=episode,
                 world_seed=EVALUATION_SEED_OFFSET + episode,
                 noise_seed=derive_seed(settings.seed, task, episode),
-                recording=out / "recordings" / f"{task}-{episode}" if episode < settings.record else None,
+                recording=out / "recordings" / f"{task}-{episode}" if settings.record else None,
+                failure_only=episode >= settings.record,
             )

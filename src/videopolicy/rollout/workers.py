@@ -32,13 +32,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to play; `recording` is the folder to record it in, or None."""
+    """One episode to play; `recording` is the folder to record it in, or None; `failure_only`: unless it succeeds."""
 
     task: str
     episode: int
     world_seed: int
     noise_seed: int
     recording: Path | None = None
+    failure_only: bool = False
     retries: int = 0
 
 
@@ -108,7 +109,8 @@ def _play(world: World, job: Job, execute: int, connection: Connection) -> Resul
     policy.reset(job.noise_seed)
     world.reset(seed=job.world_seed)
     success, steps = _control(world, policy, recorder)
-    if recorder and job.recording:
+    recorded = bool(recorder) and not (success and job.failure_only)
+    if recorder and job.recording and recorded:
         facts = {"task": job.task, "episode": job.episode, "instruction": world.instruction, "success": success}
         recorder.write(job.recording, **facts)
     return Result(
@@ -119,7 +121,7 @@ def _play(world: World, job: Job, execute: int, connection: Connection) -> Resul
         steps=steps,
         seconds=round(time.perf_counter() - begun, 3),
         plans=policy.plans,
-        recorded=recorder is not None,
+        recorded=recorded,
         retries=job.retries,
     )
 

@@ -26,7 +26,7 @@ class Config:
 
     width: int = 64
     buckets: int = 1024
-    length: int = 8
+    length: int = 32
 
     def build(self) -> "Words":
         """The text encoder, not trained."""

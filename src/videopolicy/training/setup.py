@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from videopolicy.clips.cache import build_cache
 from videopolicy.clips.dataset import Clips
@@ -47,13 +48,14 @@ def prepare(
         )
     _check_size(dataset, config)
     config.window.check([dataset.length(index) for index in range(len(dataset))])
-    normalizer = init.normalizer if init else None
+    # A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
+    normalizer = init.normalizer if init and training.stage != "video" else None
     if normalizer and dataset.action_width not in (None, len(normalizer.low)):
         raise UserError(
             f"{dataset.path}: actions are {dataset.action_width} wide, the checkpoint's {len(normalizer.low)}; "
             "train from scratch (without --init) or convert the data"
         )
-    latents = init.latents if init else _fitted(config, dataset)
+    latents = (init.latents if init else _fitted(config, dataset)).to(PartialState().device)
     cache = build_cache(
         dataset,
         run / "cache",
@@ -65,14 +67,17 @@ def prepare(
         key=_key(latents),
     )
     clips = Clips(cache, config.window, normalizer)
-    policy = build(config, clips.normalizer, training.seed)
+    policy = build(config, clips.normalizer if training.stage != "video" else None, training.seed)
     if policy.text.pretrained and not init:
         raise UserError(NEEDS_WEIGHTS)
-    policy.latents.load_state_dict(latents.state_dict())
+    policy.latents.load_state_dict(latents.cpu().state_dict())
     if init:
-        # A model of video alone has no head yet; everything else must be there.
+        # The head may be there in one of the two only; everything else must be in both.
         missing, unexpected = policy.load_state_dict(init.state_dict(), strict=False)
-        assert not unexpected and all(name.startswith("head.") for name in missing)
+        assert all(name.startswith("head.") for name in (*missing, *unexpected))
+    # Fails now, not hours later, if an instruction is too long.
+    with torch.no_grad():
+        policy.text(clips.instructions)
     return policy, clips
 
 
