@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Latency of a trained checkpoint and of the full-size model with random weights. In the root of a clone.
+set -euo pipefail
+checkpoint=${1:-checkpoints/button-press-topdown-v3}
+for precision in float32 bfloat16; do
+    videopolicy bench --checkpoint "$checkpoint" --precision $precision --steps 1 3 10 --sampler euler one_pass
+    python experiments/full_size/one_step.py $precision
+done
