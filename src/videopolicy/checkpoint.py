@@ -18,6 +18,8 @@ from videopolicy.errors import UserError
 from videopolicy.model import VideoPolicy
 
 FORMAT = 1
+# Of weights that began from nothing, as the Hugging Face hub names it.
+LICENCE = "apache-2.0"
 HASHED = ("model.safetensors", "statistics.json")
 
 
@@ -41,7 +43,7 @@ class Provenance:
     instructions: tuple[str, ...] = ()
     episodes: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
-    license: str = "apache-2.0"
+    license: str = LICENCE
 
 
 def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from tests.small import same, write_data
@@ -62,6 +63,13 @@ def test_a_finished_run_says_where_it_is_and_goes_on_with_more_steps(run, data, 
     train(data, run, "--steps", "3", "--views", "top", "--resume")
     assert f"trained 3 steps in 0.0 minutes: {run / 'checkpoint'}" in capsys.readouterr().out
     assert checkpoint.load(run / "checkpoint")[1].steps == 3
+
+
+def test_the_licence_of_the_weights_it_began_from_stays(trained, data, tmp_path):
+    model, provenance = checkpoint.load(trained / "checkpoint")
+    checkpoint.save(model, replace(provenance, license="other"), tmp_path / "bound")
+    train(data, tmp_path / "run", "--steps", "1", "--init", str(tmp_path / "bound"))
+    assert checkpoint.load(tmp_path / "run" / "checkpoint")[1].license == "other"
 
 
 def test_a_head_is_trained_beside_a_frozen_video_model(trained, data, tmp_path):

@@ -128,6 +128,8 @@ def test_two_views_of_four_frames_and_fourteen_actions_train_and_sample():
     assert losses.actions.shape == (3, 8)
     total(losses, "joint").backward()
     assert not [name for name, weight in model.head.named_parameters() if weight.grad is None or not weight.grad.any()]
+    torch.optim.AdamW(objective.parameter_groups()).step()
+    assert objective(batch(model), torch.Generator().manual_seed(0)).mean < losses.mean
 
     condition = model.condition(draw(2, 2, 6, 4, 4), ["reach", "press"])
     drawn = model.sample(

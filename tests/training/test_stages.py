@@ -68,6 +68,21 @@ def test_clips_without_actions_do_not_count_whatever_they_hold(model):
     assert loss(batch(model, has_actions=False), generator()).mean_actions == 0
 
 
+def test_checkpointed_gradients_are_the_same_and_keep_less():
+    gradients, kept = [], []
+    for recompute in (False, True):
+        model, sizes = policy(), []
+        loss = objective(model, checkpoint_gradients=recompute, detach_features=False)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            losses = loss(batch(model), generator())
+        total(losses, "joint").backward()
+        gradients.append([parameter.grad for parameter in model.backbone.parameters()])
+        kept.append(sum(sizes))
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+    assert kept[1] < 0.8 * kept[0]
+
+
 @torch.no_grad()
 def test_dropout_hides_the_text_or_the_picture_of_whole_clips(model):
     shown = []

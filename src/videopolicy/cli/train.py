@@ -54,6 +54,8 @@ class Command:
     """Training steps; the preset's own if not given."""
     batch: int | None = None
     """Clips a step; the preset's own if not given."""
+    checkpoint_gradients: bool = False
+    """Compute inner values of the video model again on the way back: slower, far less memory."""
     seed: int = 0
     """Of fresh weights, order and noise."""
     resume: bool = False
@@ -67,14 +69,16 @@ class Command:
         given = {name: value for name, value in given.items() if value is not None}
         for name, value in {**given, "seed": self.seed}.items():
             within(f"--{name}", value, *LIMITS[name])
-        training = replace(preset.training, stage=self.stage, seed=self.seed, **given)
+        recomputes = self.checkpoint_gradients or preset.training.checkpoint_gradients
+        training = replace(preset.training, stage=self.stage, seed=self.seed, checkpoint_gradients=recomputes, **given)
         model = replace(preset.model, views=self.views) if self.views else preset.model
         init: VideoPolicy | None = None
+        licence = checkpoint.LICENCE
         if self.init:
             if self.views:
                 raise UserError("--views and --init exclude each other: the checkpoint's own views are trained on")
-            init, _ = checkpoint.load(self.init)
-            model = init.config
+            init, origin = checkpoint.load(self.init)
+            model, licence = init.config, origin.license
         if len(set(model.views)) < len(model.views):
             raise UserError(f"--views is {' '.join(model.views)}; name each view once")
         dataset = registry.build("demos", self.format, self.data)
@@ -89,7 +93,7 @@ class Command:
         if self.resume:
             self._check_same(facts)
         policy, clips = prepare(dataset, model, training, self.out, init)
-        trainer = Trainer(policy, clips, training, self.out, data=self.data.name)
+        trainer = Trainer(policy, clips, training, self.out, data=self.data.name, licence=licence)
         if self.resume:
             trainer.resume()
         write_json(self.out / "config.json", facts)

@@ -49,7 +49,15 @@ class Trainer:
         ema: the averaged weights.
     """
 
-    def __init__(self, policy: VideoPolicy, clips: Clips, training: Training, run: Path, data: str) -> None:
+    def __init__(
+        self,
+        policy: VideoPolicy,
+        clips: Clips,
+        training: Training,
+        run: Path,
+        data: str,
+        licence: str = checkpoint.LICENCE,
+    ) -> None:
         """Sets a run up.
 
         Args:
@@ -58,8 +66,9 @@ class Trainer:
             training: how.
             run: the run's folder.
             data: names the data set in the model card.
+            licence: of the weights that it began from, which binds what becomes of them.
         """
-        self.training, self.clips, self.run, self.data = training, clips, run, data
+        self.training, self.clips, self.run, self.data, self.licence = training, clips, run, data, licence
         self.accelerator = Accelerator()
         self.objective = Objective(policy, training)
         optimizer = torch.optim.AdamW(self.objective.parameter_groups(), weight_decay=training.weight_decay)
@@ -118,6 +127,7 @@ class Trainer:
             instructions=self.clips.instructions,
             episodes=len(self.clips.cache.lengths),
             notes={"data": self.data, "minutes of training": round(self.seconds / 60, 1), "seed": self.training.seed},
+            license=self.licence,
         )
         policy = self.objective.policy
         with self.ema.applied():
