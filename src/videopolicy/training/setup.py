@@ -37,17 +37,7 @@ def prepare(
         UserError: the data set is empty, lacks a view or the actions that the stage needs, or has episodes too short,
             pictures of another size, or actions of another width; or a part needs pretrained weights.
     """
-    if not len(dataset):
-        raise UserError(f"{dataset.path}: no episodes; record some with `videopolicy record`")
-    for view in config.views:
-        if view not in dataset.views:
-            raise unknown(f"view in {dataset.path} as the policy wants it:", view, dataset.views)
-    if training.stage != "video" and dataset.action_width is None:
-        raise UserError(
-            f"{dataset.path}: no episode has actions, which stage {training.stage!r} needs; use --stage video"
-        )
-    _check_size(dataset, config)
-    config.window.check([dataset.length(index) for index in range(len(dataset))])
+    _check(dataset, config, training)
     # A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
     normalizer = init.normalizer if init and training.stage != "video" else None
     if normalizer and dataset.action_width not in (None, len(normalizer.low)):
@@ -96,6 +86,24 @@ def _fitted(config: Config, dataset: Dataset) -> Latents:
     frames = [frames for index in chosen for frames in dataset.episode(int(index), config.views).views.values()]
     latents.fit(np.concatenate(frames))
     return latents
+
+
+def _check(dataset: Dataset, config: Config, training: Training) -> None:
+    """Refuses a data set that this policy cannot learn from, before anything is encoded."""
+    if not len(dataset):
+        raise UserError(f"{dataset.path}: no episodes; record some with `videopolicy record`")
+    for view in config.views:
+        if view not in dataset.views:
+            raise UserError(f"{dataset.path}: {unknown('view', view, dataset.views)}")
+    if training.stage != "video" and dataset.action_width is None:
+        raise UserError(
+            f"{dataset.path}: no episode has actions, which stage {training.stage!r} needs; use --stage video"
+        )
+    _check_size(dataset, config)
+    try:
+        config.window.check([dataset.length(index) for index in range(len(dataset))])
+    except UserError as error:
+        raise UserError(f"{dataset.path}: {error}") from error
 
 
 def _check_size(dataset: Dataset, config: Config) -> None:
