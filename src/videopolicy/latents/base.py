@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from videopolicy.errors import UserError
+
 FULL_SCALE = 255.0
 
 
@@ -51,6 +53,15 @@ class Latents(nn.Module, ABC):
     @abstractmethod
     def decode(self, latents: Float[Tensor, "n C h w"]) -> UInt8[Tensor, "n H W 3"]:
         """RGB frames (0 to 255) of latents as `sample` gives them."""
+
+    def check_size(self, frames: UInt8[Tensor, "n H W 3"]) -> None:
+        """Raises UserError if H or W is no multiple of `downsampling`."""
+        height, width = frames.shape[1:3]
+        if height % self.downsampling or width % self.downsampling:
+            raise UserError(
+                f"frames of {width}x{height} pixels do not divide into patches of {self.downsampling}; "
+                f"use a size that is a multiple of {self.downsampling}"
+            )
 
 
 def psnr(frames: UInt8[Tensor, "*s H W 3"], others: UInt8[Tensor, "*s H W 3"]) -> float:

@@ -82,7 +82,7 @@ class PCA(Latents):
         frames = torch.as_tensor(frames)
         if not len(frames):
             raise UserError("PCA was given no frames to fit; it needs at least one")
-        self._check_size(frames)
+        self.check_size(frames)
         chunks = _subsample(frames, self.downsampling).split(CHUNK)
         size = self.mean.numel()
         total, products, count = torch.zeros(size).double(), torch.zeros(size, size).double(), 0
@@ -119,7 +119,7 @@ class PCA(Latents):
             UserError: H or W is no multiple of the patch.
         """
         self._check_fitted()
-        self._check_size(frames)
+        self.check_size(frames)
         weight = self.components * self.scale[:, None, None, None]
         bias = -(weight * self.mean).sum((1, 2, 3))
         return F.conv2d(_pixels(frames.to(weight.device)), weight, bias, stride=self.downsampling)
@@ -148,14 +148,6 @@ class PCA(Latents):
     def _check_fitted(self) -> None:
         if not self.scale.any():
             raise RuntimeError("PCA latents are used before they were fitted: call fit(frames) or load a state")
-
-    def _check_size(self, frames: Tensor) -> None:
-        height, width = frames.shape[1:3]
-        if height % self.downsampling or width % self.downsampling:
-            raise UserError(
-                f"frames of {width}x{height} pixels do not divide into patches of {self.downsampling}; "
-                f"use a size that is a multiple of {self.downsampling}"
-            )
 
 
 def _pixels(frames: UInt8[Tensor, "n H W 3"]) -> Float32[Tensor, "n 3 H W"]:

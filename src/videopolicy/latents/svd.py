@@ -78,7 +78,7 @@ class SVD(Latents):
         Raises:
             UserError: H or W is no multiple of `downsampling`.
         """
-        self._check_size(frames)
+        self.check_size(frames)
         weight = self.vae.quant_conv.weight
         with torch.autocast(weight.device.type, enabled=False):
             codes = [self._moments(chunk.to(weight.device)) for chunk in frames.split(ENCODED)]
@@ -120,11 +120,3 @@ class SVD(Latents):
         pixels = frames.permute(0, 3, 1, 2).float() / (FULL_SCALE / 2) - 1
         posterior = self.vae.encode(pixels.to(self.vae.quant_conv.weight.dtype), return_dict=False)[0]
         return torch.cat((posterior.mean, posterior.logvar), 1).float()
-
-    def _check_size(self, frames: Tensor) -> None:
-        height, width = frames.shape[1:3]
-        if height % self.downsampling or width % self.downsampling:
-            raise UserError(
-                f"frames of {width}x{height} pixels: SVD's autoencoder makes them {self.downsampling} times smaller; "
-                f"use a size that is a multiple of {self.downsampling}"
-            )
