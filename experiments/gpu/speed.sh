@@ -7,6 +7,7 @@ for precision in float32 bfloat16; do
     videopolicy bench --checkpoint "$checkpoint" --precision $precision --steps 1 3 10 --sampler euler one_pass
     python experiments/full_size/one_step.py $precision
 done
+python experiments/full_size/precision.py svd
 python experiments/full_size/train_step.py svd
 python experiments/full_size/random_checkpoint.py runs/random-svd
 videopolicy bench --checkpoint runs/random-svd --precision bfloat16 --steps 30 --repeats 2

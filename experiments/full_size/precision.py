@@ -1,0 +1,50 @@
+"""How far bfloat16 is from float32 on one look of the full-size model: `python precision.py > precision.json`."""
+
+import json
+import sys
+
+import torch
+
+from videopolicy import registry
+from videopolicy.backbones.base import Condition
+from videopolicy.clips.normalize import MinMax
+from videopolicy.diffusion.joint import Joint
+from videopolicy.model import VideoPolicy
+from videopolicy.policies.benchmark import device_name
+from videopolicy.training.setup import build
+
+SIGMA = 10.0
+
+
+@torch.inference_mode()
+def look(policy: VideoPolicy) -> Joint:
+    """The denoised video and actions of one noisy sample, the same whatever the precision."""
+    generator = torch.Generator().manual_seed(0)
+    noise = Joint.randn_like(policy.blank(1), generator)
+    text = torch.randn(1, 1, policy.text.width, generator=generator).to(noise.video.device)
+    condition = Condition(torch.zeros_like(noise.video), text[:, None].expand(-1, noise.video.shape[1], -1, -1))
+    sigma = torch.tensor([SIGMA], device=noise.video.device)
+    video, features = policy.denoise_video(noise.video * SIGMA, sigma, condition)
+    return Joint(video, policy.denoise_actions(noise.actions * SIGMA, sigma, policy.read(features, sigma)))
+
+
+def main(name: str) -> None:
+    """Looks once in each precision with the same random weights."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    policy = build(registry.entry("presets", name).model, MinMax((-1.0,) * 7, (1.0,) * 7), 0).to(device).eval()
+    whole = look(policy)
+    half = look(policy.to(torch.bfloat16))
+    differences = {
+        part: {
+            "largest": (getattr(half, part) - getattr(whole, part)).abs().max().item(),
+            "mean": (getattr(half, part) - getattr(whole, part)).abs().mean().item(),
+            "deviation_of_float32": getattr(whole, part).std().item(),
+        }
+        for part in ("video", "actions")
+    }
+    facts = {"preset": name, "device": device_name(device), "torch": torch.__version__, "sigma": SIGMA}
+    print(json.dumps({**facts, "bfloat16_minus_float32": differences}, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "svd")
