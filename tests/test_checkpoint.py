@@ -1,13 +1,12 @@
 import json
-import resource
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.disk import full_disk
 from tests.small import NORMALIZER, observation, policy, same
 
 from videopolicy.checkpoint import HASHED, Provenance, load, save
@@ -171,7 +170,7 @@ def test_a_new_one_takes_the_old_ones_place_and_nothing_is_left_beside_it(folder
 
 
 def test_a_full_disk_leaves_the_old_one(folder, model):
-    with files_of_at_most(50_000), pytest.raises(UserError, match=r"checkpoint: cannot be written \(.+\)"):
+    with full_disk(50_000), pytest.raises(UserError, match=r"checkpoint: cannot be written \(.+\)"):
         save(policy(seed=1), replace(PROVENANCE, steps=13), folder)
     loaded, provenance = load(folder)
     assert same(loaded, model) and provenance.steps == 12
@@ -191,17 +190,6 @@ def test_an_interrupt_between_the_two_renames_puts_the_old_one_back(folder, mode
         save(policy(seed=1), PROVENANCE, folder)
     assert same(load(folder)[0], model)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """Within, the system refuses to let a file of this process grow further, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_a_killed_process_left_does_not_stand_in_the_way(folder, model):

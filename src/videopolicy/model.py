@@ -23,6 +23,7 @@ from videopolicy.heads.base import Head
 from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
 from videopolicy.registry import entry
+from videopolicy.samplers.base import initial_noise
 from videopolicy.text import words
 from videopolicy.text.base import Text
 
@@ -221,7 +222,7 @@ class VideoPolicy(nn.Module):
             sampling: how.
         """
         sigmas = sampling.sigmas().to(self.device)
-        start = noise * torch.sqrt(1 + sigmas[0] ** 2)
+        start = initial_noise(noise, sigmas[0])
         denoise = sampling.guidance.guided(Denoiser(self, condition), Denoiser(self, condition.unconditional()))
         return entry("samplers", sampling.sampler)(denoise, start, sigmas)
 

@@ -5,13 +5,11 @@ What single parts refuse is tested beside their own tests; here is what only a w
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.disk import full_disk
 from tests.small import SIZE, policy, write_data
 
 from videopolicy import checkpoint as checkpoints
@@ -243,17 +242,7 @@ def test_a_data_set_that_is_damaged_or_does_not_fit_never_trains(damage, given, 
     assert not (tmp_path / "out" / "checkpoint").exists()
 
 
-# A full disk. A limit on the size of files acts as one, on this process and those that it starts.
-
-
-@contextmanager
-def full_disk(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+# A full disk.
 
 
 @pytest.mark.parametrize("size", [200, 100_000], ids=["cache", "checkpoint"])

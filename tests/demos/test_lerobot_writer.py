@@ -2,7 +2,6 @@ import errno
 import gc
 import json
 import os
-import resource
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tests.disk import full_disk
 
 from videopolicy.demos import lerobot_layout as layout
 from videopolicy.demos.lerobot import open_dataset
@@ -162,14 +162,8 @@ def test_an_episode_that_does_not_fit_is_refused(tmp_path, message):
 
 @pytest.mark.parametrize("kilobytes", [4, 40, 120])
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, kilobytes):
-    """The limit on a file's size makes the system refuse to write, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
-    try:
-        with pytest.raises(UserError, match="no space left"):
-            write(tmp_path / "d", [episode(40, seed, size=64, noisy=True) for seed in range(3)])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with full_disk(kilobytes * 1024), pytest.raises(UserError, match="no space left"):
+        write(tmp_path / "d", [episode(40, seed, size=64, noisy=True) for seed in range(3)])
     assert not list(tmp_path.iterdir())
 
 
@@ -177,15 +171,11 @@ def test_a_full_disk_is_not_complained_about_again_later(tmp_path, monkeypatch):
     """pyarrow's destructor closes once more what was left open, and prints that it could not."""
     complaints = []
     monkeypatch.setattr(sys, "unraisablehook", complaints.append)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
+    with full_disk(4096):
         # Whoever looks at the exception keeps the writer alive.
         with suppress(UserError):
             write(tmp_path / "d", [episode(30, size=64, noisy=True)] * 5)
         gc.collect()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not complaints
 
 

@@ -4,8 +4,8 @@ import torch
 
 from videopolicy.errors import UserError
 from videopolicy.latents import pca
-from videopolicy.latents.base import psnr
 from videopolicy.latents.pca import Config
+from videopolicy.report.similarity import psnr
 
 
 def pictures(n=24, size=16, seed=0):
@@ -37,7 +37,7 @@ def test_more_components_explain_and_restore_more():
     for channels in (1, 4, 16):
         latents = fitted(frames, patch=4, channels=channels)
         explained.append(float(latents.explained))
-        quality.append(psnr(frames, latents.decode(latents.encode(frames))))
+        quality.append(psnr(frames.numpy(), latents.decode(latents.encode(frames)).numpy()))
     assert explained == sorted(explained)
     assert quality == sorted(quality)
     assert quality[-1] > quality[0] + 3
@@ -97,7 +97,7 @@ def test_a_share_of_many_frames_is_enough(monkeypatch):
     part = fitted(frames, patch=4, channels=8)
     assert not torch.equal(part.components, whole.components)
     unseen = pictures(seed=1)
-    losses = [psnr(unseen, latents.decode(latents.encode(unseen))) for latents in (whole, part)]
+    losses = [psnr(unseen.numpy(), latents.decode(latents.encode(unseen)).numpy()) for latents in (whole, part)]
     assert losses[1] == pytest.approx(losses[0], abs=0.5)
 
 

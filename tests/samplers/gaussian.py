@@ -3,9 +3,18 @@
 from dataclasses import dataclass, field
 from math import sqrt
 
+import torch
 from torch import Tensor
 
 from videopolicy.diffusion.joint import Joint
+from videopolicy.samplers.base import initial_noise
+
+
+def drawn(video: tuple[int, ...], actions: tuple[int, ...], sigma_max: float, seed: int = 0) -> Joint:
+    """Where sampling starts, of these shapes."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = Joint(torch.randn(video, generator=generator), torch.randn(actions, generator=generator))
+    return initial_noise(noise, torch.tensor(float(sigma_max)))
 
 
 @dataclass

@@ -4,12 +4,11 @@ from math import sqrt
 
 import pytest
 import torch
-from tests.samplers.gaussian import FreezableGaussian
+from tests.samplers.gaussian import FreezableGaussian, drawn
 
 from videopolicy import registry
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.joint import Joint
-from videopolicy.samplers.base import initial_noise
 
 SIGMAS = schedule(40, 0.02, 80)
 
@@ -20,7 +19,7 @@ def sample(request):
 
 
 def start(seed: int = 0) -> Joint:
-    return initial_noise((3, 2, 4, 5, 5), (3, 6, 2), 80, torch.Generator().manual_seed(seed))
+    return drawn((3, 2, 4, 5, 5), (3, 6, 2), 80, seed)
 
 
 def gaussian(seed: int = 1) -> FreezableGaussian:
@@ -79,7 +78,7 @@ def test_a_sample_does_not_depend_on_its_batch(sample):
 
 
 def test_initial_noise_has_the_spread_of_a_noisy_unit_sample():
-    x = initial_noise((2, 5, 4, 16, 16), (2, 32, 64), 3, torch.Generator().manual_seed(0))
+    x = drawn((2, 5, 4, 16, 16), (2, 32, 64), 3)
     assert x.video.shape == (2, 5, 4, 16, 16)
     assert x.actions.shape == (2, 32, 64)
     assert float(x.video.std()) == pytest.approx(sqrt(10), rel=0.05)

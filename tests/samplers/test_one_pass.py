@@ -1,18 +1,17 @@
 import pytest
 import torch
-from tests.samplers.gaussian import FreezableGaussian, Gaussian
+from tests.samplers.gaussian import FreezableGaussian, Gaussian, drawn
 
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint
 from videopolicy.samplers import euler, one_pass
-from videopolicy.samplers.base import initial_noise
 
 SIGMAS = schedule(12, 0.02, 80)
 
 
 def start() -> Joint:
-    return initial_noise((2, 3, 2, 4, 4), (2, 6, 3), 80, torch.Generator().manual_seed(0))
+    return drawn((2, 3, 2, 4, 4), (2, 6, 3), 80)
 
 
 def gaussian(seed: int) -> FreezableGaussian:

@@ -12,7 +12,7 @@ from PIL import ImageOps
 
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
-from videopolicy.errors import UserError, unknown
+from videopolicy.errors import UserError, unknown, within
 from videopolicy.media import write_mp4
 from videopolicy.policies.video import Precision, VideoPlanner, open_policy
 from videopolicy.types import Frames, Image, Observation, Plan
@@ -63,8 +63,7 @@ class Command:
         choose_threads()
         if not self.instruction.strip():
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
-        if not 0 <= self.seed < SEEDS:
-            raise UserError(f"--seed is {self.seed}; it must be from 0 to {SEEDS - 1}")
+        within("--seed", self.seed, 0, SEEDS - 1)
         policy, provenance = open_policy(self.checkpoint, self.precision, self.offload)
         own = policy.config.sampling
         steps = own.steps if self.steps is None else self.steps

@@ -62,9 +62,3 @@ class Latents(nn.Module, ABC):
                 f"frames of {width}x{height} pixels do not divide into patches of {self.downsampling}; "
                 f"use a size that is a multiple of {self.downsampling}"
             )
-
-
-def psnr(frames: UInt8[Tensor, "*s H W 3"], others: UInt8[Tensor, "*s H W 3"]) -> float:
-    """Peak signal-to-noise ratio over all frames, in dB; infinite when they are equal."""
-    error = (frames.double() - others.double()).square().mean()
-    return float(10 * torch.log10(FULL_SCALE**2 / error))

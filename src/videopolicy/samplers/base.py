@@ -5,8 +5,6 @@ sigmas fall, and the result is x at the last of them. It follows the probability
 sigma)) / sigma (Karras et al. 2022, eq. 1 and 3) and uses arithmetic alone, so that a plain tensor does for a `Joint`.
 """
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,19 +14,9 @@ from videopolicy.diffusion.joint import Denoise, Freezable, Joint
 __all__ = ["Denoise", "Freezable", "Joint", "initial_noise", "slope"]
 
 
-def initial_noise(
-    video: tuple[int, ...], actions: tuple[int, ...], sigma_max: float, generator: torch.Generator
-) -> Joint:
-    """Where sampling starts: standard noise times sqrt(1 + sigma_max^2), the spread of a noisy sample of unit data.
-
-    Args:
-        video: shape (B, F, C, h, w).
-        actions: shape (B, A, D).
-        sigma_max: the first noise level.
-        generator: draws the video, then the actions, on its own device.
-    """
-    draw = [torch.randn(shape, generator=generator, device=generator.device) for shape in (video, actions)]
-    return Joint(*draw) * math.sqrt(1 + float(sigma_max) ** 2)
+def initial_noise(noise: Joint, sigma_max: Float[Tensor, ""]) -> Joint:
+    """Where sampling starts: standard noise times sqrt(1 + sigma_max^2), the spread of a noisy sample of unit data."""
+    return noise * torch.sqrt(1 + sigma_max**2)
 
 
 def slope(denoise: Denoise, x: Joint, sigma: Float[Tensor, ""]) -> Joint:
