@@ -55,8 +55,8 @@ class Episode:
     seed: int | None = None
 
     def __len__(self) -> int:
-        """The number of control steps N."""
-        return len(next(iter(self.views.values())))
+        """The number of control steps N; 0 if neither frames nor actions were read."""
+        return len(next(iter(self.views.values()), () if self.actions is None else self.actions))
 
 
 @dataclass(frozen=True)

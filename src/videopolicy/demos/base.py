@@ -16,7 +16,10 @@ class Dataset(Protocol):
         fps: control steps a second.
         action_width: D, or None for a data set of video without actions.
         state_width: S, or None if no proprioception was recorded.
+        action_space: what the action's dimensions mean (see `videopolicy.actions.space`), "" if nobody said.
+        state_space: the same of the state.
         tasks: the different instructions, in the order of the data set's own list.
+        skipped: what the reader leaves out of what is on disk, one line each: which episode, and why.
         fingerprint: changes when the data set does; a key for caches.
     """
 
@@ -25,7 +28,10 @@ class Dataset(Protocol):
     fps: float
     action_width: int | None
     state_width: int | None
+    action_space: str
+    state_space: str
     tasks: tuple[str, ...]
+    skipped: tuple[str, ...]
     fingerprint: str
 
     def __len__(self) -> int:
@@ -36,6 +42,11 @@ class Dataset(Protocol):
         """The control steps of one episode, without decoding it."""
         ...
 
-    def episode(self, index: int, views: Sequence[str] | None = None) -> Episode:
-        """One episode, with only these views decoded (every view if None)."""
+    def episode(
+        self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+    ) -> Episode:
+        """One episode, or its control steps start to stop - 1, with only these views decoded (every view if None).
+
+        Only the frames asked for are held in memory, so that an episode of any length can be read in blocks.
+        """
         ...

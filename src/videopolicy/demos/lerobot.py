@@ -38,6 +38,7 @@ class LeRobot:
             self._keys = {layout.view_name(key): key for key, f in info["features"].items() if f["dtype"] == "video"}
             self.action_width, self.state_width = self._width(layout.ACTION), self._width(layout.STATE)
         self.views = tuple(self._keys)
+        self.action_space, self.state_space, self.skipped = "", "", ()
         files = sorted((path / "meta" / "episodes").glob("*/*.parquet"))
         with _sound(f"{path / 'meta' / 'episodes'}: not a table of episodes"):
             self._episodes = _read_episodes(path, files, self._keys.values())
@@ -54,17 +55,21 @@ class LeRobot:
         """The control steps of one episode, without decoding it."""
         return self._episodes[index]["length"]
 
-    def episode(self, index: int, views: Sequence[str] | None = None) -> Episode:
-        """One episode, with only these views decoded (every view if None).
+    def episode(
+        self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+    ) -> Episode:
+        """One episode, or its steps start to stop - 1, with only these views decoded (every view if None).
 
         Raises:
             UserError: unknown view; a file is missing, damaged, or disagrees with the tables; actions or states are
                 not finite.
         """
         row = self._episodes[index]
+        stop = row["length"] if stop is None else min(stop, row["length"])
         with _sound(f"{self.path}: episode {index} is not as {layout.INFO} describes it"):
-            vectors = self._vectors(index)
-            frames = {view: self._frames(row, view) for view in (self.views if views is None else views)}
+            vectors = {name: values[start:stop] for name, values in self._vectors(index).items()}
+            chosen = self.views if views is None else views
+            frames = {view: self._frames(row, view, start, stop) for view in chosen}
         return Episode(
             frames,
             row["tasks"][0],
@@ -85,7 +90,7 @@ class LeRobot:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_decoders": {}, "_rows": None}
 
-    def _frames(self, row: dict[str, Any], view: str) -> Frames:
+    def _frames(self, row: dict[str, Any], view: str, start: int, stop: int) -> Frames:
         if view not in self._keys:
             raise unknown("view", view, self.views)
         key = self._keys[view]
@@ -96,8 +101,8 @@ class LeRobot:
             decoder = self._decoders[os.getpid(), file] = Decoder(file)
             if abs(decoder.fps - self.fps) > 0.01 * self.fps:
                 raise UserError(f"{file}: {decoder.fps:g} frames a second, but the data set says {self.fps:g}")
-        start = round(row[f"videos/{key}/from_timestamp"] * self.fps)
-        return decoder.read(start, start + row["length"])
+        first = round(row[f"videos/{key}/from_timestamp"] * self.fps)
+        return decoder.read(first + start, first + stop)
 
     def _vectors(self, index: int) -> dict[str, np.ndarray]:
         row = self._episodes[index]

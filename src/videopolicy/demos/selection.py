@@ -1,0 +1,69 @@
+"""Part of a data set under other names: which views, called what, and which episodes keep their actions."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from videopolicy.demos.base import Dataset
+from videopolicy.errors import UserError, unknown
+from videopolicy.types import Episode
+
+
+class Selection:
+    """A `videopolicy.demos.base.Dataset` that shows another one, without copying anything.
+
+    Args:
+        dataset: what is shown.
+        views: new name -> the data set's own name, in the order wanted; None keeps all as they are.
+        actions_for: instructions or task names whose episodes keep their actions; None keeps all, () none.
+
+    Raises:
+        UserError: the data set lacks a view.
+    """
+
+    def __init__(
+        self, dataset: Dataset, views: Mapping[str, str] | None = None, actions_for: Collection[str] | None = None
+    ) -> None:
+        self._dataset = dataset
+        self._names = {view: view for view in dataset.views} if views is None else dict(views)
+        self._actions_for = None if actions_for is None else frozenset(actions_for)
+        for view in self._names.values():
+            if view not in dataset.views:
+                raise UserError(f"{dataset.path}: {unknown('view', view, dataset.views)}")
+        self.path, self.fps, self.tasks, self.skipped = dataset.path, dataset.fps, dataset.tasks, dataset.skipped
+        self.views = tuple(self._names)
+        self.action_width = None if self._actions_for == frozenset() else dataset.action_width
+        self.state_width = dataset.state_width
+        self.action_space, self.state_space = dataset.action_space, dataset.state_space
+        self.fingerprint = self._fingerprint()
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def length(self, index: int) -> int:
+        """The control steps of one episode."""
+        return self._dataset.length(index)
+
+    def episode(
+        self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+    ) -> Episode:
+        """One episode, or part of it; see `Dataset.episode`."""
+        chosen = self.views if views is None else views
+        for view in chosen:
+            if view not in self._names:
+                raise UserError(f"{self.path}: {unknown('view', view, self.views)}")
+        # Two new names may stand for one view, which is then decoded once.
+        own = tuple(dict.fromkeys(self._names[view] for view in chosen))
+        episode = self._dataset.episode(index, own, start, stop)
+        frames = {view: episode.views[self._names[view]] for view in chosen}
+        return replace(episode, views=frames, actions=episode.actions if self._keeps(episode) else None)
+
+    def _fingerprint(self) -> str:
+        wanted = None if self._actions_for is None else sorted(self._actions_for)
+        parts = json.dumps([self._dataset.fingerprint, self._names, wanted])
+        return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+    def _keeps(self, episode: Episode) -> bool:
+        wanted = self._actions_for
+        return wanted is None or episode.task in wanted or episode.instruction in wanted
