@@ -65,11 +65,11 @@ class LeRobot:
                 not finite.
         """
         row = self._episodes[index]
-        stop = row["length"] if stop is None else min(stop, row["length"])
+        last = row["length"] if stop is None else min(stop, row["length"])
         with _sound(f"{self.path}: episode {index} is not as {layout.INFO} describes it"):
-            vectors = {name: values[start:stop] for name, values in self._vectors(index).items()}
+            vectors = {name: values[start:last] for name, values in self._vectors(index).items()}
             chosen = self.views if views is None else views
-            frames = {view: self._frames(row, view, start, stop) for view in chosen}
+            frames = {view: self._frames(row, view, start, last) for view in chosen}
         return Episode(
             frames,
             row["tasks"][0],
