@@ -27,6 +27,11 @@ def open_dataset(path: Path) -> "LeRobot":
     return LeRobot(Path(path))
 
 
+def recognises(path: Path) -> bool:
+    """Whether a folder is in this format, by the names in it (see `videopolicy.demos.formats`)."""
+    return (path / layout.INFO).is_file()
+
+
 class LeRobot:
     """A `videopolicy.demos.base.Dataset`. Safe to send to other processes: each opens its own files."""
 
