@@ -58,8 +58,23 @@ def test_the_way_of_writing_does_not_matter():
 
 @pytest.mark.parametrize(
     "word",
-    "posture delta_gripper:1 relative_force:1 joints gripper position:3 gripper[0,0] other:0 gripper[nan,1] "
-    "gripper[0,inf] gripper[a,b] gripper[1] position[0,1] joints:9999 Position".split(),
+    [
+        "posture",
+        "delta_gripper:1",
+        "relative_force:1",
+        "joints",
+        "gripper",
+        "position:3",
+        "gripper[0,0]",
+        "other:0",
+        "gripper[nan,1]",
+        "gripper[0,inf]",
+        "gripper[a,b]",
+        "gripper[1]",
+        "position[0,1]",
+        "joints:9999",
+        "Position",
+    ],
 )
 def test_a_word_that_makes_no_sense_is_shown_with_what_would(word):
     with pytest.raises(UserError, match=r"known|gripper|joints|from 1 to|write|no number") as caught:

@@ -1,0 +1,27 @@
+"""Rotations, poses and other values for the tests, as hypothesis draws them."""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.spatial.transform import Rotation
+
+from videopolicy.actions.rotations import matrices
+from videopolicy.actions.space import ROTATIONS
+
+UNITS = st.floats(-1, 1, width=32)
+AXES = hnp.arrays(np.float64, 3, elements=UNITS).filter(lambda axis: np.linalg.norm(axis) > 1e-2)
+# Half a turn, none, and the smallest steps to both sides of them, beside all others.
+ANGLES = st.sampled_from([0, 1e-12, 1e-7, 1e-3, np.pi - 1e-3, np.pi - 1e-7, np.pi]) | st.floats(0, np.pi)
+TURNS = st.builds(lambda axis, angle: axis / np.linalg.norm(axis) * angle, AXES, ANGLES)
+KINDS = st.sampled_from(sorted(ROTATIONS))
+
+
+def batches(of, most=4):
+    """Arrays (n, ...) of 1 to `most` drawn values."""
+    return st.lists(of, min_size=1, max_size=most).map(np.stack)
+
+
+def apart(values, others, kind):
+    """The largest angle between two stacks of rotations, in radians."""
+    ratio = matrices(values, kind).reshape(-1, 3, 3).swapaxes(1, 2) @ matrices(others, kind).reshape(-1, 3, 3)
+    return Rotation.from_matrix(ratio).magnitude().max()
