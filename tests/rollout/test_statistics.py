@@ -1,9 +1,16 @@
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 
 from videopolicy.rollout.results import Result
-from videopolicy.rollout.statistics import clopper_pearson, summary_line, table
+from videopolicy.rollout.statistics import (
+    clopper_pearson,
+    episodes_needed,
+    mean_over_tasks,
+    summary_line,
+    table,
+    wilson,
+)
 
 
 def test_known_values():
@@ -45,3 +52,47 @@ def test_table_has_a_row_per_task():
     assert lines[1].split() == ["a", "1/2", "1-99", "%", "30.0", "3.0"]
     assert lines[2].split()[:2] == ["longer", "1/1"]
     assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_the_mean_over_tasks_weighs_each_task_the_same():
+    mean, interval = mean_over_tasks([(9, 10), (10, 100)], np.random.default_rng(0))
+    assert mean == pytest.approx(0.5)
+    assert interval.low < mean < interval.high
+
+
+def test_one_tasks_bootstrap_is_the_binomials_own_spread():
+    _, interval = mean_over_tasks([(12, 20)], np.random.default_rng(0))
+    assert interval.low == pytest.approx(binom.ppf(0.025, 20, 0.6) / 20, abs=0.051)
+    assert interval.high == pytest.approx(binom.ppf(0.975, 20, 0.6) / 20, abs=0.051)
+
+
+def test_the_bootstrap_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    rates = np.array([0.2, 0.5, 0.9, 0.7, 0.4])
+    intervals = [
+        mean_over_tasks([(int(k), 30) for k in rng.binomial(30, rates)], rng, draws=1000)[1] for _ in range(400)
+    ]
+    assert 0.91 < np.mean([i.low <= rates.mean() <= i.high for i in intervals]) < 0.98
+
+
+def test_tasks_at_all_or_nothing_still_leave_doubt():
+    mean, interval = mean_over_tasks([(10, 10), (0, 10)], np.random.default_rng(0))
+    assert mean == 0.5
+    assert interval == clopper_pearson(10, 20)
+
+
+@pytest.mark.parametrize("successes", [0, 3, 20])
+def test_wilson_and_clopper_pearson_are_scipys(successes):
+    for method, (low, high) in (
+        ("wilson", wilson(successes, 20)),
+        ("exact", (clopper_pearson(successes, 20).low, clopper_pearson(successes, 20).high)),
+    ):
+        theirs = binomtest(successes, 20).proportion_ci(method=method)
+        assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_so_many_episodes_are_enough_and_fewer_are_not():
+    n = episodes_needed(0.63, 0.05)
+    wide = [clopper_pearson(round(0.63 * count), count) for count in (n, n // 2)]
+    assert wide[0].high - wide[0].low <= 0.1 < wide[1].high - wide[1].low
+    assert episodes_needed(1.0, 0.05) < episodes_needed(0.9, 0.05) < episodes_needed(0.5, 0.05)

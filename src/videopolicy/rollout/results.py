@@ -110,6 +110,26 @@ def open_results(folder: Path, settings: Mapping[str, Any], *, ignore: tuple[str
     return Results(folder, rows)
 
 
+def read_evaluation(run: Path) -> tuple[dict[str, Any], list[Result]]:
+    """The settings and the ended episodes of an evaluation; writes nothing, so it may be going on.
+
+    Args:
+        run: the evaluation's folder, or the run's that holds it as `evaluation`.
+
+    Raises:
+        UserError: there is none, no episode has ended, or a file is damaged.
+    """
+    for folder in (run, run / "evaluation"):
+        if (folder / "settings.json").is_file() and (folder / "results.jsonl").is_file():
+            path = folder / "results.jsonl"
+            whole = path.read_bytes().rpartition(b"\n")[0]
+            rows = [_row(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+            if not rows:
+                raise UserError(f"{path}: no episode has ended yet; let `videopolicy evaluate` go on")
+            return _read_settings(folder / "settings.json"), rows
+    raise UserError(f"{run}: holds no evaluation; `videopolicy evaluate` makes one")
+
+
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
