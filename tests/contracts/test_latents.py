@@ -7,7 +7,7 @@ from videopolicy import registry
 from videopolicy.errors import UserError
 from videopolicy.latents import pca, svd
 from videopolicy.latents.base import Latents
-from videopolicy.report.similarity import psnr
+from videopolicy.similarity import psnr
 
 SIZE = 64
 # A new file needs a line here: its configuration at a size that suits a test.

@@ -5,7 +5,7 @@ import torch
 from videopolicy.errors import UserError
 from videopolicy.latents import pca
 from videopolicy.latents.pca import Config
-from videopolicy.report.similarity import psnr
+from videopolicy.similarity import psnr
 
 
 def pictures(n=24, size=16, seed=0):

@@ -17,11 +17,13 @@ class Losses:
         video: one value a flat frame.
         actions: one value an action step; 0 for a sample without actions.
         has_actions: which samples count in the means of actions.
+        sigma: noise level of each sample.
     """
 
     video: Float[Tensor, "B F"]
     actions: Float[Tensor, "B A"]
     has_actions: Bool[Tensor, "B"]
+    sigma: Float[Tensor, "B"]
 
     @property
     def mean_video(self) -> Float[Tensor, ""]:
@@ -60,4 +62,4 @@ def denoising_loss(
     # Masked before squaring: a NaN squared and then masked would still send NaN gradients back.
     error = Joint(error.video, error.actions.masked_fill(~has_actions[:, None, None], 0))
     squared = error * error * weight(sigma)
-    return Losses(squared.video.mean(dim=(2, 3, 4)), squared.actions.mean(dim=2), has_actions)
+    return Losses(squared.video.mean(dim=(2, 3, 4)), squared.actions.mean(dim=2), has_actions, sigma)

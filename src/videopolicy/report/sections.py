@@ -10,9 +10,10 @@ from videopolicy.report import plots
 from videopolicy.report.episodes import Shown
 from videopolicy.report.markup import paragraph, plot, section, table
 from videopolicy.report.run import Run
-from videopolicy.report.similarity import CEILING, Pair, Spread, by_offset, spread
+from videopolicy.report.similarity import Pair, Spread, by_offset, spread
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.statistics import clopper_pearson
+from videopolicy.similarity import CEILING
 
 
 def success(results: Sequence[Result]) -> str:

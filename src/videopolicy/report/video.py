@@ -13,7 +13,7 @@ from PIL import Image as Pictures
 
 from videopolicy.media import write_mp4
 from videopolicy.report.recordings import Imagined, Recording
-from videopolicy.report.similarity import CEILING, psnr
+from videopolicy.similarity import CEILING, psnr
 from videopolicy.types import Frames, Image
 
 PANEL = 192
