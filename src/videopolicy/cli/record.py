@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from videopolicy.demos.lerobot_writer import Writer, refuse_existing
 from videopolicy.errors import UserError, within
-from videopolicy.rollout.processes import check_workers
+from videopolicy.processes import check_workers
 from videopolicy.rollout.record import Recording, record
 from videopolicy.types import Episode
 from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, prepare

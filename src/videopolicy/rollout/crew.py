@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 
 from videopolicy.errors import UserError
 from videopolicy.policies.base import Planner
-from videopolicy.rollout.processes import interrupts_held
+from videopolicy.processes import interrupts_held
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.workers import Failure, Job, Request, Setup, work
 from videopolicy.types import Plan

@@ -17,7 +17,7 @@ import numpy as np
 
 from videopolicy import registry
 from videopolicy.errors import UserError
-from videopolicy.rollout.processes import belong, interrupts_held
+from videopolicy.processes import belong, interrupts_held
 from videopolicy.types import Episode
 from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, World
 

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from videopolicy import registry
 from videopolicy.errors import UserError, unknown, within
 from videopolicy.policies.base import Planner, derive_seed
+from videopolicy.processes import check_workers
 from videopolicy.rollout.crew import Crew
-from videopolicy.rollout.processes import check_workers
 from videopolicy.rollout.recording import sweep
 from videopolicy.rollout.results import Results, open_results
 from videopolicy.rollout.workers import Job, Setup

@@ -13,7 +13,7 @@ from pathlib import Path
 from videopolicy import registry
 from videopolicy.errors import UserError, refused
 from videopolicy.policies.chunked import Chunked
-from videopolicy.rollout.processes import belong
+from videopolicy.processes import belong
 from videopolicy.rollout.recording import Recorder
 from videopolicy.rollout.results import Result
 from videopolicy.types import Observation, Plan

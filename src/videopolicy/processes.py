@@ -1,4 +1,4 @@
-"""What every process of a world owes the one that started it: to leave Ctrl-C to it, and not to outlive it."""
+"""What every process owes the one that started it: to leave Ctrl-C to it, and not to outlive it."""
 
 import os
 import signal
