@@ -1,6 +1,8 @@
 """What every file in `videopolicy/demos` that opens a data set must keep, on the smallest one of its format."""
 
+import csv
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from videopolicy import registry
 from videopolicy.demos.lerobot_writer import Writer
 from videopolicy.errors import UserError
+from videopolicy.media import write_mp4
 from videopolicy.types import Episode
 
 FPS = 10
@@ -38,8 +41,23 @@ def write_lerobot(path, episodes):
             writer.add(one)
 
 
+def write_video_folder(path, episodes):
+    path.mkdir(parents=True)
+    rows = [("file", "caption")]
+    for number, one in enumerate(episodes):
+        write_mp4(path / f"{number}.mp4", one.views["left"], FPS, crf=5, full_colour=True)
+        rows.append((f"{number}.mp4", one.instruction))
+    with (path / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
 # Format -> a function that writes these episodes to a path in that format.
-EXAMPLES = {"lerobot": write_lerobot}
+EXAMPLES = {"lerobot": write_lerobot, "video_folder": write_video_folder}
+
+# Format -> what of a recorded episode it can hold, where that is not everything; just this must come back.
+HOLDS = {
+    "video_folder": lambda one: replace(one, views={"video": one.views["left"]}, actions=None, states=None),
+}
 
 
 @pytest.fixture(params=registry.names("demos"), scope="module")
@@ -59,6 +77,15 @@ def dataset(name, path):
     return registry.build("demos", name, path)
 
 
+@pytest.fixture
+def recorded(name):
+    return [HOLDS.get(name, lambda one: one)(one) for one in EPISODES]
+
+
+def width(values):
+    return None if values is None else values.shape[1]
+
+
 def read_all(name, path):
     dataset = registry.build("demos", name, path)
     return [dataset.episode(index) for index in range(len(dataset))]
@@ -72,22 +99,24 @@ def assert_equal(read, other):
     np.testing.assert_array_equal(read.states, other.states)
 
 
-def test_it_describes_itself_without_decoding(dataset, path):
+def test_it_describes_itself_without_decoding(dataset, path, recorded):
     assert dataset.path == path
-    assert len(dataset) == len(EPISODES)
-    assert sorted(dataset.views) == ["left", "right"]
+    assert len(dataset) == len(recorded)
+    assert sorted(dataset.views) == sorted(recorded[0].views)
+    assert dataset.action_width == width(recorded[0].actions)
+    assert dataset.state_width == width(recorded[0].states)
     assert dataset.fps == FPS
     assert tuple(dataset.length(index) for index in range(len(dataset))) == LENGTHS
     assert set(dataset.tasks) == {"push the cube", "pull the cube"}
 
 
-def test_episodes_come_back_as_they_were_recorded(dataset):
-    for index, recorded in enumerate(EPISODES):
+def test_episodes_come_back_as_they_were_recorded(dataset, recorded):
+    for index, one in enumerate(recorded):
         read = dataset.episode(index)
-        assert len(read) == len(recorded)
-        assert read.instruction == recorded.instruction
+        assert len(read) == len(one)
+        assert read.instruction == one.instruction
         assert read.fps == FPS
-        for view, frames in recorded.views.items():
+        for view, frames in one.views.items():
             assert read.views[view].dtype == np.uint8
             assert read.views[view].shape == frames.shape
             assert np.abs(read.views[view].astype(int) - frames).mean() < 3
@@ -95,15 +124,28 @@ def test_episodes_come_back_as_they_were_recorded(dataset):
         assert (read.states is None) == (dataset.state_width is None)
         if read.actions is not None:
             assert read.actions.dtype == np.float32
-            np.testing.assert_allclose(read.actions, recorded.actions, rtol=1e-6)
+            np.testing.assert_allclose(read.actions, one.actions, rtol=1e-6)
         if read.states is not None:
             assert read.states.dtype == np.float32
-            np.testing.assert_allclose(read.states, recorded.states, rtol=1e-6)
+            np.testing.assert_allclose(read.states, one.states, rtol=1e-6)
 
 
-def test_only_the_views_asked_for_are_decoded(dataset):
-    assert tuple(dataset.episode(1, ["right"]).views) == ("right",)
-    np.testing.assert_array_equal(dataset.episode(1, ["right"]).views["right"], dataset.episode(1).views["right"])
+def test_only_the_views_asked_for_are_decoded(dataset, recorded):
+    last = list(recorded[1].views)[-1]
+    assert tuple(dataset.episode(1, [last]).views) == (last,)
+    np.testing.assert_array_equal(dataset.episode(1, [last]).views[last], dataset.episode(1).views[last])
+    assert not dataset.episode(1, []).views
+
+
+def test_a_part_of_an_episode_is_that_part_of_the_whole(dataset):
+    whole = dataset.episode(1)
+    part = dataset.episode(1, start=2, stop=7)
+    assert len(part) == 5
+    for view, frames in part.views.items():
+        np.testing.assert_array_equal(frames, whole.views[view][2:7])
+    for values, all_values in ((part.actions, whole.actions), (part.states, whole.states)):
+        np.testing.assert_array_equal(values, None if all_values is None else all_values[2:7])
+    assert len(dataset.episode(1, start=6, stop=100)) == LENGTHS[1] - 6
 
 
 def test_the_order_of_reading_does_not_matter(name, path):
