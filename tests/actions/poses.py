@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
-from videopolicy.actions.rotations import matrices
+from videopolicy.actions.rotations import matrices, rewritten
 from videopolicy.actions.space import ROTATIONS
 
 UNITS = st.floats(-1, 1, width=32)
@@ -25,3 +25,28 @@ def apart(values, others, kind):
     """The largest angle between two stacks of rotations, in radians."""
     ratio = matrices(values, kind).reshape(-1, 3, 3).swapaxes(1, 2) @ matrices(others, kind).reshape(-1, 3, 3)
     return Rotation.from_matrix(ratio).magnitude().max()
+
+
+@st.composite
+def values(draw, space, count):
+    """`count` values of a space, (count, D): rotations and positions as they may be, the rest within -1 to 1."""
+    columns = []
+    for part in space.parts:
+        if part.kind in ROTATIONS:
+            turns = np.stack([draw(TURNS) for _ in range(count)])
+            columns.append(rewritten(turns, "axis_angle", part.kind))
+        else:
+            columns.append(draw(hnp.arrays(np.float64, (count, part.width), elements=UNITS)))
+    return np.concatenate(columns, 1)
+
+
+def agree(space, first, second, tolerance=1e-6):
+    """Whether two stacks of values mean the same: rotations up to their spelling."""
+    for part in space.parts:
+        one, other = first[..., part.slice], second[..., part.slice]
+        if part.kind in ROTATIONS:
+            if apart(one, other, part.kind) > tolerance:
+                return False
+        elif not np.allclose(one, other, rtol=0, atol=tolerance):
+            return False
+    return True

@@ -1,0 +1,142 @@
+"""Actions seen from where the gripper was when the chunk began.
+
+So a chunk looks the same wherever the robot's base stands, and a camera on the wrist is enough to tell what to do. The
+paper's real robot learns relative gripper poses, beside the gripper's opening and the grip's force as they are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from videopolicy.actions.rotations import matrices, written
+from videopolicy.actions.space import POSITION, ROTATIONS, Part, Space
+from videopolicy.errors import UserError
+
+# Continuous, so a network learns it more easily than the others (Zhou et al. 2019).
+LEARNT = "rotation_6d"
+# The position of a gripper, and its rotation.
+Pose = tuple[Part, Part]
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Absolute poses <-> poses relative to the state at the first step of the chunk, T_now^-1 T_k.
+
+    Pose i of the action (its i-th position with its i-th rotation) is seen from pose i of the state. Rotations become
+    6-D; everything but poses stays as it is, to the bit. Results have the actions' precision, computed in float64.
+
+    Attributes:
+        space: of the actions.
+        state_space: of the states; their poses are in the same frame as the actions'.
+
+    Raises:
+        UserError: the action or the state has no absolute poses, or not equally many.
+    """
+
+    space: Space
+    state_space: Space
+
+    def __post_init__(self) -> None:
+        _check_absolute(self.space, "action")
+        _check_absolute(self.state_space, "state")
+        actions, states = len(_poses(self.space)), len(_poses(self.state_space))
+        if actions != states:
+            raise UserError(
+                f"relative actions need a pose of the state for each of the action's, but the action "
+                f"{str(self.space)!r} has {actions}, the state {str(self.state_space)!r} {states}"
+            )
+
+    @cached_property
+    def relative(self) -> Space:
+        """What the relative actions mean."""
+        words = {POSITION: f"relative_{POSITION}", **dict.fromkeys(ROTATIONS, f"relative_{LEARNT}")}
+        return Space.parse(" ".join(words.get(part.kind, str(part)) for part in self.space.parts))
+
+    def apply(
+        self, actions: Float[np.ndarray, "*n A D"], states: Float[np.ndarray, "*n S"]
+    ) -> Float[np.ndarray, "*n A E"]:
+        """Absolute -> relative.
+
+        Args:
+            actions: chunks in `space`.
+            states: in `state_space`, each at the first step of its chunk.
+
+        Raises:
+            UserError: another width, or a pose that is none.
+        """
+        result = self._carried(actions, self.space, self.relative)
+        for absolute, seen, (place, turn) in self._arms(states):
+            back = turn.swapaxes(-1, -2)
+            result[..., seen[0].slice] = _turned(back, actions[..., absolute[0].slice] - place)
+            result[..., seen[1].slice] = written(
+                back @ matrices(actions[..., absolute[1].slice], absolute[1].kind), LEARNT
+            )
+        return result
+
+    def invert(
+        self, relative: Float[np.ndarray, "*n A E"], states: Float[np.ndarray, "*n S"]
+    ) -> Float[np.ndarray, "*n A D"]:
+        """Relative -> absolute, the inverse of `apply`; a rotation may come back as another of its spellings.
+
+        Args:
+            relative: chunks in the space `relative`; rotations need not be quite orthonormal.
+            states: in `state_space`, each at the first step of its chunk.
+
+        Raises:
+            UserError: another width, or a pose that is none.
+        """
+        result = self._carried(relative, self.relative, self.space)
+        for absolute, seen, (place, turn) in self._arms(states):
+            result[..., absolute[0].slice] = place + _turned(turn, relative[..., seen[0].slice])
+            turns = turn @ matrices(relative[..., seen[1].slice], LEARNT)
+            result[..., absolute[1].slice] = written(turns, absolute[1].kind)
+        return result
+
+    def _arms(
+        self, states: Float[np.ndarray, "*n S"]
+    ) -> Iterator[tuple[Pose, Pose, tuple[Float64[np.ndarray, "*n 1 3"], Float64[np.ndarray, "*n 1 3 3"]]]]:
+        """Of each arm, where its absolute and its relative pose stand, and its pose now."""
+        _check_width(states, self.state_space, "states")
+        spaces = (self.space, self.relative, self.state_space)
+        for absolute, seen, (place, turn) in zip(*map(_poses, spaces), strict=True):
+            now = states[..., None, place.slice].astype(np.float64)
+            yield absolute, seen, (now, matrices(states[..., None, turn.slice], turn.kind))
+
+    @staticmethod
+    def _carried(values: Float[np.ndarray, "*n A D"], source: Space, target: Space) -> Float[np.ndarray, "*n A E"]:
+        """The result with everything but the poses in place."""
+        _check_width(values, source, "actions")
+        result = np.zeros((*values.shape[:-1], target.width), values.dtype)
+        for one, other in zip(source.parts, target.parts, strict=True):
+            if one.kind != POSITION and one.kind not in ROTATIONS:
+                result[..., other.slice] = values[..., one.slice]
+        return result
+
+
+def _turned(
+    turns: Float64[np.ndarray, "*n 1 3 3"], places: Float[np.ndarray, "*n A 3"]
+) -> Float64[np.ndarray, "*n A 3"]:
+    return np.squeeze(turns @ places[..., None].astype(np.float64), -1)
+
+
+def _poses(space: Space) -> list[Pose]:
+    places = [part for part in space.parts if part.kind == POSITION]
+    return list(zip(places, [part for part in space.parts if part.kind in ROTATIONS], strict=True))
+
+
+def _check_absolute(space: Space, what: str) -> None:
+    poses = [part for part in space.parts if part.kind == POSITION or part.kind in ROTATIONS]
+    places = sum(part.kind == POSITION for part in poses)
+    if not places or len(poses) != 2 * places or any(part.reference for part in poses):
+        raise UserError(
+            f"relative actions need absolute poses, each a position and a rotation ('position quaternion'), in the "
+            f"action and in the state; the {what} is {str(space)!r}"
+        )
+
+
+def _check_width(values: Float[np.ndarray, "*n D"], space: Space, what: str) -> None:
+    if values.shape[-1:] != (space.width,):
+        raise UserError(f"{what} of shape {values.shape} are not in the space {str(space)!r}, {space.width} wide")
