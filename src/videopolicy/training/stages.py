@@ -48,13 +48,28 @@ class Objective(nn.Module):
 
     def forward(self, batch: ClipBatch, generator: torch.Generator) -> Losses:
         """The loss of one batch at one noise level a clip; noise comes from the generator."""
-        config, policy = self.training_config, self.policy
         clean = self.clean(batch, generator)
-        size = len(clean.video)
-        sigma = config.noise.sample((size,), generator).to(policy.device)
+        sigma = self.training_config.noise.sample((len(clean.video),), generator).to(self.policy.device)
         noisy = clean + Joint.randn_like(clean, generator) * sigma
-        condition = self._drop(self.condition(batch, generator), generator)
+        return self._losses(noisy, clean, sigma, self._drop(self.condition(batch, generator), generator), batch)
 
+    @torch.no_grad()
+    def losses_at(self, batch: ClipBatch, sigma: float, generator: torch.Generator) -> Losses:
+        """The loss of a batch at one noise level, with nothing dropped or disturbed; noise from the generator."""
+        clean = self.clean(batch, None)
+        noisy = clean + Joint.randn_like(clean, generator) * sigma
+        sigmas = torch.full((len(clean.video),), sigma, device=self.policy.device)
+        return self._losses(noisy, clean, sigmas, self.condition(batch), batch)
+
+    def imagine(self, batch: ClipBatch, generator: torch.Generator) -> Joint:
+        """Video latents and normalised actions that the policy draws for the clips of a batch."""
+        noise = Joint.randn_like(self.policy.blank(len(batch.current)), generator)
+        return self.policy.sample(self.condition(batch), noise, self.policy.config.sampling)
+
+    def _losses(
+        self, noisy: Joint, clean: Joint, sigma: Float[Tensor, "B"], condition: Condition, batch: ClipBatch
+    ) -> Losses:
+        config, policy = self.training_config, self.policy
         with torch.set_grad_enabled(torch.is_grad_enabled() and config.stage != "action"):
             video, features = policy.denoise_video(noisy.video, sigma, condition)
         actions = clean.actions

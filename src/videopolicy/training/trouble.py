@@ -1,0 +1,127 @@
+"""Stops a run whose loss is no longer a number or explodes, and keeps the batch for study."""
+
+import json
+import math
+from collections import deque
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from videopolicy.clips.dataset import ClipBatch
+from videopolicy.diffusion.loss import Losses
+from videopolicy.errors import UserError, naming
+
+# A loss explodes when it is this many times the median of the last ones ...
+EXPLODED = 1000.0
+# ... and far beyond that of a model that says nothing, which is near 1 because what the network learns has unit
+# variance. Small losses of a model that knows its clips by heart may vary freely.
+UNLEARNED = 100.0
+REMEMBERED = 100
+# Losses before the median means something.
+WARM = 50
+
+
+class Guard:
+    """Knows the losses of the last steps, and says when one is out of all proportion."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=REMEMBERED)
+
+    def problem(self, loss: float, norm: float) -> str | None:
+        """What is wrong with a step, in words that fit after "the loss"; None if nothing is.
+
+        Args:
+            loss: of the step.
+            norm: length of its gradient: a loss can be finite and its gradient not.
+        """
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return f"is {loss:.4g} and its gradient {norm:.4g}"
+        usual = median(self._recent) if len(self._recent) >= WARM else math.inf
+        if loss > max(EXPLODED * usual, UNLEARNED):
+            return f"explodes: {loss:.4g} after a median of {usual:.4g}"
+        # Zero is the loss of a batch in which nothing counts, and says nothing about the others.
+        if loss:
+            self._recent.append(loss)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Trouble:
+    """A batch that was written aside.
+
+    Attributes:
+        batch: the clips.
+        generator: as it was before the step; the objective draws the same noise from it again.
+        facts: step, what was wrong, losses, gradient, indices of the clips, and of each clip its noise level and loss.
+    """
+
+    batch: ClipBatch
+    generator: torch.Generator
+    facts: dict[str, Any]
+
+
+def describe(step: int, problem: str, losses: Losses, norm: float, indices: Int64[np.ndarray, "B"]) -> dict[str, Any]:
+    """The facts of a step that went wrong; numbers that are not finite as text, which JSON has no other way for."""
+    per_clip = {"sigma": losses.sigma, "video": losses.video.mean(1), "action": losses.actions.mean(1)}
+    clips = {name: [_plain(value) for value in values.tolist()] for name, values in per_clip.items()}
+    means = {"video": losses.mean_video.item(), "action": losses.mean_actions.item(), "gradient": norm}
+    return {
+        "step": step,
+        "problem": f"the loss {problem}",
+        **{name: _plain(value) for name, value in means.items()},
+        "indices": indices.tolist(),
+        "clips": clips,
+    }
+
+
+def save(folder: Path, batch: ClipBatch, generator_state: Tensor, facts: dict[str, Any]) -> None:
+    """Writes FOLDER/batch.safetensors and FOLDER/facts.json.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+    rest = {name: value for name, value in values.items() if name not in arrays}
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file({**tensors, "generator": generator_state}, folder / "batch.safetensors")
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        (folder / "facts.json").write_text(json.dumps({**facts, "batch": rest}, indent=1))
+
+
+def load(folder: Path) -> Trouble:
+    """What a run wrote aside before it stopped, so that the step can be taken again and looked into.
+
+    Example: with a `trainer` of the same data and weights, `trainer.objective(found.batch, found.generator)` gives
+    the losses again.
+
+    Raises:
+        UserError: there is nothing, or it is damaged.
+    """
+    try:
+        facts = json.loads((folder / "facts.json").read_text())
+        tensors = load_file(folder / "batch.safetensors")
+        generator = torch.Generator()
+        generator.set_state(tensors.pop("generator"))
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return Trouble(ClipBatch(**arrays, **facts.pop("batch")), generator, facts)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: no batch that a run wrote aside, or damaged ({error}); give RUN/trouble/step-..."
+        ) from error
+
+
+def _plain(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
