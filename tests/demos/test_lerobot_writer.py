@@ -142,13 +142,14 @@ def test_a_target_that_appears_meanwhile_is_kept(tmp_path):
 
 BAD = {
     "lacks the view 'top'": lambda e: replace(e, views={"side": e.views["top"]}),
-    "one or more frames of one size": lambda e: replace(
-        e, views={"top": e.views["top"][:0]}, actions=None, states=None
-    ),
+    "one or more frames": lambda e: replace(e, views={"top": e.views["top"][:0]}, actions=None, states=None),
     "9 actions for 10 frames": lambda e: replace(e, actions=e.actions[:9]),
     "states that are not finite": lambda e: replace(e, states=np.full_like(e.states, np.nan)),
-    "the first had": lambda e: replace(e, actions=None),
-    r"image shape .*\(30, 32, 3\)": lambda e: replace(e, views={"top": e.views["top"][:, :30]}),
+    "has no actions, the first had some; make two data sets": lambda e: replace(e, actions=None),
+    "actions are 2 wide, the first episode's 3": lambda e: replace(e, actions=e.actions[:, :2]),
+    "view 'top' is 32 x 30 pixels, the first episode's 32 x 32": lambda e: replace(
+        e, views={"top": e.views["top"][:, :30]}
+    ),
 }
 
 
@@ -196,3 +197,86 @@ def test_the_data_set_has_the_usual_permissions(tmp_path):
     finally:
         os.umask(mask)
     assert path.stat().st_mode & 0o777 == 0o755
+
+
+def same_bytes(one, other):
+    """Whether two folders hold the same files."""
+    files = [[file for file in sorted(path.rglob("*")) if file.is_file()] for path in (one, other)]
+    read = [
+        [(file.relative_to(path), file.read_bytes()) for file in its]
+        for path, its in zip((one, other), files, strict=True)
+    ]
+    return read[0] == read[1]
+
+
+def test_an_episode_in_parts_is_the_same_episode(tmp_path):
+    """Parts of as many frames as there are from one key frame to the next make the very same bytes."""
+    whole = episode(35, 0)
+    parts = (
+        replace(
+            whole,
+            views={"top": whole.views["top"][first : first + 10]},
+            actions=whole.actions[first : first + 10],
+            states=whole.states[first : first + 10],
+        )
+        for first in range(0, 35, 10)
+    )
+    with Writer(tmp_path / "parts", FPS, ("top",)) as writer:
+        writer.add_blocks(parts)
+    assert same_bytes(write(tmp_path / "whole", [whole]), tmp_path / "parts")
+
+
+def test_views_may_differ_in_size(tmp_path):
+    one = episode(5, 0)
+    wide = np.full((5, 16, 48, 3), 77, np.uint8)
+    path = tmp_path / "d"
+    with Writer(path, FPS, ("top", "side")) as writer:
+        writer.add(replace(one, views={**one.views, "side": wide}))
+    read = open_dataset(path).episode(0)
+    assert (read.views["top"].shape, read.views["side"].shape) == ((5, 32, 32, 3), (5, 16, 48, 3))
+    features = json.loads((path / layout.INFO).read_text())["features"]
+    assert features["observation.images.side"]["shape"] == [16, 48, 3]
+    assert features["observation.images.side"]["info"]["video.width"] == 48
+
+
+def test_a_long_set_is_several_files_and_reads_the_same(tmp_path, monkeypatch):
+    episodes = [episode(length, seed) for seed, length in enumerate((10, 6, 8, 12))]
+    one = open_dataset(write(tmp_path / "one", episodes))
+    monkeypatch.setattr("videopolicy.demos.lerobot_writer.STEPS_A_FILE", 12)
+    several = open_dataset(write(tmp_path / "several", episodes))
+    files = sorted(file.name for file in (tmp_path / "several" / "videos").rglob("*.mp4"))
+    assert files == ["file-000.mp4", "file-001.mp4"]
+    tables = [pq.read_table(tmp_path / "several" / layout.DATA.format(**layout.place(number))) for number in range(2)]
+    assert [index for table in tables for index in table["index"].to_pylist()] == list(range(36))
+    assert [set(table["episode_index"].to_pylist()) for table in tables] == [{0, 1}, {2, 3}]
+    for index in range(4):
+        np.testing.assert_array_equal(several.episode(index).actions, one.episode(index).actions)
+        assert np.abs(several.episode(index).views["top"].astype(int) - one.episode(index).views["top"]).max() < 8
+    stats = [json.loads((tmp_path / name / layout.STATS).read_text()) for name in ("one", "several")]
+    assert stats[0] == stats[1]
+
+
+def test_more_than_a_thousand_files_go_into_several_folders():
+    assert layout.place(999) == {"chunk_index": 0, "file_index": 999}
+    assert layout.place(2001) == {"chunk_index": 2, "file_index": 1}
+
+
+def test_spaces_are_written_if_they_fit(tmp_path):
+    with Writer(tmp_path / "d", FPS, ("top",), action_space="delta_position", state_space="joints:3") as writer:
+        writer.add(episode())
+    info = json.loads((tmp_path / "d" / layout.INFO).read_text())
+    assert (info[layout.ACTION_SPACE], info[layout.STATE_SPACE]) == ("delta_position", "joints:3")
+    assert layout.ACTION_SPACE not in json.loads((write(tmp_path / "e", [episode()]) / layout.INFO).read_text())
+
+
+@pytest.mark.parametrize(
+    ("space", "change", "message"),
+    [
+        ("position gripper:1", {}, "has 4 dimensions, but it has actions of 3 dimensions"),
+        ("position", {"actions": None}, "has 3 dimensions, but it has no actions"),
+    ],
+)
+def test_spaces_that_do_not_fit_are_refused(tmp_path, space, change, message):
+    with pytest.raises(UserError, match=message), Writer(tmp_path / "d", FPS, ("top",), action_space=space) as writer:
+        writer.add(replace(episode(), **change))
+    assert not list(tmp_path.iterdir())

@@ -4,13 +4,16 @@
     meta/stats.json                             min, max, mean, std, count, quantiles of each feature
     meta/tasks.parquet                          instruction -> task_index
     meta/episodes/chunk-000/file-000.parquet    one row an episode: length, where its rows and its video are, its stats
-    data/chunk-000/file-000.parquet             one row a control step
-    videos/KEY/chunk-000/file-000.mp4           many episodes, one after the other, one file a view
+    data/chunk-000/file-000.parquet             one row a control step, many episodes a file
+    videos/KEY/chunk-000/file-000.mp4           the same episodes, one after the other, one file a view
 
 Three columns of the episodes' table are this project's own, and ignored by others: EPISODE_TASK (the world's name of
-the task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null).
+the task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null). So are three entries of info.json, present where
+there is something to say: ACTION_SPACE and STATE_SPACE (see `videopolicy.actions.space`), and SKIPPED (one line for
+each episode that a conversion left out).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 ACTION, STATE, IMAGES = "action", "observation.state", "observation.images."
 EPISODE_TASK, EPISODE_SUCCESS, EPISODE_SEED = "videopolicy/task", "videopolicy/success", "videopolicy/seed"
+ACTION_SPACE, STATE_SPACE, SKIPPED = "videopolicy/action_space", "videopolicy/state_space", "videopolicy/skipped"
+
+# Files in a folder, at most.
+CHUNK_SIZE = 1000
 
 # Columns that every data file has, with their types.
 INDEX_COLUMNS = {
@@ -35,21 +42,33 @@ INDEX_COLUMNS = {
 }
 
 
-def features(views: tuple[str, ...], shape: tuple[int, ...], fps: float, action: int | None, state: int | None) -> dict:
-    """The `features` entry of info.json, for frames of this shape (H, W, 3) and vectors of these widths."""
+def place(number: int) -> dict[str, int]:
+    """Where the n-th file of a kind is: the entries of the path templates."""
+    return {"chunk_index": number // CHUNK_SIZE, "file_index": number % CHUNK_SIZE}
+
+
+def features(sizes: Mapping[str, tuple[int, int]], fps: float, action: int | None, state: int | None) -> dict[str, Any]:
+    """The `features` entry of info.json.
+
+    Args:
+        sizes: view -> height and width of its frames.
+        fps: control steps a second.
+        action: width of an action, None if there are none.
+        state: the same of the state.
+    """
     result: dict[str, Any] = {}
     for name, width in ((ACTION, action), (STATE, state)):
         if width is not None:
             names = [f"{name.split('.')[-1]}_{i}" for i in range(width)]
             result[name] = {"dtype": "float32", "shape": [width], "names": names}
-    for view in views:
+    for view, (height, width) in sizes.items():
         result[IMAGES + view] = {
             "dtype": "video",
-            "shape": list(shape),
+            "shape": [height, width, 3],
             "names": ["height", "width", "channels"],
             "info": {
-                "video.height": shape[0],
-                "video.width": shape[1],
+                "video.height": height,
+                "video.width": width,
                 "video.channels": 3,
                 "video.codec": "h264",
                 "video.pix_fmt": "yuv444p",

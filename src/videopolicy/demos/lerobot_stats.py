@@ -1,5 +1,6 @@
 """Statistics as LeRobotDataset v3.0 keeps them: of vectors by element, of images by channel in 0 to 1."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,16 @@ def of_vectors(values: Float[np.ndarray, "N D"]) -> dict[str, Any]:
     """Statistics over the rows; each entry has length D, the count length 1."""
     wide = values.astype(np.float64)
     parts = {"min": wide.min(0), "max": wide.max(0), "mean": wide.mean(0), "std": wide.std(0)}
-    parts |= {name: np.quantile(wide, q, axis=0) for name, q in QUANTILES.items()}
+    parts |= zip(QUANTILES, np.quantile(wide, list(QUANTILES.values()), axis=0), strict=True)
     return {name: part.tolist() for name, part in parts.items()} | {"count": [len(values)]}
+
+
+def of_parts(parts: Sequence[Float[np.ndarray, "n D"]]) -> dict[str, Any]:
+    """What `of_vectors` gives for the rows of all parts; memory holds one dimension of them at a time."""
+    dimensions = range(parts[0].shape[1])
+    found = [of_vectors(np.concatenate([part[:, [dimension]] for part in parts])) for dimension in dimensions]
+    merged = {name: [one[name][0] for one in found] for name in found[0]}
+    return merged | {"count": found[0]["count"]}
 
 
 def histogram(frames: Frames) -> Histogram:

@@ -10,19 +10,8 @@ import pyarrow.parquet as pq
 from videopolicy.demos import lerobot_layout as layout
 
 
-def schema_of_rows(action: int | None, state: int | None) -> pa.Schema:
-    """The columns of a data file, for vectors of these widths (None: there are none)."""
-    fields = [
-        # The format keeps vectors of width 1 as plain numbers.
-        pa.field(name, pa.float32() if width == 1 else pa.list_(pa.float32(), width))
-        for name, width in ((layout.ACTION, action), (layout.STATE, state))
-        if width is not None
-    ]
-    return pa.schema([*fields, *((name, pa.from_numpy_dtype(kind)) for name, kind in layout.INDEX_COLUMNS.items())])
-
-
 def of_rows(columns: dict[str, np.ndarray]) -> pa.Table:
-    """Rows of a data file: columns of shape (N,), or (N, D) for vectors."""
+    """Rows of a data file: columns of shape (N,), or (N, D) for vectors, which are plain numbers if D is 1."""
     return pa.table(
         {
             name: pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
