@@ -54,16 +54,15 @@ class Objective(nn.Module):
         return self._losses(noisy, clean, sigma, self._drop(self.condition(batch, generator), generator), batch)
 
     @torch.no_grad()
-    def losses_at(self, batch: ClipBatch, sigma: float, generator: torch.Generator) -> Losses:
-        """The loss of a batch at one noise level, with nothing dropped or disturbed; noise from the generator."""
+    def losses_at(self, batch: ClipBatch, sigma: float, noise: Joint) -> Losses:
+        """The loss of a batch at one noise level, with this standard normal noise, nothing dropped or disturbed."""
         clean = self.clean(batch, None)
-        noisy = clean + Joint.randn_like(clean, generator) * sigma
+        noisy = clean + noise * sigma
         sigmas = torch.full((len(clean.video),), sigma, device=self.policy.device)
         return self._losses(noisy, clean, sigmas, self.condition(batch), batch)
 
-    def imagine(self, batch: ClipBatch, generator: torch.Generator) -> Joint:
-        """Video latents and normalised actions that the policy draws for the clips of a batch."""
-        noise = Joint.randn_like(self.policy.blank(len(batch.current)), generator)
+    def imagine(self, batch: ClipBatch, noise: Joint) -> Joint:
+        """Video latents and normalised actions that the policy draws for the clips of a batch from this noise."""
         return self.policy.sample(self.condition(batch), noise, self.policy.config.sampling)
 
     def _losses(
