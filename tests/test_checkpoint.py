@@ -200,3 +200,12 @@ def test_what_a_killed_process_left_does_not_stand_in_the_way(folder, model):
     save(other, PROVENANCE, folder)
     assert same(load(folder)[0], other)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_killed_between_the_two_renames_the_old_one_is_found(folder, model):
+    left = folder.rename(folder.with_name(".checkpoint.old"))
+    assert same(load(folder)[0], model)
+    other = policy(seed=1)
+    save(other, PROVENANCE, folder)
+    assert same(load(folder)[0], other)
+    assert not left.exists()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from videopolicy import model
 from videopolicy.clips.normalize import MinMax
 from videopolicy.configs import from_json, to_json
+from videopolicy.durable import left_behind, put_in_place
 from videopolicy.errors import UserError
 from videopolicy.model import VideoPolicy
 
@@ -46,7 +49,13 @@ class Provenance:
     license: str = LICENCE
 
 
-def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+def save(
+    policy: VideoPolicy,
+    provenance: Provenance,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
     """Writes the folder aside, then puts it in the place of what was there.
 
     Args:
@@ -54,6 +63,7 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
         provenance: for the model card.
         folder: the checkpoint.
         dtype: of the floating-point weights on disk, but for the latents', which stay as they are.
+        weights: by the names of the policy's own, in their place: an average of them, say.
 
     Raises:
         UserError: it cannot be written; what was in the folder stays.
@@ -62,11 +72,11 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        weights = {
+        stored = {
             name: (tensor.to(dtype) if _shrinks(name, tensor) else tensor).contiguous().cpu()
-            for name, tensor in policy.state_dict().items()
+            for name, tensor in (weights or policy.state_dict()).items()
         }
-        save_file(weights, aside / "model.safetensors")
+        save_file(stored, aside / "model.safetensors")
         normalizer = policy.normalizer
         (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
         description = {
@@ -77,7 +87,7 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
         }
         (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n")
         (aside / "README.md").write_text(_card(policy, provenance))
-        _put_in_place(aside, folder)
+        put_in_place(aside, folder)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be written ({error}); what was there before still is") from error
     finally:
@@ -87,7 +97,7 @@ def save(policy: VideoPolicy, provenance: Provenance, folder: Path, dtype: torch
 def load(
     folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[VideoPolicy, Provenance]:
-    """Opens a checkpoint folder.
+    """Opens a checkpoint folder; if a process was killed while it replaced it, the one before.
 
     Args:
         folder: as `save` writes it.
@@ -97,6 +107,8 @@ def load(
     Raises:
         UserError: a file is missing, damaged, or not the one that was saved.
     """
+    if not folder.exists() and left_behind(folder).is_dir():
+        folder = left_behind(folder)
     description = _read_description(folder)
     for name in HASHED:
         if not (folder / name).is_file():
@@ -146,22 +158,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _shrinks(name: str, tensor: torch.Tensor) -> bool:
+def _shrinks(name: str, tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not name.startswith("latents.")
-
-
-def _put_in_place(aside: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    try:
-        aside.rename(folder)
-    except BaseException:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

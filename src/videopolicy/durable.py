@@ -1,0 +1,54 @@
+"""Files and folders that are on the disk for good before anything relies on them."""
+
+import os
+import shutil
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Returns once a file, or a folder and everything in it, is on the disk.
+
+    Raises:
+        OSError: it cannot be written out.
+    """
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync(inner)
+    _sync(path)
+
+
+def left_behind(folder: Path) -> Path:
+    """Where `put_in_place` keeps what stands at `folder` while the new one takes its place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def put_in_place(aside: Path, folder: Path) -> None:
+    """Replaces a folder by one that was written aside, on the same disk.
+
+    A folder cannot take another's place in one step on every file system. Killed between the two steps, the old one
+    is whole at `left_behind(folder)` and the new one at `aside`.
+
+    Raises:
+        OSError: it cannot be done; the old one stays, or is put back.
+    """
+    sync(aside)
+    old = left_behind(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    try:
+        aside.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
