@@ -9,6 +9,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
@@ -18,6 +19,9 @@ from videopolicy.types import Frames
 
 # Frames from one key frame to the next: a decoder that jumps into the file decodes at most this many in vain.
 KEY_FRAME_EVERY = 10
+# Pictures before the first one wanted at which decoding starts. Where key frames are not clean cuts (open groups of
+# pictures, intra refresh), the nearest one is too late, and a farther one is tried.
+_STEPS_BACK = (0, 32, 300)
 
 
 class Encoder:
@@ -75,10 +79,17 @@ class Encoder:
 
 
 class Decoder:
-    """Reads blocks of frames from one MP4 file, which stays open.
+    """Reads blocks of frames from one video file, which stays open.
+
+    Frame i is the picture on screen i / fps seconds after the first one. In a file of constant rate that is its i-th
+    picture; one of variable rate, as phones record, is laid on an even grid by repeating and dropping pictures.
+    Pictures come upright, turned as the file says.
 
     Args:
         path: the file.
+
+    Attributes:
+        fps: frames a second of the grid.
 
     Raises:
         UserError: the file is missing, cut short, or holds no video.
@@ -91,12 +102,17 @@ class Decoder:
             if not self._container.streams.video:
                 raise UserError(f"{path}: holds no video")
             self._stream = self._container.streams.video[0]
-        self._stream.codec_context.thread_count = 1
-        self.fps = float(self._stream.average_rate or 0)
+            self._stream.codec_context.thread_count = 1
+            self._times = _times(path, self._container, self._stream)
+        seconds = (self._times - self._times[0]) * float(self._stream.time_base or 1)
+        self.fps, self._shown = _grid(seconds, float(self._stream.average_rate or 0))
+        self._decoded: Iterator[VideoFrame] = iter(())
+        # The picture that `_decoded` gives next; past the last one, there is none.
+        self._next = len(self._times)
 
     def __len__(self) -> int:
-        """The number of frames that the file's index names."""
-        return self._stream.frames
+        """The number of frames."""
+        return len(self._shown)
 
     def read(self, start: int, stop: int) -> Frames:
         """Decodes frames start to stop - 1, (stop - start, H, W, 3).
@@ -104,26 +120,96 @@ class Decoder:
         Raises:
             UserError: the file holds fewer frames or cannot be decoded.
         """
-        with _explained(self._path):
-            pixels = [frame.to_ndarray(format="rgb24") for frame in self._frames(start, stop)]
-        if len(pixels) != stop - start:
-            found = f"only {start + len(pixels)} of the {stop} frames that are needed could be read"
+        if stop > len(self):
+            found = f"only {len(self)} of the {stop} frames that are needed are there"
             raise UserError(f"{self._path}: {found}; the file is cut short or does not belong to its tables")
-        return np.stack(pixels)
+        wanted, done = self._shown[start:stop], 0
+        context = self._stream.codec_context
+        frames = np.empty((len(wanted), context.height, context.width, 3), np.uint8)
+        for back in _STEPS_BACK:
+            if done < len(wanted):
+                with _explained(self._path):
+                    frames, done = self._block(wanted, back)
+        if done < len(wanted):
+            raise UserError(f"{self._path}: frame {start + done} cannot be decoded; the file is cut short or damaged")
+        return frames
 
     def close(self) -> None:
         """Closes the file."""
         self._container.close()
 
-    def _frames(self, start: int, stop: int) -> Iterator[VideoFrame]:
-        base, origin = self._stream.time_base or Fraction(1), self._stream.start_time or 0
-        self._container.seek(origin + round(start / self.fps / base), stream=self._stream, backward=True)
-        for frame in self._container.decode(self._stream):
-            index = round(((frame.pts or 0) - origin) * base * self.fps)
-            if index >= start:
-                yield frame
-            if index >= stop - 1:
-                return
+    def _block(self, wanted: np.ndarray, back: int) -> tuple[Frames, int]:
+        """These pictures, and how many could be had, from a key frame at least `back` pictures before the first."""
+        frames, done = np.empty((0, 0, 0, 3), np.uint8), 0
+        for number, frame in self._from(int(wanted[0]), back):
+            if number > wanted[done] or (frame.is_corrupt and number == wanted[done]):
+                break
+            if number == wanted[done]:
+                pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                if done == 0:
+                    frames = np.empty((len(wanted), *pixels.shape), np.uint8)
+                if pixels.shape != frames.shape[1:]:
+                    raise UserError(f"{self._path}: the pictures change their size on the way; one size is needed")
+                until = int(np.searchsorted(wanted, number, "right"))
+                frames[done:until], done = pixels, until
+            if done == len(wanted):
+                break
+        return frames, done
+
+    def _from(self, first: int, back: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Numbered pictures, in order; without a jump if the first one is near and back is 0."""
+        if back or not 0 <= first - self._next <= KEY_FRAME_EVERY:
+            # Some formats jump by the times of decoding, which may lie before the first picture's own.
+            time = self._times[first - back] if first > back else min(self._times[0], 0)
+            self._container.seek(int(time), stream=self._stream, backward=True)
+            self._decoded = self._container.decode(self._stream)
+        self._next = len(self._times)
+        for frame in self._decoded:
+            if frame.pts is not None:
+                number = _nearest(self._times, frame.pts)
+                self._next = number + 1
+                yield number, frame
+                self._next = len(self._times)
+
+
+def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
+    """When each picture of the stream is shown, in ticks of its time base, ascending; nothing is decoded."""
+    index = stream.index_entries
+    entries = np.array([(e.timestamp, e.is_discard, e.pos + e.size) for e in index], np.int64).reshape(-1, 3)
+    if len(entries) and entries[:, 2].max() > path.stat().st_size:
+        raise UserError(f"{path}: ends before its last picture; the file is cut short")
+    steps, kept = np.diff(entries[:, 0]), int((entries[:, 1] == 0).sum())
+    if stream.frames == len(entries) > 1 and (steps == steps[0]).all() and stream.start_time is not None:
+        # An even index says all without reading the file, even of pictures that are stored in another order.
+        return stream.start_time + steps[0] * np.arange(kept)
+    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
+    if not times or None in times:
+        raise UserError(f"{path}: holds no pictures with times; give it in another format, as MP4")
+    if len(times) < stream.frames - len(entries) + kept or any(packet.is_corrupt for packet in packets):
+        raise UserError(f"{path}: holds {len(times)} pictures and says {stream.frames}; the file is cut short")
+    return np.unique(np.array(times, np.int64))
+
+
+def _grid(seconds: np.ndarray, rate: float) -> tuple[float, np.ndarray]:
+    """Frames a second, and which picture is on screen at each frame, for pictures shown at these times from 0 on."""
+    count = len(seconds)
+    if count > 1:
+        mean = float(seconds[-1]) / (count - 1)
+        # What the file says is often an estimate, from its first pictures or with an odd last one.
+        if abs(rate * mean - 1) * count > 0.5:
+            rate = 1 / mean
+        if np.abs(seconds - mean * np.arange(count)).max() < mean / 2:
+            return rate, np.arange(count)
+    elif not rate:
+        rate = 1.0
+    frames = np.arange(int(seconds[-1] * rate + 1e-3) + 1)
+    return rate, np.searchsorted(seconds, (frames + 1e-3) / rate, "right") - 1
+
+
+def _nearest(times: np.ndarray, time: int) -> int:
+    after = int(np.searchsorted(times, time).clip(1, len(times) - 1)) if len(times) > 1 else 0
+    return after - 1 if after and time - times[after - 1] < times[after] - time else after
 
 
 def write_mp4(path: Path, frames: Frames, fps: float, crf: int = 15, full_colour: bool = False) -> None:

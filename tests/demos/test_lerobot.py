@@ -102,11 +102,11 @@ def test_an_open_data_set_may_go_to_forked_processes(path):
     dataset = open_dataset(path)
     expected = [dataset.episode(index).views["top"].tobytes() for index in (2, 0, 1)]
     context = get_context("fork")
-    here, there = context.Pipe()
-    processes = [context.Process(target=read_in_child, args=(dataset, there)) for _ in range(2)]
+    pipes = [context.Pipe() for _ in range(2)]
+    processes = [context.Process(target=read_in_child, args=(dataset, there)) for _, there in pipes]
     for process in processes:
         process.start()
-    for process in processes:
+    for process, (here, _) in zip(processes, pipes, strict=True):
         assert here.poll(30)
         assert here.recv() == expected
         process.join()
