@@ -183,7 +183,8 @@ A video diffusion model that imagines how the task goes on, and a head that read
 
 - Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction.
 - Imagines {window.frames} frames a view, {window.stride} control steps apart.
-- Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed.
+- Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed.\
+{_meaning(config)}
 - {millions:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
 {provenance.episodes} demonstrations.{notes}
 
@@ -195,3 +196,10 @@ It knows these tasks in the world that the demonstrations come from, and nothing
     videopolicy evaluate --checkpoint THIS_FOLDER --task TASK
     videopolicy imagine --checkpoint THIS_FOLDER --help
 """
+
+
+def _meaning(config: model.Config) -> str:
+    if not config.action_space:
+        return ""
+    learnt = f", learnt as `{config.learnt_space}`" if config.relative else ""
+    return f"\n- An action is `{config.action_space}`{learnt}."

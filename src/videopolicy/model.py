@@ -10,6 +10,8 @@ from accelerate import cpu_offload
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
+from videopolicy.actions.relative import Relative
+from videopolicy.actions.space import Space
 from videopolicy.backbones import unet
 from videopolicy.backbones.base import Backbone, Condition, Features
 from videopolicy.clips.normalize import MinMax
@@ -68,6 +70,11 @@ class Config:
         head: features -> actions.
         sampling: how a plan is drawn.
         execute: actions of a chunk that are executed before the policy looks again.
+        action_space: what the dimensions of the world's actions mean (see `videopolicy.actions.space`), "" if nobody
+            said.
+        state_space: the same of the world's state; needed for relative actions alone.
+        relative: whether the head learns poses relative to the state at the chunk's first step (see
+            `videopolicy.actions.relative`); the normaliser is then of relative actions.
     """
 
     views: tuple[str, ...] = ("corner2",)
@@ -81,6 +88,33 @@ class Config:
     head: Any = field(default_factory=unet1d.Config)
     sampling: Sampling = field(default_factory=Sampling)
     execute: int = 16
+    action_space: str = ""
+    state_space: str = ""
+    relative: bool = False
+
+    @property
+    def seen_from(self) -> Relative | None:
+        """Between the world's actions and relative ones; None if the head learns the world's own.
+
+        Raises:
+            UserError: the spaces are not named, or have no absolute poses.
+        """
+        if not self.relative:
+            return None
+        if not self.action_space or not self.state_space:
+            unnamed = "action" if not self.action_space else "state"
+            raise UserError(
+                f"relative actions need the {unnamed} space, which the data set does not name; convert it with one, "
+                "such as 'position quaternion gripper[-1,1]'"
+            )
+        return Relative(Space.parse(self.action_space), Space.parse(self.state_space))
+
+    @property
+    def learnt_space(self) -> Space | None:
+        """What the actions that the head learns mean; None if nobody said."""
+        if seen_from := self.seen_from:
+            return seen_from.relative
+        return Space.parse(self.action_space) if self.action_space else None
 
     @property
     def flat_frames(self) -> int:
@@ -97,13 +131,15 @@ class VideoPolicy(nn.Module):
 
     Attributes:
         config: what it was built from.
-        normalizer: the world's units <-> the head's; None for a model of video alone.
+        normalizer: the world's units (of relative actions, if it learns those) <-> the head's; None for a model of
+            video alone.
     """
 
     def __init__(self, config: Config, normalizer: MinMax | None) -> None:
         super().__init__()
         self.config = config
         self.normalizer = normalizer
+        _check_width(config, self.action_width)
         self.latents: Latents = config.latents.build()
         self.text: Text = config.text.build()
         self.backbone: Backbone = config.backbone.build(self.latents.channels, self.text.width)
@@ -118,7 +154,7 @@ class VideoPolicy(nn.Module):
 
     @property
     def action_width(self) -> int:
-        """D; 0 for a model of video alone."""
+        """Of the actions that the head learns; 0 for a model of video alone."""
         return len(self.normalizer.low) if self.normalizer else 0
 
     @property
@@ -225,6 +261,12 @@ class VideoPolicy(nn.Module):
         start = initial_noise(noise, sigmas[0])
         denoise = sampling.guidance.guided(Denoiser(self, condition), Denoiser(self, condition.unconditional()))
         return entry("samplers", sampling.sampler)(denoise, start, sigmas)
+
+
+def _check_width(config: Config, width: int) -> None:
+    space = config.learnt_space
+    if width and space and space.width != width:
+        raise UserError(f"actions are {width} wide, but their space {str(space)!r} has {space.width} dimensions")
 
 
 @dataclass(frozen=True)

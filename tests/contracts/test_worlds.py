@@ -7,6 +7,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from videopolicy import registry
+from videopolicy.actions.space import Space
 from videopolicy.errors import UserError
 
 # The task that a world is judged on, where it is not the first; marks of worlds that need an extra.
@@ -55,7 +56,8 @@ def test_it_describes_itself(world, task):
     assert world.fps > 0
     assert world.horizon > 0
     assert world.action_space.dtype == world.observation_space.dtype == np.float32
-    assert len(world.action_space.shape) == len(world.observation_space.shape) == 1
+    assert world.action_space.shape == (Space.parse(world.control).width,)
+    assert world.observation_space.shape == (Space.parse(world.proprioception).width,)
 
 
 def test_it_shows_every_view_and_no_view_is_blank(world):

@@ -108,6 +108,7 @@ class Killing:
     def __init__(self, planner, times):
         self.planner, self.times = planner, times
         self.views, self.size, self.action_width = planner.views, planner.size, planner.action_width
+        self.action_space, self.state_space = planner.action_space, planner.state_space
 
     def plan(self, observations, seeds, imagine):
         if self.times:
@@ -138,8 +139,9 @@ def test_a_mistake_found_in_a_process_reaches_the_user(seeing, settings, tmp_pat
 
 
 class Unfit:
-    def __init__(self, views=("top",), size=32, action_width=2):
+    def __init__(self, views=("top",), size=32, action_width=2, action_space="", state_space=""):
         self.views, self.size, self.action_width = views, size, action_width
+        self.action_space, self.state_space = action_space, state_space
 
     def plan(self, observations, seeds, imagine):
         raise AssertionError("nothing may be planned")
@@ -150,6 +152,8 @@ class Unfit:
     [
         (Unfit(views=("top", "wrist")), {}, r"sees the views top, wrist, but .* has no wrist; it has top, close"),
         (Unfit(action_width=7), {}, r"width 7, those of world 'pointmass' width 2"),
+        (Unfit(action_space="joints:2"), {}, r"actions are 'joints:2', of world 'pointmass' 'other:2'"),
+        (Unfit(state_space="position"), {}, r"state is 'position', of world 'pointmass' 'other:2'"),
         (Unfit(), {"tasks": ("reach-rod",)}, r"did you mean 'reach-red'"),
         (Unfit(), {"tasks": ("reach-red", "reach-red")}, r"each one once"),
         (Unfit(), {"tasks": ()}, r"name at least one"),

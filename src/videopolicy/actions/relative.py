@@ -55,6 +55,14 @@ class Relative:
         words = {POSITION: f"relative_{POSITION}", **dict.fromkeys(ROTATIONS, f"relative_{LEARNT}")}
         return Space.parse(" ".join(words.get(part.kind, str(part)) for part in self.space.parts))
 
+    @property
+    def origin(self) -> Float64[np.ndarray, "S"]:
+        """A state at the origin of its frame; absolute actions there are relative ones in the words of `space`."""
+        state = np.zeros(self.state_space.width)
+        for _, turn in _poses(self.state_space):
+            state[turn.slice] = written(np.eye(3), turn.kind)
+        return state
+
     def apply(
         self, actions: Float[np.ndarray, "*n A D"], states: Float[np.ndarray, "*n S"]
     ) -> Float[np.ndarray, "*n A E"]:

@@ -77,7 +77,7 @@ class Command:
         known = provenance.instructions
         if known and self.instruction.strip().lower() not in {instruction.lower() for instruction in known}:
             print(f"note: the checkpoint was not trained with this instruction, but with: {'; '.join(known)}")
-        plan = planner.plan([Observation(images, self.instruction)], [self.seed], imagine=True)[0]
+        plan = planner.plan([Observation(images, self.instruction, planner.origin)], [self.seed], imagine=True)[0]
         write_mp4(self.out / "imagined.mp4", film(images, plan), FPS)
         write_json(self.out / "plan.json", self._description(planner, files, plan))
         print(f"wrote {self.out / 'imagined.mp4'} and {self.out / 'plan.json'}")
@@ -93,7 +93,10 @@ class Command:
             "views": planner.views,
             "offsets": plan.offsets,
         }
-        return {**described, "actions": plan.actions.tolist()} if planner.action_width else described
+        if not planner.action_width:
+            return described
+        acts = {"action_space": planner.action_space, "seen_from_the_gripper": planner.origin is not None}
+        return {**described, **acts, "actions": plan.actions.tolist()}
 
 
 def assign(arguments: Sequence[str], views: Sequence[str]) -> dict[str, Path]:

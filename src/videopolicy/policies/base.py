@@ -41,6 +41,16 @@ class Planner(Protocol):
         """D, the width of an action."""
         ...
 
+    @property
+    def action_space(self) -> str:
+        """What its dimensions mean (see `videopolicy.actions.space`), "" if nobody said."""
+        ...
+
+    @property
+    def state_space(self) -> str:
+        """What the dimensions of the state in an observation must mean, "" if it is not looked at."""
+        ...
+
     def plan(
         self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
     ) -> list[Plan]:

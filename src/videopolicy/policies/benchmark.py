@@ -84,7 +84,7 @@ def measure(planner: VideoPlanner, repeats: int) -> Figures:
     rng = np.random.default_rng(0)
     images = {view: rng.integers(0, 256, (planner.size, planner.size, 3), dtype=np.uint8) for view in planner.views}
     # Which word is said makes no difference to the time.
-    plan = partial(planner.plan, [Observation(images, "go")], [0], imagine=True)
+    plan = partial(planner.plan, [Observation(images, "go", planner.origin)], [0], imagine=True)
     sampling, watch, rows = planner.sampling, Stopwatch(planner.policy.device), []
     with torch.inference_mode():
         flops = count_flops(plan)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from videopolicy import checkpoint
@@ -74,6 +74,7 @@ class VideoPlanner:
             bound = "at least 1 sampling step" if sampling.steps < 1 else f"at most {MOST_STEPS} sampling steps"
             raise UserError(f"a plan needs {bound}, not {sampling.steps}")
         self.policy, self.sampling, self.tasks = policy.eval(), sampling, tasks
+        self._seen_from = policy.config.seen_from
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -88,7 +89,22 @@ class VideoPlanner:
     @property
     def action_width(self) -> int:
         """D, the width of an action."""
-        return self.policy.action_width
+        return self._seen_from.space.width if self._seen_from else self.policy.action_width
+
+    @property
+    def action_space(self) -> str:
+        """What its dimensions mean (see `videopolicy.actions.space`), "" if nobody said."""
+        return self.policy.config.action_space
+
+    @property
+    def state_space(self) -> str:
+        """What the dimensions of the state in an observation must mean, "" if it is not looked at."""
+        return str(self._seen_from.state_space) if self._seen_from else ""
+
+    @property
+    def origin(self) -> Float32[np.ndarray, "S"] | None:
+        """The state to plan from if nobody knows where the robot is: poses are then as seen from the gripper."""
+        return self._seen_from.origin.astype(np.float32) if self._seen_from else None
 
     @property
     def execute(self) -> int:
@@ -101,10 +117,11 @@ class VideoPlanner:
     ) -> list[Plan]:
         """One plan an observation; see `videopolicy.policies.base.Planner.plan`."""
         wanted = [imagine] * len(observations) if isinstance(imagine, bool) else list(imagine)
+        states = [self._state(observation) for observation in observations]
         codes = self.encode(observations)
         condition = self.policy.condition(codes, [observation.instruction for observation in observations])
         drawn = self.policy.sample(condition, self.noise(seeds), self.sampling)
-        return self.decode(drawn, wanted)
+        return [self._in_world(plan, state) for plan, state in zip(self.decode(drawn, wanted), states, strict=True)]
 
     def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
         """Codes of the current images."""
@@ -119,7 +136,7 @@ class VideoPlanner:
         return Joint.cat(drawn).map(lambda part: part.to(self.policy.device))
 
     def decode(self, drawn: Joint, wanted: Sequence[bool]) -> list[Plan]:
-        """Plans in the world's units, with their video decoded where it is wanted."""
+        """Plans in the world's units, relative if it learnt that, with their video decoded where it is wanted."""
         # A sample may fall outside of what was demonstrated; a robot must not.
         actions = drawn.actions.clamp(-1, 1).cpu().numpy()
         if self.policy.normalizer:
@@ -132,6 +149,21 @@ class VideoPlanner:
                 imagined = dict(zip(self.views, frames.cpu().numpy(), strict=True))
             plans.append(Plan(actions[index], imagined, self.policy.config.window.offsets))
         return plans
+
+    def _state(self, observation: Observation) -> Float32[np.ndarray, "S"] | None:
+        """Where relative actions begin; None if there are none."""
+        if self._seen_from is None:
+            return None
+        width = self._seen_from.state_space.width
+        if observation.state is None or observation.state.shape != (width,):
+            given = "none" if observation.state is None else f"one of shape {observation.state.shape}"
+            raise UserError(f"the policy acts from the state {self.state_space!r}, {width} wide, but is given {given}")
+        return observation.state
+
+    def _in_world(self, plan: Plan, state: Float32[np.ndarray, "S"] | None) -> Plan:
+        if self._seen_from is None or state is None:
+            return plan
+        return replace(plan, actions=self._seen_from.invert(plan.actions, state))
 
     def _images(self, observation: Observation) -> UInt8[np.ndarray, "V H W 3"]:
         for view in self.views:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from videopolicy import registry
+from videopolicy.actions.space import Space
 from videopolicy.errors import UserError, unknown, within
 from videopolicy.policies.base import Planner, derive_seed
 from videopolicy.processes import check_workers
@@ -16,7 +17,7 @@ from videopolicy.rollout.crew import Crew
 from videopolicy.rollout.recording import sweep
 from videopolicy.rollout.results import Results, open_results
 from videopolicy.rollout.workers import Job, Setup
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
+from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, World
 
 # Of each task. At so many the interval is narrower than anybody needs; more would only fill the memory.
 MOST_EPISODES = 100_000
@@ -103,12 +104,22 @@ def check(planner: Planner, settings: Settings) -> None:
             f"{', '.join(lacking)}; it has {', '.join(module.VIEWS)}"
         )
     world = make(settings.tasks[0], views=tuple(planner.views), size=planner.size)
-    width = world.action_space.shape[0]
     world.close()
+    _check_spaces(planner, world, settings.world)
+
+
+def _check_spaces(planner: Planner, world: World, name: str) -> None:
+    right = "evaluate it in the world it was trained for"
+    for what, wanted, found in (
+        ("actions are", planner.action_space, world.control),
+        ("state is", planner.state_space, world.proprioception),
+    ):
+        if wanted and found and Space.parse(wanted) != Space.parse(found):
+            raise UserError(f"the policy's {what} {wanted!r}, of world {name!r} {found!r}; {right}")
+    width = world.action_space.shape[0]
     if width != planner.action_width:
         raise UserError(
-            f"the policy's actions have width {planner.action_width}, those of world {settings.world!r} width {width}; "
-            "evaluate it in the world it was trained for"
+            f"the policy's actions have width {planner.action_width}, those of world {name!r} width {width}; {right}"
         )
 
 

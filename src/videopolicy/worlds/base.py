@@ -30,6 +30,8 @@ class World(gymnasium.Env[State, Action]):
     Attributes:
         action_space: Box of shape (D,), float32.
         observation_space: Box of shape (S,), float32.
+        control: what an action's dimensions mean (see `videopolicy.actions.space`), "" if nobody said.
+        proprioception: the same of a state.
         task: the world's name of the task.
         instruction: what to do, in words.
         views: the cameras that `look` renders.
@@ -40,6 +42,8 @@ class World(gymnasium.Env[State, Action]):
 
     action_space: gymnasium.spaces.Box
     observation_space: gymnasium.spaces.Box
+    control: str = ""
+    proprioception: str = ""
     task: str
     instruction: str
     views: tuple[str, ...]

@@ -102,12 +102,15 @@ def prepare() -> None:
 class MetaWorld(World):
     """One Meta-World task.
 
-    Action (4): the hand's velocity in x, y, z and the gripper's force (1 closes), each in -1 to 1.
+    Action (4): how far the hand's target moves in x, y, z, in centimetres, and the gripper's force (1 closes),
+    each in -1 to 1.
     State (4): the hand's position in metres and the gripper's opening, 0 to 1.
     The seed decides where the objects and the goal are.
     """
 
     fps = 80.0
+    control = "delta_position gripper[-1,1]"
+    proprioception = "position gripper[1,0]"
 
     def __init__(self, task: str, views: tuple[str, ...], size: int):
         # Imported here, after the rendering backend has been chosen.

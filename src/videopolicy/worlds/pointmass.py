@@ -48,6 +48,8 @@ class PointMass(World):
 
     fps = 20.0
     horizon = HORIZON
+    control = "other:2"
+    proprioception = "other:2"
 
     def __init__(self, task: str, views: tuple[str, ...], size: int) -> None:
         self.task, self.instruction, self.views, self.size = task, INSTRUCTIONS[task], views, size
