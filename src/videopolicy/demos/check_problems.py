@@ -1,0 +1,64 @@
+"""What can be wrong with a data set, and what to do about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem.
+
+    Attributes:
+        name: what is wrong, in a few words.
+        severity: "error" if training would fail or learn what is wrong, "warning" if a person should look.
+        remedy: what to do.
+    """
+
+    name: str
+    severity: Literal["error", "warning"]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: what sort of thing.
+        detail: where exactly, in words.
+        episode: its number in the data set; None if it concerns the set as a whole.
+    """
+
+    kind: Kind
+    detail: str
+    episode: int | None = None
+
+
+UNREADABLE = Kind("cannot be read", "error", "mend or remove these episodes; training stops at the first of them")
+NOT_FINITE = Kind("actions or states that are not numbers", "error", "mend or remove these episodes")
+COUNTS = Kind("frames, actions and states differ in number", "error", "record again, or remove these episodes")
+RATES = Kind("different frame rates", "error", "bring them to one: videopolicy convert --fps")
+SIZES = Kind("different image sizes in one view", "error", "bring them to one: videopolicy convert --size")
+SPACE = Kind("the action space is not that of the actions", "error", "name every dimension of the action once")
+TIME = Kind("time stamps that jump", "warning", "frames were lost or written late; look whether the motion jumps, too")
+DARK = Kind("dark frames", "warning", "look at the camera's recording; remove the episodes if it saw nothing")
+FROZEN = Kind("frozen frames", "warning", "look whether the camera hung; remove the episodes if it did")
+TWINS = Kind(
+    "two views show the same", "warning", "leave one out with --views, or look which camera was connected twice"
+)
+RANGE = Kind("actions outside the declared range", "warning", "mend what is declared, or remove outliers")
+GRIPPER = Kind(
+    "gripper starts closed", "warning", "if the hand was empty at first, its two ends are swapped in the action space"
+)
+STILL = Kind("actions never change", "warning", "remove the episodes, or leave out their actions")
+COPIES = Kind("recorded twice", "warning", "remove the copies, or they weigh double and leak into what is held out")
+UNSAID = Kind("no instruction", "warning", "say what is done in these episodes, as the policy is told in words")
+
+
+def grouped(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
+    """The problems by kind, errors first, each kind in the order of episodes."""
+    groups: dict[Kind, list[Problem]] = {}
+    for problem in sorted(problems, key=lambda p: (p.kind.severity, -1 if p.episode is None else p.episode)):
+        groups.setdefault(problem.kind, []).append(problem)
+    return groups

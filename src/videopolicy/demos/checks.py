@@ -1,0 +1,208 @@
+"""Looks at every frame and every action of a data set: what it holds, and what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from videopolicy.actions.space import Space
+from videopolicy.demos import check_problems as kinds
+from videopolicy.demos.base import Dataset
+from videopolicy.demos.check_actions import Ranges, Spaces, jump, not_finite
+from videopolicy.demos.check_episode import Read, read
+from videopolicy.demos.check_frames import SAME, Stretch
+from videopolicy.demos.check_problems import Problem
+from videopolicy.errors import UserError
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A `Dataset` may know when its steps were recorded."""
+
+    def timestamps(self, index: int) -> Float[np.ndarray, "N"]:
+        """Seconds of each step of one episode."""
+        ...
+
+
+@runtime_checkable
+class Declared(Protocol):
+    """A `Dataset` may come with the range of its actions."""
+
+    def declared_range(self) -> Float[np.ndarray, "2 D"] | None:
+        """The smallest and the largest value of each dimension; None if that is not said."""
+        ...
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a data set holds, and what is wrong with it.
+
+    Attributes:
+        path: where it lies.
+        steps: of every episode, with those that cannot be read.
+        seconds: their duration together.
+        rates: frames a second -> episodes.
+        sizes: view -> the sizes (width, height) of its images.
+        actions: the range of each dimension; None without actions.
+        state_width: S, or None.
+        action_space: what the action's dimensions mean, "" if nobody said.
+        state_space: the same of the state.
+        instructions: instruction -> the episodes that could be read.
+        without_actions: those of them that have no actions.
+        skipped: what the reader leaves out.
+        problems: what is wrong.
+    """
+
+    path: Path
+    steps: tuple[int, ...]
+    seconds: float
+    rates: Mapping[float, int]
+    sizes: Mapping[str, Sequence[tuple[int, int]]]
+    actions: Ranges | None
+    state_width: int | None
+    action_space: str
+    state_space: str
+    instructions: Mapping[str, Sequence[int]]
+    without_actions: Sequence[int]
+    skipped: Sequence[str]
+    problems: Sequence[Problem]
+
+    @property
+    def errors(self) -> int:
+        """How many problems are errors."""
+        return sum(problem.kind.severity == "error" for problem in self.problems)
+
+
+def examine(dataset: Dataset, progress: Callable[[int], object] = lambda steps: None) -> Findings:
+    """Reads every episode once, in blocks, and goes on after those that cannot be read.
+
+    Args:
+        dataset: any data set; what it knows beyond the protocol (`Timed`, `Declared`) is checked, too.
+        progress: is told how many more steps are done.
+
+    Raises:
+        UserError: the action space is no text that `videopolicy.actions.space` knows.
+    """
+    survey = _Survey(dataset)
+    for index in range(len(dataset)):
+        try:
+            survey.add(index, read(dataset, index, progress))
+        except UserError as error:
+            survey.problems.append(Problem(kinds.UNREADABLE, str(error), index))
+    return survey.findings()
+
+
+class _Survey:
+    """What is known after some of the episodes."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self.problems: list[Problem] = []
+        self._width = dataset.action_width
+        self._ranges = None if self._width is None else Ranges(self._width)
+        self._spaces = Spaces(dataset.action_space, dataset.declared_range() if isinstance(dataset, Declared) else None)
+        self._fps: dict[int, float] = {}
+        self._sizes: dict[str, Counter[tuple[int, int]]] = {}
+        self._instructions: dict[str, list[int]] = {}
+        self._without: list[int] = []
+        # What moves is known when the ranges are.
+        self._still: list[tuple[int, Stretch, np.ndarray | None]] = []
+        self._seen: dict[tuple[int, bytes], list[tuple[int, np.ndarray]]] = {}
+        if dataset.action_space and self._width != (named := Space.parse(dataset.action_space).width):
+            detail = f"{dataset.action_space!r} names {named} dimensions, the actions have {self._width}"
+            self.problems.append(Problem(kinds.SPACE, detail))
+
+    def add(self, index: int, episode: Read) -> None:
+        self._fps[index] = round(episode.fps, 3)
+        self._instructions.setdefault(episode.instruction, []).append(index)
+        if not episode.instruction.strip():
+            self._tell(kinds.UNSAID, "its instruction is empty", index)
+        if episode.actions is None:
+            self._without.append(index)
+        if episode.miscount:
+            self._tell(kinds.COUNTS, episode.miscount, index)
+        self._look_at_pictures(index, episode)
+        if self._numbers(index, episode) and episode.actions is not None and self._ranges is not None:
+            self._ranges.add(episode.actions)
+            self.problems += self._spaces.problems(index, episode.actions)
+        if isinstance(self._dataset, Timed) and (wrong := jump(self._dataset.timestamps(index), episode.fps)):
+            self._tell(kinds.TIME, wrong, index)
+        self._look_for_copies(index, episode)
+
+    def findings(self) -> Findings:
+        self.problems += [*self._spaces.polarity(), *self._frozen(), *self._mixed()]
+        lengths = tuple(self._dataset.length(index) for index in range(len(self._dataset)))
+        return Findings(
+            self._dataset.path,
+            lengths,
+            sum(length / self._fps.get(index, self._dataset.fps) for index, length in enumerate(lengths)),
+            self._rates,
+            {view: tuple(sizes) for view, sizes in self._sizes.items()},
+            self._ranges,
+            self._dataset.state_width,
+            self._dataset.action_space,
+            self._dataset.state_space,
+            self._instructions,
+            self._without,
+            self._dataset.skipped,
+            self.problems,
+        )
+
+    def _tell(self, kind: kinds.Kind, detail: str, episode: int) -> None:
+        self.problems.append(Problem(kind, detail, episode))
+
+    def _look_at_pictures(self, index: int, episode: Read) -> None:
+        pictures = episode.pictures
+        for view, sizes in pictures.sizes.items():
+            self._sizes.setdefault(view, Counter()).update(sizes)
+        for view in dict.fromkeys(stretch.view for stretch in pictures.dark):
+            dark = [stretch for stretch in pictures.dark if stretch.view == view]
+            count = sum(stretch.stop - stretch.start for stretch in dark)
+            self._tell(kinds.DARK, f"view {view}: {count} of {episode.steps}, from step {dark[0].start} on", index)
+        for stretch in pictures.still:
+            meanwhile = None if episode.actions is None else episode.actions[stretch.start : stretch.stop]
+            if meanwhile is not None or stretch.stop - stretch.start == episode.steps:
+                self._still.append((index, stretch, meanwhile))
+        for one, other in pictures.twins:
+            self._tell(kinds.TWINS, f"{one} and {other}", index)
+
+    def _numbers(self, index: int, episode: Read) -> bool:
+        """Whether the actions are numbers; says so if they or the states are not."""
+        vectors = (("actions", episode.actions), ("states", episode.states))
+        found = {name: not_finite(name, values) for name, values in vectors if values is not None}
+        for detail in filter(None, found.values()):
+            self._tell(kinds.NOT_FINITE, detail, index)
+        return not found.get("actions")
+
+    def _look_for_copies(self, index: int, episode: Read) -> None:
+        sketch = np.concatenate(episode.pictures.sketch) if episode.pictures.sketch else np.zeros(0, np.uint8)
+        before = self._seen.setdefault((episode.steps, episode.digest), [])
+        for other, its in before:
+            if its.shape == sketch.shape and np.abs(its.astype(int) - sketch).max(initial=0) < SAME:
+                self._tell(kinds.COPIES, f"the same as episode {other}", index)
+                return
+        before.append((index, sketch))
+
+    def _frozen(self) -> Iterator[Problem]:
+        for index, stretch, meanwhile in self._still:
+            where = f"view {stretch.view} stands still from step {stretch.start} to {stretch.stop - 1}"
+            if meanwhile is None:
+                yield Problem(kinds.FROZEN, f"{where}, the whole episode", index)
+            elif self._ranges is not None and self._spaces.moving(meanwhile, self._ranges):
+                yield Problem(kinds.FROZEN, f"{where} while the actions change", index)
+
+    @property
+    def _rates(self) -> Counter[float]:
+        return Counter(self._fps.values())
+
+    def _mixed(self) -> Iterator[Problem]:
+        if len(self._rates) > 1:
+            yield Problem(kinds.RATES, ", ".join(f"{fps:g} ({n} episodes)" for fps, n in self._rates.most_common()))
+        for view, sizes in self._sizes.items():
+            if len(sizes) > 1:
+                said = ", ".join(f"{width}x{height} ({n} episodes)" for (width, height), n in sizes.most_common())
+                yield Problem(kinds.SIZES, f"view {view}: {said}")
