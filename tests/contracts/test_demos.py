@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.demos.hdf5 import write_any
 
 from videopolicy import registry
 from videopolicy.demos.lerobot_writer import Writer
@@ -52,7 +53,7 @@ def write_video_folder(path, episodes):
 
 
 # Format -> a function that writes these episodes to a path in that format.
-EXAMPLES = {"lerobot": write_lerobot, "video_folder": write_video_folder}
+EXAMPLES = {"lerobot": write_lerobot, "robomimic": write_any, "video_folder": write_video_folder}
 
 # Format -> what of a recorded episode it can hold, where that is not everything; just this must come back.
 HOLDS = {
