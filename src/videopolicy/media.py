@@ -182,6 +182,7 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     if stream.frames == len(entries) > 1 and (steps == steps[0]).all() and stream.start_time is not None:
         # An even index says all without reading the file, even of pictures that are stored in another order.
         return stream.start_time + steps[0] * np.arange(kept)
+    _refuse_cut_matroska(path)
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
     if not times or None in times:
@@ -189,6 +190,21 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     if len(times) < stream.frames - len(entries) + kept or any(packet.is_corrupt for packet in packets):
         raise UserError(f"{path}: holds {len(times)} pictures and says {stream.frames}; the file is cut short")
     return np.unique(np.array(times, np.int64))
+
+
+def _refuse_cut_matroska(path: Path) -> None:
+    """MKV and WebM have no index that misses what was cut off, but say how long they are (RFC 8794, 8.1)."""
+    with path.open("rb") as file:
+        head, end = file.read(4096), path.stat().st_size
+    at = head.find(b"\x18\x53\x80\x67") + 4
+    if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 4:
+        return
+    # The leading zeros of the first byte count the bytes that follow it; all other bits set: the size is unknown.
+    follow = 8 - head[at].bit_length()
+    bits = 7 * (follow + 1)
+    size = int.from_bytes(head[at : at + follow + 1]) & ((1 << bits) - 1)
+    if size != (1 << bits) - 1 and at + follow + 1 + size > end:
+        raise UserError(f"{path}: ends before its last picture; the file is cut short")
 
 
 def _grid(seconds: np.ndarray, rate: float) -> tuple[float, np.ndarray]:
