@@ -43,6 +43,9 @@ MODEL = Config(
 )
 TRAINING = Training(steps=4, batch=4, warmup=2, ema=0.9, log_every=1, sample_every=1000, save_every=1000)
 NORMALIZER = MinMax((-1.0, -0.5), (1.0, 2.0))
+# An arm whose actions are learnt as seen from where the gripper is.
+ARM = {"action_space": "position axis_angle gripper[-1,1]", "state_space": "position quaternion", "relative": True}
+ARM_NORMALIZER = MinMax((-0.1,) * 3 + (-1.0,) * 7, (0.2,) * 3 + (1.0,) * 7)
 
 
 def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> VideoPolicy:
@@ -50,6 +53,11 @@ def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> 
     built = build(replace(MODEL, **changes), normalizer, seed)
     built.latents.fit(np.stack(list(observation(seed=1, size=built.config.size).images.values())))
     return built.eval()
+
+
+def relative_policy(**changes) -> VideoPolicy:
+    """Random weights that act as `ARM`."""
+    return policy(ARM_NORMALIZER, **ARM, **changes)
 
 
 def observation(seed: int = 0, size: int = SIZE, task: str = "reach-red") -> Observation:

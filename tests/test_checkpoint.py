@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.disk import full_disk
-from tests.small import NORMALIZER, observation, policy, same
+from tests.small import ARM, NORMALIZER, observation, policy, relative_policy, same
 
 from videopolicy.checkpoint import HASHED, Provenance, load, save
 from videopolicy.errors import UserError
@@ -77,6 +77,26 @@ def test_the_card_tells_what_it_was_trained_on(saved):
     card = (saved / "README.md").read_text()
     for fact in ("reach the red disc", "12 steps", "4 demonstrations", "data: dots", "32 x 32", "8 x 2 actions"):
         assert fact in card, fact
+    assert "An action is" not in card
+
+
+def test_the_card_names_the_action_space(tmp_path):
+    save(policy(action_space="other:2"), PROVENANCE, tmp_path / "checkpoint")
+    assert "- An action is `other:2`.\n" in (tmp_path / "checkpoint" / "README.md").read_text()
+    save(relative_policy(), PROVENANCE, tmp_path / "relative")
+    card = (tmp_path / "relative" / "README.md").read_text()
+    assert f"`{ARM['action_space']}`, learnt as `relative_position relative_rotation_6d gripper[-1,1]`" in card
+    loaded, _ = load(tmp_path / "relative")
+    assert loaded.config.relative and loaded.config.seen_from == relative_policy().config.seen_from
+
+
+def test_a_checkpoint_from_before_action_spaces_has_none(folder):
+    description = json.loads((folder / "config.json").read_text())
+    for name in ("action_space", "state_space", "relative"):
+        del description["model"][name]
+    (folder / "config.json").write_text(json.dumps(description))
+    loaded, _ = load(folder)
+    assert (loaded.config.action_space, loaded.config.state_space, loaded.config.relative) == ("", "", False)
 
 
 def test_the_folder_may_be_moved_and_its_card_lost(folder, model, tmp_path):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.small import MODEL, TRAINING, batch, observation, policy
+from tests.small import ARM, MODEL, TRAINING, batch, observation, policy, relative_policy
 
 from videopolicy.clips.normalize import MinMax
 from videopolicy.diffusion.guidance import LinearGuidance
@@ -204,6 +204,33 @@ def test_each_action_width_gets_a_head_of_its_own():
         model = policy(MinMax((-1.0,) * width, (1.0,) * width))
         assert model.action_width == width
         assert model.sample(condition(model), noise(model), MODEL.sampling).actions.shape == (2, 8, width)
+
+
+def test_the_head_learns_relative_actions_of_their_own_width():
+    model = relative_policy()
+    assert model.action_width == 10
+    assert str(model.config.learnt_space) == "relative_position relative_rotation_6d gripper[-1,1]"
+    assert str(replace(model.config, relative=False).learnt_space) == ARM["action_space"]
+    assert policy().config.learnt_space is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"action_space": "other:3"}, "2 wide, but their space 'other:3' has 3"),
+        ({"action_space": "othr:2"}, "'othr:2'"),
+        ({"relative": True}, "need the action space"),
+        ({"relative": True, "action_space": "other:2"}, "need the state space"),
+        (
+            {"relative": True, "action_space": "other:2", "state_space": "position quaternion"},
+            "the action is 'other:2'",
+        ),
+        (ARM, "2 wide, but their space 'relative_position relative_rotation_6d gripper.*' has 10"),
+    ],
+)
+def test_an_action_space_that_does_not_fit_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        policy(**changes)
 
 
 @torch.no_grad()

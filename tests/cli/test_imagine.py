@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.small import NORMALIZER, SIZE, policy
+from tests.small import ARM, NORMALIZER, SIZE, policy, relative_policy
 
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.imagine import assign, read_image
@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     save(policy(views=("front",)), seen, folder / "one")
     save(policy(views=("front", "side")), seen, folder / "two")
     save(policy(None, views=("front",)), seen, folder / "video")
+    save(relative_policy(views=("front",)), seen, folder / "relative")
     ramp = np.linspace(0, 255, SIZE).astype(np.uint8)
     draw(folder / "front.png", np.stack(np.broadcast_arrays(ramp[:, None], ramp, 128), 2))
     draw(folder / "side.png", np.stack(np.broadcast_arrays(30, ramp, ramp[::-1, None]), 2))
@@ -81,6 +82,12 @@ def test_the_plan_is_what_the_planner_would_do(folder):
     assert plan["steps"] == 3
     future = read_mp4(out / "imagined.mp4")[1:].reshape(FRAMES, SIZE, FACTOR, SIZE, FACTOR, 3).mean((2, 4))
     assert np.abs(future - expected.imagined["front"]).mean() < 8
+
+
+def test_without_a_state_relative_actions_are_seen_from_the_gripper(folder):
+    plan = json.loads((imagine(folder, "relative", str(folder / "front.png"), out="arm") / "plan.json").read_text())
+    assert (plan["action_space"], plan["seen_from_the_gripper"]) == (ARM["action_space"], True)
+    assert np.array(plan["actions"]).shape == (8, 7)
 
 
 def test_another_seed_is_another_future(folder):

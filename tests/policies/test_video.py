@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.small import NORMALIZER, observation, policy
+from scipy.spatial.transform import Rotation
+from tests.small import ARM, NORMALIZER, observation, policy, relative_policy
 
 from videopolicy import checkpoint
 from videopolicy.checkpoint import Provenance
@@ -135,3 +136,36 @@ def test_a_dimension_that_never_moved_comes_back_as_it_was():
     still = policy(MinMax((-1.0, 0.25), (1.0, 0.25)))
     actions = VideoPlanner(still, SAMPLING).plan([observation()], [0], False)[0].actions
     assert (actions[:, 1] == 0.25).all() and actions[:, 0].std() > 0
+
+
+@pytest.fixture(scope="module")
+def arm():
+    return VideoPlanner(relative_policy(), SAMPLING)
+
+
+def test_relative_actions_begin_where_the_state_says(arm):
+    assert (arm.action_width, arm.action_space, arm.state_space) == (7, ARM["action_space"], ARM["state_space"])
+    turn, place = Rotation.from_rotvec([0.4, -1.2, 2.0]), np.array([0.3, 0.1, -0.7])
+    there = np.concatenate((place, turn.as_quat())).astype(np.float32)
+    seen = [replace(observation(), state=state) for state in (arm.origin, there)]
+    origin, moved = (plan.actions for plan in arm.plan(seen, [5, 5], False))
+    assert origin.shape == (8, 7) and moved.dtype == np.float32
+    np.testing.assert_allclose(moved[:, :3], turn.apply(origin[:, :3]) + place, atol=1e-5)
+    turned = turn * Rotation.from_rotvec(origin[:, 3:6])
+    assert (turned.inv() * Rotation.from_rotvec(moved[:, 3:6])).magnitude().max() < 1e-5
+    np.testing.assert_array_equal(moved[:, 6], origin[:, 6])
+    assert origin[:, :3].std(0).min() > 0
+
+
+@pytest.mark.parametrize(("state", "given"), [(None, "none"), (np.zeros(2, np.float32), r"one of shape \(2,\)")])
+def test_without_the_state_that_relative_actions_begin_in_there_is_no_plan(arm, state, given):
+    with pytest.raises(UserError, match=f"'position quaternion', 7 wide, but is given {given}"):
+        arm.plan([replace(observation(), state=state)], [0], False)
+
+
+def test_a_policy_of_the_worlds_own_actions_needs_no_state(planner):
+    assert (planner.action_space, planner.state_space, planner.origin) == ("", "", None)
+    blind = replace(observation(), state=None)
+    np.testing.assert_array_equal(
+        planner.plan([blind], [5], False)[0].actions, planner.plan([observation()], [5], False)[0].actions
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from videopolicy import registry
 from videopolicy.demos.lerobot_writer import Writer, refuse_existing
 from videopolicy.errors import UserError, within
 from videopolicy.processes import check_workers
@@ -78,7 +79,8 @@ class Command:
 
         with closing(successes()) as episodes:
             first = next(episodes)
-            with Writer(self.out, first.fps, tuple(first.views)) as writer:
+            actions, states = self._spaces()
+            with Writer(self.out, first.fps, tuple(first.views), action_space=actions, state_space=states) as writer:
                 for episode in chain([first], episodes):
                     writer.add(episode)
         kept = self.episodes * len(self.task)
@@ -98,6 +100,11 @@ class Command:
                     return
                 if failed == HOPELESS:
                     raise UserError(f"{task}: the expert failed {HOPELESS} times in a row; less --noise may help")
+
+    def _spaces(self) -> tuple[str, str]:
+        world = registry.build("worlds", self.world, self.task[0])
+        world.close()
+        return world.control, world.proprioception
 
     def _check(self) -> None:
         for name, (least, most) in LIMITS.items():
