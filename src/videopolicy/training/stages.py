@@ -1,9 +1,11 @@
 """What learns in a stage, and the loss it learns by."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from videopolicy.backbones.base import Condition
@@ -13,6 +15,7 @@ from videopolicy.diffusion.loss import Losses, denoising_loss
 from videopolicy.errors import UserError
 from videopolicy.model import VideoPolicy
 from videopolicy.training.config import Training
+from videopolicy.training.draws import Draws, draw
 
 
 class Objective(nn.Module):
@@ -46,12 +49,22 @@ class Objective(nn.Module):
             if _learning(parameters)
         ]
 
-    def forward(self, batch: ClipBatch, generator: torch.Generator) -> Losses:
-        """The loss of one batch at one noise level a clip; noise comes from the generator."""
-        clean = self.clean(batch, generator)
-        sigma = self.training_config.noise.sample((len(clean.video),), generator).to(self.policy.device)
-        noisy = clean + Joint.randn_like(clean, generator) * sigma
-        return self._losses(noisy, clean, sigma, self._drop(self.condition(batch, generator), generator), batch)
+    def forward(self, batch: ClipBatch, draws: Draws | torch.Generator) -> Losses:
+        """The loss of one batch at one noise level a clip.
+
+        Args:
+            batch: the clips.
+            draws: their noise and what is hidden of each; or a generator, from which these are drawn.
+        """
+        if isinstance(draws, torch.Generator):
+            clips, _, width = batch.actions.shape
+            draws = draw(self.policy, self.training_config, clips, width, draws)
+        clean = self.clean(batch, draws.seeds)
+        sigma, device = draws.sigma.to(self.policy.device), self.policy.device
+        noisy = clean + draws.noise.map(lambda part: part.to(device)) * sigma
+        condition = self.condition(batch, draws.disturbance)
+        condition = condition.drop(latents=draws.no_image.to(device), text=draws.no_text.to(device))
+        return self._losses(noisy, clean, sigma, condition, batch)
 
     @torch.no_grad()
     def losses_at(self, batch: ClipBatch, sigma: float, noise: Joint) -> Losses:
@@ -78,41 +91,75 @@ class Objective(nn.Module):
         has_actions = torch.from_numpy(batch.has_actions).to(policy.device)
         return denoising_loss(Joint(video, actions), clean, sigma, has_actions)
 
-    def clean(self, batch: ClipBatch, generator: torch.Generator | None) -> Joint:
-        """What a batch shows and does: latents of the flat frames, and normalised actions."""
-        policy = self.policy
-        future = torch.from_numpy(batch.future).to(policy.device)
-        latents = policy.latents.sample(future.flatten(0, 2), generator).unflatten(0, future.shape[:3])
-        first = policy.latents.sample(torch.from_numpy(batch.current[:, 0]).to(policy.device), generator)
-        return Joint(policy.flatten(latents, first), torch.from_numpy(batch.actions).to(policy.device))
+    def clean(self, batch: ClipBatch, seeds: Int64[Tensor, "B"] | None) -> Joint:
+        """What a batch shows and does: latents of the flat frames, and normalised actions.
 
-    def condition(self, batch: ClipBatch, generator: torch.Generator | None = None) -> Condition:
-        """What a batch is denoised given; its images are disturbed if there is a generator."""
-        current = torch.from_numpy(batch.current).to(self.policy.device)
-        if generator is None:
+        Args:
+            batch: the clips.
+            seeds: of what the latents draw for each clip; None takes their most likely values.
+        """
+        policy, future = self.policy, self._placed(batch.future)
+        first = self._placed(batch.current[:, 0])
+        if seeds is None:
+            latents = policy.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
+            pad = policy.latents.sample(first, None)
+        else:
+            latents, pad = self._sampled(future, first, seeds)
+        return Joint(policy.flatten(latents, pad), self._placed(batch.actions))
+
+    def condition(self, batch: ClipBatch, disturbance: Float[Tensor, "B V C h w"] | None = None) -> Condition:
+        """What a batch is denoised given; its images are disturbed by this standard normal noise, scaled."""
+        current = self._placed(batch.current)
+        if disturbance is None:
             return self.policy.condition(current, batch.instructions)
-        # Once an image: noise of its own for every frame would average out over the frames.
-        shape = (*current.shape[:2], self.policy.latents.channels, *current.shape[3:])
-        noise = torch.randn(shape, generator=generator, device=generator.device).to(current)
-        return self.policy.condition(current, batch.instructions, self.training_config.conditioning_noise * noise)
+        noise = self.training_config.conditioning_noise * disturbance.to(current)
+        return self.policy.condition(current, batch.instructions, noise)
 
-    def _drop(self, condition: Condition, generator: torch.Generator) -> Condition:
-        config = self.training_config
-        clips, frames = condition.latents.shape[:2]
-        drawn_frames = frames if config.dropout_by_frame else 1
+    def _sampled(
+        self, future: Float[Tensor, "B V T K h w"], first: Float[Tensor, "B K h w"], seeds: Int64[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B V T C h w"], Float[Tensor, "B C h w"]]:
+        """Each clip from a generator of its own: what it draws does not depend on the clips beside it."""
+        sample, clips, pads = self.policy.latents.sample, [], []
+        for codes, start, seed in zip(future, first, seeds.tolist(), strict=True):
+            generator = torch.Generator().manual_seed(seed)
+            clips.append(sample(codes.flatten(0, 1), generator).unflatten(0, codes.shape[:2]))
+            pads.append(sample(start[None], generator))
+        return torch.stack(clips), torch.cat(pads)
 
-        def some(share: float) -> Bool[Tensor, "B F"]:
-            drawn = torch.rand(clips, drawn_frames, generator=generator, device=generator.device) < share
-            return drawn.to(condition.latents.device).expand(-1, frames)
-
-        return condition.drop(latents=some(config.image_dropout), text=some(config.text_dropout))
+    def _placed(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.policy.device)
 
 
-def total(losses: Losses, stage: str) -> Float[Tensor, ""]:
-    """What is minimised: the mean over frames, over action steps, or the sum of both means."""
+@dataclass(frozen=True)
+class Counted:
+    """The size of the batch that a process has some clips of.
+
+    Attributes:
+        clips: all of them.
+        with_actions: of these, those that have actions.
+    """
+
+    clips: int
+    with_actions: int
+
+
+def total(losses: Losses, stage: str, of: Counted | None = None, pooled: bool = False) -> Float[Tensor, ""]:
+    """What is minimised: the mean over frames, over action steps, or the sum of both means.
+
+    Args:
+        losses: of some clips, or all, of a batch.
+        stage: what learns.
+        of: the whole batch; the totals of its parts add up to its own. None if the losses are all there are.
+        pooled: one mean over all frames and action steps together, as the paper's authors do, in stage "joint".
+    """
+    of = of or Counted(len(losses.video), int(losses.has_actions.sum()))
+    frames, steps = of.clips * losses.video.shape[1], of.with_actions * losses.actions.shape[1]
+    if stage == "joint" and pooled:
+        return (losses.video.sum() + losses.actions.sum()) / (frames + steps)
+    video, actions = losses.video.sum() / frames, losses.actions.sum() / max(steps, 1)
     if stage == "video":
-        return losses.mean_video
-    return losses.mean_actions if stage == "action" else losses.mean_video + losses.mean_actions
+        return video
+    return actions if stage == "action" else video + actions
 
 
 def _learning(parameters: list[nn.Parameter]) -> list[nn.Parameter]:

@@ -1,0 +1,148 @@
+"""The processes of one run: what they agree on, and tensors that they hold in parts."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import cast
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
+from jaxtyping import Float, Shaped
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from videopolicy.errors import UserError
+
+# How long a process waits for one that neither answers nor ends; one that ends is noticed at once.
+PATIENCE = timedelta(hours=1)
+
+
+def joined() -> PartialState:
+    """This process's place among those that a launcher started; alone if none did."""
+    return PartialState(cpu=_on_cpu(), timeout=PATIENCE)
+
+
+def engine(precision: str) -> Accelerator:
+    """Accelerate, as its launcher's settings and `precision` ("no", "bf16" or "fp16") want it.
+
+    Raises:
+        UserError: the launcher's settings name another precision, or the device lacks this one.
+    """
+    joined()
+    configured = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if configured not in ("no", precision):
+        raise UserError(f"accelerate is set to mixed precision {configured!r}; say --precision {configured} as well")
+    try:
+        accelerator = Accelerator(cpu=_on_cpu(), mixed_precision=precision)
+    except ValueError as error:
+        raise UserError(f"--precision {precision}: {error}") from error
+    if accelerator.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        # Accelerate shards on other devices only, though nothing that it calls minds a CPU.
+        plugin = FullyShardedDataParallelPlugin()
+        plugin.set_mixed_precision(precision)
+        accelerator.state.fsdp_plugin = plugin
+        accelerator.state.distributed_type = DistributedType.FSDP
+    return accelerator
+
+
+class Together:
+    """A channel between the processes of a run, on their CPUs; every process must take part in every call.
+
+    Attributes:
+        rank: this process, 0 to size - 1.
+        size: processes.
+        main: whether this one speaks for all.
+    """
+
+    def __init__(self, patience: timedelta = PATIENCE) -> None:
+        """Opens the channel.
+
+        Args:
+            patience: how long to wait for a process that does not answer.
+        """
+        state = joined()
+        self.rank, self.size = state.process_index, state.num_processes
+        self.main = state.is_main_process
+        self._group: distributed.ProcessGroup | None = None
+        if self.size > 1:
+            self._group = cast(distributed.ProcessGroup, distributed.new_group(backend="gloo", timeout=patience))
+
+    def gather(self, mine: Shaped[Tensor, "*shape"]) -> list[Shaped[Tensor, "*shape"]]:
+        """What each process gives, by rank; all of one shape and type.
+
+        Raises:
+            UserError: another process has ended, or does not answer.
+        """
+        if self._group is None:
+            return [mine]
+        mine = mine.detach().cpu().contiguous()
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        with _heard():
+            distributed.all_gather(found, mine, group=self._group)
+        return found
+
+    def concatenate(self, mine: Float[Tensor, "n m"], sizes: list[int]) -> Float[Tensor, "N m"]:
+        """The rows of all processes, by rank, of which each gives as many as `sizes` says."""
+        padded = mine.new_zeros(max(sizes), mine.shape[1])
+        padded[: len(mine)] = mine
+        return torch.cat([rows[:size] for rows, size in zip(self.gather(padded), sizes, strict=True)])
+
+    def copy(self, tensors: Iterable[Tensor]) -> None:
+        """Puts the main process's values into everyone's tensors."""
+        if self._group is not None:
+            with _heard():
+                for tensor in tensors:
+                    sent = tensor.detach().cpu().contiguous()
+                    distributed.broadcast(sent, src=0, group=self._group)
+                    tensor.detach().copy_(sent)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process goes through the block first, the others once it is done."""
+        done = torch.zeros(())
+        if not self.main:
+            self.gather(done)
+        yield
+        if self.main:
+            self.gather(done)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, of which each process may hold a part; then all of them must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(value: Tensor, target: Tensor) -> Tensor:
+    """A whole tensor as `target` is held: the same process's part of it, if that is in parts."""
+    value = value.to(device=target.device, dtype=target.dtype)
+    if isinstance(target, DTensor):
+        return distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
+    return value
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Within, the parts of a module can be called by themselves, though it is sharded; by all processes alike."""
+    if isinstance(module, FSDPModule):
+        module.unshard()
+    try:
+        yield
+    finally:
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def _on_cpu() -> bool:
+    # Without this, accelerate takes processes that torchrun starts on a machine without GPUs for runs of their own.
+    return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(f"another process of this run ended or hangs; its own message says why ({error})") from error
