@@ -1,6 +1,7 @@
 """Puts shards together into one LeRobotDataset v3.0: numbers their episodes through, and writes the tables."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,9 +33,7 @@ class About:
 
 
 def assemble(shards: Iterable[Shard], about: About, target: Path) -> None:
-    """Makes a data set of shards of one kind, and takes their videos away from them.
-
-    Can be repeated after it was interrupted, with the same shards and target.
+    """Makes a data set of shards of one kind, which share their videos with it and stay as they are.
 
     Args:
         shards: in the order that their episodes are to have; some may be empty, not all.
@@ -67,9 +66,10 @@ class _Assembly:
         self._file(layout.DATA).write_bytes(tables.to_bytes(tables.of_rows(columns)))
         for view in shard.kind.sizes:
             video = self._file(layout.VIDEO, video_key=layout.IMAGES + view)
-            # If not there, it was taken before an interruption.
-            if shard.video(view).exists():
-                shard.video(view).replace(video)
+            try:
+                video.hardlink_to(shard.video(view))
+            except OSError:  # some file systems have no links
+                shutil.copyfile(shard.video(view), video)
         columns = {name: values.reshape(len(values), -1) for name, values in columns.items()}
         for name, values in columns.items():
             self.columns.setdefault(name, []).append(values)

@@ -167,7 +167,7 @@ class ShardWriter:
         """
         first, length, counts = None, 0, np.zeros((len(self._views), 3, 256), np.int64)
         for block in blocks:
-            self._check(block, where)
+            self.check(block, where)
             first = first or block
             counts += self._write(block)
             length += len(block)
@@ -204,7 +204,8 @@ class ShardWriter:
         self.frames += len(block)
         return np.stack([histogram(block.views[view]) for view in self._views])
 
-    def _check(self, block: Episode, where: str) -> None:
+    def check(self, block: Episode, where: str) -> None:
+        """Refuses what cannot be appended; see `add`."""
         missing = [view for view in self._views if view not in block.views]
         if missing:
             raise UserError(f"{where} lacks the view {missing[0]!r}; it has {', '.join(block.views)}")

@@ -1,0 +1,126 @@
+"""Converts recorded data of any known format into a data set of this project's own."""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from videopolicy.demos.convert import Outcome, convert
+from videopolicy.demos.convert_source import Source
+from videopolicy.demos.convert_staging import staging_folder
+from videopolicy.errors import UserError, within
+from videopolicy.processes import check_workers
+
+# Reasons of skipped episodes that are shown; all of them are in the data set's meta/info.json.
+SHOWN = 20
+LIMITS = {"size": (8, 4096), "fps": (0.01, 1000.0)}
+
+
+@dataclass(frozen=True)
+class Command:
+    """Converts SOURCE to OUT, a LeRobotDataset v3.0 as `videopolicy record` writes it, and reads it back.
+
+    OUT appears whole or not at all. Stopped by whatever, the same command goes on where it was. Actions and states
+    keep every bit unless --fps changes; the videos' loss is measured and shown.
+
+    Example: videopolicy convert demo.hdf5 data/stove --views left=robot0_agentview_left wrist=robot0_eye_in_hand
+
+    A quarter of the rate, at 64 pixels: videopolicy convert recorded small --fps 5 --size 64
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """A folder or a file of a format from `videopolicy.demos`."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder of the data set; must not exist."""
+    format: str | None = None
+    """The source's format, if it cannot be told from its files."""
+    views: tuple[str, ...] = ()
+    """Cameras to keep, in this order: NAME, or NEW=NAME to call it NEW; all unless given."""
+    size: int | None = None
+    """Pixels on each side: the middle square of each frame, as area averages. As recorded unless given."""
+    fps: float | None = None
+    """Steps a second: frames are the nearest earlier ones. With actions, only lower by a whole factor: changes add up,
+    absolute ones are the last of the steps they stand for."""
+    instruction: tuple[str, ...] = ()
+    """Instructions to replace: OLD=NEW each."""
+    action_space: str = ""
+    """What an action's dimensions mean, if the source does not say: "delta_position delta_axis_angle gripper[-1,1]"."""
+    state_space: str = ""
+    """The same of the state."""
+    skip_damaged: bool = False
+    """Leave out episodes that cannot be read, and list them, instead of stopping."""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Processes; one for each core unless given."""
+
+    def run(self) -> None:
+        """Converts, and says what was written where.
+
+        Raises:
+            UserError: a bad setting, a source that cannot be read, a target that exists, a full disk.
+        """
+        self._check()
+        # Threads that wait for each other on busy cores run many times slower; processes inherit this.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        source = Source(
+            self.source,
+            self.format,
+            _renamed("--views", self.views) if self.views else None,
+            self.fps,
+            self.size,
+            dict(_pair("--instruction", text) for text in self.instruction),
+            self.action_space,
+            self.state_space,
+        )
+        try:
+            outcome = convert(source, self.out, self.workers, self.skip_damaged)
+        except KeyboardInterrupt:
+            if staging_folder(self.out).exists():
+                print(f"kept in {staging_folder(self.out)}: the same command goes on from there", file=sys.stderr)
+            raise
+        print("\n".join(summary(outcome, self.out)))
+
+    def _check(self) -> None:
+        for name, (least, most) in LIMITS.items():
+            if getattr(self, name) is not None:
+                within(f"--{name}", getattr(self, name), least, most)
+        check_workers(self.workers)
+
+
+def summary(outcome: Outcome, out: Path) -> list[str]:
+    """What was written where, in lines."""
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    hours = outcome.frames / outcome.fps / 3600
+    lines = [
+        f"wrote {out}: {outcome.episodes} episodes, {outcome.frames} frames, {hours:.2f} hours, {size / 1e6:.1f} MB",
+        "read back: "
+        + ("actions, states" if outcome.has_actions else "no actions; instructions")
+        + f" and frame counts are equal to the bit; PSNR of {outcome.compared} frames of each view, mean and worst:",
+    ]
+    lines += [f"  {view}: {mean:.1f} and {worst:.1f} dB" for view, (mean, worst) in outcome.quality.items()]
+    there, shards = outcome.resumed
+    if there:
+        lines.append(f"{there} of {shards} parts were there already")
+    if outcome.skipped:
+        lines.append(f"left out {len(outcome.skipped)} episodes:")
+        lines += [f"  {line}" for line in outcome.skipped[:SHOWN]]
+    if len(outcome.skipped) > SHOWN:
+        lines.append(f"  and {len(outcome.skipped) - SHOWN} more, see meta/info.json")
+    return lines
+
+
+def _renamed(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    """New name -> own name; a plain name stays."""
+    pairs = [_pair(option, text) if "=" in text else (text, text) for text in texts]
+    if len(dict(pairs)) < len(pairs):
+        raise UserError(f"{option} {' '.join(texts)}: two views of one name; give each its own as NEW=NAME")
+    return dict(pairs)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    one, _, other = text.partition("=")
+    if not one or not other:
+        raise UserError(f"{option} {text!r}: two names are needed, with '=' between them")
+    return one, other

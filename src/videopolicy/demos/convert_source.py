@@ -1,0 +1,67 @@
+"""What a conversion reads: a data set of any format, with the changes that were asked for."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from videopolicy.demos.base import Dataset
+from videopolicy.demos.formats import open_any
+from videopolicy.demos.relabel import Relabeled
+from videopolicy.demos.resample import Resampled
+from videopolicy.demos.resize import Resized
+from videopolicy.demos.selection import Selection
+from videopolicy.errors import UserError
+
+# They become parts of file names.
+_VIEW = re.compile(r"[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set and how it is to be seen. Small, so that every process opens its own.
+
+    Attributes:
+        path: where it lies.
+        format: a name from `videopolicy.demos`; None looks at what is there.
+        views: new name -> the data set's own, in the order wanted; None keeps all.
+        fps: steps a second, see `Resampled`; None keeps them.
+        size: pixels on each side, see `Resized`; None keeps the frames.
+        instructions: the data set's own -> what is said instead.
+        action_space: what an action's dimensions mean; "" leaves it to the data set.
+        state_space: the same of the state.
+    """
+
+    path: Path
+    format: str | None = None
+    views: Mapping[str, str] | None = None
+    fps: float | None = None
+    size: int | None = None
+    instructions: Mapping[str, str] = field(default_factory=dict)
+    action_space: str = ""
+    state_space: str = ""
+
+    def open(self) -> tuple[Dataset, str]:
+        """The data set as it is to be seen, and the fingerprint of what is on disk.
+
+        Raises:
+            UserError: it cannot be opened, or a change does not suit it.
+        """
+        dataset = open_any(self.path, self.format)
+        fingerprint = dataset.fingerprint
+        views = {_plain(view): view for view in dataset.views} if self.views is None else self.views
+        if list(views.items()) != [(view, view) for view in dataset.views]:
+            dataset = Selection(dataset, views)
+        for view in dataset.views:
+            if not _VIEW.fullmatch(view):
+                raise UserError(f"{self.path}: {view!r} cannot be a view's name; letters, digits, '.', '_' and '-' can")
+        if self.instructions or self.action_space or self.state_space:
+            dataset = Relabeled(dataset, self.instructions, self.action_space, self.state_space)
+        if self.fps is not None and self.fps != dataset.fps:
+            dataset = Resampled(dataset, self.fps)
+        return dataset if self.size is None else Resized(dataset, self.size), fingerprint
+
+
+def _plain(view: str) -> str:
+    """The name as it can be part of a file's name."""
+    return view.replace("/", ".")

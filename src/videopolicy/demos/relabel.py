@@ -1,0 +1,58 @@
+"""A data set whose owner says more of it than its files do: other instructions, the meaning of its actions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from videopolicy.actions.space import Space
+from videopolicy.demos.base import Dataset
+from videopolicy.demos.derived import Derived
+from videopolicy.errors import UserError, unknown
+from videopolicy.types import Episode
+
+
+class Relabeled(Derived):
+    """A `videopolicy.demos.base.Dataset` that shows another one with other words.
+
+    Args:
+        dataset: what is shown.
+        instructions: the data set's own instruction -> what is said instead.
+        action_space: what an action's dimensions mean (see `videopolicy.actions.space`); "" leaves it.
+        state_space: the same of the state.
+
+    Raises:
+        UserError: no such instruction; a space that is none, or of another width.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        instructions: Mapping[str, str],
+        action_space: str = "",
+        state_space: str = "",
+    ) -> None:
+        super().__init__(dataset, [dict(instructions), action_space, state_space])
+        self._instructions = dict(instructions)
+        for instruction in instructions:
+            if instruction not in dataset.tasks:
+                raise UserError(f"{dataset.path}: {unknown('instruction', instruction, dataset.tasks)}")
+        self.tasks = tuple(dict.fromkeys(self._instructions.get(task, task) for task in dataset.tasks))
+        self.action_space = _space("action", action_space, dataset.action_width, dataset) or dataset.action_space
+        self.state_space = _space("state", state_space, dataset.state_width, dataset) or dataset.state_space
+
+    def episode(
+        self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+    ) -> Episode:
+        """One episode, or its control steps start to stop - 1; see `Dataset.episode`."""
+        episode = self.inner.episode(index, views, start, stop)
+        return replace(episode, instruction=self._instructions.get(episode.instruction, episode.instruction))
+
+
+def _space(name: str, text: str, width: int | None, dataset: Dataset) -> str:
+    """The text as `Space` writes it, if it fits."""
+    if not text:
+        return ""
+    space = Space.parse(text)
+    if space.width != width:
+        has = f"it has no {name}s" if width is None else f"its {name}s have {width}"
+        raise UserError(f"{dataset.path}: the {name} space {text!r} has {space.width} dimensions, but {has}")
+    return str(space)
