@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.actions.poses import KINDS, TURNS, agree, values
 
@@ -37,6 +37,7 @@ def moved(space, given_values, turn, shift):
     return result
 
 
+@settings(max_examples=40)
 @given(two_arms())
 def test_inverting_gives_back_what_was_meant(drawn):
     how, actions, states = drawn
@@ -45,6 +46,7 @@ def test_inverting_gives_back_what_was_meant(drawn):
     assert agree(how.space, how.invert(relative, states), actions)
 
 
+@settings(max_examples=40)
 @given(two_arms(), TURNS, st.tuples(*[st.floats(-5, 5)] * 3))
 def test_where_the_base_stands_does_not_matter(drawn, turn, shift):
     how, actions, states = drawn
@@ -53,6 +55,7 @@ def test_where_the_base_stands_does_not_matter(drawn, turn, shift):
     np.testing.assert_allclose(elsewhere, how.apply(actions, states), rtol=0, atol=1e-6)
 
 
+@settings(max_examples=40)
 @given(two_arms())
 def test_what_is_no_pose_stays_to_the_bit(drawn):
     how, actions, states = drawn

@@ -83,6 +83,14 @@ def test_a_word_that_makes_no_sense_is_shown_with_what_would(word):
     assert "\n" not in str(caught.value)
 
 
+@given(st.text(st.sampled_from("position gripper[-1,]:x_delta 07nai\n"), max_size=30))
+def test_any_text_is_a_space_or_refused_in_one_line(text):
+    try:
+        assert str(Space.parse(str(Space.parse(text)))) == str(Space.parse(text))
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
 def test_no_word_at_all_is_refused():
     with pytest.raises(UserError, match="at least one word"):
         Space.parse("  ")

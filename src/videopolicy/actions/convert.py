@@ -24,8 +24,7 @@ def convert(values: Float[np.ndarray, "*n D"], source: Space, target: Space) -> 
     Raises:
         UserError: another width than the source's, a rotation that is none, or spaces that do not mean the same.
     """
-    if values.shape[-1:] != (source.width,):
-        raise UserError(f"values of shape {values.shape} are not in the space {str(source)!r}, {source.width} wide")
+    source.check(values)
     if reason := obstacle(source, target):
         raise UserError(f"{str(source)!r} cannot become {str(target)!r}: {reason}")
     parts = zip(source.parts, target.parts, strict=True)

@@ -107,7 +107,7 @@ class Relative:
         self, states: Float[np.ndarray, "*n S"]
     ) -> Iterator[tuple[Pose, Pose, tuple[Float64[np.ndarray, "*n 1 3"], Float64[np.ndarray, "*n 1 3 3"]]]]:
         """Of each arm, where its absolute and its relative pose stand, and its pose now."""
-        _check_width(states, self.state_space, "states")
+        self.state_space.check(states, "states")
         spaces = (self.space, self.relative, self.state_space)
         for absolute, seen, (place, turn) in zip(*map(_poses, spaces), strict=True):
             now = states[..., None, place.slice].astype(np.float64)
@@ -116,7 +116,7 @@ class Relative:
     @staticmethod
     def _carried(values: Float[np.ndarray, "*n A D"], source: Space, target: Space) -> Float[np.ndarray, "*n A E"]:
         """The result with everything but the poses in place."""
-        _check_width(values, source, "actions")
+        source.check(values, "actions")
         result = np.zeros((*values.shape[:-1], target.width), values.dtype)
         for one, other in zip(source.parts, target.parts, strict=True):
             if one.kind != POSITION and one.kind not in ROTATIONS:
@@ -143,8 +143,3 @@ def _check_absolute(space: Space, what: str) -> None:
             f"relative actions need absolute poses, each a position and a rotation ('position quaternion'), in the "
             f"action and in the state; the {what} is {str(space)!r}"
         )
-
-
-def _check_width(values: Float[np.ndarray, "*n D"], space: Space, what: str) -> None:
-    if values.shape[-1:] != (space.width,):
-        raise UserError(f"{what} of shape {values.shape} are not in the space {str(space)!r}, {space.width} wide")

@@ -20,6 +20,8 @@ import math
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from videopolicy.errors import UserError
 
 POSITION = "position"
@@ -101,6 +103,15 @@ class Space:
     def width(self) -> int:
         """D, the dimensions of all parts."""
         return sum(part.width for part in self.parts)
+
+    def check(self, values: np.ndarray, what: str = "values") -> None:
+        """Refuses values (..., D) of another width.
+
+        Raises:
+            UserError: says what they were to mean.
+        """
+        if values.shape[-1:] != (self.width,):
+            raise UserError(f"{what} of shape {values.shape} are not in the space {str(self)!r}, {self.width} wide")
 
     def __str__(self) -> str:
         return " ".join(map(str, self.parts))
