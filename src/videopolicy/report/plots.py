@@ -79,6 +79,38 @@ def success(tasks: Mapping[str, tuple[float, float, float]]) -> str:
     return svg(figure, "success")
 
 
+def actions(curves: Sequence[Float[np.ndarray, "n D"]], names: Sequence[str], key: str) -> str:
+    """Actions over control steps, a panel a dimension: the first episode bold, the others faint behind it.
+
+    Args:
+        curves: the actions of some episodes, at least one.
+        names: what to write over each panel, D of them.
+        key: unique on the page.
+    """
+    columns = min(4, len(names))
+    figure = Figure(figsize=(2.6 * columns, 1.7 * -(-len(names) // columns)), layout="constrained")
+    panels = figure.subplots(-(-len(names) // columns), columns, squeeze=False, sharex=True).ravel()
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    for dimension, (axes, name) in enumerate(zip(panels, names, strict=False)):
+        _style(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.set_title(name, fontsize=9, color=INK, loc="left")
+        for curve in reversed(curves):
+            # A picture has no room for more points.
+            steps = np.arange(0, len(curve), 1 + len(curve) // 400)
+            bold = curve is curves[0]
+            axes.plot(
+                steps,
+                curve[steps, dimension],
+                color=ACTION if bold else STILL,
+                linewidth=1.6 if bold else 0.8,
+                alpha=1 if bold else 0.6,
+            )
+    return svg(figure, f"actions-{key}")
+
+
 def svg(figure: Figure, name: str) -> str:
     """The figure as an `<svg>` element with ids of its own, for a page that has several.
 
@@ -101,12 +133,16 @@ def svg(figure: Figure, name: str) -> str:
 def _figure(height: float = 2.7) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.6, height), layout="constrained")
     axes = figure.add_subplot()
+    _style(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(RULE)
     axes.tick_params(which="both", color=RULE, labelcolor=INK, labelsize=9)
     axes.grid(color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
-    return figure, axes

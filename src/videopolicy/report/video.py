@@ -83,7 +83,7 @@ def mp4_uri(frames: Frames, fps: float) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stacked.mp4"
         write_mp4(path, frames, fps)
-        return _uri("video/mp4", path.read_bytes())
+        return data_uri("video/mp4", path.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,9 @@ def png_uri(image: Image) -> str:
     """The image as a PNG inside a data URI."""
     buffer = io.BytesIO()
     Pictures.fromarray(image).save(buffer, "PNG", optimize=True)
-    return _uri("image/png", buffer.getvalue())
+    return data_uri("image/png", buffer.getvalue())
 
 
-def _uri(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
+    """A file inside the page; `kind` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,64 @@
+"""Says what a data set holds and what is wrong with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from videopolicy.demos import check_words as words
+from videopolicy.demos.check_problems import grouped
+from videopolicy.demos.checks import Findings, examine
+from videopolicy.demos.formats import open_any
+from videopolicy.errors import UserError
+from videopolicy.report.contact_sheet import write_sheet
+
+
+@dataclass(frozen=True)
+class Command:
+    """Reads every frame and every action of a data set, prints what it holds, and what is wrong.
+
+    The exit code is 1 if there are errors, which training would fail of or learn from, and 0 if there are none, or only
+    warnings, at which a person should look.
+
+    Example: videopolicy check data/button --html button.html
+    """
+
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """The data set: a folder or a file."""
+    format: str | None = None
+    """Its format, a name from `videopolicy.demos`; seen from what lies there if not given."""
+    html: Path | None = None
+    """Also write a contact sheet here: one HTML file with a strip for each task."""
+
+    def run(self) -> None:
+        """Looks, and prints.
+
+        Raises:
+            UserError: no data set, or --html cannot be written.
+        """
+        if self.html and self.html.is_dir():
+            raise UserError(f"--html {self.html} is a folder; name a file in it")
+        dataset = open_any(self.data, self.format)
+        total = sum(dataset.length(index) for index in range(len(dataset)))
+        with tqdm(total=total, desc="check", unit="step", leave=False) as bar:
+            found = examine(dataset, bar.update)
+        print(report(found))
+        if self.html:
+            print(f"contact sheet: {write_sheet(dataset, found, self.html)}")
+        if found.errors:
+            raise SystemExit(1)
+
+
+def report(found: Findings) -> str:
+    """The findings as text; what a terminal would obey rather than show is taken out."""
+    rows = [*words.facts(found), *words.dimensions(found), *words.instructions(found)]
+    wide = max(len(name) for name, _ in rows)
+    lines = [str(found.path), *(f"  {name:{wide}}  {value}" for name, value in rows), ""]
+    for kind, problems in grouped(found.problems).items():
+        lines.append(f"{kind.severity}: {words.headline(kind, problems)}")
+        lines += [f"    {detail}" for detail in words.details(problems)]
+        lines += [f"    to do: {kind.remedy}", ""]
+    text = "\n".join([*lines, words.verdict(found)])
+    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
