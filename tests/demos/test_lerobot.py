@@ -187,10 +187,18 @@ def test_missing_and_truncated_files_are_named(path, file, damage):
         open_dataset(path).episode(0)
 
 
-@pytest.mark.parametrize("version", ["v2.1", "v4.0", "1"])
-def test_another_version_is_refused(path, version):
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [
+        ("v1.6", "convert_dataset_v1_to_v2"),
+        ("v2.0", "python -m lerobot.*convert_dataset_v20_to_v21"),
+        ("v4.0", "newer"),
+        ("1", "v3.0 or v2.1 is needed"),
+    ],
+)
+def test_another_version_is_refused_with_what_to_do(path, version, advice):
     edit_info(path, codebase_version=version)
-    with pytest.raises(UserError, match=rf"info\.json: version {version}"):
+    with pytest.raises(UserError, match=rf"info\.json: version {version}.*{advice}"):
         open_dataset(path)
 
 

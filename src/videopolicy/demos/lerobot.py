@@ -1,28 +1,35 @@
-"""Reads a LeRobotDataset v3.0 (see `lerobot_layout`), whoever recorded it."""
+"""Reads a LeRobotDataset v3.0 (see `lerobot_layout`) or v2.1 (see `lerobot_index`), whoever recorded it."""
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from videopolicy.demos import lerobot_layout as layout
+from videopolicy.demos.lerobot_index import Entry, described_by, read_entries, read_info, read_tasks, sound
+from videopolicy.demos.lerobot_rows import Rows, pictures, vectors
 from videopolicy.errors import UserError, unknown
 from videopolicy.media import Decoder
 from videopolicy.types import Episode, Frames
 
+# v2.1 has a file for each episode and view: more than a process may keep open.
+_OPEN_FILES = 24
+# What others call the actions and the state.
+_ACTIONS, _STATES = (layout.ACTION, "actions"), (layout.STATE, "state")
+
 
 def open_dataset(path: Path) -> "LeRobot":
-    """Opens a data set: reads its description, no rows and no videos.
+    """Opens a data set: reads its description, no rows (but of episodes with several instructions) and no videos.
 
     Raises:
-        UserError: not a LeRobotDataset v3.0, no episodes, or a file is missing or damaged; the message names the file.
+        UserError: not a LeRobotDataset v3.0 or v2.1, no episodes, or a file is missing or damaged; the message names
+            the file.
     """
     return LeRobot(Path(path))
 
@@ -33,32 +40,41 @@ def recognises(path: Path) -> bool:
 
 
 class LeRobot:
-    """A `videopolicy.demos.base.Dataset`. Safe to send to other processes: each opens its own files."""
+    """A `videopolicy.demos.base.Dataset`. Safe to send to other processes: each opens its own files.
+
+    An episode has one instruction here. Where the tables give it several, it is the one of most steps.
+    """
 
     def __init__(self, path: Path):
         self.path = path
-        info = self._info = _read_info(path)
-        with _sound(f"{path / layout.INFO}: not the description of a LeRobot data set"):
-            self.fps = float(info["fps"])
-            self._keys = {layout.view_name(key): key for key, f in info["features"].items() if f["dtype"] == "video"}
-            self.action_width, self.state_width = self._width(layout.ACTION), self._width(layout.STATE)
+        info = read_info(path)
+        self.fps = float(info["fps"])
+        self._files: OrderedDict[tuple[int, Path], Any] = OrderedDict()
+        with sound(f"{path / layout.INFO}: not the description of a LeRobot data set"):
+            self._features: dict[str, dict[str, Any]] = info["features"]
+            cameras, self.skipped = _cameras(self._features)
+            self._keys = _view_names(cameras)
+            self._vectors = {kind: self._named(names) for kind, names in (("action", _ACTIONS), ("state", _STATES))}
+            self.action_width, self.state_width = map(self._width, self._vectors.values())
         self.views = tuple(self._keys)
-        self.action_space, self.state_space, self.skipped = "", "", ()
-        files = sorted((path / "meta" / "episodes").glob("*/*.parquet"))
-        with _sound(f"{path / 'meta' / 'episodes'}: not a table of episodes"):
-            self._episodes = _read_episodes(path, files, self._keys.values())
-            self._check_counts()
-            self.tasks = tuple(dict.fromkeys(row["tasks"][0] for row in self._episodes))
-        self.fingerprint = self._hash(files)
-        self._decoders: dict[tuple[int, Path], Decoder] = {}
-        self._rows: tuple[Path, dict[str, np.ndarray]] | None = None
+        if not self.views:
+            raise UserError(f"{path / layout.INFO}: no feature of type video or image that is no depth map")
+        spaces = (info.get(f"videopolicy/{kind}_space") for kind in self._vectors)
+        self.action_space, self.state_space = (space if isinstance(space, str) else "" for space in spaces)
+        videos = [key for key in cameras if self._features[key]["dtype"] == "video"]
+        self._episodes = read_entries(path, info, videos)
+        self._tasks = read_tasks(path, info)
+        self._settle_instructions()
+        used = {entry.tasks[0] for entry in self._episodes}
+        self.tasks = tuple(dict.fromkeys(task for task in self._tasks.values() if task in used))
+        self.fingerprint = self._hash([path / layout.INFO, *described_by(path, info)])
 
     def __len__(self) -> int:
         return len(self._episodes)
 
     def length(self, index: int) -> int:
         """The control steps of one episode, without decoding it."""
-        return self._episodes[index]["length"]
+        return self._episodes[index].length
 
     def episode(
         self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
@@ -69,88 +85,122 @@ class LeRobot:
             UserError: unknown view; a file is missing, damaged, or disagrees with the tables; actions or states are
                 not finite.
         """
-        row = self._episodes[index]
-        last = row["length"] if stop is None else min(stop, row["length"])
-        with _sound(f"{self.path}: episode {index} is not as {layout.INFO} describes it"):
-            vectors = {name: values[start:last] for name, values in self._vectors(index).items()}
-            chosen = self.views if views is None else views
-            frames = {view: self._frames(row, view, start, last) for view in chosen}
+        entry = self._episodes[index]
+        last = entry.length if stop is None else min(stop, entry.length)
+        chosen = self.views if views is None else views
+        for view in chosen:
+            if view not in self._keys:
+                raise unknown("view", view, self.views)
+        with sound(f"{self.path}: episode {index} is not as {layout.INFO} describes it"):
+            found = self._read_vectors(entry, start, last)
+            frames = {view: self._frames(entry, self._keys[view], start, last) for view in chosen}
         return Episode(
             frames,
-            row["tasks"][0],
+            entry.tasks[0],
             self.fps,
-            vectors.get(layout.ACTION),
-            vectors.get(layout.STATE),
-            row.get(layout.EPISODE_TASK) or "",
-            row.get(layout.EPISODE_SUCCESS),
-            row.get(layout.EPISODE_SEED),
+            found["action"],
+            found["state"],
+            entry.task,
+            entry.success,
+            entry.seed,
         )
 
     def close(self) -> None:
-        """Closes the video files that reading has opened."""
-        for decoder in self._decoders.values():
-            decoder.close()
-        self._decoders.clear()
+        """Closes the files that reading has opened."""
+        while self._files:
+            self._files.popitem()[1].close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_decoders": {}, "_rows": None}
+        return {**self.__dict__, "_files": OrderedDict()}
 
-    def _frames(self, row: dict[str, Any], view: str, start: int, stop: int) -> Frames:
-        if view not in self._keys:
-            raise unknown("view", view, self.views)
-        key = self._keys[view]
-        file = self._file(self._info["video_path"], row, f"videos/{key}", video_key=key)
+    def _read_vectors(self, entry: Entry, start: int, stop: int) -> dict[str, np.ndarray | None]:
+        rows = self._rows(entry)
+        first, _ = rows.span(entry.index)
+        names = [name for name in self._vectors.values() if name is not None]
+        table = rows.read([*names, "task_index"], first + start, first + stop)
+        for task in set(self._instructions(entry, table)):
+            if task not in entry.tasks:
+                said = f"episode {entry.index} is {task!r} here, but {entry.tasks[0]!r} in the table of episodes"
+                raise UserError(f"{entry.data}: {said}")
+        found = {kind: self._finite(entry, name, table, start) for kind, name in self._vectors.items() if name}
+        return {kind: found.get(kind) for kind in self._vectors}
+
+    def _finite(self, entry: Entry, name: str, table: pa.Table, start: int) -> np.ndarray:
+        with sound(f"{entry.data}: {name} of episode {entry.index} is not as {layout.INFO} describes it"):
+            values = vectors(table[name], self._width(name) or 0)
+        if not np.isfinite(values).all():
+            bad = start + int(np.nonzero(~np.isfinite(values).all(1))[0][0])
+            raise UserError(f"{entry.data}: {name} of episode {entry.index}, step {bad}, is NaN or infinite")
+        return values
+
+    def _frames(self, entry: Entry, key: str, start: int, stop: int) -> Frames:
+        if key not in entry.videos:
+            rows = self._rows(entry)
+            first, _ = rows.span(entry.index)
+            with sound(f"{entry.data}: {key} of episode {entry.index}, steps {start} to {stop - 1}"):
+                return pictures(rows.read([key], first + start, first + stop)[key], self._features[key]["shape"])
+        footage = entry.videos[key]
+        if footage.count is not None and footage.count < entry.length:
+            few = f"{footage.count} frames of episode {entry.index}, but it has {entry.length} steps"
+            raise UserError(f"{footage.file}: the tables give it {few}")
+        decoder = self._opened(footage.file, Decoder)
+        if abs(decoder.fps - self.fps) > 0.01 * self.fps:
+            said = f"{decoder.fps:g} frames a second, but the data set says {self.fps:g}"
+            raise UserError(f"{footage.file}: {said}")
+        return decoder.read(footage.first + start, footage.first + stop)
+
+    def _rows(self, entry: Entry) -> Rows:
+        """The file of an episode's rows, which has been found to agree with the tables."""
+        rows: Rows = self._opened(entry.data, Rows)
+        first, last = rows.span(entry.index)
+        if last - first != entry.length:
+            found = f"{last - first} rows of episode {entry.index}, but it has {entry.length} steps"
+            raise UserError(f"{entry.data}: {found}")
+        for name in (*_ACTIONS, *_STATES):
+            if name in rows.names and name not in self._features:
+                raise UserError(f"{entry.data}: has the column {name!r}, which {layout.INFO} does not describe")
+        return rows
+
+    def _opened(self, file: Path, reader: Callable[[Path], Any]) -> Any:
         # Forked processes would share the open file's position; so each has its own.
-        decoder = self._decoders.get((os.getpid(), file))
-        if decoder is None:
-            decoder = self._decoders[os.getpid(), file] = Decoder(file)
-            if abs(decoder.fps - self.fps) > 0.01 * self.fps:
-                raise UserError(f"{file}: {decoder.fps:g} frames a second, but the data set says {self.fps:g}")
-        first = round(row[f"videos/{key}/from_timestamp"] * self.fps)
-        return decoder.read(first + start, first + stop)
+        place = (os.getpid(), file)
+        if place not in self._files:
+            self._files[place] = reader(file)
+        self._files.move_to_end(place)
+        if len(self._files) > _OPEN_FILES:
+            self._files.popitem(last=False)[1].close()
+        return self._files[place]
 
-    def _vectors(self, index: int) -> dict[str, np.ndarray]:
-        row = self._episodes[index]
-        file = self._file(self._info["data_path"], row, "data")
-        if self._rows is None or self._rows[0] != file:
-            names = [name for name in (layout.ACTION, layout.STATE) if self._width(name) is not None]
-            self._rows = (file, _read_rows(file, names))
-        columns = self._rows[1]
-        for name, values in columns.items():
-            if name != "episode_index" and values.shape[1] != self._width(name):
-                raise UserError(f"{file}: {name} is {values.shape[1]} wide, but {layout.INFO} says {self._width(name)}")
-        first, last = np.searchsorted(columns["episode_index"], [row["episode_index"], row["episode_index"] + 1])
-        if last - first != row["length"]:
-            raise UserError(f"{file}: {last - first} rows of episode {index}, but it has {row['length']} steps")
-        result = {name: values[first:last].copy() for name, values in columns.items() if name != "episode_index"}
-        for name, values in result.items():
-            if not np.isfinite(values).all():
-                bad = int(np.nonzero(~np.isfinite(values).all(1))[0][0])
-                raise UserError(f"{file}: {name} of episode {index}, step {bad}, is NaN or infinite")
-        return result
+    def _settle_instructions(self) -> None:
+        """Gives each episode one instruction, the one of most steps, and says where that was a choice."""
+        several = [number for number, entry in enumerate(self._episodes) if len(entry.tasks) != 1]
+        for number in several:
+            entry = self._episodes[number]
+            rows = self._rows(entry)
+            counts = Counter(self._instructions(entry, rows.read(["task_index"], *rows.span(entry.index))))
+            # The table's own list has no order; of equals, the first one seen is taken.
+            self._episodes[number] = replace(entry, tasks=tuple(task for task, _ in counts.most_common()))
+        several = [number for number in several if len(self._episodes[number].tasks) > 1]
+        if several:
+            which = f"episode {several[0]}" + (f" and {len(several) - 1} more" if several[1:] else "")
+            self.skipped += (f"{which}: several instructions; the one of most steps is used",)
 
-    def _file(self, template: str, row: dict[str, Any], prefix: str, **names: str) -> Path:
-        where = {name: row[f"{prefix}/{name}"] for name in ("chunk_index", "file_index")}
-        return self.path / template.format(**names, **where)
+    def _instructions(self, entry: Entry, table: pa.Table) -> list[str]:
+        numbers = table["task_index"].to_pylist()
+        missing = set(numbers) - self._tasks.keys()
+        if missing:
+            raise UserError(f"{entry.data}: task_index {missing.pop()} is not in the data set's table of instructions")
+        return [self._tasks[number] for number in numbers]
 
-    def _width(self, name: str) -> int | None:
-        feature = self._info["features"].get(name)
-        return None if feature is None else int(feature["shape"][0])
+    def _named(self, names: Sequence[str]) -> str | None:
+        return next((name for name in names if name in self._features), None)
 
-    def _check_counts(self) -> None:
-        if not self._episodes:
-            raise UserError(f"{self.path}: holds no episodes")
-        if not self.views:
-            raise UserError(f"{self.path / layout.INFO}: no feature of type video; views stored as images are not read")
-        rows = sum(row["length"] for row in self._episodes)
-        for name, found in (("episodes", len(self._episodes)), ("frames", rows)):
-            if self._info[f"total_{name}"] != found:
-                said = self._info[f"total_{name}"]
-                raise UserError(f"{self.path / layout.INFO}: says {said} {name}, but meta/episodes lists {found}")
+    def _width(self, name: str | None) -> int | None:
+        return None if name is None else int(np.prod(self._features[name]["shape"], dtype=int))
 
     def _hash(self, files: list[Path]) -> str:
         digest = hashlib.sha256()
-        for file in (self.path / layout.INFO, *files):
+        for file in files:
             digest.update(file.read_bytes())
         for folder in ("data", "videos"):
             for file in sorted((self.path / folder).rglob("*.*")):
@@ -158,76 +208,23 @@ class LeRobot:
         return digest.hexdigest()[:16]
 
 
-@contextmanager
-def _sound(otherwise: str) -> Iterator[None]:
-    """Whoever wrote the data set: what is odd in it makes each part of the reading fail in a way of its own."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{otherwise} ({error!r})") from error
+def _cameras(features: dict[str, dict[str, Any]]) -> tuple[list[str], tuple[str, ...]]:
+    """The features that are views, and what is left out."""
+    cameras, skipped = [], []
+    for key, feature in features.items():
+        if feature["dtype"] not in ("video", "image"):
+            if len(feature["shape"]) == 3:
+                skipped.append(f"{key}: of type {feature['dtype']}; of pictures, video and image are read")
+            continue
+        about = {**(feature.get("video_info") or {}), **(feature.get("info") or {})}
+        if about.get("is_depth_map") or about.get("video.is_depth_map"):
+            skipped.append(f"{key}: a depth map; only pictures in colour are read")
+        else:
+            cameras.append(key)
+    return cameras, tuple(skipped)
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    file = path / layout.INFO
-    if not path.is_dir():
-        raise UserError(f"{path}: no such data set; give a folder that `videopolicy record` wrote")
-    try:
-        info = json.loads(file.read_text())
-        version, missing = info["codebase_version"], {"fps", "features", "data_path"} - info.keys()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not a LeRobot data set; {layout.INFO} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: not the description of a LeRobot data set ({error!r})") from error
-    if not str(version).startswith("v3."):
-        raise UserError(f"{file}: version {version} of the format, but v3.0 is needed; lerobot converts older ones")
-    if missing:
-        raise UserError(f"{file}: lacks {', '.join(sorted(missing))}")
-    return info
-
-
-def _read_episodes(path: Path, files: list[Path], keys: Iterable[str]) -> list[dict[str, Any]]:
-    needed = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index"]
-    for key in keys:
-        needed += [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
-    own = [layout.EPISODE_TASK, layout.EPISODE_SUCCESS, layout.EPISODE_SEED]
-    if not files:
-        raise UserError(f"{path}: holds no episodes; meta/episodes has no parquet file")
-    rows: list[dict[str, Any]] = []
-    for file in files:
-        names = _schema(file)
-        rows += _read_table(file, needed + [name for name in own if name in names]).to_pylist()
-    return sorted(rows, key=lambda row: row["episode_index"])
-
-
-def _read_rows(file: Path, names: list[str]) -> dict[str, np.ndarray]:
-    table = _read_table(file, [*names, "episode_index"])
-    columns = {}
-    for name in names:
-        column = table[name].combine_chunks()
-        if isinstance(column, pa.ListArray | pa.FixedSizeListArray):
-            column = column.flatten()
-        columns[name] = column.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(table), -1)
-    return columns | {"episode_index": table["episode_index"].to_numpy()}
-
-
-def _read_table(file: Path, names: list[str]) -> pa.Table:
-    missing = [name for name in names if name not in _schema(file)]
-    if missing:
-        raise UserError(f"{file}: lacks the column {missing[0]!r}")
-    try:
-        return pq.read_table(file, columns=names)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-
-
-def _schema(file: Path) -> list[str]:
-    try:
-        return pq.read_schema(file).names
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file, but the data set needs it") from error
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> UserError:
-    return UserError(f"{file}: not a readable parquet file; it is cut short or damaged ({str(error).splitlines()[0]})")
+def _view_names(cameras: Sequence[str]) -> dict[str, str]:
+    """View -> feature key; short names, where they are not taken twice."""
+    short = Counter(map(layout.view_name, cameras))
+    return {layout.view_name(key) if short[layout.view_name(key)] == 1 else key: key for key in cameras}
