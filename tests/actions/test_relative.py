@@ -43,7 +43,7 @@ def test_inverting_gives_back_what_was_meant(drawn):
     how, actions, states = drawn
     relative = how.apply(actions, states)
     assert relative.shape == (2, STEPS, how.relative.width)
-    assert agree(how.space, how.invert(relative, states), actions)
+    assert agree(how.space, how.invert(relative, states), actions, tolerance=5e-6)
 
 
 @settings(max_examples=40)
@@ -52,7 +52,7 @@ def test_where_the_base_stands_does_not_matter(drawn, turn, shift):
     how, actions, states = drawn
     turn = matrices(turn, "axis_angle")
     elsewhere = how.apply(moved(how.space, actions, turn, shift), moved(how.state_space, states, turn, shift))
-    np.testing.assert_allclose(elsewhere, how.apply(actions, states), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(elsewhere, how.apply(actions, states), rtol=0, atol=2e-6)
 
 
 @settings(max_examples=40)
@@ -120,3 +120,12 @@ def test_without_absolute_poses_nothing_is_relative(space, state, message):
 def test_chunks_and_states_that_do_not_fit_are_refused(actions, states, message):
     with pytest.raises(UserError, match=message):
         ARM.apply(actions, states)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_does_not_move_has_no_last_digits_that_a_normaliser_would_stretch(seed):
+    rng = np.random.default_rng(seed)
+    turns, places = rng.normal(size=(50, 3)), rng.uniform(-1, 1, (50, 3))
+    states = np.concatenate((places, rewritten(turns, "axis_angle", "quaternion")), 1).astype(np.float32)
+    stay = np.concatenate((places, turns, np.zeros((50, 1))), 1).astype(np.float32)[:, None]
+    assert np.ptp(ARM.apply(stay, states), axis=0).max() == 0

@@ -17,6 +17,9 @@ from videopolicy.errors import UserError
 
 # Continuous, so a network learns it more easily than the others (Zhou et al. 2019).
 LEARNT = "rotation_6d"
+# After the point, of metres and of a matrix. Poses in float32 hold no more, and a normaliser would
+# stretch what is left of a direction without motion to full range.
+DIGITS = 6
 # The position of a gripper, and its rotation.
 Pose = tuple[Part, Part]
 
@@ -26,7 +29,8 @@ class Relative:
     """Absolute poses <-> poses relative to the state at the first step of the chunk, T_now^-1 T_k.
 
     Pose i of the action (its i-th position with its i-th rotation) is seen from pose i of the state. Rotations become
-    6-D; everything but poses stays as it is, to the bit. Results have the actions' precision, computed in float64.
+    6-D; everything but poses stays as it is, to the bit. Results have the actions' precision, relative poses 6 digits
+    after the point.
 
     Attributes:
         space: of the actions.
@@ -78,10 +82,9 @@ class Relative:
         result = self._carried(actions, self.space, self.relative)
         for absolute, seen, (place, turn) in self._arms(states):
             back = turn.swapaxes(-1, -2)
-            result[..., seen[0].slice] = _turned(back, actions[..., absolute[0].slice] - place)
-            result[..., seen[1].slice] = written(
-                back @ matrices(actions[..., absolute[1].slice], absolute[1].kind), LEARNT
-            )
+            result[..., seen[0].slice] = _turned(back, actions[..., absolute[0].slice] - place).round(DIGITS)
+            turns = back @ matrices(actions[..., absolute[1].slice], absolute[1].kind)
+            result[..., seen[1].slice] = written(turns, LEARNT).round(DIGITS)
         return result
 
     def invert(
