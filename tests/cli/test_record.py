@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from videopolicy.cli import main as cli
-from videopolicy.demos import lerobot_layout as layout
 from videopolicy.demos.lerobot import open_dataset
 from videopolicy.worlds.pointmass import PointMass
 
@@ -39,8 +37,7 @@ def test_tasks_are_recorded_one_after_the_other(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"wrote 4 episodes of reach-red, reach-blue to {tmp_path / 'd'}; " in said
     assert "4 of 4 (100%)" in said
-    info = json.loads((tmp_path / "d" / layout.INFO).read_text())
-    assert (info[layout.ACTION_SPACE], info[layout.STATE_SPACE]) == (PointMass.control, PointMass.proprioception)
+    assert (dataset.action_space, dataset.state_space) == (PointMass.control, PointMass.proprioception)
 
 
 def test_failures_are_replaced_by_later_seeds_and_counted(tmp_path, capsys):
