@@ -56,8 +56,8 @@ def read(dataset: Dataset, index: int, progress: Callable[[int], object]) -> Rea
     vectors: dict[str, list[np.ndarray]] = {"actions": [], "states": []}
     block = Episode({}, "", dataset.fps)
     try:
-        for start, block in _blocks(dataset, index):
-            if miscount := _miscount(block, start, length):
+        for start, stop, block in _blocks(dataset, index):
+            if miscount := _miscount(block, start, stop, length):
                 break
             pictures.add(block.views)
             # Actions decide whether an episode is a copy; videos are stored with losses, and do not stay the same.
@@ -74,25 +74,26 @@ def read(dataset: Dataset, index: int, progress: Callable[[int], object]) -> Rea
     return Read(block.instruction, block.fps, done, pictures, actions, states, digest.digest(), miscount)
 
 
-def _blocks(dataset: Dataset, index: int) -> Iterator[tuple[int, Episode]]:
+def _blocks(dataset: Dataset, index: int) -> Iterator[tuple[int, int, Episode]]:
     """The first step alone, which tells how large frames are; then as many at once as fit."""
     length, start, size = dataset.length(index), 0, 1
     while start < length:
-        block = dataset.episode(index, None, start, min(start + size, length))
-        yield start, block
-        start += size
+        stop = min(start + size, length)
+        block = dataset.episode(index, None, start, stop)
+        yield start, stop, block
+        start = stop
         a_step = sum(frames[:1].nbytes for frames in block.views.values())
         size = max(1, BLOCK // max(a_step, 1))
 
 
-def _miscount(block: Episode, start: int, length: int) -> str:
+def _miscount(block: Episode, start: int, stop: int, length: int) -> str:
     counts = {f"frames of {view}": len(frames) for view, frames in block.views.items()}
     counts |= {
         name: len(values)
         for name, values in (("actions", block.actions), ("states", block.states))
         if values is not None
     }
-    if len(set(counts.values())) <= 1 and len(block):
+    if set(counts.values()) <= {stop - start}:
         return ""
     found = ", ".join(f"{start + count} {name}" for name, count in counts.items())
     return f"{found}, of an episode of {length} steps"

@@ -18,6 +18,9 @@ from videopolicy.demos.check_frames import SAME, Stretch
 from videopolicy.demos.check_problems import Problem
 from videopolicy.errors import UserError
 
+# Share of a frame rate by which another may differ and count as the same: cameras of 29.97 and of 30.
+SAME_RATE = 0.01
+
 
 @runtime_checkable
 class Timed(Protocol):
@@ -200,7 +203,8 @@ class _Survey:
         return Counter(self._fps.values())
 
     def _mixed(self) -> Iterator[Problem]:
-        if len(self._rates) > 1:
+        usual = self._rates.most_common(1)[0][0] if self._rates else 0.0
+        if any(abs(fps - usual) > SAME_RATE * usual for fps in self._rates):
             yield Problem(kinds.RATES, ", ".join(f"{fps:g} ({n} episodes)" for fps, n in self._rates.most_common()))
         for view, sizes in self._sizes.items():
             if len(sizes) > 1:
