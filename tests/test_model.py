@@ -214,6 +214,14 @@ def test_the_head_learns_relative_actions_of_their_own_width():
     assert policy().config.learnt_space is None
 
 
+def test_video_alone_may_be_trained_before_its_actions_have_a_space():
+    model = policy(None, relative=True)
+    assert model.action_width == 0
+    planner = VideoPlanner(model, model.config.sampling)
+    assert (planner.state_space, planner.origin) == ("", None)
+    assert planner.plan([observation()], [0], True)[0].imagined
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -264,8 +264,8 @@ class VideoPolicy(nn.Module):
 
 
 def _check_width(config: Config, width: int) -> None:
-    space = config.learnt_space
-    if width and space and space.width != width:
+    space = config.learnt_space if width else None
+    if space and space.width != width:
         raise UserError(f"actions are {width} wide, but their space {str(space)!r} has {space.width} dimensions")
 
 

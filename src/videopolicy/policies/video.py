@@ -74,7 +74,7 @@ class VideoPlanner:
             bound = "at least 1 sampling step" if sampling.steps < 1 else f"at most {MOST_STEPS} sampling steps"
             raise UserError(f"a plan needs {bound}, not {sampling.steps}")
         self.policy, self.sampling, self.tasks = policy.eval(), sampling, tasks
-        self._seen_from = policy.config.seen_from
+        self._seen_from = policy.config.seen_from if policy.head else None
 
     @property
     def views(self) -> tuple[str, ...]:
