@@ -14,6 +14,7 @@ DRAWN = {
     "one loss": plots.losses([1], [0.5], "action", plots.ACTION),
     "psnr": plots.ahead(SPREADS, "psnr", "PSNR, dB"),
     "ssim": plots.ahead(SPREADS, "ssim", "SSIM"),
+    "actions": plots.actions([np.eye(5), np.ones((3, 5))], ["a <b>", "1", "2", "3", "4"], "0"),
     "success": plots.success({"a <b>": (0.5, 0.2, 0.8), "none": (0, 0, 0.3), "all": (1, 0.7, 1)}),
 }
 

@@ -60,7 +60,8 @@ def _page(dataset: Dataset, found: Findings) -> str:
     shown = tqdm(ordered[:TASKS], desc="contact sheet", unit="task", leave=False)
     parts = [_facts(found), _problems(found), *(_task(dataset, found, *task) for task in shown)]
     if len(ordered) > TASKS:
-        parts.append(paragraph(f"The {len(ordered) - TASKS} tasks with fewer episodes are not shown.", "note"))
+        rest = words.plural(len(ordered) - TASKS, "task")
+        parts.append(paragraph(f"Not shown: {rest} with fewer episodes.", "note"))
     name = found.path.resolve().name
     return Template((_HERE / "page.html").read_text()).substitute(
         title=escape(f"{name} · {words.verdict(found)}"),

@@ -89,17 +89,17 @@ def actions(curves: Sequence[Float[np.ndarray, "n D"]], names: Sequence[str], ke
     """
     columns = min(4, len(names))
     figure = Figure(figsize=(2.6 * columns, 1.7 * -(-len(names) // columns)), layout="constrained")
-    panels = figure.subplots(-(-len(names) // columns), columns, squeeze=False, sharex=True).ravel()
+    panels = figure.subplots(-(-len(names) // columns), columns, squeeze=False).ravel()
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     for dimension, (axes, name) in enumerate(zip(panels, names, strict=False)):
         _style(axes)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         axes.set_title(name, fontsize=9, color=INK, loc="left")
         for curve in reversed(curves):
             # A picture has no room for more points.
-            steps = np.arange(0, len(curve), 1 + len(curve) // 400)
+            steps = np.arange(0, len(curve), 1 + len(curve) // 200)
             bold = curve is curves[0]
             axes.plot(
                 steps,
