@@ -97,7 +97,8 @@ class Partly:
     def __init__(self, inner: Dataset, without: set[int]) -> None:
         self.inner, self.without = inner, without
         self.path, self.views, self.fps, self.tasks = inner.path, inner.views, inner.fps, inner.tasks
-        self.state_width = inner.state_width
+        self.state_width, self.skipped = inner.state_width, inner.skipped
+        self.action_space, self.state_space = inner.action_space, inner.state_space
         self.action_width = None if len(without) == len(inner) else inner.action_width
         self.fingerprint = f"{inner.fingerprint} without {sorted(without)}"
 
@@ -107,8 +108,8 @@ class Partly:
     def length(self, index: int) -> int:
         return self.inner.length(index)
 
-    def episode(self, index: int, views=None):
-        episode = self.inner.episode(index, views)
+    def episode(self, index: int, views=None, start=0, stop=None):
+        episode = self.inner.episode(index, views, start, stop)
         return replace(episode, actions=None) if index in self.without else episode
 
 

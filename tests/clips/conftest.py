@@ -23,7 +23,10 @@ class Memory:
     views: tuple[str, ...] = VIEWS
     fps: float = 20.0
     state_width: int | None = None
-    action_width: int | None = None
+    action_width: int | None = 3
+    action_space: str = ""
+    state_space: str = ""
+    skipped: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -35,15 +38,19 @@ class Memory:
     def length(self, index: int) -> int:
         return len(self.episodes[index])
 
-    def episode(self, index: int, views: Sequence[str] | None = None) -> Episode:
-        episode = self.episodes[index]
-        return replace(episode, views={view: episode.views[view] for view in views or self.views})
+    def episode(
+        self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+    ) -> Episode:
+        episode, part = self.episodes[index], slice(start, stop)
+        actions, states = (None if values is None else values[part] for values in (episode.actions, episode.states))
+        frames = {view: episode.views[view][part] for view in views or self.views}
+        return replace(episode, views=frames, actions=actions, states=states)
 
     def changed(self, index: int, **changes) -> "Memory":
         """The same data set, but for one episode."""
         episodes = list(self.episodes)
         episodes[index] = replace(episodes[index], **changes)
-        return replace(self, episodes=tuple(episodes))
+        return replace(self, episodes=tuple(episodes), fingerprint=f"{self.fingerprint}, but for {index}: {changes}")
 
 
 @pytest.fixture

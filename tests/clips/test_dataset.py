@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache
-from videopolicy.clips.dataset import Clips, epoch_order
+from videopolicy.clips.dataset import Clips
 from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.order import epoch_order
 from videopolicy.clips.windows import Window
 from videopolicy.errors import UserError
 
@@ -23,7 +24,7 @@ def cache(dataset, encode, tmp_path):
 
 @pytest.fixture
 def clips(cache):
-    return Clips(cache, WINDOW)
+    return Clips([cache], WINDOW)
 
 
 def test_every_step_of_every_episode_starts_a_clip(clips, dataset, encode):
@@ -84,19 +85,19 @@ def test_normalised_actions_fill_the_range_of_the_known_ones(clips):
 
 
 def test_a_given_normaliser_is_used(cache):
-    clips = Clips(cache, WINDOW, MinMax((-10.0,) * 3, (10.0,) * 3))
+    clips = Clips([cache], WINDOW, MinMax((-10.0,) * 3, (10.0,) * 3))
     np.testing.assert_allclose(clips[0, 0].actions * 10, cache.actions[:5], atol=1e-5)
     with pytest.raises(UserError, match="3 wide, but the normaliser was fitted to 2"):
-        Clips(cache, WINDOW, MinMax((0.0,) * 2, (1.0,) * 2))
+        Clips([cache], WINDOW, MinMax((0.0,) * 2, (1.0,) * 2))
 
 
 def test_video_without_actions_has_batches_too(dataset, encode, tmp_path):
     silent = dataset.changed(0, actions=None).changed(2, actions=None)
     cache = build_cache(silent, tmp_path / "cache", encode, VIEWS, key="encoder")
-    clips = Clips(cache, WINDOW)
+    clips = Clips([cache], WINDOW)
     assert clips.normalizer is None
     assert clips.batch(np.array([0, 1]), np.random.default_rng(0)).actions.shape == (2, 5, 0)
-    known = Clips(cache, WINDOW, MinMax((0.0,) * 4, (1.0,) * 4))
+    known = Clips([cache], WINDOW, MinMax((0.0,) * 4, (1.0,) * 4))
     batch = known.batch(np.array([0, 1]), np.random.default_rng(0))
     assert batch.actions.shape == (2, 5, 4)
     assert not batch.has_actions.any()
@@ -108,7 +109,7 @@ def test_the_instructions_are_listed_once(clips):
 
 def test_an_episode_shorter_than_a_window_is_refused(cache):
     with pytest.raises(UserError, match="episode 1 has 9 control steps, but a window spans 10"):
-        Clips(cache, Window(frames=1, stride=1, actions=10))
+        Clips([cache], Window(frames=1, stride=1, actions=10))
 
 
 @pytest.mark.parametrize("key", [(90, 0), (-1, 0), (0, 2)])
@@ -130,7 +131,7 @@ def test_an_epoch_visits_every_clip_once_in_an_order_of_its_own(n, seed, epoch):
 def test_a_batch_is_read_in_a_moment(dataset, tmp_path):
     codes = np.random.default_rng(0).normal(size=(1, 16, 8, 8)).astype(np.float32)
     cache = build_cache(dataset, tmp_path / "cache", lambda f: np.repeat(codes, len(f), 0), ["front"], key="wide")
-    clips = Clips(cache, Window(frames=4, stride=2, actions=8))
+    clips = Clips([cache], Window(frames=4, stride=2, actions=8))
     rng = np.random.default_rng(0)
     seconds = []
     for _ in range(20):

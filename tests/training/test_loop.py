@@ -156,7 +156,7 @@ def test_episodes_without_actions_train_the_video_model(trainer, dataset):
 
 def test_actions_of_some_episodes_train_the_head_and_video_of_all_the_rest(trainer, dataset):
     run = trainer(data=Partly(dataset, {0, 2}), batch=8)
-    assert 0 < run.clips.cache.has_actions.sum() < 4
+    assert 0 < run.clips.episodes.has_actions.sum() < 4
     run.train()
     assert all(np.isfinite([line["video"], line["action"]]).all() for line in losses(run.run))
     policy, _ = checkpoint.load(run.run / "checkpoint")

@@ -58,10 +58,10 @@ def test_the_lower_half_is_what_followed_and_sampling_changes_nothing(trainer, d
     run = trainer()
     frames = imagined_above_real(run)
     indices = np.random.default_rng(0).choice(len(run.clips), size=SAMPLED, replace=False)
-    episodes = np.searchsorted(run.clips.cache.starts, indices, side="right") - 1
+    episodes = np.searchsorted(run.clips.episodes.starts, indices, side="right") - 1
     for place, (index, episode) in enumerate(zip(indices, episodes, strict=True)):
         steps = run.clips.window.frame_indices(
-            int(index - run.clips.cache.starts[episode]), dataset.length(int(episode))
+            int(index - run.clips.episodes.starts[episode]), dataset.length(int(episode))
         )
         shown = dataset.episode(int(episode), ["top"]).views["top"][steps[1:]]
         real = frames[:, 32:, 32 * place : 32 * (place + 1)]

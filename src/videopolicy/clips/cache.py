@@ -1,38 +1,35 @@
-"""The latent cache: every frame is decoded and encoded once, then read from disk through a memory map.
+"""The latent cache: every frame is decoded and encoded once, then read from disk.
 
-A folder with `codes.npy` (copies, steps, V, C, h, w) float16, `actions.npy` (steps, D) float32 if there are any,
-and `index.json`. The steps of all episodes follow each other.
+A folder with `codes.npy` (copies, steps, V, C, h, w) float16; `actions.npy` (steps, D) and `states.npy` (steps, S),
+both float32, if there are any; and `index.json`. The steps of all episodes follow each other.
 """
 
+import fcntl
 import json
-import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int64, UInt8
-from numpy.lib.format import open_memmap
-from tqdm import tqdm
+from jaxtyping import Bool, Float16, Float32, Int, Int64
 
 from videopolicy.clips.augment import ColorJitter
+from videopolicy.clips.building import ACTIONS, CODES, DONE, INDEX, RECIPE, STATES, Encode, fill
+from videopolicy.clips.decoding import Decoding, usable_workers
+from videopolicy.clips.rows import Rows
 from videopolicy.demos.base import Dataset
-from videopolicy.errors import UserError, naming, unknown
-from videopolicy.types import Episode, Frames
+from videopolicy.errors import UserError, unknown
 
-Encode = Callable[[UInt8[np.ndarray, "n H W 3"]], Float32[np.ndarray, "n C h w"]]
-
-FORMAT = "videopolicy latent cache 1"
-# Frames given to the encoder at once: bounds its memory, however long the episode.
-CHUNK = 64
+FORMAT = "videopolicy latent cache 2"
 
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """An opened cache; the arrays are memory-mapped.
+    """An opened cache; the arrays are memory-mapped, so that opening reads none of them.
 
     Attributes:
         views: names of the V views.
@@ -44,6 +41,8 @@ class Cache:
         has_actions: whether each episode has actions.
         codes: copy 0 shows the frames as recorded, the others jittered.
         actions: in the world's own units, zeros where an episode has none; None if no episode has any.
+        states: in the world's own units; None if none were recorded.
+        rows: the codes once more, row copy * steps + step, read without mapping them.
     """
 
     views: tuple[str, ...]
@@ -52,15 +51,27 @@ class Cache:
     lengths: Int64[np.ndarray, "E"]
     instructions: tuple[str, ...]
     tasks: tuple[str, ...]
-    has_actions: np.ndarray
+    has_actions: Bool[np.ndarray, "E"]
     codes: Float16[np.ndarray, "copies steps V C h w"]
     actions: Float32[np.ndarray, "steps D"] | None
+    states: Float32[np.ndarray, "steps S"] | None
+    rows: Rows
 
-    def known_actions(self) -> Float32[np.ndarray, "n D"]:
-        """The actions of every episode that has them, one after the other; (0, 0) if none has."""
-        if self.actions is None:
-            return np.zeros((0, 0), np.float32)
-        return self.actions[np.repeat(self.has_actions, self.lengths)]
+    def read(self, copies: Int[np.ndarray, "*k"], steps: Int[np.ndarray, "*k"]) -> Float16[np.ndarray, "*k V C h w"]:
+        """The codes of these copies and steps; either may be a single one along a dimension.
+
+        Raises:
+            IndexError: no such copy or step.
+        """
+        if np.any(steps < 0) or np.any(steps >= self.codes.shape[1]):
+            raise IndexError(f"step {steps} is not in 0 to {self.codes.shape[1] - 1}")
+        return self.rows.read(copies * self.codes.shape[1] + steps)
+
+    def known_actions(self) -> Iterator[Float32[np.ndarray, "n D"]]:
+        """The actions of every episode that has them."""
+        if self.actions is not None:
+            for number in np.nonzero(self.has_actions)[0]:
+                yield self.actions[self.starts[number] : self.starts[number] + self.lengths[number]]
 
 
 def build_cache(
@@ -73,8 +84,12 @@ def build_cache(
     jitter: ColorJitter | None = None,
     seed: int = 0,
     key: str,
+    workers: int | None = None,
 ) -> Cache:
     """Opens the cache in this folder, built anew unless it was built from exactly these arguments.
+
+    A build that was killed goes on after the last episode that it recorded as done. What is in the cache does not
+    depend on that, nor on the number of workers.
 
     Args:
         dataset: the demonstrations.
@@ -85,10 +100,11 @@ def build_cache(
         jitter: how far; drawn once for each episode, view and copy.
         seed: of those draws.
         key: names the encoder; another key means other codes.
+        workers: processes that decode and jitter; None takes one a core, fewer if there is little to do.
 
     Raises:
         UserError: an unknown view, no episodes, episodes that disagree in frame size or action width, more copies
-            without a jitter, or a folder that holds something else.
+            without a jitter, a folder that holds something else, or that another process is filling.
     """
     _check(dataset, views, copies, jitter)
     recipe = {
@@ -101,18 +117,18 @@ def build_cache(
         "key": key,
     }
     if _recipe(folder) != recipe:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = folder.with_name(f".{folder.name}.{os.getpid()}")
-        building.mkdir()
-        try:
-            draws = _Draws(jitter, copies, seed)
-            index = _Builder(dataset, building, encode, tuple(views), draws).run()
-            (building / "index.json").write_text(json.dumps({"recipe": recipe, **index}, indent=1))
-            if folder.exists():
-                shutil.rmtree(folder)
-            building.rename(folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        with _alone(folder):
+            # Somebody else may have built it meanwhile.
+            if _recipe(folder) != recipe:
+                building = folder.with_name(f".{folder.name}.building")
+                decoding = Decoding(dataset, tuple(views), copies, jitter, seed)
+                frames = sum(map(dataset.length, range(len(dataset)))) * len(views) * copies
+                fill(building, recipe, decoding, encode, usable_workers(frames) if workers is None else workers)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                building.rename(folder)
+                for name in (RECIPE, DONE):
+                    (folder / name).unlink()
     return open_cache(folder)
 
 
@@ -125,7 +141,7 @@ def open_cache(folder: Path) -> Cache:
     if _recipe(folder) is None:
         raise UserError(f"{folder}: no latent cache; it is built from a data set when training starts")
     try:
-        return _opened(folder, json.loads((folder / "index.json").read_text()))
+        return _opened(folder, json.loads((folder / INDEX).read_text()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: damaged ({error}); remove this folder, and it is built again") from error
 
@@ -133,7 +149,11 @@ def open_cache(folder: Path) -> Cache:
 def _opened(folder: Path, index: dict[str, Any]) -> Cache:
     episodes = index["episodes"]
     lengths = np.array([episode["length"] for episode in episodes], np.int64)
-    actions = folder / "actions.npy"
+
+    def mapped(name: str) -> np.ndarray:
+        # A plain view: indexing a memmap costs several times as much.
+        return np.asarray(np.load(folder / name, mmap_mode="r"))
+
     return Cache(
         views=tuple(index["recipe"]["views"]),
         fps=index["fps"],
@@ -142,8 +162,10 @@ def _opened(folder: Path, index: dict[str, Any]) -> Cache:
         instructions=tuple(episode["instruction"] for episode in episodes),
         tasks=tuple(episode["task"] for episode in episodes),
         has_actions=np.array([episode["has_actions"] for episode in episodes], bool),
-        codes=np.load(folder / "codes.npy", mmap_mode="r"),
-        actions=np.load(actions, mmap_mode="r") if actions.exists() else None,
+        codes=mapped(CODES),
+        actions=mapped(ACTIONS) if (folder / ACTIONS).exists() else None,
+        states=mapped(STATES) if (folder / STATES).exists() else None,
+        rows=Rows(folder / CODES, leading=2),
     )
 
 
@@ -162,7 +184,7 @@ def _recipe(folder: Path) -> dict[str, Any] | None:
     if not folder.exists() or not any(folder.iterdir()):
         return None
     try:
-        recipe = json.loads((folder / "index.json").read_text())["recipe"]
+        recipe = json.loads((folder / INDEX).read_text())["recipe"]
         if str(recipe["format"]).startswith(FORMAT.rstrip("0123456789")):
             return recipe
     except (OSError, ValueError, KeyError, TypeError):
@@ -171,104 +193,22 @@ def _recipe(folder: Path) -> dict[str, Any] | None:
     raise UserError(f"{folder} is there already, and is no latent cache; choose a new or empty folder")
 
 
-@dataclass(frozen=True)
-class _Draws:
-    jitter: ColorJitter | None
-    copies: int
-    seed: int
-
-    def apply(self, frames: Frames, copy: int, episode: int, view: int) -> Frames:
-        if copy == 0 or self.jitter is None:
-            return frames
-        rng = np.random.default_rng([self.seed, copy, episode, view])
-        return self.jitter.draw(rng).apply(frames)
-
-
-class _Builder:
-    """Writes the arrays of a cache, one episode in memory at a time."""
-
-    def __init__(self, dataset: Dataset, folder: Path, encode: Encode, views: tuple[str, ...], draws: _Draws) -> None:
-        self.dataset, self.folder, self.encode, self.views, self.draws = dataset, folder, encode, views, draws
-        self.steps = sum(dataset.length(index) for index in range(len(dataset)))
-        self.codes: np.memmap | None = None
-        self.actions: np.memmap | None = None
-
-    def run(self) -> dict[str, Any]:
-        episodes, start = [], 0
-        for number in tqdm(range(len(self.dataset)), desc="encoding frames", unit="episode"):
-            episode = self.dataset.episode(number, self.views)
-            if len(episode) != self.dataset.length(number):
-                raise UserError(
-                    f"{self.dataset.path}: episode {number} has {len(episode)} frames, "
-                    f"but {self.dataset.length(number)} control steps"
-                )
-            self._write_codes(episode, number, start)
-            self._write_actions(episode, number, start)
-            episodes.append(
-                {
-                    "length": len(episode),
-                    "instruction": episode.instruction,
-                    "task": episode.task,
-                    "has_actions": episode.actions is not None,
-                }
-            )
-            start += len(episode)
-        for array in (self.codes, self.actions):
-            if array is not None:
-                array.flush()
-        return {"fps": self.dataset.fps, "episodes": episodes}
-
-    def _write_codes(self, episode: Episode, number: int, start: int) -> None:
-        for v, view in enumerate(self.views):
-            frames = episode.views[view]
-            for first in range(0, len(frames), CHUNK):
-                chunk = frames[first : first + CHUNK]
-                for copy in range(self.draws.copies):
-                    codes = self.encode(self.draws.apply(chunk, copy, number, v)).astype(np.float16)
-                    where = f"{self.dataset.path}: episode {number}, view {view!r}"
-                    self.codes = self.codes if self.codes is not None else self._create_codes(codes)
-                    if codes.shape[1:] != self.codes.shape[3:]:
-                        raise UserError(
-                            f"{where}: codes of shape {codes.shape[1:]}, but {self.codes.shape[3:]} before; "
-                            "all frames must have one size"
-                        )
-                    if not np.isfinite(codes).all():
-                        raise UserError(f"{where}: codes that are no finite float16 numbers; is the encoder sound?")
-                    self.codes[copy, start + first : start + first + len(chunk), v] = codes
-
-    def _create_codes(self, codes: Float16[np.ndarray, "n C h w"]) -> np.memmap:
-        shape = (self.draws.copies, self.steps, len(self.views), *codes.shape[1:])
-        needed, free = math.prod(shape) * codes.itemsize, shutil.disk_usage(self.folder).free
-        if needed > free:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Makes sure that no other process builds the same cache; a process that is killed lets go of its lock."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise UserError(
-                f"{self.folder.parent}: the latent cache needs {needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are "
-                "free; put it on another disk, or use fewer views or copies"
-            )
-        return _reserved(self.folder / "codes.npy", np.float16, shape)
-
-    def _write_actions(self, episode: Episode, number: int, start: int) -> None:
-        if episode.actions is None:
-            return
-        width = episode.actions.shape[1]
-        if self.actions is None:
-            self.actions = _reserved(self.folder / "actions.npy", np.float32, (self.steps, width))
-        where = f"{self.dataset.path}: episode {number}"
-        if width != self.actions.shape[1]:
-            raise UserError(f"{where}: actions are {width} wide, but {self.actions.shape[1]} in the episodes before")
-        if len(episode.actions) != len(episode):
-            raise UserError(f"{where}: {len(episode.actions)} actions for {len(episode)} frames; each needs one")
-        if not np.isfinite(episode.actions).all():
-            raise UserError(f"{where}: an action is not finite")
-        self.actions[start : start + len(episode)] = episode.actions
-
-
-def _reserved(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
-    """A new memory-mapped array whose room on the disk is taken at once.
-
-    A map that runs out of disk while it is written kills the process without a word.
-    """
-    with naming(path):
-        array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
+                f"{folder}: another process is building this latent cache; wait until it is done, or choose another run"
+            ) from error
+        # Its last holder removes the file: a lock on one that is gone excludes nobody.
+        if not path.exists() or os.fstat(lock.fileno()).st_ino != path.stat().st_ino:
+            raise UserError(f"{folder}: another process has just built this latent cache; give the same command again")
+        try:
+            yield
+        finally:
+            path.unlink()

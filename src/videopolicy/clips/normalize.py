@@ -37,13 +37,18 @@ class MinMax:
         _check_finite(actions)
         return cls(tuple(actions.min(0).astype(float).tolist()), tuple(actions.max(0).astype(float).tolist()))
 
+    def union(self, other: "MinMax") -> "MinMax":
+        """The ranges of what either was fitted to."""
+        self.check_width(len(other.low))
+        return MinMax(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
+
     def apply(self, actions: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
         """World units -> [-1, 1]; beyond the fitted range, linearly beyond.
 
         Raises:
             UserError: another width than fitted, or an action that is not finite.
         """
-        self._check_width(actions)
+        self.check_width(actions.shape[-1])
         _check_finite(actions)
         low, half = self._affine()
         moving = half > 0
@@ -56,10 +61,15 @@ class MinMax:
         Raises:
             UserError: another width than fitted, or a value that is not finite.
         """
-        self._check_width(normalised)
+        self.check_width(normalised.shape[-1])
         _check_finite(normalised)
         low, half = self._affine()
         return ((normalised.astype(np.float64) + 1) * half + low).astype(np.float32)
+
+    def check_width(self, width: int) -> None:
+        """Raises UserError if actions of this width are not what it was fitted to."""
+        if width != len(self.low):
+            raise UserError(f"actions are {width} wide, but the normaliser was fitted to {len(self.low)}")
 
     def to_json(self) -> str:
         """JSON text that `from_json` reads back without loss."""
@@ -84,10 +94,6 @@ class MinMax:
         # float64: a small range far from zero would lose its digits in float32.
         low, high = np.array(self.low), np.array(self.high)
         return low, (high - low) / 2
-
-    def _check_width(self, actions: Float[np.ndarray, "*n D"]) -> None:
-        if actions.shape[-1] != len(self.low):
-            raise UserError(f"actions are {actions.shape[-1]} wide, but the normaliser was fitted to {len(self.low)}")
 
 
 def _check_finite(actions: Float[np.ndarray, "*n D"]) -> None:

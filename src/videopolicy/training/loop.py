@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from videopolicy import checkpoint
-from videopolicy.clips.dataset import ClipBatch, Clips, epoch_order
+from videopolicy.clips.dataset import ClipBatch, Clips
 from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError
 from videopolicy.model import VideoPolicy
@@ -76,7 +75,6 @@ class Trainer:
         self.ema = Ema(policy, training.ema)
         rank = self.accelerator.process_index
         self._generator = torch.Generator().manual_seed(training.seed + 1_000_003 * rank)
-        self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(len(clips), training.seed, epoch))
         self.step, self.seconds = 0, 0.0
         self._stopping = False
 
@@ -123,9 +121,9 @@ class Trainer:
         provenance = checkpoint.Provenance(
             stage=self.training.stage,
             steps=self.step,
-            tasks=tuple(sorted({task for task in self.clips.cache.tasks if task})),
+            tasks=self.clips.tasks,
             instructions=self.clips.instructions,
-            episodes=len(self.clips.cache.lengths),
+            episodes=len(self.clips.episodes),
             notes={"data": self.data, "minutes of training": round(self.seconds / 60, 1), "seed": self.training.seed},
             license=self.licence,
         )
@@ -139,9 +137,7 @@ class Trainer:
         """The clips of this process's share of a step; over an epoch every clip is seen once."""
         accelerator = self.accelerator
         positions = np.arange(step * self.training.batch, (step + 1) * self.training.batch)
-        mine = positions[accelerator.process_index :: accelerator.num_processes]
-        count = len(self.clips)
-        return np.array([self._order(int(p // count))[p % count] for p in mine])
+        return self.clips.at(positions[accelerator.process_index :: accelerator.num_processes], self.training.seed)
 
     def _batch(self) -> ClipBatch:
         rng = np.random.default_rng([self.training.seed, self.step, self.accelerator.process_index])

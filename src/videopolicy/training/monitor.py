@@ -87,7 +87,7 @@ class Monitor:
             frames = imagined_above_real(self.trainer)
         folder = self.trainer.run / "samples"
         folder.mkdir(exist_ok=True)
-        fps = self.trainer.clips.cache.fps / self.trainer.clips.window.stride
+        fps = self.trainer.clips.fps / self.trainer.clips.window.stride
         write_mp4(folder / f"step-{self.trainer.step:06d}.mp4", frames, fps=fps)
 
 

@@ -56,7 +56,7 @@ def prepare(
         seed=training.seed,
         key=_key(latents),
     )
-    clips = Clips(cache, config.window, normalizer)
+    clips = Clips([cache], config.window, normalizer)
     policy = build(config, clips.normalizer if training.stage != "video" else None, training.seed)
     if policy.text.pretrained and not init:
         raise UserError(NEEDS_WEIGHTS)

@@ -1,0 +1,138 @@
+"""Blocks of frames, decoded and jittered, by as many processes as there are cores for it."""
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+
+from videopolicy.clips.augment import ColorJitter
+from videopolicy.demos.base import Dataset
+from videopolicy.errors import UserError
+from videopolicy.processes import belong, interrupts_held
+from videopolicy.types import Episode, Frames
+
+# Fewer frames than this are decoded before another process has started.
+WORTH_A_PROCESS = 4000
+
+
+@dataclass(frozen=True)
+class Block:
+    """Control steps start to stop - 1 of an episode."""
+
+    episode: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a block holds.
+
+    Attributes:
+        block: which.
+        frames: of every view, of every copy.
+        episode: what else is known of these steps; without frames.
+    """
+
+    block: Block
+    frames: tuple[tuple[Frames, ...], ...]
+    episode: Episode
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What is decoded, and how often each frame is jittered.
+
+    Attributes:
+        dataset: the demonstrations.
+        views: which of them, in this order.
+        copies: versions of every frame: the first as recorded, the others jittered.
+        jitter: how far; drawn once for each episode, view and copy.
+        seed: of those draws.
+    """
+
+    dataset: Dataset
+    views: tuple[str, ...]
+    copies: int = 1
+    jitter: ColorJitter | None = None
+    seed: int = 0
+
+    def __call__(self, block: Block) -> Decoded:
+        """Decodes and jitters one block."""
+        episode = self.dataset.episode(block.episode, self.views, block.start, block.stop)
+        frames = tuple(
+            tuple(self._jittered(episode.views[view], copy, block.episode, v) for copy in range(self.copies))
+            for v, view in enumerate(self.views)
+        )
+        rest = Episode({}, episode.instruction, episode.fps, episode.actions, episode.states, episode.task)
+        return Decoded(block, frames, rest)
+
+    def _jittered(self, frames: Frames, copy: int, episode: int, view: int) -> Frames:
+        if copy == 0 or self.jitter is None:
+            return frames
+        rng = np.random.default_rng([self.seed, copy, episode, view])
+        return self.jitter.draw(rng).apply(frames)
+
+
+def usable_workers(frames: int) -> int:
+    """Processes that are worth their start for so many frames: one a core, fewer for little data."""
+    return max(1, min(len(os.sched_getaffinity(0)), frames // WORTH_A_PROCESS))
+
+
+def decode(decoding: Decoding, blocks: Sequence[Block], workers: int) -> Generator[Decoded, None, None]:
+    """The blocks in their order; memory holds one more of them than there are workers.
+
+    Args:
+        decoding: what to do with each.
+        blocks: which.
+        workers: processes; with one, this process does it itself.
+
+    Raises:
+        UserError: a worker was killed, or what the data set says of a block that it cannot read.
+    """
+    if workers == 1:
+        yield from map(decoding, blocks)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (decoding,))
+    try:
+        yield from _in_order(pool, blocks, workers + 1)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"{decoding.dataset.path}: a process that decodes frames was killed, perhaps for want of memory; what was "
+            "encoded before is kept, so give the same command again"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, blocks: Iterable[Block], most: int) -> Iterator[Decoded]:
+    waiting: deque[Future[Decoded]] = deque()
+    for block in blocks:
+        with interrupts_held():
+            waiting.append(pool.submit(_work, block))
+        if len(waiting) == most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+_decoding: Decoding | None = None
+
+
+def _begin(decoding: Decoding) -> None:
+    global _decoding
+    _decoding = decoding
+    belong()
+
+
+def _work(block: Block) -> Decoded:
+    assert _decoding is not None
+    return _decoding(block)
