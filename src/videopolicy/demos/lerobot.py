@@ -1,6 +1,7 @@
 """Reads a LeRobotDataset v3.0 (see `lerobot_layout`) or v2.1 (see `lerobot_index`), whoever recorded it."""
 
 import hashlib
+import json
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -52,14 +53,16 @@ class LeRobot:
         self._files: OrderedDict[tuple[int, Path], Any] = OrderedDict()
         with sound(f"{path / layout.INFO}: not the description of a LeRobot data set"):
             self._features: dict[str, dict[str, Any]] = info["features"]
-            cameras, self.skipped = _cameras(self._features)
+            cameras, left_out = _cameras(self._features)
+            # What a conversion left out, it left out for everyone who reads the result.
+            self.skipped = (*map(str, info.get(layout.SKIPPED, ())), *left_out)
             self._keys = _view_names(cameras)
             self._vectors = {kind: self._named(names) for kind, names in (("action", _ACTIONS), ("state", _STATES))}
             self.action_width, self.state_width = map(self._width, self._vectors.values())
         self.views = tuple(self._keys)
         if not self.views:
             raise UserError(f"{path / layout.INFO}: no feature of type video or image that is no depth map")
-        spaces = (info.get(f"videopolicy/{kind}_space") for kind in self._vectors)
+        spaces = (info.get(name) for name in (layout.ACTION_SPACE, layout.STATE_SPACE))
         self.action_space, self.state_space = (space if isinstance(space, str) else "" for space in spaces)
         videos = [key for key in cameras if self._features[key]["dtype"] == "video"]
         self._episodes = read_entries(path, info, videos)
@@ -104,6 +107,26 @@ class LeRobot:
             entry.success,
             entry.seed,
         )
+
+    def timestamps(self, index: int) -> np.ndarray | None:
+        """Seconds of each step of one episode, (N,); None if the tables do not say."""
+        entry = self._episodes[index]
+        rows = self._rows(entry)
+        if "timestamp" not in rows.names:
+            return None
+        with sound(f"{entry.data}: the time stamps of episode {entry.index} are not numbers"):
+            return vectors(rows.read(["timestamp"], *rows.span(entry.index))["timestamp"], 1)[:, 0]
+
+    def declared_range(self) -> np.ndarray | None:
+        """The smallest and the largest action by the data set's own statistics, (2, D); None if it has none."""
+        name, file = self._vectors["action"], self.path / layout.STATS
+        if name is None or not file.is_file():
+            return None
+        with sound(f"{file}: not the statistics of the features of {layout.INFO}"):
+            said = json.loads(file.read_text()).get(name)
+            if said is None:
+                return None
+            return np.array([said["min"], said["max"]], np.float64).reshape(2, self._width(name) or 0)
 
     def close(self) -> None:
         """Closes the files that reading has opened."""
