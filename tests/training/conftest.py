@@ -4,6 +4,7 @@ import pytest
 from tests.small import MODEL, TRAINING, write_data
 
 from videopolicy import registry
+from videopolicy.training import heldout
 from videopolicy.training.loop import Trainer
 from videopolicy.training.setup import prepare
 
@@ -19,13 +20,21 @@ def dataset(data):
     return registry.build("demos", "lerobot", data)
 
 
+@pytest.fixture(autouse=True)
+def few_looks(monkeypatch):
+    """Six clips at a look are enough to see what it tells."""
+    monkeypatch.setattr(heldout, "MEASURED", 6)
+    monkeypatch.setattr(heldout, "DRAWN", 6)
+
+
 @pytest.fixture
 def trainer(dataset, tmp_path):
     """A function that sets a run up in a folder of this test, ready to train."""
 
-    def set_up(name="run", *, data=dataset, model=MODEL, init=None, **changes) -> Trainer:
+    def set_up(name="run", *, data=dataset, model=MODEL, init=None, split=0, **changes) -> Trainer:
         training = replace(TRAINING, **changes)
         policy, clips = prepare(data, model, training, tmp_path / name, init)
-        return Trainer(policy, clips, training, tmp_path / name, data="dots")
+        learnt, held_out = clips.split(split) if split else (clips, None)
+        return Trainer(policy, learnt, training, tmp_path / name, data="dots", held_out=held_out)
 
     return set_up

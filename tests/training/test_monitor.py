@@ -1,15 +1,23 @@
 import json
+import time
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.small import Partly
 
 from videopolicy.media import read_mp4
-from videopolicy.training.monitor import SAMPLED, imagined_above_real
+from videopolicy.training.heldout import SHOWN, HeldOut, evenly, imagined_above_real
+from videopolicy.training.meter import BANDS
 
 
-def lines(run):
-    return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+def lines(run, name="losses"):
+    return [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]
+
+
+def look(run):
+    """The video of sampled futures."""
+    return imagined_above_real(HeldOut(run.objective, run.clips, 4, seed=0).draw(SHOWN))
 
 
 def test_a_line_is_the_mean_of_the_steps_since_the_last(trainer):
@@ -31,7 +39,10 @@ def test_a_line_is_the_mean_of_the_steps_since_the_last(trainer):
 def test_only_what_is_trained_is_logged(trainer, stage, parts):
     run = trainer(stage=stage, steps=1)
     run.train()
-    assert set(lines(run.run)[0]) == {"step", "lr", "seconds"} | parts
+    always = {"step", "lr", "seconds", "gradient", "with_actions"}
+    bands = {f"{part}_{band}" for part in parts for band in BANDS}
+    assert parts < set(lines(run.run)[0]) - always <= parts | bands
+    assert always < set(lines(run.run)[0])
 
 
 def test_tensorboard_holds_the_same(trainer):
@@ -40,7 +51,7 @@ def test_tensorboard_holds_the_same(trainer):
     board = EventAccumulator(str(run.run / "tensorboard"))
     board.Reload()
     for part in ("video", "action"):
-        values = {event.step: event.value for event in board.Scalars(f"loss/{part}")}
+        values = {event.step: event.value for event in board.Scalars(f"losses/{part}")}
         assert values == pytest.approx({line["step"]: line[part] for line in lines(run.run)}, rel=1e-5)
 
 
@@ -48,7 +59,7 @@ def test_sampled_videos_are_of_the_models_frames(trainer):
     run = trainer(steps=4, sample_every=2)
     run.train()
     assert sorted(path.name for path in (run.run / "samples").iterdir()) == ["step-000002.mp4", "step-000004.mp4"]
-    assert read_mp4(run.run / "samples" / "step-000004.mp4").shape == (2, 64, SAMPLED * 32, 3)
+    assert read_mp4(run.run / "samples" / "step-000004.mp4").shape == (2, 64, SHOWN * 32, 3)
     head_only = trainer("action", stage="action", sample_every=1)
     head_only.train()
     assert not (head_only.run / "samples").exists()
@@ -56,8 +67,8 @@ def test_sampled_videos_are_of_the_models_frames(trainer):
 
 def test_the_lower_half_is_what_followed_and_sampling_changes_nothing(trainer, dataset):
     run = trainer()
-    frames = imagined_above_real(run)
-    indices = np.random.default_rng(0).choice(len(run.clips), size=SAMPLED, replace=False)
+    frames = look(run)
+    indices = evenly(len(run.clips), SHOWN)
     episodes = np.searchsorted(run.clips.episodes.starts, indices, side="right") - 1
     for place, (index, episode) in enumerate(zip(indices, episodes, strict=True)):
         steps = run.clips.window.frame_indices(
@@ -66,7 +77,7 @@ def test_the_lower_half_is_what_followed_and_sampling_changes_nothing(trainer, d
         shown = dataset.episode(int(episode), ["top"]).views["top"][steps[1:]]
         real = frames[:, 32:, 32 * place : 32 * (place + 1)]
         assert np.corrcoef(real.ravel(), shown.ravel())[0, 1] > 0.8
-    np.testing.assert_array_equal(imagined_above_real(run), frames)
+    np.testing.assert_array_equal(look(run), frames)
     quiet, sampled = trainer("quiet"), trainer("sampled", sample_every=1)
     for each in (quiet, sampled):
         each.train()
@@ -97,7 +108,7 @@ def test_tensorboard_of_a_resumed_run_has_every_step_once(trainer):
     again.train()
     board = EventAccumulator(str(again.run / "tensorboard"))
     board.Reload()
-    assert [event.step for event in board.Scalars("loss/video")] == [1, 2, 3, 4]
+    assert [event.step for event in board.Scalars("losses/video")] == [1, 2, 3, 4]
 
 
 def test_a_fresh_run_drops_the_log_of_one_that_saved_nothing(trainer):
@@ -107,3 +118,48 @@ def test_a_fresh_run_drops_the_log_of_one_that_saved_nothing(trainer):
     run.train()
     assert [line["step"] for line in lines(run.run)] == [1, 2, 3, 4]
     assert all("video" in line for line in lines(run.run))
+
+
+def test_speed_is_told_with_every_line(trainer):
+    run = trainer(log_every=2)
+    run.train()
+    speed = lines(run.run, "speed")
+    assert [line["step"] for line in speed] == [2, 4]
+    for line in speed:
+        assert 0 < line["clips_a_second"] < 1e5 and 0 <= line["waiting"] < 1 and 0.05 < line["memory_gb"] < 100
+
+
+def test_time_that_is_spent_waiting_is_told_apart(trainer, monkeypatch):
+    run = trainer(log_every=4)
+    read = run.clips.batch
+    monkeypatch.setattr(run.clips, "batch", lambda *which: (time.sleep(0.3), read(*which))[1])
+    run.train()
+    speed = lines(run.run, "speed")[0]
+    assert 4 * 4 / speed["clips_a_second"] * speed["waiting"] == pytest.approx(1.2, rel=0.1)
+
+
+def test_a_share_of_the_clips_with_actions_is_told(trainer, dataset):
+    run = trainer(data=Partly(dataset, {0, 2}), batch=16, log_every=2)
+    run.train()
+    seen = np.concatenate([run.clips.batch(run.batch_indices(step), None).has_actions for step in range(4)])
+    assert np.mean([line["with_actions"] for line in lines(run.run)]) == pytest.approx(seen.mean())
+
+
+def test_a_video_that_cannot_be_written_is_told_once_and_the_run_goes_on(trainer, capsys):
+    run = trainer(sample_every=1)
+    run.run.mkdir(exist_ok=True)
+    (run.run / "samples").write_text("no folder")
+    run.train()
+    assert run.step == 4 and len(lines(run.run)) == 4
+    assert capsys.readouterr().err.count("the run goes on") == 1
+
+
+def test_held_out_clips_are_measured_and_sampled(trainer):
+    run = trainer(sample_every=2, split=1)
+    run.train()
+    told = lines(run.run, "held_out")
+    assert [line["step"] for line in told] == [2, 4]
+    assert {"video", "action", "action_error", "psnr", "ssim"} < set(told[0])
+    assert (run.run / "samples" / "step-000004.mp4").exists()
+    trainer("again", split=1, sample_every=2).train()
+    assert lines(run.run.with_name("again"), "held_out") == told

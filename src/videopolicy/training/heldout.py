@@ -116,13 +116,17 @@ class HeldOut:
     def _batches(self, count: int) -> Iterator[tuple[ClipBatch, Joint]]:
         """So many clips with the noise of each, which depends on the clip and the seed alone."""
         indices = evenly(len(self.clips), count)
-        blank = self.objective.policy.blank(1).map(lambda part: part.cpu())
         for first in range(0, len(indices), self.batch):
             chosen = indices[first : first + self.batch]
-            seeds = [np.random.SeedSequence([self.seed, int(index)]).generate_state(1)[0] for index in chosen]
-            noise = [Joint.randn_like(blank, torch.Generator().manual_seed(int(seed))) for seed in seeds]
-            device = self.objective.policy.device
-            yield self.clips.batch(chosen, None), Joint.cat(noise).map(lambda part: part.to(device))
+            batch = self.clips.batch(chosen, None)
+            yield batch, Joint.cat([self._noise(int(index), batch.actions.shape[2]) for index in chosen])
+
+    def _noise(self, index: int, width: int) -> Joint:
+        policy = self.objective.policy
+        video = policy.blank(1).video.cpu()
+        seed = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
+        blank = Joint(video, video.new_zeros(1, policy.config.window.actions, width))
+        return Joint.randn_like(blank, torch.Generator().manual_seed(seed)).map(lambda part: part.to(policy.device))
 
     def _action_error(self, drawn: Drawn) -> dict[str, float]:
         normalizer = self.objective.policy.normalizer

@@ -5,7 +5,6 @@ from statistics import NormalDist
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -43,24 +42,23 @@ class Meter:
         self._norms: list[Float[Tensor, ""]] = []
 
     def add(self, losses: Losses, norm: Float[Tensor, ""]) -> None:
-        """Takes a step of this process in: its losses, and the length of the gradient over all processes."""
+        """Takes a step in: the losses of its clips, and the length of its gradient."""
         columns = (losses.video.mean(1), losses.actions.mean(1), losses.sigma, losses.has_actions)
         self._clips.append(torch.stack([column.detach().float() for column in columns], 1))
         self._norms.append(norm.detach().float())
 
-    def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over the clips of all processes since the last reading; every process must take part.
+    def read(self) -> dict[str, float]:
+        """Means over the clips since the last reading.
 
         Returns:
             "video" and "action", whichever learns, over all clips and, as "video_low" and so on, over each band that
             has any; "gradient", the mean length of the gradient; "with_actions", the share of clips that have them.
         """
-        clips = accelerator.gather(torch.cat(self._clips))
-        assert isinstance(clips, Tensor)
+        rows = torch.cat(self._clips).double().cpu().numpy()
         norm = torch.stack(self._norms).mean().item()
         self._clips, self._norms = [], []
-        rows = clips.double().cpu().numpy()
-        return {**means(rows, self.parts, self.noise), "gradient": norm, "with_actions": rows[:, _HAS_ACTIONS].mean()}
+        share = float(rows[:, _HAS_ACTIONS].mean())
+        return {**means(rows, self.parts, self.noise), "gradient": norm, "with_actions": share}
 
 
 def means(rows: Float[np.ndarray, "n 4"], parts: Sequence[str], noise: LogNormal) -> dict[str, float]:

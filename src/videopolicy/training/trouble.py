@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError, naming
+
+if TYPE_CHECKING:
+    from videopolicy.training.loop import Trainer
 
 # A loss explodes when it is this many times the median of the last ones ...
 EXPLODED = 1000.0
@@ -68,11 +71,41 @@ class Trouble:
     facts: dict[str, Any]
 
 
+def stopped(
+    trainer: "Trainer", problem: str, batch: ClipBatch, noise: Tensor, losses: Losses, norm: float
+) -> UserError:
+    """Writes the batch of a step that went wrong aside, in the main process; the error that ends the run in all.
+
+    Args:
+        trainer: whose step it is.
+        problem: as `Guard` has put it.
+        batch: the clips of all processes.
+        noise: state of the generator before the step.
+        losses: of all clips.
+        norm: length of the gradient.
+    """
+    step = trainer.step
+    folder = trainer.run / "trouble" / f"step-{step:06d}"
+    kept = f"{folder} holds the batch"
+    try:
+        if trainer.together.main:
+            save(
+                folder, batch, noise, describe(trainer.step, problem, losses, norm, trainer.batch_indices(trainer.step))
+            )
+    except OSError as error:
+        kept = f"the batch could not be written aside ({error})"
+    good = trainer.run / "checkpoint"
+    last = f"{good} holds the last good weights" if good.exists() else "nothing was saved before"
+    remedy = "lower the learning rate, or look into the data"
+    return UserError(f"the loss {problem} at step {step}; {remedy}. {kept}, {last}")
+
+
 def describe(step: int, problem: str, losses: Losses, norm: float, indices: Int64[np.ndarray, "B"]) -> dict[str, Any]:
     """The facts of a step that went wrong; numbers that are not finite as text, which JSON has no other way for."""
     per_clip = {"sigma": losses.sigma, "video": losses.video.mean(1), "action": losses.actions.mean(1)}
     clips = {name: [_plain(value) for value in values.tolist()] for name, values in per_clip.items()}
-    means = {"video": losses.mean_video.item(), "action": losses.mean_actions.item(), "gradient": norm}
+    video, action = losses.mean_video.item(), losses.mean_actions.item()
+    means = {"video": video, "action": action, "gradient": norm}
     return {
         "step": step,
         "problem": f"the loss {problem}",
@@ -118,9 +151,8 @@ def load(folder: Path) -> Trouble:
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         return Trouble(ClipBatch(**arrays, **facts.pop("batch")), generator, facts)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{folder}: no batch that a run wrote aside, or damaged ({error}); give RUN/trouble/step-..."
-        ) from error
+        right = "give RUN/trouble/step-..., as the run's last line names it"
+        raise UserError(f"{folder}: no batch that was written aside, or a damaged one ({error}); {right}") from error
 
 
 def _plain(value: float) -> float | str:
