@@ -270,6 +270,15 @@ def write(path, episodes):
     return path
 
 
+def rewrite(dataset, column, change):
+    """The data set's table of steps with one column changed."""
+    file = dataset / "data" / "chunk-000" / "file-000.parquet"
+    table = pq.read_table(file)
+    place = table.schema.get_field_index(column)
+    field = table.schema.field(place)
+    pq.write_table(table.set_column(place, field, pa.array(change(table[column].to_pylist()), field.type)), file)
+
+
 def test_files_after_lossy_coding_are_judged_alike(tmp_path):
     assert found(open_dataset(write(tmp_path / "clean", EPISODES))) == set()
     hung = replace(EPISODES[2], views=each(EPISODES[2].views, freeze))
@@ -281,15 +290,36 @@ def test_files_after_lossy_coding_are_judged_alike(tmp_path):
 def test_files_with_numbers_that_are_none_or_cut_short_leave_the_other_episodes(tmp_path):
     clean = write(tmp_path / "clean", EPISODES)
     spoiled = shutil.copytree(clean, tmp_path / "nan")
-    file = spoiled / "data" / "chunk-000" / "file-000.parquet"
-    table = pq.read_table(file)
-    rows = table["action"].to_pylist()
-    rows[LENGTHS[0] + 3][1] = float("nan")
-    column = table.schema.get_field_index("action")
-    pq.write_table(
-        table.set_column(column, table.schema.field(column), pa.array(rows, table.schema.field(column).type)), file
+    bad = LENGTHS[0] + 3
+    rewrite(
+        spoiled, "action", lambda rows: [[*row[:3], float("nan")] if at == bad else row for at, row in enumerate(rows)]
     )
     findings = examine(open_dataset(spoiled))
     (problem,) = findings.problems
     assert problem.episode == 1 and problem.kind.severity == "error" and "NaN" in problem.detail
     assert findings.instructions == {"push the cube": [0, 2, 3]}
+
+
+def later_from(step):
+    return lambda stamps: [stamp + (row >= step) for row, stamp in enumerate(stamps)]
+
+
+def test_time_stamps_of_files_that_jump_within_an_episode_are_found(tmp_path):
+    path = write(tmp_path / "demos", EPISODES)
+    rewrite(path, "timestamp", later_from(LENGTHS[0] + 5))
+    assert found(open_dataset(path)) == {(kinds.TIME, 1)}
+
+
+def test_actions_beyond_the_statistics_of_the_files_are_found(tmp_path):
+    path = write(tmp_path / "demos", EPISODES)
+    rewrite(path, "action", lambda rows: [[9.0, *row[1:]] if at == 3 else row for at, row in enumerate(rows)])
+    assert found(open_dataset(path)) == {(kinds.RANGE, 0)}
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"action": {}}', '{"action": {"min": [0]}}', '{"action": {"min": [0], "max": [1]}}']
+)
+def test_statistics_that_are_none_are_a_warning_and_checking_goes_on(text, tmp_path):
+    path = write(tmp_path / "demos", EPISODES[:1])
+    (path / "meta" / "stats.json").write_text(text)
+    assert found(open_dataset(path)) == {(kinds.UNDECLARED, None)}

@@ -67,7 +67,7 @@ class Spaces:
             yield Problem(kinds.STILL, "all dimensions keep their value", episode)
         for dimension, low, high, what in self._bounds():
             column = actions[:, dimension]
-            slack = BEYOND * (high - low)
+            slack = BEYOND * (high - low) + 1e-6 * max(abs(low), abs(high))
             outside = np.nonzero((column < low - slack) | (column > high + slack))[0]
             if len(outside):
                 worst = column[outside[np.abs(column[outside] - (low + high) / 2).argmax()]]

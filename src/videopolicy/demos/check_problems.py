@@ -47,6 +47,7 @@ FROZEN = Kind("frozen frames", "warning", "look whether the camera hung; remove 
 TWINS = Kind(
     "two views show the same", "warning", "leave one out with --views, or look which camera was connected twice"
 )
+UNDECLARED = Kind("the declared range cannot be read", "warning", "write the data set anew: videopolicy convert")
 RANGE = Kind("actions outside the declared range", "warning", "mend what is declared, or remove outliers")
 GRIPPER = Kind(
     "gripper starts closed", "warning", "if the hand was empty at first, its two ends are swapped in the action space"

@@ -26,8 +26,8 @@ SAME_RATE = 0.01
 class Timed(Protocol):
     """A `Dataset` may know when its steps were recorded."""
 
-    def timestamps(self, index: int) -> Float[np.ndarray, "N"]:
-        """Seconds of each step of one episode."""
+    def timestamps(self, index: int) -> Float[np.ndarray, "N"] | None:
+        """Seconds of each step of one episode; None if that is not said."""
         ...
 
 
@@ -107,7 +107,7 @@ class _Survey:
         self.problems: list[Problem] = []
         self._width = dataset.action_width
         self._ranges = None if self._width is None else Ranges(self._width)
-        self._spaces = Spaces(dataset.action_space, dataset.declared_range() if isinstance(dataset, Declared) else None)
+        self._spaces = Spaces(dataset.action_space, self._declared())
         self._fps: dict[int, float] = {}
         self._sizes: dict[str, Counter[tuple[int, int]]] = {}
         self._instructions: dict[str, list[int]] = {}
@@ -132,7 +132,8 @@ class _Survey:
         if self._numbers(index, episode) and episode.actions is not None and self._ranges is not None:
             self._ranges.add(episode.actions)
             self.problems += self._spaces.problems(index, episode.actions)
-        if isinstance(self._dataset, Timed) and (wrong := jump(self._dataset.timestamps(index), episode.fps)):
+        stamps = self._dataset.timestamps(index) if isinstance(self._dataset, Timed) else None
+        if stamps is not None and (wrong := jump(stamps, episode.fps)):
             self._tell(kinds.TIME, wrong, index)
         self._look_for_copies(index, episode)
 
@@ -154,6 +155,13 @@ class _Survey:
             self._dataset.skipped,
             self.problems,
         )
+
+    def _declared(self) -> np.ndarray | None:
+        try:
+            return self._dataset.declared_range() if isinstance(self._dataset, Declared) else None
+        except UserError as error:
+            self.problems.append(Problem(kinds.UNDECLARED, str(error)))
+            return None
 
     def _tell(self, kind: kinds.Kind, detail: str, episode: int) -> None:
         self.problems.append(Problem(kind, detail, episode))
