@@ -37,7 +37,7 @@ clean:  ## Removes what these targets made; runs and data stay
 	@touch $@
 
 .venv/dev.stamp: .venv/bin/pip pyproject.toml constraints.txt
-	$(INSTALL) -e ".[dev,metaworld]"
+	$(INSTALL) -e ".[dev,metaworld,libero]"
 	@touch $@ .venv/demo.stamp
 
 # MuJoCo draws without a screen through EGL or OSMesa, which pip cannot install.

@@ -17,6 +17,7 @@ settings.load_profile("videopolicy")
 
 
 def pytest_runtest_setup(item):
-    """Skips Meta-World's tests where it is not installed; in CI nothing is skipped, so there they fail."""
-    if item.get_closest_marker("metaworld") and find_spec("metaworld") is None and "CI" not in os.environ:
-        pytest.skip("needs the extra: pip install 'videopolicy[metaworld]'")
+    """Skips a simulator's tests where it is not installed; in CI nothing is skipped, so there they fail."""
+    for extra in ("metaworld", "libero"):
+        if item.get_closest_marker(extra) and find_spec(extra) is None and "CI" not in os.environ:
+            pytest.skip(f"needs the extra: pip install 'videopolicy[{extra}]'")

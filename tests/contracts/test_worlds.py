@@ -11,8 +11,8 @@ from videopolicy.actions.space import Space
 from videopolicy.errors import UserError
 
 # The task that a world is judged on, where it is not the first; marks of worlds that need an extra.
-TASKS = {"metaworld": "button-press-topdown-v3"}
-MARKS = {"metaworld": [pytest.mark.metaworld]}
+TASKS = {"metaworld": "button-press-topdown-v3", "libero": "pick_up_the_salad_dressing_and_place_it_in_the_basket"}
+MARKS = {"metaworld": [pytest.mark.metaworld], "libero": [pytest.mark.libero]}
 WORLDS = [pytest.param(name, marks=MARKS.get(name, [])) for name in registry.names("worlds")]
 SIZE = 48
 
