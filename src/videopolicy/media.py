@@ -179,7 +179,9 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     if len(entries) and entries[:, 2].max() > path.stat().st_size:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
     steps, kept = np.diff(entries[:, 0]), int((entries[:, 1] == 0).sum())
-    if stream.frames == len(entries) > 1 and (steps == steps[0]).all() and stream.start_time is not None:
+    # Only MP4 and MOV, unless in fragments, have an index of every picture; an edit list hides some of them.
+    indexed = "mp4" in container.format.name and stream.frames > 0
+    if indexed and kept > 1 and (steps == steps[0]).all() and stream.start_time is not None:
         # An even index says all without reading the file, even of pictures that are stored in another order.
         return stream.start_time + steps[0] * np.arange(kept)
     _refuse_cut_matroska(path)
@@ -187,8 +189,9 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
     if not times or None in times:
         raise UserError(f"{path}: holds no pictures with times; give it in another format, as MP4")
-    if len(times) < stream.frames - len(entries) + kept or any(packet.is_corrupt for packet in packets):
-        raise UserError(f"{path}: holds {len(times)} pictures and says {stream.frames}; the file is cut short")
+    said = kept if indexed else stream.frames
+    if len(times) < said or any(packet.is_corrupt for packet in packets):
+        raise UserError(f"{path}: holds {len(times)} whole pictures of {said or 'an unknown number'}; it is cut short")
     return np.unique(np.array(times, np.int64))
 
 
