@@ -10,7 +10,7 @@ from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.joint import Joint
 from videopolicy.similarity import CEILING
 from videopolicy.training import heldout
-from videopolicy.training.heldout import HeldOut, evenly, levels, parts, similarity
+from videopolicy.training.heldout import HeldOut, evenly, levels, parts, set_apart, similarity
 from videopolicy.training.meter import edges
 
 
@@ -153,3 +153,22 @@ def test_places_are_spread_from_end_to_end(count, most):
     found = evenly(count, most)
     assert len(found) == min(count, most) and found[0] == 0 and found[-1] == (count - 1 if most > 1 else 0)
     assert len(found) < 2 or np.ptp(np.diff(found)) <= 1
+
+
+def test_a_few_episodes_are_held_out_and_none_is_trained_on(trainer):
+    clips = trainer().clips
+    learnt, held_out = set_apart(clips, 2)
+    assert len(learnt.episodes) == len(held_out.episodes) == 2
+    assert len(learnt) + len(held_out) == len(clips)
+    whole = clips.batch(np.arange(len(clips)), None).future
+    apart = np.concatenate([part.batch(np.arange(len(part)), None).future for part in (learnt, held_out)])
+    assert sorted(code.tobytes() for code in whole) == sorted(code.tobytes() for code in apart)
+
+
+def test_a_small_data_set_holds_less_out_and_a_single_episode_nothing(trainer):
+    clips = trainer().clips
+    assert len(set_apart(clips, 100)[1].episodes) == 2
+    three = clips.split(1)[0]
+    assert len(set_apart(three, 2)[1].episodes) == 1
+    one = three.split(2)[0]
+    assert set_apart(one, 2) == (one, None) and set_apart(clips, 0) == (clips, None)

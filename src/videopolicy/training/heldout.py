@@ -15,6 +15,7 @@ from videopolicy.actions.space import Space
 from videopolicy.clips.dataset import ClipBatch, Clips
 from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.joint import Joint
+from videopolicy.errors import UserError
 from videopolicy.similarity import CEILING, psnr, ssim
 from videopolicy.training.stages import Objective
 
@@ -25,6 +26,24 @@ MEASURED = 64
 DRAWN = 16
 # Of these, clips shown side by side in a video.
 SHOWN = 4
+
+
+def set_apart(clips: Clips, episodes: int) -> tuple[Clips, Clips | None]:
+    """Clips to train on, and those of episodes that are held out.
+
+    Args:
+        clips: of all episodes.
+        episodes: to hold out; fewer are, if otherwise more than half were, or a data set had none to train on.
+
+    Returns:
+        The second is None if nothing can be held out, or nothing should be.
+    """
+    for fewer in range(min(episodes, len(clips.episodes) // 2), 0, -1):
+        try:
+            return clips.split(fewer)
+        except UserError:
+            continue
+    return clips, None
 
 
 def levels(noise: LogNormal) -> tuple[float, ...]:

@@ -44,6 +44,8 @@ class Monitor:
         if main:
             trackers.start(trainer.accelerator, trainer.run, to_json(trainer.training))
             self._journal = Journal(trainer.accelerator, trainer.run, trainer.step)
+            if not self._measures:
+                tqdm.write("no episodes are held out, so nothing is measured on unseen ones", file=sys.stderr)
         self._bar = tqdm(
             total=1.0,
             initial=trainer.progress,
