@@ -1,0 +1,245 @@
+"""Exchanges data sets with the real `lerobot`, both ways, and writes down how far they agree.
+
+    python -m venv LEROBOT        # Python 3.12: pip install "lerobot[dataset]==0.6.1" "torch<2.12"
+    python tests/interop/run.py --lerobot LEROBOT/bin/python [--old OLD/bin/python] [--out experiments/interop]
+
+--old is an environment with lerobot 0.3, which writes v2.1 (Python 3.11: pip install "lerobot==0.3.3"). Each of the two
+takes 5 GB, so this is no part of the tests. Exits with 1 if anything differs that should not.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import scene
+
+from videopolicy import registry
+from videopolicy.demos.lerobot import LeRobot, open_dataset
+from videopolicy.demos.lerobot_layout import view_name
+from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.rollout.record import record_episode
+
+HERE = Path(__file__).parent
+# Mean difference of two decoders' pixels, of 255: each turns YUV into RGB by its own arithmetic.
+BOUND = 1.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One data set, read by both sides.
+
+    Attributes:
+        data_set: who wrote what.
+        decoder: what lerobot decoded it with.
+        files: how many hold the rows and the frames.
+        episodes: how many, alike on both sides.
+        frames: how many, alike on both sides.
+        vectors: actions, states and time stamps are the same bits.
+        instructions: the same text at every step, or of most steps where this project keeps one an episode.
+        pixels: mean difference of the pixels, of 255.
+        worst: the greatest of them.
+        aligned: every frame is nearer to the other side's frame of its own step than to the ones beside it.
+        recorded: actions, states and pictures stored as PNG are the same bits as those handed to the writer.
+    """
+
+    data_set: str
+    decoder: str
+    files: int
+    episodes: int
+    frames: int
+    vectors: bool
+    instructions: bool
+    pixels: float
+    worst: int
+    aligned: bool
+    recorded: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs that should not."""
+        return self.vectors and self.instructions and self.aligned and self.recorded and self.pixels < BOUND
+
+
+def main() -> int:
+    """Runs every exchange, prints the table, and stores it if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lerobot", required=True, help="Python with lerobot >= 0.5")
+    parser.add_argument("--old", help="Python with lerobot 0.3, which writes v2.1")
+    parser.add_argument("--out", type=Path, help="folder for results.json and README.md")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        results = exchange(Path(folder), arguments.lerobot, arguments.old)
+    print(table(results))
+    if arguments.out is not None:
+        store(arguments.out, results, arguments)
+    return 0 if all(result.passed for result in results) else 1
+
+
+def exchange(folder: Path, new: str, old: str | None) -> list[Result]:
+    """Writes on each side, reads on both."""
+    results = []
+    for task in ("reach-red", "reach-blue"):
+        write_own(folder / task, task)
+        for backend in ("torchcodec", "pyav"):
+            results.append(compare(folder / task, new, backend, f"this project: point mass, {task}, H.264 4:4:4"))
+    for python, version_name in ((new, "v3.0"), (old, "v2.1")):
+        for kind in ("video", "image") if python else ():
+            path = folder / f"{version_name}-{kind}"
+            theirs(python, "write", path, kind)
+            stored = "AV1" if kind == "video" else "PNG in parquet"
+            name = f"lerobot: {version_name}, {stored}"
+            results.append(compare(path, python, "torchcodec" if kind == "video" else "pyav", name, scene.recordings()))
+    return results
+
+
+def write_own(path: Path, task: str) -> None:
+    """Four demonstrations of the point-mass world, as `videopolicy record` writes them."""
+    world = registry.build("worlds", "pointmass", task, size=64)
+    space, state = world.control, world.proprioception
+    with Writer(path, world.fps, world.views, action_space=space, state_space=state) as writer:
+        for seed in range(4):
+            writer.add(record_episode(world, seed, 0.1, 20 + 5 * seed))
+
+
+def compare(path: Path, python: str, backend: str, name: str, recordings: list | None = None) -> Result:
+    """Reads one data set on both sides."""
+    arrays = path.with_suffix(".npz")
+    theirs(python, "read", path, arrays, backend)
+    other, dataset = np.load(arrays), open_dataset(path)
+    episodes = [dataset.episode(index) for index in range(len(dataset))]
+    numbers = other["episode_index"]
+    assert int(other["episodes"]) == len(dataset), f"{name}: {other['episodes']} episodes, {len(dataset)} here"
+    lengths = np.bincount(numbers).tolist()
+    assert lengths == [len(episode) for episode in episodes], f"{name}: lengths {lengths} differ"
+    actions, states = (np.concatenate([getattr(one, kind) for one in episodes]) for kind in ("actions", "states"))
+    times = np.concatenate([np.arange(len(one), dtype=np.float32) / np.float32(dataset.fps) for one in episodes])
+    same = (actions == other["action"]).all() and (states == other["observation.state"]).all()
+    frames = {key: np.concatenate([one.views[view] for one in episodes]) for view, key in keys(dataset, other).items()}
+    distance = {key: np.abs(values.astype(int) - other[key]) for key, values in frames.items()}
+    return Result(
+        name,
+        backend,
+        sum(file.suffix in (".parquet", ".mp4") for part in ("data", "videos") for file in (path / part).rglob("*")),
+        len(dataset),
+        len(numbers),
+        bool(same and np.allclose(times, other["timestamp"], atol=1e-5)),
+        all(one.instruction == most(other["task"][numbers == number]) for number, one in enumerate(episodes)),
+        max(float(one.mean()) for one in distance.values()),
+        max(int(one.max()) for one in distance.values()),
+        all(aligned(values, other[key], numbers) for key, values in frames.items()),
+        recordings is None or as_recorded(episodes, recordings, "PNG" in name),
+    )
+
+
+def keys(dataset: LeRobot, other: np.lib.npyio.NpzFile) -> dict[str, str]:
+    """View -> what lerobot calls it."""
+    found = {view_name(key): key for key in other.files if other[key].ndim == 4}
+    assert set(found) == set(dataset.views), f"views {sorted(found)} there, {sorted(dataset.views)} here"
+    return found
+
+
+def most(tasks: np.ndarray) -> str:
+    """The instruction of most steps."""
+    words, counts = np.unique(tasks, return_counts=True)
+    return str(words[counts.argmax()])
+
+
+def aligned(frames: np.ndarray, other: np.ndarray, numbers: np.ndarray) -> bool:
+    """Whether no frame fits better one step earlier or later in its episode."""
+    apart = (numbers[1:] == numbers[:-1]) & (np.abs(other[1:].astype(int) - other[:-1]).mean((1, 2, 3)) > BOUND)
+    own = np.abs(frames.astype(int) - other).mean((1, 2, 3))
+    late = np.abs(frames[1:].astype(int) - other[:-1]).mean((1, 2, 3))
+    early = np.abs(frames[:-1].astype(int) - other[1:]).mean((1, 2, 3))
+    return bool(apart.any() and (own[1:] < late)[apart].all() and (own[:-1] < early)[apart].all())
+
+
+def as_recorded(episodes: list, recordings: list, lossless: bool) -> bool:
+    """Whether actions and states, and pictures too where nothing was lost, are what was handed to the writer."""
+    for one, made in zip(episodes, recordings, strict=True):
+        views = {view_name(key): frames for key, frames in made.views.items()} if lossless else {}
+        parts = [(one.actions, made.vectors["action"]), (one.states, made.vectors["observation.state"])]
+        parts += [(one.views[view], frames) for view, frames in views.items()]
+        if not all(np.array_equal(read, written) for read, written in parts):
+            return False
+    return True
+
+
+def theirs(python: str, *arguments: object) -> str:
+    """Runs the other side, offline; its complaints are shown if it fails."""
+    command = [python, str(HERE / "theirs.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    return done.stdout
+
+
+def table(results: list[Result]) -> str:
+    """The results in Markdown."""
+    heads = ("data set, written by", "decoder there", "files", "episodes", "frames", "vectors and times")
+    heads += ("instructions", "pixels (mean, worst)", "aligned", "")
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
+    for one in results:
+        said = ["the same" if flag else "DIFFER" for flag in (one.vectors and one.recorded, one.instructions)]
+        pixels = f"{one.pixels:.3f}, {one.worst}"
+        cells = [
+            one.data_set,
+            one.decoder,
+            one.files,
+            one.episodes,
+            one.frames,
+            *said,
+            pixels,
+            "yes" if one.aligned else "NO",
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {'pass' if one.passed else 'FAIL'} |")
+    return "\n".join(lines)
+
+
+def store(out: Path, results: list[Result], arguments: argparse.Namespace) -> None:
+    """Writes results.json and README.md."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE)
+    own = {"python": platform.python_version()} | {name: version(name) for name in ("av", "pyarrow", "numpy")}
+    pythons = [python for python in (arguments.lerobot, arguments.old) if python]
+    there = [json.loads(theirs(python, "versions")) for python in pythons]
+    facts = {"commit": commit.stdout.strip(), "here": own, "there": there}
+    out.mkdir(parents=True, exist_ok=True)
+    facts["results"] = [asdict(one) for one in results]
+    (out / "results.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (out / "README.md").write_text(readme(facts, table(results)))
+
+
+def readme(facts: dict, results: str) -> str:
+    """The page of the experiment."""
+    sides = [("here", facts["here"]), *((f"lerobot {one['lerobot']}", one) for one in facts["there"])]
+    used = "\n".join(f"- {name}: " + ", ".join(f"{k} {v}" for k, v in side.items()) for name, side in sides)
+    return f"""# Data sets exchanged with the real `lerobot`
+
+Each data set is read by both sides, step by step, and compared. Pixels may differ by less than {BOUND:g} of 255 on
+average, as two decoders turn YUV into RGB by their own arithmetic; PNG must agree exactly. Aligned: every frame is
+nearer to the other side's frame of its own step than to the ones beside it.
+
+{results}
+
+Of lerobot's data sets, four episodes in several small files each: cameras of odd names and two sizes, two instructions,
+one episode that changes from one to the other on its way.
+
+Commit {facts["commit"]}.
+
+{used}
+
+```
+python tests/interop/run.py --lerobot LEROBOT/bin/python --old OLD/bin/python --out experiments/interop
+```
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
