@@ -1,0 +1,220 @@
+"""Several data sets to train on together: a list of them as a TOML file, and what makes them fit one model.
+
+```toml
+[[data]]
+path = "robot"            # beside this file, or absolute
+format = "lerobot"        # may be left out
+weight = 2.0              # share of the training clips, in any unit; left out everywhere: their numbers of clips
+views = {corner2 = "top"} # the model's view = the data set's own
+actions = false           # video only; true if left out
+actions_for = ["push"]    # instead: tasks that keep their actions
+```
+"""
+
+import tomllib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from videopolicy.demos.base import Dataset
+from videopolicy.demos.formats import open_any
+from videopolicy.demos.respaced import Respaced
+from videopolicy.demos.selection import Selection
+from videopolicy.errors import UserError, unknown
+
+# What may be said of a data set, and as what.
+KEYS = {"path": str, "format": str, "weight": float, "views": dict, "actions": bool, "actions_for": list}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in a mixture.
+
+    Attributes:
+        dataset: what it shows.
+        name: what it is called, different from the others' names.
+        weight: its share of the training clips, in any unit; None for its number of clips, and then for all sources.
+    """
+
+    dataset: Dataset
+    name: str
+    weight: float | None = None
+
+
+def open_sources(paths: Sequence[Path], format: str | None = None) -> tuple[Source, ...]:
+    """The data sets at these paths; a .toml file lists others.
+
+    Args:
+        paths: at least one.
+        format: of every path that is no list; None looks at what is there.
+
+    Raises:
+        UserError: what `read_mixture` or `videopolicy.demos.formats.open_any` refuse; weights for only some.
+    """
+    sources: list[Source] = []
+    for path in paths:
+        listed = path.suffix == ".toml"
+        sources += read_mixture(path) if listed else [Source(open_any(path, format), path.resolve().name)]
+    if len({source.weight is None for source in sources}) > 1:
+        raise UserError("some data sets have a weight and others none; give all of them one, or none")
+    return tuple(replace(source, name=name) for source, name in zip(sources, _different(sources), strict=True))
+
+
+def read_mixture(path: Path) -> tuple[Source, ...]:
+    """The data sets that a TOML file lists, each with its own view map, and with or without actions.
+
+    Raises:
+        UserError: no such file, no TOML, an entry that is unknown or of another type, or a data set that cannot be
+            opened; the message names the file.
+    """
+    try:
+        listed = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable list of data sets ({error})") from error
+    for key in listed.keys() - {"data"}:
+        raise UserError(f"{path}: {unknown('table', key, ['data'])}")
+    entries = listed.get("data")
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f'{path}: lists no data sets; each begins with a line [[data]], then path = "FOLDER"')
+    return tuple(_source(path, number, entry) for number, entry in enumerate(entries, 1))
+
+
+def actions_for(sources: Sequence[Source], tasks: Collection[str]) -> tuple[Source, ...]:
+    """The same data sets, of which only these tasks keep their actions: the others are video.
+
+    Args:
+        sources: what is trained on.
+        tasks: names of tasks, or instructions.
+
+    Raises:
+        UserError: no data set has a task of such a name.
+    """
+    _check_tasks(tasks, [source.dataset for source in sources])
+    return tuple(replace(source, dataset=Selection(source.dataset, actions_for=tasks)) for source in sources)
+
+
+def reconcile(
+    sources: Sequence[Source], views: Sequence[str], size: int, action_space: str = "", state_space: str = ""
+) -> tuple[Source, ...]:
+    """The same data sets as one model sees them: their actions, and states if wanted, in one space.
+
+    Args:
+        sources: what is trained on.
+        views: the model's.
+        size: pixels of a side of its images.
+        action_space: that its actions are in; "" takes that of the first data set with actions that names one.
+        state_space: that its states are in; "" leaves them as they are.
+
+    Raises:
+        UserError: a data set is empty, has another rate, lacks a view, has images of another size or actions that
+            cannot be converted; the message says how to mend it.
+    """
+    for source in sources:
+        if not len(source.dataset):
+            raise UserError(f"{source.dataset.path}: no episodes; record some with `videopolicy record`")
+        _check_fps(source.dataset, sources[0].dataset)
+        _check_views(source.dataset, views)
+        _check_size(source.dataset, views, size)
+    acting = [source.dataset for source in sources if source.dataset.action_width is not None]
+    target = action_space or next((dataset.action_space for dataset in acting if dataset.action_space), "")
+    fitting = tuple(replace(source, dataset=_respaced(source.dataset, target, state_space)) for source in sources)
+    _check_widths([source.dataset for source in fitting])
+    return fitting
+
+
+def _source(path: Path, number: int, entry: dict[str, Any]) -> Source:
+    where = f"{path}: data set {number}"
+    for key, value in entry.items():
+        if key not in KEYS:
+            raise UserError(f"{where}: {unknown('setting', key, KEYS)}")
+        # A whole number does for a weight, but true is none.
+        if not isinstance(value, KEYS[key]) and not (KEYS[key] is float and type(value) is int):
+            raise UserError(f"{where}: {key} is {value!r}; see the documentation of --data for an example")
+    if "path" not in entry:
+        raise UserError(f'{where} has no path; write path = "FOLDER"')
+    weight = entry.get("weight")
+    if weight is not None and not 0 < weight < float("inf"):
+        raise UserError(f"{where}: its weight is {weight}; it must be above 0")
+    views, tasks = entry.get("views"), entry.get("actions_for")
+    if not all(isinstance(name, str) for name in (*(views or {}).values(), *(tasks or []))):
+        raise UserError(f'{where}: views are {{OURS = "THEIRS"}} and actions_for ["TASK"], all of them texts')
+    if not entry.get("actions", True):
+        if tasks is not None:
+            raise UserError(f"{where}: actions = false and actions_for exclude each other")
+        tasks = []
+    dataset = open_any(path.parent / entry["path"], entry.get("format"))
+    _check_tasks(tasks or [], [dataset])
+    shown = dataset if views is None and tasks is None else Selection(dataset, views, tasks)
+    return Source(shown, (path.parent / entry["path"]).resolve().name, None if weight is None else float(weight))
+
+
+def _different(sources: Sequence[Source]) -> list[str]:
+    """The sources' names, numbered where one occurs again."""
+    names: list[str] = []
+    for source in sources:
+        tries = (source.name if count == 1 else f"{source.name}-{count}" for count in range(1, len(sources) + 1))
+        names.append(next(name for name in tries if name not in names))
+    return names
+
+
+def _check_tasks(tasks: Collection[str], datasets: Sequence[Dataset]) -> None:
+    known = {instruction for dataset in datasets for instruction in dataset.tasks}
+    if set(tasks) <= known:
+        return
+    # Their names are with the episodes, which takes longer to look up.
+    known |= {dataset.episode(index, ()).task for dataset in datasets for index in range(len(dataset))} - {""}
+    for task in tasks:
+        if task not in known:
+            raise unknown("task", task, known)
+
+
+def _check_fps(dataset: Dataset, first: Dataset) -> None:
+    if abs(dataset.fps - first.fps) > 0.01 * first.fps:
+        raise UserError(
+            f"{dataset.path}: {dataset.fps:g} control steps a second, but {first.path} has {first.fps:g}; "
+            f"bring it to the same with `videopolicy convert --fps {first.fps:g}`"
+        )
+
+
+def _check_views(dataset: Dataset, views: Sequence[str]) -> None:
+    for view in views:
+        if view not in dataset.views:
+            theirs = dict(zip(views, dataset.views, strict=False))
+            pairs = ", ".join(f'{ours} = "{theirs.get(ours, "THEIRS")}"' for ours in views)
+            raise UserError(
+                f"{dataset.path}: {unknown('view', view, dataset.views)}; "
+                f"a list of data sets says which is meant, perhaps views = {{{pairs}}}"
+            )
+
+
+def _check_size(dataset: Dataset, views: Sequence[str], size: int) -> None:
+    """Looks at one frame; the latent cache makes sure that the others are of the same size."""
+    for view, frames in dataset.episode(0, views, 0, 1).views.items():
+        height, width = frames.shape[1:3]
+        if (height, width) != (size, size):
+            raise UserError(
+                f"{dataset.path}: view {view!r} is {width}x{height} pixels, but the policy sees {size}x{size}; "
+                f"bring it to that with `videopolicy convert --size {size}`"
+            )
+
+
+def _respaced(dataset: Dataset, action_space: str, state_space: str) -> Dataset:
+    """In these spaces, where there are actions and the data set says what its own are."""
+    if dataset.action_width is None:
+        return dataset
+    actions = action_space if dataset.action_space else ""
+    states = state_space if dataset.state_space else ""
+    if actions in ("", dataset.action_space) and states in ("", dataset.state_space):
+        return dataset
+    return Respaced(dataset, actions, states)
+
+
+def _check_widths(datasets: Sequence[Dataset]) -> None:
+    acting = [dataset for dataset in datasets if dataset.action_width is not None]
+    for dataset in acting:
+        if dataset.action_width != acting[0].action_width:
+            raise UserError(
+                f"{dataset.path}: its actions are {dataset.action_width} wide, those of {acting[0].path} "
+                f"{acting[0].action_width}; train on its video alone (actions = false in the list), or convert it"
+            )
