@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from videopolicy.demos.lerobot import open_dataset
+from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.demos.relabel import Relabeled
+from videopolicy.errors import UserError
+from videopolicy.types import Episode
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("relabel") / "demos"
+    with Writer(path, 10, ("top",)) as writer:
+        for instruction in ("push it", "shove it", "pull it"):
+            frames = {"top": np.zeros((3, 16, 16, 3), np.uint8)}
+            writer.add(Episode(frames, instruction, 10, np.zeros((3, 4), np.float32)))
+    return open_dataset(path)
+
+
+def test_instructions_are_replaced_and_may_become_one(dataset):
+    shown = Relabeled(dataset, {"shove it": "push it"})
+    assert shown.tasks == ("push it", "pull it")
+    assert [shown.episode(index, ()).instruction for index in range(3)] == ["push it", "push it", "pull it"]
+    assert shown.fingerprint != dataset.fingerprint
+
+
+def test_what_actions_mean_is_told(dataset):
+    shown = Relabeled(dataset, {}, "delta_position  gripper[-1,1]")
+    assert shown.action_space == "delta_position gripper[-1,1]"
+    assert shown.state_space == dataset.state_space
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({"push": "x"},), "no instruction 'push'; did you mean 'push it'"),
+        (({}, "position"), "has 3 dimensions, but its actions have 4"),
+        (({}, "", "position"), "has 3 dimensions, but it has no states"),
+        (({}, "nonsense"), "no action space has the word"),
+    ],
+)
+def test_what_does_not_fit_is_refused(dataset, arguments, message):
+    with pytest.raises(UserError, match=message):
+        Relabeled(dataset, *arguments)
