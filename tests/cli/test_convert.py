@@ -1,0 +1,133 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tests.disk import full_disk
+from tests.small import write_data
+
+from videopolicy.cli import main as cli
+from videopolicy.demos import lerobot_layout as layout
+from videopolicy.demos.convert_staging import staging_folder
+from videopolicy.demos.lerobot import open_dataset
+from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.types import Episode
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("convert") / "source")
+
+
+def convert(*arguments):
+    cli.main(["convert", *map(str, arguments), "--format", "lerobot", "--workers", "1"])
+
+
+def refused(capsys, *arguments):
+    """The one line that bad input leads to."""
+    with pytest.raises(SystemExit) as exit:
+        convert(*arguments)
+    assert exit.value.code == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("videopolicy: "))
+    return line
+
+
+def test_what_was_written_is_told(source, tmp_path, capsys):
+    convert(source, tmp_path / "d", "--views", "front=top", "--size", "16")
+    said = capsys.readouterr().out
+    dataset = open_dataset(tmp_path / "d")
+    assert dataset.views == ("front",)
+    assert f"wrote {tmp_path / 'd'}: 4 episodes, {sum(map(dataset.length, range(4)))} frames" in said
+    assert "actions, states and frame counts are equal to the bit" in said
+    assert "front: " in said
+    for index in range(4):
+        np.testing.assert_array_equal(dataset.episode(index).actions, open_dataset(source).episode(index).actions)
+
+
+def test_what_the_source_does_not_say_is_told_by_options(source, tmp_path):
+    old, new = open_dataset(source).tasks[0], "go to the red one = now"
+    convert(
+        source,
+        tmp_path / "d",
+        "--action-space",
+        "delta_joints:2",
+        "--fps",
+        "10",
+        "--instruction",
+        f"{old}={new}",
+    )
+    info = json.loads((tmp_path / "d" / layout.INFO).read_text())
+    assert (info["fps"], info[layout.ACTION_SPACE]) == (10, "delta_joints:2")
+    assert open_dataset(tmp_path / "d").tasks[0] == new
+
+
+BAD = [
+    (["--size", "0"], "--size is 0; it must be from 8 to 4096"),
+    (["--fps", "0"], "--fps is 0.0; it must be from"),
+    (["--fps", "nan"], "--fps is nan; it must be from"),
+    (["--workers", "0"], "--workers is 0"),
+    (["--views", "topp"], "no view 'topp'; did you mean 'top'?"),
+    (["--views", "new=topp"], "no view 'topp'; did you mean 'top'?"),
+    (["--views", "=top"], "two names are needed"),
+    (["--views", "new="], "two names are needed"),
+    (["--views", "a=top", "a=close"], "two views of one name"),
+    (["--views", "../up=top"], "cannot be a view's name"),
+    (["--instruction", "push it"], "two names are needed"),
+    (["--instruction", "push it=pull it"], "no instruction 'push it'"),
+    (["--fps", "7"], "lower by a whole factor"),
+    (["--fps", "10"], "--action-space"),
+    (["--action-space", "position"], "has 3 dimensions, but its actions have 2"),
+    (["--action-space", "nonsense"], "no action space has the word"),
+    (["--format", "robomimicc"], "no data format 'robomimicc'; did you mean 'robomimic'?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input_is_one_line_and_writes_nothing(source, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["convert", str(source), str(tmp_path / "d"), "--format", "lerobot", *arguments])
+    assert exit.value.code == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("videopolicy: "))
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_places_are_one_line(source, tmp_path, capsys):
+    assert "missing" in refused(capsys, tmp_path / "missing", tmp_path / "d")
+    assert "name a folder outside" in refused(capsys, source, source)
+    assert "name a folder outside" in refused(capsys, source, source / "d")
+    assert "exists and is not empty" in refused(capsys, tmp_path / "d", source)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(source, tmp_path, capsys):
+    with full_disk(4096):
+        assert "make room, then give the same command again" in refused(capsys, source, tmp_path / "d")
+    convert(source, tmp_path / "d")
+    assert len(open_dataset(tmp_path / "d")) == 4
+
+
+def test_an_interrupt_says_what_was_kept(tmp_path):
+    rng = np.random.default_rng(0)
+    with Writer(tmp_path / "source", 20, ("top",)) as writer:
+        for _ in range(6):
+            writer.add(Episode({"top": rng.integers(0, 256, (500, 32, 32, 3), np.uint8)}, "push it", 20))
+    command = [sys.executable, "-m", "videopolicy", "convert", tmp_path / "source", tmp_path / "d", "--workers", "2"]
+    process = subprocess.Popen(
+        [*map(str, command), "--format", "lerobot"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    shards = staging_folder(tmp_path / "d") / "shards"
+    while not [shard for shard in shards.glob("*") if shard.suffix != ".partial"]:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers hear it too
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "the same command goes on from there" in said
+    convert(tmp_path / "source", tmp_path / "d")
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["d", "source"]
