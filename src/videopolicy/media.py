@@ -174,7 +174,8 @@ class Decoder:
 
 def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
     """When each picture of the stream is shown, in ticks of its time base, ascending; nothing is decoded."""
-    index = stream.index_entries
+    # PyAV has the index from 17 on; lerobot wants an older one, with which a file is read through instead.
+    index = getattr(stream, "index_entries", ())
     entries = np.array([(e.timestamp, e.is_discard, e.pos + e.size) for e in index], np.int64).reshape(-1, 3)
     if len(entries) and entries[:, 2].max() > path.stat().st_size:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
@@ -189,7 +190,7 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
     if not times or None in times:
         raise UserError(f"{path}: holds no pictures with times; give it in another format, as MP4")
-    said = kept if indexed else stream.frames
+    said = kept if indexed and len(entries) else stream.frames
     if len(times) < said or any(packet.is_corrupt for packet in packets):
         raise UserError(f"{path}: holds {len(times)} whole pictures of {said or 'an unknown number'}; it is cut short")
     return np.unique(np.array(times, np.int64))
