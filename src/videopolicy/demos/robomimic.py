@@ -155,8 +155,7 @@ def _read_file(file: Path, found: _Found) -> None:
                     continue
                 held = group(data, name)
                 source = source or schema.read_source(file, data, set(names(group(held, "obs"))))
-                steps += len(array(held, "actions"))
-                _read_demo(held, source, found, f"{file}: {name}", name, file)
+                steps += _read_demo(held, source, found, file, name)
         told = count(data, "total")
     if told is not None and told != steps:
         found.skipped.append(f"{file}: says it has {told} steps in total, but its demonstrations have {steps}")
@@ -167,27 +166,31 @@ def _number(name: str) -> tuple[int, str]:
     return (int(match[1]) if match else -1), name
 
 
-def _read_demo(held: h5py.Group, source: schema.Source, found: _Found, where: str, name: str, file: Path) -> None:
+def _read_demo(held: h5py.Group, source: schema.Source, found: _Found, file: Path, name: str) -> int:
+    """Notes one demonstration, or why it is left out; returns how many steps are stored."""
+    where = f"{file}: {name}"
     obs, actions = group(held, "obs"), array(held, "actions")
     if actions.ndim != 2 or actions.dtype.kind not in "fi" or not actions.shape[1]:
         raise UserError(f"{where}: actions are {actions.dtype} {actions.shape}; they should be numbers (steps, width)")
-    why = schema.broken(held, name, source)
+    steps, width = len(actions), schema.read_width(held, actions)
+    why = schema.broken(held, actions, name, source)
     if why:
         found.skipped.append(f"{where}: {why}")
-        return
-    views, states = _views(obs, where), schema.state_parts(obs)
-    shapes = {key: tuple(array(obs, key).shape) for key in (*views.values(), *states)}
-    steps = len(actions)
+        return steps
+    views, states = _views(obs, where), schema.read_states(obs)
+    shapes = {key: tuple(values.shape) for key, values in (*views.values(), *states.items())}
     for key, shape in {**shapes, "num_samples": (count(held, "num_samples") or steps,)}.items():
-        if shape[:1] != (steps,):
-            raise UserError(f"{where}: {steps} actions, but {key} has {shape[0] if shape else 0}")
-    width = schema.read_width(held)
+        if shape[0] != steps:
+            raise UserError(f"{where}: {steps} actions, but {key} has {shape[0]}")
+    keys = {view: key for view, (key, _) in views.items()}
+    words = {key: schema.state_word(key, values.shape[1]) for key, values in states.items()}
     told = schema.instruction_of(held, source)
-    found.demos.append(_Demo(file, name, source, told, steps - source.lag, width, views, shapes, states))
+    found.demos.append(_Demo(file, name, source, told, steps - source.lag, width, keys, shapes, words))
+    return steps
 
 
-def _views(obs: h5py.Group, where: str) -> dict[str, str]:
-    views: dict[str, str] = {}
+def _views(obs: h5py.Group, where: str) -> dict[str, tuple[str, h5py.Dataset]]:
+    views: dict[str, tuple[str, h5py.Dataset]] = {}
     for key in names(obs):
         match = schema.VIEW.fullmatch(key)
         if not match:
@@ -196,8 +199,8 @@ def _views(obs: h5py.Group, where: str) -> dict[str, str]:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not all(images.shape[1:]):
             raise UserError(f"{where}: {key} is {images.dtype} {images.shape}; images are uint8 (steps, H, W, 3)")
         if match[1] in views:
-            raise UserError(f"{where}: both {views[match[1]]} and {key} are the view {match[1]!r}; keep one of them")
-        views[match[1]] = key
+            raise UserError(f"{where}: both {views[match[1]][0]} and {key} are the view {match[1]!r}; keep one of them")
+        views[match[1]] = key, images
     if not views:
         raise UserError(f"{where}: no images among its observations; render them, or give the file that has them")
     return views

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
 from videopolicy.errors import UserError
 
@@ -57,6 +58,11 @@ def group(parent: h5py.Group, name: str) -> h5py.Group:
 def names(parent: h5py.Group) -> list[str]:
     """What lies in a group, in the file's own order."""
     return [str(name) for name in parent]
+
+
+def holds(parent: h5py.Group, name: str) -> bool:
+    """Whether there is something of this name in a group; a link is not followed to find out."""
+    return parent.id.links.exists(name.encode())
 
 
 def array(parent: h5py.Group, name: str) -> h5py.Dataset:
@@ -139,10 +145,9 @@ def count(holder: h5py.Group, name: str) -> int | None:
 
 
 def _child(parent: h5py.Group, name: str) -> Any:
-    link = parent.get(name, getlink=True) if name in names(parent) else None
-    if link is None:
+    if not holds(parent, name):
         raise UserError(f"{parent.file.filename}: {parent.name} lacks {name!r}")
-    if not isinstance(link, h5py.HardLink):
+    if parent.id.links.get_info(name.encode()).type != h5l.TYPE_HARD:
         raise UserError(f"{_where(parent, name)} is a link to elsewhere, which is not followed; copy what it points to")
     return parent[name]
 

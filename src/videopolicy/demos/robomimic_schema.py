@@ -25,7 +25,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from videopolicy.demos.robomimic_hdf5 import array, names, record, rows, text
+from videopolicy.demos.robomimic_hdf5 import array, holds, record, rows, text
 from videopolicy.errors import UserError, within
 
 FPS = 20.0
@@ -107,42 +107,45 @@ def instruction_of(demo: h5py.Group, source: Source) -> str:
     return said
 
 
-def broken(demo: h5py.Group, name: str, source: Source) -> str:
+def broken(demo: h5py.Group, actions: h5py.Dataset, name: str, source: Source) -> str:
     """Why a demonstration is left out, "" if it is not."""
     if (source.task, name) in BAD:
         return f"a known bad recording of {source.task}"
-    actions = array(demo, "actions")
     if len(actions) <= source.lag:
         return "it has no control steps"
-    if read_width(demo) < actions.shape[1] and _moves(rows(actions, 0, len(actions))):
+    if read_width(demo, actions) < actions.shape[1] and _moves(rows(actions, 0, len(actions))):
         return f"its base is not at rest, but only the arm's {ARM} dimensions of the action are read"
     return ""
 
 
-def read_width(demo: h5py.Group) -> int:
+def read_width(demo: h5py.Group, actions: h5py.Dataset) -> int:
     """The action dimensions that are read: of RoboCasa's, those of the arm; of others, all."""
-    width = array(demo, "actions").shape[1]
+    width = actions.shape[1]
     return ARM if width == MOBILE and "ep_meta" in demo.attrs else width
 
 
-def state_parts(obs: h5py.Group) -> dict[str, str]:
-    """The observations that are the robot's state -> their words (see `videopolicy.actions.space`).
+def read_states(obs: h5py.Group) -> dict[str, h5py.Dataset]:
+    """The observations that are the robot's state, as one of the known robots calls them.
 
     Raises:
         UserError: one is not as wide as it should be.
     """
     for known in STATES:
-        parts = {}
-        for key, kind in known.items():
-            if key in names(obs):
-                shape = array(obs, key).shape
-                if len(shape) != 2 or shape[1] != WIDTHS.get(kind, shape[1]):
-                    right = f"(steps, {WIDTHS.get(kind, 'width')})"
-                    raise UserError(f"{obs.file.filename}: {obs.name}/{key} is {shape}; a {kind} is {right}")
-                parts[key] = kind if kind in WIDTHS else f"{kind}:{shape[1]}"
-        if parts:
-            return parts
+        found = {key: array(obs, key) for key in known if holds(obs, key)}
+        for key, values in found.items():
+            kind, shape = known[key], values.shape
+            if len(shape) != 2 or shape[1] != WIDTHS.get(kind, shape[1]):
+                right = f"(steps, {WIDTHS.get(kind, 'width')})"
+                raise UserError(f"{obs.file.filename}: {obs.name}/{key} is {shape}; a {kind} is {right}")
+        if found:
+            return found
     return {}
+
+
+def state_word(key: str, width: int) -> str:
+    """What a state is, in the words of `videopolicy.actions.space`."""
+    kind = next(known[key] for known in STATES if key in known)
+    return kind if kind in WIDTHS else f"{kind}:{width}"
 
 
 def _moves(actions: np.ndarray) -> bool:
