@@ -116,6 +116,36 @@ def test_the_meaning_of_actions_and_states_is_as_wide_as_they_are(robocasa, libe
         assert str(action) == "delta_position delta_axis_angle gripper[-1,1]"
 
 
+@pytest.mark.parametrize(
+    ("controller", "known"),
+    [
+        ({"type": "OSC_POSE"}, True),
+        ({"type": "OSC_POSE", "control_delta": False}, False),
+        ({"type": "JOINT_POSITION", "control_delta": True}, False),
+        ([{"type": "OSC_POSE", "control_delta": True}], True),
+        ([{"type": "OSC_POSE"}, {"type": "OSC_POSE"}], False),
+        ({"type": "BASIC", "body_parts": {"right": {"type": "OSC_POSE", "input_type": "delta"}}}, True),
+        ({"type": "BASIC", "body_parts": {"right": {"type": "OSC_POSE", "input_type": "absolute"}}}, False),
+        ("default", False),
+        (None, False),
+    ],
+)
+def test_only_a_controller_of_the_pose_in_steps_gives_actions_a_meaning(spoilt, controller, known):
+    spoilt["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"controller_configs": controller}})
+    spoilt.flush()
+    dataset = open_dataset(Path(spoilt.filename))
+    assert dataset.action_space == ("delta_position delta_axis_angle gripper[-1,1]" if known else "")
+
+
+def test_twelve_dimensions_of_another_robot_are_all_read(spoilt):
+    for demo in spoilt["data"].values():
+        del demo.attrs["ep_meta"]
+    spoilt.flush()
+    dataset = open_dataset(Path(spoilt.filename))
+    assert (dataset.action_width, dataset.action_space) == (12, "")
+    np.testing.assert_array_equal(dataset.episode(0).actions, spoilt["data/demo_0/actions"][()].astype(np.float32))
+
+
 def test_blocks_join_to_the_whole(robocasa, libero):
     for file in (robocasa, libero):
         dataset = open_dataset(file)
