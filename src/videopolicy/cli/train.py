@@ -9,14 +9,27 @@ from videopolicy import checkpoint, registry
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
 from videopolicy.configs import to_json
+from videopolicy.demos.mixture import Source, actions_for, open_sources
 from videopolicy.errors import UserError, within
-from videopolicy.model import VideoPolicy
-from videopolicy.training.config import Stage
+from videopolicy.model import Config, VideoPolicy
+from videopolicy.training import state, trackers
+from videopolicy.training.config import Stage, Training
+from videopolicy.training.heldout import set_apart
 from videopolicy.training.loop import Trainer
-from videopolicy.training.setup import prepare
-from videopolicy.training.state import FILE
+from videopolicy.training.setup import prepare, suited
+from videopolicy.training.together import Together
 
-LIMITS = {"minutes": (0.001, 10**6), "steps": (1, 10**9), "batch": (1, 2**16), "seed": (0, 2**32)}
+OFTEN = (1, 10**9)
+LIMITS = {
+    "minutes": (0.001, 10**6),
+    "steps": (1, 10**9),
+    "batch": (1, 2**16),
+    "seed": (0, 2**32),
+    "held_out": (0, 10**6),
+    "log_every": OFTEN,
+    "sample_every": OFTEN,
+    "save_every": OFTEN,
+}
 
 # What a resumed run may change: how long it goes on, and how often it tells of itself.
 FREE = {"steps", "minutes", "log_every", "sample_every", "save_every"}
@@ -34,18 +47,22 @@ class Command:
     videopolicy train --data data/button --out runs/action --stage action --init runs/video/checkpoint
     """
 
-    data: Path
-    """The data set, as `videopolicy record` writes it."""
+    data: tuple[Path, ...]
+    """Data sets, or .toml files that list them with weights and view maps: see `videopolicy.demos.mixture`."""
     out: Path
     """The run's folder: checkpoint, losses, sampled videos, TensorBoard."""
-    format: str = "lerobot"
-    """The data set's format: a name from `videopolicy.demos`."""
+    format: str | None = None
+    """The data sets' format, if it cannot be guessed: a name from `videopolicy.demos`."""
+    actions_for: tuple[str, ...] = ()
+    """Tasks or instructions whose actions are used; of all others only the video. All, if none are given."""
     preset: str = "tiny"
     """The recipe, and the model unless --init gives one: a name from `videopolicy.presets`."""
     stage: Stage = "joint"
     """What learns: the video model, the head on a frozen video model, or both."""
     init: Path | None = None
     """A checkpoint to start from; without one, all weights are fresh."""
+    relative: bool = False
+    """Learn poses relative to the state at the chunk's beginning; the data name their action and state spaces."""
     views: tuple[str, ...] = ()
     """Views to train on; the preset's own if none are given."""
     minutes: float | None = None
@@ -56,6 +73,16 @@ class Command:
     """Clips a step; the preset's own if not given."""
     checkpoint_gradients: bool = False
     """Compute inner values of the video model again on the way back: slower, far less memory."""
+    held_out: int | None = None
+    """Episodes that are measured on and not trained on; the preset's own number if not given."""
+    log_every: int | None = None
+    """Steps between lines of the log; the preset's own if not given."""
+    sample_every: int | None = None
+    """Steps between looks at the held-out episodes, with a sampled video; the preset's own if not given."""
+    save_every: int | None = None
+    """Steps between checkpoints; the preset's own if not given."""
+    track: tuple[str, ...] = ()
+    """Trackers beside TensorBoard: wandb, trackio, or both."""
     seed: int = 0
     """Of fresh weights, order and noise."""
     resume: bool = False
@@ -65,10 +92,11 @@ class Command:
         """Trains to the end."""
         choose_threads()
         preset = registry.entry("presets", self.preset)
-        given = {"minutes": self.minutes, "steps": self.steps, "batch": self.batch}
-        given = {name: value for name, value in given.items() if value is not None}
+        asked = {name: getattr(self, name) for name in LIMITS if name != "seed"}
+        given = {name: value for name, value in asked.items() if value is not None}
         for name, value in {**given, "seed": self.seed}.items():
-            within(f"--{name}", value, *LIMITS[name])
+            within(f"--{name.replace('_', '-')}", value, *LIMITS[name])
+        trackers.check(self.track)
         recomputes = self.checkpoint_gradients or preset.training.checkpoint_gradients
         training = replace(preset.training, stage=self.stage, seed=self.seed, checkpoint_gradients=recomputes, **given)
         model = replace(preset.model, views=self.views) if self.views else preset.model
@@ -81,24 +109,42 @@ class Command:
             model, licence = init.config, origin.license
         if len(set(model.views)) < len(model.views):
             raise UserError(f"--views is {' '.join(model.views)}; name each view once")
-        dataset = registry.build("demos", self.format, self.data)
+        sources, model = self._sources(model, training, init)
         self._check_out()
         facts = {
             "preset": self.preset,
-            "data": dataset.fingerprint,
+            "data": [[source.dataset.fingerprint, source.weight] for source in sources],
             "init": str(self.init),
             "model": to_json(model),
             "training": to_json(training),
         }
         if self.resume:
             self._check_same(facts)
-        policy, clips = prepare(dataset, model, training, self.out, init)
-        trainer = Trainer(policy, clips, training, self.out, data=self.data.name, licence=licence)
-        if self.resume:
-            trainer.resume()
-        write_json(self.out / "config.json", facts)
+        together = Together()
+        begun = state.newest(self.out / state.STATE, together) if self.resume else None
+        policy, clips = prepare(sources, model, training, self.out, init, begun)
+        clips, held_out = set_apart(clips, training.held_out)
+        named = ", ".join(source.name for source in sources)
+        trainer = Trainer(policy, clips, training, self.out, named, licence, held_out, self.track)
+        if begun:
+            trainer.resume(begun)
+        if together.main:
+            write_json(self.out / "config.json", facts)
         trainer.train()
-        print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {self.out / 'checkpoint'}")
+        if together.main:
+            print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {self.out / 'checkpoint'}")
+
+    def _sources(
+        self, model: Config, training: Training, init: VideoPolicy | None
+    ) -> tuple[tuple[Source, ...], Config]:
+        sources = open_sources(self.data, self.format)
+        if self.actions_for:
+            sources = actions_for(sources, self.actions_for)
+        if self.relative and not model.relative:
+            if init and init.head:
+                raise UserError(f"{self.init}: its head learnt actions that are not relative; leave --relative out")
+            model = replace(model, relative=True)
+        return suited(sources, model, training, init)
 
     def _check_same(self, facts: dict[str, Any]) -> None:
         """Refuses to go on with a run under other settings: it would be neither the one nor the other."""
@@ -116,7 +162,7 @@ class Command:
 
     def _check_out(self) -> None:
         """Makes sure that the run has a folder of its own; --init may lie in another run's, which must stay."""
-        started = (self.out / "state" / FILE).is_file()
+        started = state.exists(self.out / state.STATE)
         if started and not self.resume:
             raise UserError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
         if self.resume and not started:

@@ -1,14 +1,16 @@
 """An exponential moving average of weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from videopolicy.training.together import like
+
 
 class Ema:
-    """The average of a module's learning weights over training.
+    """The average of a module's learning weights over training; where they are spread over processes, so is it.
 
     Attributes:
         weights: name -> average, of the parameters that require gradients.
@@ -36,10 +38,10 @@ class Ema:
             self._swap()
 
     @torch.no_grad()
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Takes over an average that was saved."""
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over an average that was saved, whole."""
         for name, average in self.weights.items():
-            average.copy_(weights[name])
+            average.copy_(like(weights[name], average))
 
     @torch.no_grad()
     def _swap(self) -> None:

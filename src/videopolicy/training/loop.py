@@ -3,39 +3,42 @@
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from jaxtyping import Int64
 from torch import Tensor
 
 from videopolicy import checkpoint
 from videopolicy.clips.dataset import ClipBatch, Clips
 from videopolicy.diffusion.loss import Losses
-from videopolicy.errors import UserError
 from videopolicy.model import VideoPolicy
+from videopolicy.training import trackers
 from videopolicy.training.config import Training
+from videopolicy.training.draws import draw
 from videopolicy.training.ema import Ema
+from videopolicy.training.learner import Learner
 from videopolicy.training.monitor import Monitor
 from videopolicy.training.stages import Objective, total
-from videopolicy.training.state import load_state, save_state
+from videopolicy.training.state import STATE, Learning, load_state, newest, save_state
+from videopolicy.training.together import Together, engine, gathered, whole
+from videopolicy.training.trouble import Guard, stopped
 
 
-def rate_factor(progress: float, step: int, warmup: int) -> float:
+def rate_factor(progress: float, step: int, warmup: int, decay: bool = True) -> float:
     """Share of the peak learning rate: linear warm-up over steps, and a cosine down to zero over the run.
 
     Args:
         progress: share of the run that is done, 0 to 1.
         step: steps taken.
         warmup: steps of warm-up.
+        decay: whether it falls after that.
     """
     rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    return rising * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return rising * (0.5 * (1 + math.cos(math.pi * min(progress, 1.0))) if decay else 1.0)
 
 
 class Trainer:
@@ -56,6 +59,8 @@ class Trainer:
         run: Path,
         data: str,
         licence: str = checkpoint.LICENCE,
+        held_out: Clips | None = None,
+        track: Sequence[str] = (),
     ) -> None:
         """Sets a run up.
 
@@ -66,17 +71,25 @@ class Trainer:
             run: the run's folder.
             data: names the data set in the model card.
             licence: of the weights that it began from, which binds what becomes of them.
+            held_out: clips of other episodes, to measure on; None for none.
+            track: trackers beside TensorBoard: names from `videopolicy.training.trackers`.
+
+        Raises:
+            UserError: no such tracker, or its package is not installed.
         """
         self.training, self.clips, self.run, self.data, self.licence = training, clips, run, data, licence
-        self.accelerator = Accelerator()
+        self.held_out = held_out
+        trackers.check(track)
+        self.accelerator, self.together = engine(training.precision, track), Together()
         self.objective = Objective(policy, training)
-        optimizer = torch.optim.AdamW(self.objective.parameter_groups(), weight_decay=training.weight_decay)
-        self._wrapped, self._optimizer = self.accelerator.prepare(self.objective, optimizer)
+        self._learner = Learner(self.objective, training, self.accelerator, self.together)
         self.ema = Ema(policy, training.ema)
-        rank = self.accelerator.process_index
-        self._generator = torch.Generator().manual_seed(training.seed + 1_000_003 * rank)
+        # The same in every process: each draws for the whole batch, and uses what belongs to its own clips.
+        self._generator = torch.Generator().manual_seed(training.seed)
         self.step, self.seconds = 0, 0.0
-        self._stopping = False
+        self._saved: int | None = None
+        self._guard = Guard()
+        self._asked = self._stopping = False
 
     @property
     def progress(self) -> float:
@@ -87,27 +100,39 @@ class Trainer:
     @property
     def rate_now(self) -> float:
         """The learning rate of the last step; the first group's, if there are two."""
-        return self._optimizer.param_groups[0]["lr"]
+        return self._learner.optimizer.param_groups[0]["lr"]
 
-    def resume(self) -> None:
-        """Takes up the state of an earlier run in the same folder."""
-        facts = load_state(self.run / "state", self.objective.policy, self.ema, self._optimizer, self._generator)
+    def resume(self, state: Path | None = None) -> None:
+        """Takes up an earlier run in the same folder; the number of processes may be another.
+
+        Args:
+            state: where from; None for the newest that is whole.
+
+        Raises:
+            UserError: there is none, or it is of another model.
+        """
+        facts = load_state(state or newest(self.run / STATE, self.together), self._learning)
         self.step, self.seconds = facts["step"], facts["seconds"]
+        if self.accelerator.scaler and facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
 
     def train(self) -> None:
-        """Runs to the end, or until Ctrl-C or SIGTERM; either way a checkpoint is left behind.
+        """Runs to the end, or until Ctrl-C or SIGTERM in any process; either way a checkpoint is left behind.
 
         Raises:
             KeyboardInterrupt: it was interrupted, after the checkpoint was written.
-            UserError: the loss or its gradient is no longer finite, or the disk is full.
+            UserError: the loss or its gradient is no longer finite, or it explodes; the disk is full, the device's
+                memory too small, or another process has ended.
         """
         started = time.monotonic() - self.seconds
         with self._interruptible(), Monitor(self) as monitor:
             while self.progress < 1 and not self._stopping:
-                losses = self._learn(self._batch())
+                with monitor.waiting():
+                    batch = self._batch()
+                losses, norm = self._learn(batch)
                 self.step += 1
-                self.seconds = time.monotonic() - started
-                monitor.after_step(losses)
+                self._agree(started)
+                monitor.after_step(losses, norm)
                 if self.step % self.training.save_every == 0:
                     self.save()
             self.save()
@@ -115,10 +140,42 @@ class Trainer:
             raise KeyboardInterrupt
 
     def save(self) -> None:
-        """Writes the checkpoint (averaged weights) and the state to resume from."""
-        if not self.accelerator.is_main_process:
+        """Writes the state to resume from, and the checkpoint (averaged weights); every process must take part."""
+        if self._saved == self.step:
             return
-        provenance = checkpoint.Provenance(
+        policy, normalizer = self.objective.policy, self.clips.normalizer
+        facts = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "position": self.step * self.training.batch,
+            "processes": self.together.size,
+            "normalizer": normalizer.to_json() if normalizer else None,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+        }
+        save_state(self.run / STATE, self._learning, facts, self.together)
+        weights = {name: whole(value.detach()) for name, value in {**policy.state_dict(), **self.ema.weights}.items()}
+        if self.together.main:
+            checkpoint.save(policy, self._provenance(), self.run / "checkpoint", weights=weights)
+        self._saved = self.step
+
+    def batch_indices(self, step: int) -> Int64[np.ndarray, "b"]:
+        """The clips of a step, in all processes together; over an epoch every clip is seen once."""
+        return self.clips.at(
+            np.arange(step * self.training.batch, (step + 1) * self.training.batch), self.training.seed
+        )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the policy and its parts compute with the averaged weights; in all processes alike."""
+        with self.ema.applied(), gathered(self._learner.wrapped):
+            yield
+
+    @property
+    def _learning(self) -> Learning:
+        return Learning(self.objective.policy, self.ema, self._learner.optimizer, self._generator)
+
+    def _provenance(self) -> checkpoint.Provenance:
+        return checkpoint.Provenance(
             stage=self.training.stage,
             steps=self.step,
             tasks=self.clips.tasks,
@@ -127,47 +184,37 @@ class Trainer:
             notes={"data": self.data, "minutes of training": round(self.seconds / 60, 1), "seed": self.training.seed},
             license=self.licence,
         )
-        policy = self.objective.policy
-        with self.ema.applied():
-            checkpoint.save(policy, provenance, self.run / "checkpoint")
-        facts = {"step": self.step, "seconds": self.seconds}
-        save_state(self.run / "state", policy, self.ema, self._optimizer, self._generator, facts)
-
-    def batch_indices(self, step: int) -> Int64[np.ndarray, "b"]:
-        """The clips of this process's share of a step; over an epoch every clip is seen once."""
-        accelerator = self.accelerator
-        positions = np.arange(step * self.training.batch, (step + 1) * self.training.batch)
-        return self.clips.at(positions[accelerator.process_index :: accelerator.num_processes], self.training.seed)
 
     def _batch(self) -> ClipBatch:
-        rng = np.random.default_rng([self.training.seed, self.step, self.accelerator.process_index])
-        return self.clips.batch(self.batch_indices(self.step), rng)
+        return self.clips.batch(
+            self.batch_indices(self.step), np.random.default_rng([self.training.seed, self.step, 0])
+        )
 
-    def _learn(self, batch: ClipBatch) -> Losses:
-        factor = rate_factor(self.progress, self.step, self.training.warmup)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-        losses = self._wrapped(batch, self._generator)
-        loss = total(losses, self.training.stage)
-        self.accelerator.backward(loss)
-        norm = cast(Tensor, self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.training.clip))
-        # A loss can be finite and its gradient not: one step of it would spoil weights that the next step saves.
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise UserError(
-                f"the loss is {loss.item()} and its gradient {norm.item()} at step {self.step}; lower the learning "
-                f"rate. {self.run / 'checkpoint'} holds the last good weights, if any were saved"
-            )
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+    def _learn(self, batch: ClipBatch) -> tuple[Losses, Tensor]:
+        training, noise = self.training, self._generator.get_state()
+        width = batch.actions.shape[2]
+        draws = draw(self.objective.policy, training, training.batch, width, self._generator)
+        losses, norm = self._learner.gradient(batch, draws)
+        loss, length = total(losses, training.stage, pooled=training.pooled).item(), norm.item()
+        # Before the weights change: one step of such a gradient would spoil what the next save keeps.
+        if not self._learner.overflowed(length) and (problem := self._guard.problem(loss, length)):
+            raise stopped(self, problem, batch, noise, losses, length)
+        self._learner.update(rate_factor(self.progress, self.step, training.warmup, training.decay))
         self.ema.update(self.step)
-        return losses
+        return losses, norm
+
+    def _agree(self, started: float) -> None:
+        """Makes one clock and one decision to stop of all processes'."""
+        mine = torch.tensor([time.monotonic() - started, float(self._asked)], dtype=torch.float64)
+        everyone = torch.stack(self.together.gather(mine))
+        self.seconds, self._stopping = everyone[0, 0].item(), bool(everyone[:, 1].any())
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """Turns the first Ctrl-C or SIGTERM into a stop at the end of the step, so that nothing is half done."""
 
         def stop(number: int, _frame: object) -> None:
-            self._stopping = True
+            self._asked = True
             signal.signal(number, signal.default_int_handler)
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

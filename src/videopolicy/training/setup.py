@@ -1,62 +1,69 @@
 """From a data set and a preset to a run that is ready to train."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
-from videopolicy.clips.cache import build_cache
+from videopolicy.clips.cache import Cache, build_cache
 from videopolicy.clips.dataset import Clips
 from videopolicy.clips.normalize import MinMax
 from videopolicy.demos.base import Dataset
-from videopolicy.errors import UserError, unknown
+from videopolicy.demos.mixture import Source, reconcile
+from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.model import Config, VideoPolicy
 from videopolicy.training.config import Training
+from videopolicy.training.state import facts_of, weights_of
+from videopolicy.training.together import ENCODING, Together, joined
+from videopolicy.types import Frames
 
-# Episodes whose frames the latents are fitted to, spread evenly over the data set.
+# Episodes of each data set whose frames the latents are fitted to, and pixels of all of them together: 100 MB.
 FITTED = 16
+FITTED_PIXELS = 2**25
+# Control steps that are read at once of an episode that is too long to be fitted to as a whole.
+BLOCK = 16
 NEEDS_WEIGHTS = "this model begins from pretrained weights: `videopolicy import` them, then train with --init"
 
 
 def prepare(
-    dataset: Dataset, config: Config, training: Training, run: Path, init: VideoPolicy | None = None
+    data: Dataset | Sequence[Source],
+    config: Config,
+    training: Training,
+    run: Path,
+    init: VideoPolicy | None = None,
+    begun: Path | None = None,
 ) -> tuple[VideoPolicy, Clips]:
-    """Builds the policy, fits its latents, and encodes the data set into RUN/cache.
+    """Builds the policy, fits its latents, and encodes the data into RUN/cache.
+
+    Of several processes the main one does the work, and the others wait; all of them must see the run's folder.
 
     Args:
-        dataset: the demonstrations.
+        data: the demonstrations; several data sets come as sources.
         config: the policy's shape.
         training: the recipe; seeds the fresh weights.
         run: the run's folder.
         init: a policy of the same shape whose weights to start from; a head is added if it has none.
+        begun: the state of a run that is gone on with; latents and ranges of actions stay as they are there.
 
     Raises:
-        UserError: the data set is empty, lacks a view or the actions that the stage needs, or has episodes too short,
-            pictures of another size, or actions of another width; or a part needs pretrained weights.
+        UserError: the data do not suit the policy or each other, which `suited` tells; or a part needs pretrained
+            weights.
     """
-    _check(dataset, config, training)
+    sources, config = suited(data, config, training, init)
     # A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
     normalizer = init.normalizer if init and training.stage != "video" else None
-    if normalizer and dataset.action_width not in (None, len(normalizer.low)):
-        raise UserError(
-            f"{dataset.path}: actions are {dataset.action_width} wide, the checkpoint's {len(normalizer.low)}; "
-            "train from scratch (without --init) or convert the data"
-        )
-    latents = (init.latents if init else _fitted(config, dataset)).to(PartialState().device)
-    cache = build_cache(
-        dataset,
-        run / "cache",
-        lambda frames: latents.encode(torch.from_numpy(frames)).cpu().numpy(),
-        config.views,
-        copies=training.copies,
-        jitter=training.jitter if training.copies > 1 else None,
-        seed=training.seed,
-        key=_key(latents),
-    )
-    clips = Clips([cache], config.window, normalizer)
+    if begun and (kept := facts_of(begun)["normalizer"]):
+        normalizer = MinMax.from_json(kept)
+    together = Together(ENCODING)
+    latents = _latents(config, sources, together, init, begun).to(joined().device)
+    with together.main_first():
+        caches = _caches(sources, config, training, run / "cache", latents)
+    weights = [source.weight for source in sources if source.weight is not None] or None
+    clips = Clips(caches, config.window, normalizer, weights, relative=config.seen_from)
     policy = build(config, clips.normalizer if training.stage != "video" else None, training.seed)
     if policy.text.pretrained and not init:
         raise UserError(NEEDS_WEIGHTS)
@@ -71,6 +78,41 @@ def prepare(
     return policy, clips
 
 
+def suited(
+    data: Dataset | Sequence[Source], config: Config, training: Training, init: VideoPolicy | None = None
+) -> tuple[tuple[Source, ...], Config]:
+    """The data as the policy sees them, and the policy's shape with what the data say of their actions.
+
+    Raises:
+        UserError: a data set is empty, lacks a view, has episodes too short, pictures of another size, another rate,
+            or actions of another width or meaning; or none has the actions that the stage needs.
+    """
+    sources = tuple(data) if isinstance(data, Sequence) else (Source(data, data.path.name),)
+    # Without a head that has learnt actions, what the checkpoint says of their meaning binds nobody.
+    learnt = init.normalizer if init and training.stage != "video" else None
+    own = config if learnt else replace(config, action_space="", state_space="")
+    states = [source.dataset.state_space for source in sources if source.dataset.action_width is not None]
+    state_space = own.state_space or next(filter(None, states), "")
+    sources = reconcile(sources, config.views, config.size, own.action_space, state_space if config.relative else "")
+    for source in sources:
+        _check_windows(source.dataset, config)
+    acting = [source.dataset for source in sources if source.dataset.action_width is not None]
+    if training.stage == "video":
+        return sources, config
+    if not acting:
+        raise UserError(
+            f"{sources[0].dataset.path}: no episode has actions, which stage {training.stage!r} needs; "
+            "use --stage video"
+        )
+    if learnt and not config.relative and acting[0].action_width != len(learnt.low):
+        raise UserError(
+            f"{acting[0].path}: actions are {acting[0].action_width} wide, the checkpoint's {len(learnt.low)}; "
+            "train from scratch (without --init) or convert the data"
+        )
+    action_space = own.action_space or next((dataset.action_space for dataset in acting if dataset.action_space), "")
+    return sources, replace(config, action_space=action_space, state_space=state_space)
+
+
 def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoPolicy:
     """A policy with fresh weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
@@ -78,43 +120,69 @@ def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoPolicy:
         return config.build(normalizer)
 
 
-def _fitted(config: Config, dataset: Dataset) -> Latents:
+def _latents(
+    config: Config, sources: Sequence[Source], together: Together, init: VideoPolicy | None, begun: Path | None
+) -> Latents:
+    """Those of the run that is gone on with, or of the weights to start from; or fitted, the same in every process."""
+    if init and not begun:
+        return init.latents
     latents = config.latents.build()
+    if begun:
+        latents.load_state_dict(weights_of(begun, "latents."))
+        return latents
     if latents.pretrained:
         raise UserError(NEEDS_WEIGHTS)
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, FITTED).round().astype(int))
-    frames = [frames for index in chosen for frames in dataset.episode(int(index), config.views).views.values()]
-    latents.fit(np.concatenate(frames))
+    if together.main:
+        latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
+    together.copy(latents.state_dict().values())
     return latents
 
 
-def _check(dataset: Dataset, config: Config, training: Training) -> None:
-    """Refuses a data set that this policy cannot learn from, before anything is encoded."""
-    if not len(dataset):
-        raise UserError(f"{dataset.path}: no episodes; record some with `videopolicy record`")
-    for view in config.views:
-        if view not in dataset.views:
-            raise UserError(f"{dataset.path}: {unknown('view', view, dataset.views)}")
-    if training.stage != "video" and dataset.action_width is None:
-        raise UserError(
-            f"{dataset.path}: no episode has actions, which stage {training.stage!r} needs; use --stage video"
+def _frames_to_fit(sources: Sequence[Source], config: Config) -> Iterator[Frames]:
+    """Frames of all data sets, each with its share: whole episodes where they are short, or blocks all over them."""
+    sizes = [source.weight or sum(map(source.dataset.length, range(len(source.dataset)))) for source in sources]
+    steps = FITTED_PIXELS // (config.size**2 * len(config.views))
+    for source, size in zip(sources, sizes, strict=True):
+        chosen = np.unique(np.linspace(0, len(source.dataset) - 1, FITTED).round().astype(int)).tolist()
+        most = max(1, int(steps * size / sum(sizes) / len(chosen)))
+        for index in chosen:
+            for start, stop in _blocks(source.dataset.length(index), most):
+                yield from source.dataset.episode(index, config.views, start, stop).views.values()
+
+
+def _blocks(length: int, most: int) -> list[tuple[int, int]]:
+    """Where to read so many steps of an episode, spread evenly."""
+    if length <= most:
+        return [(0, length)]
+    size = min(BLOCK, most)
+    starts = np.linspace(0, length - size, most // size).round().astype(int).tolist()
+    return [(start, start + size) for start in starts]
+
+
+def _caches(
+    sources: Sequence[Source], config: Config, training: Training, folder: Path, latents: Latents
+) -> list[Cache]:
+    """One of each data set; of several, in folders named after them."""
+    return [
+        build_cache(
+            source.dataset,
+            folder if len(sources) == 1 else folder / source.name,
+            lambda frames: latents.encode(torch.from_numpy(frames)).cpu().numpy(),
+            config.views,
+            copies=training.copies,
+            jitter=training.jitter if training.copies > 1 else None,
+            seed=training.seed,
+            key=_key(latents),
         )
-    _check_size(dataset, config)
+        for source in sources
+    ]
+
+
+def _check_windows(dataset: Dataset, config: Config) -> None:
     try:
         config.window.check([dataset.length(index) for index in range(len(dataset))])
     except UserError as error:
         raise UserError(f"{dataset.path}: {error}") from error
-
-
-def _check_size(dataset: Dataset, config: Config) -> None:
-    """Looks at the first episode; the cache makes sure that the others are of the same size."""
-    for view, frames in dataset.episode(0, config.views).views.items():
-        height, width = frames.shape[1:3]
-        if (height, width) != (config.size, config.size):
-            raise UserError(
-                f"{dataset.path}: view {view!r} is {width}x{height} pixels, but the policy sees "
-                f"{config.size}x{config.size}; record with --size {config.size}"
-            )
 
 
 def _key(latents: Latents) -> str:

@@ -1,92 +1,257 @@
-"""Everything a run needs to go on where it stopped, in safetensors and JSON."""
+"""Everything a run needs to go on where it stopped: RUN/state/step-000500, and the one before it.
 
+A state is a folder of safetensors files and facts.json, which tells the hash of each. It is whole whatever the number
+of processes that write or read it.
+"""
+
+import hashlib
 import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from videopolicy.durable import put_in_place
 from videopolicy.errors import UserError
 from videopolicy.training.ema import Ema
+from videopolicy.training.together import Together, like, whole
 
-# One file, so that a new state takes the old one's place in one step.
-FILE = "state.safetensors"
+STATE = "state"
+FACTS = "facts.json"
+PREFIX = "step-"
+DAMAGED = "damaged-"
+# How many states stay: the newest, and one for when that is damaged.
+KEPT = 2
 
 
-def save_state(
-    folder: Path,
-    module: nn.Module,
-    ema: Ema,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    facts: dict[str, Any],
-) -> None:
-    """Writes weights, average, optimiser, random state and facts (step, seconds) aside, then in place.
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """What changes while a run learns.
 
-    Args:
-        folder: of the state.
-        module: whose weights are learning.
+    Attributes:
+        module: the weights, and whatever else is in its state.
         ema: their average.
         optimizer: with its moments.
-        generator: of the noise.
-        facts: plain JSON values: the step, the time spent.
+        generator: of the noise; the same in every process.
+    """
+
+    module: nn.Module
+    ema: Ema
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """File -> name -> tensor, some of which this process may hold a part of only."""
+        moments = {
+            f"{name}/{key}": torch.as_tensor(value)
+            for name, parameter in self._learning()
+            for key, value in self.optimizer.state[parameter].items()
+        }
+        return {
+            "weights": dict(self.module.state_dict()),
+            "average": self.ema.weights,
+            "optimizer": moments,
+            "random": {"generator": self.generator.get_state()},
+        }
+
+    @torch.no_grad()
+    def load(self, state: Path) -> None:
+        """Takes over what a state holds, in place.
+
+        Raises:
+            RuntimeError, KeyError: it is of another model.
+        """
+        weights = _Part(state, "weights")
+        for name, value in self.module.state_dict().items():
+            value.copy_(like(weights[name], value))
+        self.ema.load(_Part(state, "average"))
+        moments: dict[int, dict[str, Tensor]] = {}
+        saved = _Part(state, "optimizer")
+        places = {name: (index, parameter) for index, (name, parameter) in enumerate(self._learning())}
+        for name in saved:
+            owner, _, key = name.rpartition("/")
+            index, parameter = places[owner]
+            value = saved[name]
+            # Moments are spread as their weights are; counters of steps are not.
+            moments.setdefault(index, {})[key] = like(value, parameter) if value.shape == parameter.shape else value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.generator.set_state(_Part(state, "random")["generator"])
+
+    def _learning(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The optimiser's parameters, in its own order, by the module's names."""
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                yield names[parameter], parameter
+
+
+def save_state(folder: Path, learning: Learning, facts: dict[str, Any], together: Together) -> None:
+    """Writes a state aside, then in place, and removes all but the last two; every process must take part.
+
+    Args:
+        folder: of the states.
+        learning: what is saved.
+        facts: plain JSON values; among them the step.
+        together: whose main process writes.
 
     Raises:
-        UserError: it cannot be written; the state before stays.
+        UserError: it cannot be written; the states before stay.
     """
-    tensors = {f"weights/{name}": value for name, value in module.state_dict().items()}
-    tensors |= {f"average/{name}": value for name, value in ema.weights.items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in values.items()}
-    tensors["generator"] = generator.get_state()
-    # Cloned: safetensors refuses tensors that share memory.
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    aside = folder / f".{FILE}.partial"
+    final = folder / f"{PREFIX}{facts['step']:06d}"
+    aside = folder / f".{final.name}.partial"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, aside, metadata={"facts": json.dumps(facts)})
-        aside.replace(folder / FILE)
+        if together.main:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+        for part, tensors in learning.parts().items():
+            # One file after the other: the main process holds the whole of only one at a time.
+            held: dict[str, Tensor] = {}
+            for name, value in tensors.items():
+                value = whole(value.detach())
+                if together.main:
+                    held[name] = value.cpu().contiguous()
+            if together.main:
+                save_file(held, _file(aside, part))
+        if together.main:
+            _describe(aside, facts)
+            put_in_place(aside, final)
+            _tidy(folder, final)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be written ({error}); what was saved before is still there") from error
     finally:
-        aside.unlink(missing_ok=True)
+        if together.main:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
-def load_state(
-    folder: Path, module: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, generator: torch.Generator
-) -> dict[str, Any]:
-    """Puts a saved state into these objects, in place.
+def exists(folder: Path) -> bool:
+    """Whether there are states in this folder, good or bad."""
+    return bool(_states(folder))
+
+
+def newest(folder: Path, together: Together) -> Path:
+    """The last state that is whole; a damaged one is set aside, which standard error tells.
+
+    Raises:
+        UserError: there is none.
+    """
+    step = torch.tensor(_newest(folder) if together.main else 0)
+    together.copy([step])
+    return folder / f"{PREFIX}{int(step):06d}"
+
+
+def facts_of(state: Path) -> dict[str, Any]:
+    """The facts that a state was saved with."""
+    return json.loads((state / FACTS).read_text())["facts"]
+
+
+def weights_of(state: Path, prefix: str) -> dict[str, Tensor]:
+    """The saved weights whose names begin so, without that beginning."""
+    weights = _Part(state, "weights")
+    return {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
+
+
+def load_state(state: Path, learning: Learning) -> dict[str, Any]:
+    """Puts a saved state into these objects, in place; each process takes its own part of it.
 
     Returns:
         The facts that it was saved with.
 
     Raises:
-        UserError: there is none, or it is damaged or of another model.
+        UserError: it is of another model.
     """
-    if not (folder / FILE).is_file():
-        raise UserError(f"{folder}: nothing to resume; train without --resume to start anew")
     try:
-        tensors = load_file(folder / FILE)
-        with safe_open(folder / FILE, "pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-    except SafetensorError as error:
-        raise UserError(f"{folder / FILE}: damaged ({error}); start anew in another folder") from error
-    try:
-        module.load_state_dict(_under("weights/", tensors))
-        ema.load(_under("average/", tensors))
-    except (RuntimeError, KeyError) as error:
-        raise UserError(f"{folder}: the saved run trained another model; resume with its own settings") from error
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("optimizer/", tensors).items():
-        index, _, key = name.partition("/")
-        moments.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    generator.set_state(tensors["generator"])
-    return facts
+        learning.load(state)
+    except (RuntimeError, KeyError, SafetensorError) as error:
+        raise UserError(f"{state}: the saved run trained another model; resume with its own settings") from error
+    return facts_of(state)
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+class _Part(Mapping[str, Tensor]):
+    """A file of a state, of which only what is asked for is read."""
+
+    def __init__(self, state: Path, part: str) -> None:
+        self._file = safe_open(_file(state, part), "pt")
+        self._names = set(self._file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _newest(folder: Path) -> int:
+    for state in reversed(_states(folder)):
+        problem = _problem(state)
+        if problem is None:
+            return _step(state)
+        kept = folder / f"{DAMAGED}{state.name}"
+        shutil.rmtree(kept, ignore_errors=True)
+        state.rename(kept)
+        print(f"{state}: {problem}; set aside as {kept.name}, going on from the one before", file=sys.stderr)
+    if any(folder.glob(f"{DAMAGED}*")):
+        raise UserError(f"{folder}: every state is damaged; begin anew in another folder")
+    raise UserError(f"{folder}: nothing to resume; train without --resume to start anew")
+
+
+def _problem(state: Path) -> str | None:
+    """What is wrong with a state; None if every file is what was saved."""
+    try:
+        description = json.loads((state / FACTS).read_text())
+        hashes = dict(description["sha256"])
+        if hashes.pop(FACTS) != _of_facts(description["facts"]):
+            return f"{FACTS} is damaged"
+        wrong = [name for name, digest in hashes.items() if _sha256(state / name) != digest]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"damaged ({error})"
+    return f"{wrong[0]} is damaged (wrong hash)" if wrong else None
+
+
+def _describe(state: Path, facts: dict[str, Any]) -> None:
+    hashes = {file.name: _sha256(file) for file in sorted(state.iterdir())}
+    description = {"facts": facts, "sha256": {**hashes, FACTS: _of_facts(facts)}}
+    (state / FACTS).write_text(json.dumps(description, indent=1) + "\n")
+
+
+def _tidy(folder: Path, final: Path) -> None:
+    """Leaves the state just saved and the one before it; what follows it belongs to a run that was not gone on with."""
+    states = _states(folder)
+    place = states.index(final) + 1
+    left_over = [path for path in folder.iterdir() if path.name.startswith(f".{PREFIX}")]
+    for path in (*states[: max(place - KEPT, 0)], *states[place:], *left_over):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _states(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted((path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdecimal()), key=_step)
+
+
+def _step(state: Path) -> int:
+    return int(state.name.removeprefix(PREFIX))
+
+
+def _file(state: Path, part: str) -> Path:
+    return state / f"{part}.safetensors"
+
+
+def _of_facts(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

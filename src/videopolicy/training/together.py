@@ -1,14 +1,20 @@
 """The processes of one run: what they agree on, and tensors that they hold in parts."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import cast
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    parse_flag_from_env,
+)
+from accelerate.utils.dataclasses import KwargsHandler
 from jaxtyping import Float, Shaped
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FSDPModule
@@ -18,6 +24,8 @@ from videopolicy.errors import UserError
 
 # How long a process waits for one that neither answers nor ends; one that ends is noticed at once.
 PATIENCE = timedelta(hours=1)
+# The same while the main process encodes a data set.
+ENCODING = timedelta(days=7)
 
 
 def joined() -> PartialState:
@@ -25,8 +33,12 @@ def joined() -> PartialState:
     return PartialState(cpu=_on_cpu(), timeout=PATIENCE)
 
 
-def engine(precision: str) -> Accelerator:
-    """Accelerate, as its launcher's settings and `precision` ("no", "bf16" or "fp16") want it.
+def engine(precision: str, track: Sequence[str] = ()) -> Accelerator:
+    """Accelerate, as its launcher's settings want it.
+
+    Args:
+        precision: of the passes: "no", "bf16" or "fp16".
+        track: trackers beside TensorBoard.
 
     Raises:
         UserError: the launcher's settings name another precision, or the device lacks this one.
@@ -35,14 +47,19 @@ def engine(precision: str) -> Accelerator:
     configured = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if configured not in ("no", precision):
         raise UserError(f"accelerate is set to mixed precision {configured!r}; say --precision {configured} as well")
+    # The only buffers are constants of the latents: the same everywhere already.
+    handlers: list[KwargsHandler] = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     try:
-        accelerator = Accelerator(cpu=_on_cpu(), mixed_precision=precision)
+        accelerator = Accelerator(
+            cpu=_on_cpu(), mixed_precision=precision, log_with=list(track) or None, kwargs_handlers=handlers
+        )
     except ValueError as error:
         raise UserError(f"--precision {precision}: {error}") from error
     if accelerator.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
         # Accelerate shards on other devices only, though nothing that it calls minds a CPU.
         plugin = FullyShardedDataParallelPlugin()
-        plugin.set_mixed_precision(precision)
+        if precision != "no":
+            plugin.set_mixed_precision(precision)
         accelerator.state.fsdp_plugin = plugin
         accelerator.state.distributed_type = DistributedType.FSDP
     return accelerator

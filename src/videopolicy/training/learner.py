@@ -1,0 +1,122 @@
+"""One step of the optimiser, on whatever devices and processes Accelerate finds."""
+
+import math
+from contextlib import nullcontext
+from dataclasses import fields
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
+
+from videopolicy.clips.dataset import ClipBatch
+from videopolicy.diffusion.loss import Losses
+from videopolicy.errors import UserError
+from videopolicy.training.config import Training
+from videopolicy.training.draws import Draws
+from videopolicy.training.stages import Counted, Objective, total
+from videopolicy.training.together import Together, whole
+
+
+class Learner:
+    """An objective that is spread over the processes, and its optimiser.
+
+    Attributes:
+        optimizer: its groups have a "peak", the highest learning rate of each.
+        wrapped: the objective as it is called in training.
+    """
+
+    def __init__(self, objective: Objective, training: Training, accelerator: Accelerator, together: Together) -> None:
+        """Moves the objective to this process's device, or its share of it.
+
+        Raises:
+            UserError: the batch has fewer clips than there are processes, times parts of each one's share.
+        """
+        self.training, self.accelerator, self.together = training, accelerator, together
+        shares = together.size * training.accumulate
+        if training.batch < shares:
+            raise UserError(
+                f"a batch of {training.batch} clips cannot be divided among {together.size} processes in "
+                f"{training.accumulate} parts each; it needs at least {shares} clips"
+            )
+        # A process's parts of the batch lie between these; they differ by one clip if it does not divide evenly.
+        self._edges = np.linspace(0, training.batch, shares + 1).astype(int).tolist()
+        optimizer = torch.optim.AdamW(
+            objective.parameter_groups(),
+            weight_decay=training.weight_decay,
+            fused=True if accelerator.device.type == "cuda" else None,
+        )
+        self.wrapped, self.optimizer = accelerator.prepare(objective, optimizer)
+
+    def gradient(self, batch: ClipBatch, draws: Draws) -> tuple[Losses, Float[Tensor, ""]]:
+        """Computes the gradient of a whole batch, of which each process takes its share, and clips it.
+
+        Args:
+            batch: the clips of all processes.
+            draws: theirs.
+
+        Returns:
+            The losses of all clips, and the length of the gradient before it was clipped; the same in every process.
+
+        Raises:
+            UserError: the device's memory does not suffice.
+        """
+        training, parts = self.training, self.training.accumulate
+        of = Counted(training.batch, int(batch.has_actions.sum()))
+        first, found = self.together.rank * parts, []
+        try:
+            for part in range(first, first + parts):
+                start, stop = self._edges[part : part + 2]
+                waits = part + 1 < first + parts
+                # Gradients are exchanged once, with the last part's.
+                with self.accelerator.no_sync(self.wrapped) if waits else nullcontext():
+                    losses = self.wrapped(_rows(batch, start, stop), draws.rows(start, stop))
+                    # Times the number of processes, since their gradients are averaged.
+                    loss = total(losses, training.stage, of, training.pooled) * self.together.size
+                    self.accelerator.backward(loss)
+                found.append(losses)
+        except torch.OutOfMemoryError as error:
+            raise self._too_large() from error
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), training.clip)
+        return self._everyones(found), whole(cast(Tensor, norm))
+
+    def overflowed(self, norm: float) -> bool:
+        """Whether a gradient is not finite because of fp16; the scaler then skips the step and scales less."""
+        scaler = self.accelerator.scaler
+        return scaler is not None and not math.isfinite(norm) and scaler.get_scale() > 1
+
+    def update(self, factor: float) -> None:
+        """Moves the weights along the gradient, at this share of the peak learning rates."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _everyones(self, found: list[Losses]) -> Losses:
+        """The losses of the whole batch, in its order."""
+        columns = [(part.video, part.actions, part.sigma[:, None], part.has_actions[:, None]) for part in found]
+        rows = torch.cat([torch.cat([column.detach().float() for column in part], 1) for part in columns])
+        if self.together.size > 1:
+            bounds = self._edges[:: self.training.accumulate]
+            sizes = [stop - start for start, stop in pairwise(bounds)]
+            rows = self.together.concatenate(rows.cpu(), sizes)
+        frames = found[0].video.shape[1]
+        return Losses(rows[:, :frames], rows[:, frames:-2], rows[:, -1] > 0, rows[:, -2])
+
+    def _too_large(self) -> UserError:
+        training, share = self.training, -(-self.training.batch // self.together.size)
+        ways = [f"--accumulate {2 * training.accumulate}"] if share >= 2 * training.accumulate else []
+        ways += [] if training.checkpoint_gradients else ["--checkpoint-gradients"]
+        ways += ["--precision bf16"] if training.precision == "no" else []
+        clips = -(-share // training.accumulate)
+        advice = (
+            f"try {', or '.join(ways)}" if ways else "use more processes with FSDP2 (configs/accelerate/fsdp2.yaml)"
+        )
+        return UserError(f"the device's memory does not hold a step of {clips} clips; {advice}")
+
+
+def _rows(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
+    return ClipBatch(**{field.name: getattr(batch, field.name)[start:stop] for field in fields(batch)})
