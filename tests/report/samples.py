@@ -60,3 +60,17 @@ def evaluation(run: Path, outcomes: dict[str, list[bool]], *, recorded: int = 1)
 def losses(run: Path, count: int = 30) -> None:
     lines = [{"step": 10 * n, "video": 1 / (n + 1), "action": 2 / (n + 1)} for n in range(1, count + 1)]
     (run / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def watched(run: Path) -> None:
+    """Bands of noise, held-out measures and speed, beside the losses."""
+    bands = {"video_low": 3.0, "video_middle": 2.0, "video_high": 1.0, "action_low": 0.5}
+    lines = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+    seen = {"video": 0.41, "action": 0.52, "action_error": 0.125, "psnr": 23.5, "ssim": 0.75}
+    fast = {"clips_a_second": 37.0, "waiting": 0.042, "memory_gb": 1.5}
+    for name, rows in (
+        ("losses", [line | bands for line in lines]),
+        ("held_out", [{"step": step, **seen} for step in (100, 200)]),
+        ("speed", [{"step": line["step"], **fast} for line in lines]),
+    ):
+        (run / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from videopolicy.report import plots
+from videopolicy.report.plots import Line
 from videopolicy.report.similarity import Pair, by_offset
 
 SPREADS = by_offset([Pair(8, 30, 0.9, 20, 0.7), Pair(8, 28, 0.8, 22, 0.7), Pair(16, 25, 0.7, 15, 0.5)])
 DRAWN = {
-    "losses": plots.losses(range(1, 50), [1 / n for n in range(1, 50)], "video", plots.IMAGINED),
-    "zero loss": plots.losses([1, 2], [0.0, 0.5], "action", plots.ACTION),
-    "one loss": plots.losses([1], [0.5], "action", plots.ACTION),
+    "losses": plots.training("a", "loss", [Line(range(1, 50), [1 / n for n in range(1, 50)], plots.INK, logged=True)]),
+    "zero loss": plots.training("b", "loss", [Line([1, 2], [0.0, 0.5], plots.ACTION)]),
+    "one loss": plots.training("c", "loss", [Line([1], [0.5], plots.ACTION, marked=True)]),
+    "two": plots.training("d", "dB", [Line([1, 2], [9, 8], plots.INK, 0.3), Line([2], [3], plots.STILL)], False),
     "psnr": plots.ahead(SPREADS, "psnr", "PSNR, dB"),
     "ssim": plots.ahead(SPREADS, "ssim", "SSIM"),
     "actions": plots.actions([np.eye(5), np.ones((3, 5))], ["a <b>", "1", "2", "3", "4"], "0"),
@@ -29,8 +31,8 @@ def test_a_plot_is_one_svg_element_in_the_colours_of_the_page(name):
 
 
 def test_ids_do_not_clash_and_every_reference_is_met():
-    ids = [re.findall(r'\bid="([^"]+)"', svg) for svg in DRAWN.values() if svg is not DRAWN["one loss"]]
-    for one, svg in zip(ids, (s for s in DRAWN.values() if s is not DRAWN["one loss"]), strict=True):
+    ids = [re.findall(r'\bid="([^"]+)"', svg) for svg in DRAWN.values()]
+    for one, svg in zip(ids, DRAWN.values(), strict=True):
         assert len(set(one)) == len(one)
         assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg)) <= set(one)
     everything = [name for one in ids for name in one]

@@ -7,7 +7,7 @@ from string import Template
 
 from videopolicy.errors import naming
 from videopolicy.report import run as runs
-from videopolicy.report import sections, videos
+from videopolicy.report import sections, training, videos
 from videopolicy.report.episodes import Shown, show
 from videopolicy.rollout.statistics import summary_line
 
@@ -50,7 +50,7 @@ def page(run: runs.Run, shown: list[Shown]) -> str:
         videos.strips(shown),
         sections.success(run.results),
         sections.similarity(shown),
-        sections.training(run.losses),
+        training.section_of(run),
         sections.settings(run),
     )
     return Template((_HERE / "page.html").read_text()).substitute(

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -24,21 +25,54 @@ _COLOURS = {
 INK, RULE, IMAGINED, STILL, ACTION = _COLOURS
 
 
-def losses(steps: Sequence[int], values: Sequence[float], name: str, colour: str) -> str:
-    """One loss over training steps on a logarithmic axis: each logged value faint, their running median bold."""
+@dataclass(frozen=True)
+class Line:
+    """Values over training steps.
+
+    Attributes:
+        steps: where.
+        values: what was logged there.
+        colour: one of this module's.
+        strength: its opacity.
+        logged: whether the values themselves are drawn, faint, behind their running median.
+        marked: whether each value has a dot and there is no median, as for few of them.
+    """
+
+    steps: Sequence[int]
+    values: Sequence[float]
+    colour: str
+    strength: float = 1.0
+    logged: bool = False
+    marked: bool = False
+
+
+def training(name: str, label: str, lines: Sequence[Line], logarithmic: bool = True) -> str:
+    """Lines over training steps; on a logarithmic axis if that is wanted and every value is above zero.
+
+    Args:
+        name: unique on the page.
+        label: of the values.
+        lines: at least one, each with a value.
+        logarithmic: whether ratios matter, as for losses.
+    """
     figure, axes = _figure()
-    smooth = running_median(np.asarray(values, np.float64), max(1, len(values) // 40))
-    axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
-    axes.plot(steps, smooth, color=colour, linewidth=1.8)
-    if min(values) > 0:
+    for line in lines:
+        if line.logged:
+            axes.plot(line.steps, line.values, color=line.colour, linewidth=0.8, alpha=0.3)
+        reach = 0 if line.marked else max(1, len(line.values) // 40)
+        smooth = running_median(np.asarray(line.values, np.float64), reach)
+        mark = {"marker": "o", "markersize": 4} if line.marked else {}
+        axes.plot(line.steps, smooth, color=line.colour, linewidth=1.8, alpha=line.strength, **mark)
+    least, most = (extreme(value for line in lines for value in line.values) for extreme in (min, max))
+    if logarithmic and least > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))
-        if max(values) > 10 * min(values):
+        if most > 10 * least:
             axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.set_xlabel("training step")
-    axes.set_ylabel(f"{name} loss")
-    return svg(figure, f"loss-{name}")
+    axes.set_ylabel(label)
+    return svg(figure, name)
 
 
 def running_median(values: Float[np.ndarray, "n"], reach: int) -> Float[np.ndarray, "n"]:

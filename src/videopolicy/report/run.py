@@ -9,6 +9,9 @@ from typing import Any
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result
 
+# The name of what was logged -> (steps, values).
+Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
+
 _EVALUATE = "`videopolicy evaluate` makes it"
 
 
@@ -20,14 +23,18 @@ class Run:
         folder: the run folder.
         results: one entry per episode that has ended; never empty.
         settings: what was evaluated.
-        losses: "video" and "action" -> (steps, values) of training; empty if it was not trained here.
+        losses: what training logged; empty if it was not trained here.
+        held_out: what it measured on the episodes held out.
+        speed: how fast it went.
         recordings: the folders of recorded episodes, by (task, episode).
     """
 
     folder: Path
     results: tuple[Result, ...]
     settings: Mapping[str, Any]
-    losses: Mapping[str, tuple[Sequence[int], Sequence[float]]]
+    losses: Curves
+    held_out: Curves
+    speed: Curves
     recordings: Mapping[tuple[str, int], Path]
 
 
@@ -49,7 +56,8 @@ def read(folder: Path) -> Run:
         raise UserError(f"{results}: no episode has ended yet; let `videopolicy evaluate` go on")
     recordings = evaluation / "recordings"
     found = {(r.task, r.episode): recordings / f"{r.task}-{r.episode}" for r in rows if r.recorded}
-    return Run(folder, rows, _settings(settings), _losses(folder / "losses.jsonl"), found)
+    losses, held_out, speed = (_curves(folder / f"{name}.jsonl") for name in ("losses", "held_out", "speed"))
+    return Run(folder, rows, _settings(settings), losses, held_out, speed, found)
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -85,17 +93,19 @@ def _result(path: Path, number: int, row: dict[str, Any]) -> Result:
         raise UserError(f"{path}, line {number} is no result of an episode: {error}; delete that line") from error
 
 
-def _losses(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+def _curves(path: Path) -> Curves:
+    """Every number that training has logged in a file, but for the time."""
     if not path.exists():
         return {}
     # A resumed training repeats the steps after its checkpoint: the later line holds.
-    latest: dict[str, dict[int, float]] = {"video": {}, "action": {}}
+    latest: dict[str, dict[int, float]] = {}
     for _, number, row in _lines(path):
         try:
-            for name, values in latest.items():
-                if row.get(name) is not None:
-                    values[int(row["step"])] = float(row[name])
+            step = int(row.pop("step"))
+            for name, value in row.items():
+                if value is not None and name != "seconds":
+                    latest.setdefault(name, {})[step] = float(value)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{path}, line {number} is no record of training: {error}; delete that line") from error
-    ordered = {name: sorted(values.items()) for name, values in latest.items() if values}
+    ordered = {name: sorted(values.items()) for name, values in latest.items()}
     return {name: ([step for step, _ in pairs], [value for _, value in pairs]) for name, pairs in ordered.items()}

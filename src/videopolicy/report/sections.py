@@ -105,18 +105,6 @@ def _row(name: str, found: Spread | None) -> tuple[str, ...]:
     return name, str(found.count), *cells
 
 
-def training(losses: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> str:
-    """Loss curves; nothing if the run was not trained here."""
-    if not losses:
-        return ""
-    colours = {"video": plots.IMAGINED, "action": plots.ACTION}
-    figures = []
-    for name, (steps, values) in losses.items():
-        words = f"{name} loss from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}"
-        figures.append(plot(plots.losses(steps, values, name, colours[name]), words, escape(words)))
-    return section("Training", f'<div class="plots">{"".join(figures)}</div>')
-
-
 # Settings whose name alone says too little.
 _SAID = {
     "episodes": "episodes of each task",
