@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,6 +84,17 @@ def test_turns_follow_each_other():
 def test_what_would_be_a_guess_is_refused(fps, space, message):
     with pytest.raises(UserError, match=message):
         Resampled(InMemory(5, 20, np.zeros((5, 3), np.float32), space), fps)
+
+
+def test_videos_of_several_rates_come_to_one():
+    class Several(InMemory):
+        def episode(self, index, views=None, start=0, stop=None):
+            return replace(super().episode(index, views, start, stop), fps=(self.fps, 2 * self.fps)[index])
+
+    dataset = Resampled(Several(12, 15), 15)
+    assert [dataset.length(index) for index in range(2)] == [12, 6]
+    assert dataset.episode(1).states[:, 0].tolist() == [0, 2, 4, 6, 8, 10]
+    assert dataset.episode(1).fps == 15
 
 
 def test_the_same_rate_changes_nothing():

@@ -104,7 +104,7 @@ def summary(outcome: Outcome, out: Path) -> list[str]:
     if there:
         lines.append(f"{there} of {shards} parts were there already")
     if outcome.skipped:
-        lines.append(f"left out {len(outcome.skipped)} episodes:")
+        lines.append(f"left out ({len(outcome.skipped)}):")
         lines += [f"  {line}" for line in outcome.skipped[:SHOWN]]
     if len(outcome.skipped) > SHOWN:
         lines.append(f"  and {len(outcome.skipped) - SHOWN} more, see meta/info.json")

@@ -57,7 +57,7 @@ class Source:
                 raise UserError(f"{self.path}: {view!r} cannot be a view's name; letters, digits, '.', '_' and '-' can")
         if self.instructions or self.action_space or self.state_space:
             dataset = Relabeled(dataset, self.instructions, self.action_space, self.state_space)
-        if self.fps is not None and self.fps != dataset.fps:
+        if self.fps is not None:
             dataset = Resampled(dataset, self.fps)
         return dataset if self.size is None else Resized(dataset, self.size), fingerprint
 

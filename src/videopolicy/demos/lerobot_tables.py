@@ -10,6 +10,10 @@ import pyarrow.parquet as pq
 from videopolicy.demos import lerobot_layout as layout
 
 
+# Rows that a reader must read at once to have one of them.
+_ROWS = 500
+
+
 def of_rows(columns: dict[str, np.ndarray]) -> pa.Table:
     """Rows of a data file: columns of shape (N,), or (N, D) for vectors, which are plain numbers if D is 1."""
     return pa.table(
@@ -26,7 +30,7 @@ def to_bytes(table: pa.Table) -> pa.Buffer:
     """A table as the bytes of a parquet file."""
     # By way of memory: on a full disk, pyarrow's own files complain a second time when they are collected.
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, row_group_size=_ROWS)
     return sink.getvalue()
 
 

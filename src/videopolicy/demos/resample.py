@@ -40,22 +40,22 @@ class Resampled(Derived):
     def __init__(self, dataset: Dataset, fps: float) -> None:
         super().__init__(dataset, fps)
         self.fps = fps
-        self._ratio = _rate(dataset.fps) / _rate(fps)
-        self._space = self._check(dataset) if dataset.action_width is not None and self._ratio != 1 else None
+        self._ratios: dict[int, Fraction] = {}
+        self._space = self._check(dataset) if dataset.action_width is not None and fps != dataset.fps else None
 
     def length(self, index: int) -> int:
         """The steps of one episode, without decoding it."""
-        return math.ceil(self.inner.length(index) / self._ratio)
+        return math.ceil(self.inner.length(index) / self._ratio(index))
 
     def episode(
         self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
     ) -> Episode:
         """One episode, or its steps start to stop - 1; see `Dataset.episode`."""
-        last = self.length(index) if stop is None else min(stop, self.length(index))
-        chosen = np.array([math.floor(step * self._ratio) for step in range(start, last)], int)
-        first = math.floor(start * self._ratio)
+        last, ratio = self.length(index) if stop is None else min(stop, self.length(index)), self._ratio(index)
+        chosen = np.array([math.floor(step * ratio) for step in range(start, last)], int)
+        first = math.floor(start * ratio)
         # All that the last action stands for, and at least the last frame.
-        end = min(max(math.floor(last * self._ratio), chosen.max(initial=first - 1) + 1), self.inner.length(index))
+        end = min(max(math.floor(last * ratio), chosen.max(initial=first - 1) + 1), self.inner.length(index))
         parts, shown = [], []
         for begin in range(first, max(end, first + 1), _PART):
             part = self.inner.episode(index, views, begin, min(begin + _PART, end))
@@ -71,6 +71,14 @@ class Resampled(Derived):
             states=None if states is None else states[chosen - first],
         )
 
+    def _ratio(self, index: int) -> Fraction:
+        """Own steps that one step stands for. Episodes of video without actions may each have a rate of its own."""
+        if self.inner.action_width is not None:
+            return _rate(self.inner.fps) / _rate(self.fps)
+        if index not in self._ratios:
+            self._ratios[index] = _rate(self.inner.episode(index, (), 0, 1).fps) / _rate(self.fps)
+        return self._ratios[index]
+
     def _merged(self, actions: Float32[np.ndarray, "n D"], starts: np.ndarray) -> Float32[np.ndarray, "m D"]:
         """One action for the steps from each start to the next."""
         if self._space is None:
@@ -82,7 +90,8 @@ class Resampled(Derived):
 
     def _check(self, dataset: Dataset) -> Space:
         where = f"{dataset.path}: {dataset.fps:g} steps a second cannot become {self.fps:g}"
-        if self._ratio < 1 or self._ratio.denominator != 1:
+        ratio = _rate(dataset.fps) / _rate(self.fps)
+        if ratio < 1 or ratio.denominator != 1:
             rates = ", ".join(f"{dataset.fps / factor:g}" for factor in (2, 3, 4, 5))
             raise UserError(f"{where}, as the actions are of that rate; lower by a whole factor is possible: {rates}")
         if not dataset.action_space:
