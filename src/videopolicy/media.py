@@ -1,5 +1,6 @@
 """Video files: MP4 with H.264, written aside and renamed, read back through PyAV."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -98,14 +99,18 @@ class Decoder:
     def __init__(self, path: Path):
         self._path = path
         with _explained(path):
-            self._container = av.open(str(path))
+            # What a file says of itself in words may be damaged, its pictures sound.
+            self._container = av.open(str(path), metadata_errors="replace")
             if not self._container.streams.video:
                 raise UserError(f"{path}: holds no video")
             self._stream = self._container.streams.video[0]
+            if not self._stream.codec_context:
+                raise UserError(f"{path}: its pictures are coded in an unknown way; the file is damaged, or too new")
             self._stream.codec_context.thread_count = 1
-            self._times = _times(path, self._container, self._stream)
-        seconds = (self._times - self._times[0]) * float(self._stream.time_base or 1)
+            times = _times(path, self._container, self._stream)
+        seconds = (times - times[0]) * float(self._stream.time_base or 1)
         self.fps, self._shown = _grid(seconds, float(self._stream.average_rate or 0))
+        self._times: list[int] = times.tolist()
         self._decoded: Iterator[VideoFrame] = iter(())
         # The picture that `_decoded` gives next; past the last one, there is none.
         self._next = len(self._times)
@@ -123,7 +128,7 @@ class Decoder:
         if stop > len(self):
             found = f"only {len(self)} of the {stop} frames that are needed are there"
             raise UserError(f"{self._path}: {found}; the file is cut short or does not belong to its tables")
-        wanted, done = self._shown[start:stop], 0
+        wanted, done = self._shown[start:stop].tolist(), 0
         context = self._stream.codec_context
         frames = np.empty((len(wanted), context.height, context.width, 3), np.uint8)
         for back in _STEPS_BACK:
@@ -138,19 +143,21 @@ class Decoder:
         """Closes the file."""
         self._container.close()
 
-    def _block(self, wanted: np.ndarray, back: int) -> tuple[Frames, int]:
+    def _block(self, wanted: list[int], back: int) -> tuple[Frames, int]:
         """These pictures, and how many could be had, from a key frame at least `back` pictures before the first."""
         frames, done = np.empty((0, 0, 0, 3), np.uint8), 0
-        for number, frame in self._from(int(wanted[0]), back):
+        for number, frame in self._from(wanted[0], back):
             if number > wanted[done] or (frame.is_corrupt and number == wanted[done]):
                 break
             if number == wanted[done]:
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                pixels = frame.to_ndarray(format="rgb24")
+                if frame.rotation:
+                    pixels = np.rot90(pixels, round(frame.rotation / 90))
                 if done == 0:
                     frames = np.empty((len(wanted), *pixels.shape), np.uint8)
                 if pixels.shape != frames.shape[1:]:
                     raise UserError(f"{self._path}: the pictures change their size on the way; one size is needed")
-                until = int(np.searchsorted(wanted, number, "right"))
+                until = bisect_right(wanted, number)
                 frames[done:until], done = pixels, until
             if done == len(wanted):
                 break
@@ -161,7 +168,7 @@ class Decoder:
         if back or not 0 <= first - self._next <= KEY_FRAME_EVERY:
             # Some formats jump by the times of decoding, which may lie before the first picture's own.
             time = self._times[first - back] if first > back else min(self._times[0], 0)
-            self._container.seek(int(time), stream=self._stream, backward=True)
+            self._container.seek(time, stream=self._stream, backward=True)
             self._decoded = self._container.decode(self._stream)
         self._next = len(self._times)
         for frame in self._decoded:
@@ -227,9 +234,11 @@ def _grid(seconds: np.ndarray, rate: float) -> tuple[float, np.ndarray]:
     return rate, np.searchsorted(seconds, (frames + 1e-3) / rate, "right") - 1
 
 
-def _nearest(times: np.ndarray, time: int) -> int:
-    after = int(np.searchsorted(times, time).clip(1, len(times) - 1)) if len(times) > 1 else 0
-    return after - 1 if after and time - times[after - 1] < times[after] - time else after
+def _nearest(times: list[int], time: int) -> int:
+    after = bisect_left(times, time)
+    if after == len(times) or (after and time - times[after - 1] < times[after] - time):
+        return after - 1
+    return after
 
 
 def write_mp4(path: Path, frames: Frames, fps: float, crf: int = 15, full_colour: bool = False) -> None:
