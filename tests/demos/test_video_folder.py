@@ -1,12 +1,15 @@
 import multiprocessing
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from videopolicy.demos.check_frames import cells
+from videopolicy.demos.checks import examine
 from videopolicy.demos.video_folder import open_dataset, recognises
 from videopolicy.errors import UserError
-from videopolicy.media import write_mp4
+from videopolicy.media import read_mp4, write_mp4
 
 
 def video(path, length=4, fps=10, seed=0, size=(32, 48)):
@@ -105,6 +108,55 @@ def test_text_that_is_not_utf_8_is_refused_by_its_name(tmp_path):
     (tmp_path / "cup.txt").write_bytes("Gänse".encode("latin-1"))
     with pytest.raises(UserError, match=r"cup\.txt: .*UTF-8"):
         open_dataset(tmp_path)
+
+
+CODECS = {"mp4": "libx264", "mov": "mpeg4", "mkv": "libx264", "webm": "libvpx-vp9", "avi": "mpeg4"}
+
+
+def encoded(path, codec, count=24):
+    """A video as others make it: other containers and codecs, pictures stored in another order."""
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 256, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for step in range(count):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, step, 1), format="rgb24")))
+        container.mux(stream.encode(None))
+    path.with_suffix(".txt").write_text("turn")
+    return path
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_every_container_gives_the_same_frames(suffix, tmp_path):
+    encoded(tmp_path / f"video.{suffix}", CODECS[suffix])
+    assert recognises(tmp_path)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.fps, dataset.length(0)) == (12, 24)
+    one = dataset.episode(0).views["video"]
+    # Colours are shared by four pixels in all of them, so only larger areas can be held against each other.
+    reference = encoded(tmp_path / "reference.mp4", "libx264")
+    other = read_mp4(reference)
+    assert one.shape == other.shape
+    assert np.abs(cells(one) - cells(other)).mean() < 6
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_flipped_and_missing_bytes_are_told_and_never_a_crash(suffix, tmp_path):
+    sound = encoded(tmp_path / f"video.{suffix}", CODECS[suffix]).read_bytes()
+    rng = np.random.default_rng(1)
+    told = 0
+    for case in range(12):
+        damaged = bytearray(sound[: rng.integers(len(sound))] if case % 3 == 0 else sound)
+        for place in rng.integers(len(damaged), size=10 if case % 3 else 0):
+            damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / f"video.{suffix}").write_bytes(damaged)
+        try:
+            told += bool(examine(open_dataset(tmp_path)).errors)
+        except UserError as error:
+            assert str(tmp_path) in str(error)
+            told += 1
+    assert told > 3
 
 
 def test_a_caption_without_its_video_is_told(tmp_path):

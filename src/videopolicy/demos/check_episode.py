@@ -62,7 +62,7 @@ def read(dataset: Dataset, index: int, progress: Callable[[int], object]) -> Rea
             pictures.add(block.views)
             # Actions decide whether an episode is a copy; videos are stored with losses, and do not stay the same.
             for values in block.views.values() if block.actions is None else [block.actions]:
-                digest.update(values.tobytes())
+                digest.update(np.ascontiguousarray(values).data)
             for name, values in (("actions", block.actions), ("states", block.states)):
                 vectors[name] += [] if values is None else [values]
             done += len(block)
