@@ -182,9 +182,10 @@ def test_each_kind_of_spoiling_is_found_and_nothing_else(name):
     assert found(spoil()) == expected
 
 
-def test_a_space_of_another_width_is_an_error():
+@pytest.mark.parametrize("space", ["delta_position gripper[-1,1] other:2", "delta_position grip"])
+def test_a_space_of_another_width_or_of_unknown_words_is_an_error(space):
     dataset = InMemory(EPISODES)
-    dataset.action_space = "delta_position gripper[-1,1] other:2"
+    dataset.action_space = space
     assert found(dataset) == {(kinds.SPACE, None)}
 
 

@@ -52,12 +52,12 @@ class Spaces:
     """What the data set says of its actions, held against what they are.
 
     Args:
-        text: the action space (see `videopolicy.actions.space`), "" if nobody said.
+        space: the action space; None if nobody said.
         declared: the smallest and the largest value of each dimension, (2, D); None if nobody said.
     """
 
-    def __init__(self, text: str, declared: Float[np.ndarray, "2 D"] | None = None) -> None:
-        self.grippers = [part for part in Space.parse(text).parts if part.kind == "gripper"] if text else []
+    def __init__(self, space: Space | None, declared: Float[np.ndarray, "2 D"] | None = None) -> None:
+        self.grippers = [part for part in space.parts if part.kind == "gripper"] if space else []
         self._declared = declared
         self._moved = self._closed_first = 0
 

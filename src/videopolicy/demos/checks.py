@@ -52,7 +52,8 @@ class Findings:
         sizes: view -> the sizes (width, height) of its images.
         actions: the range of each dimension; None without actions.
         state_width: S, or None.
-        action_space: what the action's dimensions mean, "" if nobody said.
+        action_space: what the data set says the action's dimensions mean, "" if nothing.
+        space: the same, understood; None if it says nothing that suits the actions.
         state_space: the same of the state.
         instructions: instruction -> the episodes that could be read.
         without_actions: those of them that have no actions.
@@ -68,6 +69,7 @@ class Findings:
     actions: Ranges | None
     state_width: int | None
     action_space: str
+    space: Space | None
     state_space: str
     instructions: Mapping[str, Sequence[int]]
     without_actions: Sequence[int]
@@ -86,9 +88,6 @@ def examine(dataset: Dataset, progress: Callable[[int], object] = lambda steps: 
     Args:
         dataset: any data set; what it knows beyond the protocol (`Timed`, `Declared`) is checked, too.
         progress: is told how many more steps are done.
-
-    Raises:
-        UserError: the action space is no text that `videopolicy.actions.space` knows.
     """
     survey = _Survey(dataset)
     for index in range(len(dataset)):
@@ -107,7 +106,8 @@ class _Survey:
         self.problems: list[Problem] = []
         self._width = dataset.action_width
         self._ranges = None if self._width is None else Ranges(self._width)
-        self._spaces = Spaces(dataset.action_space, self._declared())
+        self._space = self._read_space()
+        self._spaces = Spaces(self._space, self._declared())
         self._fps: dict[int, float] = {}
         self._sizes: dict[str, Counter[tuple[int, int]]] = {}
         self._instructions: dict[str, list[int]] = {}
@@ -115,9 +115,6 @@ class _Survey:
         # What moves is known when the ranges are.
         self._still: list[tuple[int, Stretch, np.ndarray | None]] = []
         self._seen: dict[tuple[int, bytes], list[tuple[int, np.ndarray]]] = {}
-        if dataset.action_space and self._width != (named := Space.parse(dataset.action_space).width):
-            detail = f"{dataset.action_space!r} names {named} dimensions, the actions have {self._width}"
-            self.problems.append(Problem(kinds.SPACE, detail))
 
     def add(self, index: int, episode: Read) -> None:
         self._fps[index] = round(episode.fps, 3)
@@ -149,12 +146,27 @@ class _Survey:
             self._ranges,
             self._dataset.state_width,
             self._dataset.action_space,
+            self._space,
             self._dataset.state_space,
             self._instructions,
             self._without,
             self._dataset.skipped,
             self.problems,
         )
+
+    def _read_space(self) -> Space | None:
+        text = self._dataset.action_space
+        if not text:
+            return None
+        try:
+            space = Space.parse(text)
+        except UserError as error:
+            self.problems.append(Problem(kinds.SPACE, str(error)))
+            return None
+        if space.width == self._width:
+            return space
+        self.problems.append(Problem(kinds.SPACE, f"{text!r} names {space.width} dimensions, there are {self._width}"))
+        return None
 
     def _declared(self) -> np.ndarray | None:
         try:

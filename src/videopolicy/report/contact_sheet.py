@@ -104,7 +104,7 @@ def _task(dataset: Dataset, found: Findings, instruction: str, episodes: Sequenc
     curves = [dataset.episode(index, ()).actions for index in (chosen, *others)]
     key = str(list(found.instructions).index(instruction))
     if moving := [curve for curve in curves if curve is not None]:
-        parts.append(_curves(moving, dataset.action_space, key))
+        parts.append(_curves(moving, found.space, key))
     count = words.plural(len(episodes), "episode")
     return section(f"{instruction or 'no instruction'} ({count})", *parts)
 
@@ -158,7 +158,7 @@ def _jpeg_uri(image: Image) -> str:
     return data_uri("image/jpeg", buffer.getvalue())
 
 
-def _curves(curves: Sequence[np.ndarray], space: str, key: str) -> str:
+def _curves(curves: Sequence[np.ndarray], space: Space | None, key: str) -> str:
     names = _names(space, curves[0].shape[1])[:DIMENSIONS]
     curves = [curve for curve in curves if np.isfinite(curve).all()]
     if not curves:
@@ -176,12 +176,11 @@ def _curves(curves: Sequence[np.ndarray], space: str, key: str) -> str:
     return f'<div class="plots">{wide}</div>'
 
 
-def _names(space: str, width: int) -> list[str]:
+def _names(space: Space | None, width: int) -> list[str]:
     """What stands over each dimension's panel."""
-    parts = Space.parse(space).parts if space else ()
-    kinds = [f"{part.reference} {part.kind}".strip().replace("_", " ") for part in parts for _ in range(part.width)]
-    return (
-        [f"{number} {kind}" for number, kind in enumerate(kinds)]
-        if len(kinds) == width
-        else [f"action {n}" for n in range(width)]
+    if space is None:
+        return [f"action {number}" for number in range(width)]
+    kinds = (
+        f"{part.reference} {part.kind}".strip().replace("_", " ") for part in space.parts for _ in range(part.width)
     )
+    return [f"{number} {kind}" for number, kind in enumerate(kinds)]
