@@ -9,6 +9,8 @@ import pytest
 from tests.demos.hdf5 import write_any
 
 from videopolicy import registry
+from videopolicy.demos.convert import convert
+from videopolicy.demos.convert_source import Source
 from videopolicy.demos.lerobot_writer import Writer
 from videopolicy.errors import UserError
 from videopolicy.media import write_mp4
@@ -160,6 +162,21 @@ def test_the_fingerprint_changes_with_the_data_and_with_nothing_else(name, datas
     EXAMPLES[name](tmp_path / "shorter", EPISODES[:2])
     assert registry.build("demos", name, path).fingerprint == dataset.fingerprint
     assert registry.build("demos", name, tmp_path / "shorter").fingerprint != dataset.fingerprint
+
+
+def test_a_conversion_holds_the_same_but_for_the_loss_of_video(dataset, path, tmp_path):
+    outcome = convert(Source(path), tmp_path / "converted", 1)
+    written = registry.build("demos", "lerobot", tmp_path / "converted")
+    assert (outcome.episodes, written.views, written.fps) == (len(dataset), dataset.views, dataset.fps)
+    assert (written.action_space, written.state_space) == (dataset.action_space, dataset.state_space)
+    for index in range(len(dataset)):
+        read, own = written.episode(index), dataset.episode(index)
+        assert read.instruction == own.instruction
+        np.testing.assert_array_equal(read.actions, own.actions)
+        np.testing.assert_array_equal(read.states, own.states)
+        for view, frames in own.views.items():
+            assert read.views[view].shape == frames.shape
+            assert np.abs(read.views[view].astype(int) - frames).mean() < 3
 
 
 def test_an_unknown_view_is_refused(dataset):
