@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from videopolicy.policies.benchmark import device_name
+from videopolicy.hardware import device_name
 from videopolicy.rollout.statistics import clopper_pearson
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from videopolicy.clips.normalize import MinMax
-from videopolicy.policies.benchmark import count_weights, device_name, peak_memory
+from videopolicy.hardware import device_name, peak_memory
+from videopolicy.policies.benchmark import count_weights
 from videopolicy.policies.video import VideoPlanner
 from videopolicy.presets.svd import PRESET
 from videopolicy.types import Observation

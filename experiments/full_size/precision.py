@@ -9,8 +9,8 @@ from videopolicy import registry
 from videopolicy.backbones.base import Condition
 from videopolicy.clips.normalize import MinMax
 from videopolicy.diffusion.joint import Joint
+from videopolicy.hardware import device_name
 from videopolicy.model import VideoPolicy
-from videopolicy.policies.benchmark import device_name
 from videopolicy.training.setup import build
 
 SIGMA = 10.0

@@ -11,7 +11,7 @@ import torch
 from videopolicy import registry
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.clips.normalize import MinMax
-from videopolicy.policies.benchmark import device_name, peak_memory
+from videopolicy.hardware import device_name, peak_memory
 from videopolicy.presets.base import Preset
 from videopolicy.training.setup import build
 from videopolicy.training.stages import Objective, total

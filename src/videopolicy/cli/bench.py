@@ -12,15 +12,8 @@ import tyro
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, within
-from videopolicy.policies.benchmark import (
-    Figures,
-    Spread,
-    count_weights,
-    device_name,
-    matmul_peak,
-    measure,
-    peak_memory,
-)
+from videopolicy.hardware import device_name, matmul_peak, peak_memory
+from videopolicy.policies.benchmark import Figures, count_weights, measure
 from videopolicy.policies.video import Precision, VideoPlanner, make
 
 GIGA = 1e9
@@ -114,18 +107,13 @@ def table(figures: Sequence[Figures], peak: float) -> str:
     times = [*figures[0].parts, "total"]
     rows = [["sampler", "steps", *times, "chunks/s", "GFLOP", "GFLOP/s", "of limit"]]
     for row in figures:
-        spreads = [_milliseconds(spread) for spread in (*row.parts.values(), row.total)]
+        spreads = [str(spread) for spread in (*row.parts.values(), row.total)]
         speed = row.flops_per_second
         rates = [f"{row.chunks_per_second:.2f}", f"{row.flops / GIGA:.3f}"]
         rows.append([row.sampler, str(row.steps), *spreads, *rates, f"{speed / GIGA:.1f}", f"{speed / peak:.1%}"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join([*lines, "times in ms for one chunk: median (90th percentile); rates are at the median"])
-
-
-def _milliseconds(spread: Spread) -> str:
-    digits = 2 if spread.median < 10 else 1
-    return f"{spread.median:.{digits}f} ({spread.p90:.{digits}f})"
 
 
 def _short(count: int) -> str:

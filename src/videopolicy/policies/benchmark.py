@@ -1,46 +1,25 @@
 """How long a policy takes for one chunk, and how far that is from what the device can do."""
 
-import platform
-import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from videopolicy.hardware import Spread, count_flops, now
 from videopolicy.model import VideoPolicy
 from videopolicy.policies.video import VideoPlanner
 from videopolicy.types import Observation
 
 WARM_UP = 3
-# Side of the matrices that the limit is measured with: they fill the device, and take less than a second.
-SIDE = {"cpu": 1024, "cuda": 8192}
-MULTIPLICATIONS = 20
 # Whose time belongs to which part; none of these methods calls another.
 PLANNER_METHODS = {"encode": "encode", "decode": "decode"}
 NETWORK_METHODS = {"denoise_video": "video", "read": "action", "denoise_actions": "action"}
 PARTS = ("encode", "video", "action", "decode")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A time over all repeats, in milliseconds: the median, and what 90 % of the repeats stay below."""
-
-    median: float
-    p90: float
-
-    @classmethod
-    def of(cls, seconds: list[float]) -> "Spread":
-        """The spread of these times."""
-        return cls(float(np.median(seconds)) * 1e3, float(np.percentile(seconds, 90)) * 1e3)
 
 
 @dataclass(frozen=True)
@@ -52,7 +31,7 @@ class Figures:
         steps: noise levels.
         parts: time of each of `PARTS`, and of "other": noise, text and the sampler's arithmetic.
         total: the whole plan, its video decoded.
-        flops: of one plan, as `count_flops` counts them.
+        flops: of one plan, as `videopolicy.hardware.count_flops` counts them.
     """
 
     sampler: str
@@ -101,61 +80,10 @@ def measure(planner: VideoPlanner, repeats: int) -> Figures:
     return Figures(sampling.sampler, sampling.steps, parts, Spread.of([row["total"] for row in rows]), flops)
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes that were in use at most: on the GPU, or by this process since it began."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    # Linux counts in units of 1024 bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def count_flops(run: Callable[[], Any]) -> int:
-    """Floating-point operations of a call: matrix products, convolutions and attention; a multiply-add is two.
-
-    Element-wise work, norms and resizing are not counted.
-    """
-    # The counter knows no fused attention of a CPU; as two matrix products it knows all.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()
-
-
-def matmul_peak(device: torch.device) -> float:
-    """FLOP/s of the best of some fp32 matrix products: the most that this device does, now, with these threads.
-
-    On a GPU it is in TF32 if convolutions are, as they are by default.
-    """
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
-        torch.set_float32_matmul_precision("high")
-    try:
-        side = SIDE[device.type]
-        matrix, out = torch.ones(side, side, device=device), torch.empty(side, side, device=device)
-        torch.mm(matrix, matrix, out=out)
-        seconds = []
-        for _ in range(MULTIPLICATIONS):
-            watch = Stopwatch(device)
-            watch.time("total", partial(torch.mm, matrix, matrix, out=out))
-            seconds.append(watch.seconds["total"])
-    finally:
-        torch.set_float32_matmul_precision(before)
-    return 2 * side**3 / min(seconds)
-
-
 def count_weights(policy: VideoPolicy) -> dict[str, int]:
     """Numbers that a checkpoint holds for each part, what the latents were fitted to included."""
     parts = {"latents": policy.latents, "text": policy.text, "video": policy.backbone, "head": policy.head}
     return {name: sum(t.numel() for t in part.state_dict().values()) if part else 0 for name, part in parts.items()}
-
-
-def device_name(device: torch.device) -> str:
-    """What a shop would call it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 class Stopwatch:
@@ -175,9 +103,9 @@ class Stopwatch:
 
     def time(self, part: str, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls, and adds the time to this part's."""
-        start = self._now()
+        start = now(self._device)
         result = run(*args, **kwargs)
-        self.seconds[part] += self._now() - start
+        self.seconds[part] += now(self._device) - start
         return result
 
     @contextmanager
@@ -196,8 +124,3 @@ class Stopwatch:
             # What was set on the object hid the method of its class.
             for owner, method, _ in watched:
                 delattr(owner, method)
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return perf_counter()

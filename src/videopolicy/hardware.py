@@ -1,0 +1,101 @@
+"""What this device is, what it can do, and what a computation costs it."""
+
+import platform
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+# Side of the matrices that the limit is measured with: they fill the device, and take less than a second.
+SIDE = {"cpu": 1024, "cuda": 8192}
+MULTIPLICATIONS = 20
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A time over all repeats, in milliseconds: the median, and what 90 % of the repeats stay below."""
+
+    median: float
+    p90: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Spread":
+        """The spread of these times."""
+        return cls(float(np.median(seconds)) * 1e3, float(np.percentile(seconds, 90)) * 1e3)
+
+    def __str__(self) -> str:
+        digits = 2 if self.median < 10 else 1
+        return f"{self.median:.{digits}f} ({self.p90:.{digits}f})"
+
+
+def now(device: torch.device) -> float:
+    """Seconds of a clock, once the device has done all that it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
+
+
+def seconds_of(run: Callable[[], Any], device: torch.device) -> float:
+    """How long a call takes, its work on the device included."""
+    start = now(device)
+    run()
+    return now(device) - start
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that were in use at most: on the GPU, or by this process since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Linux counts in units of 1024 bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def count_flops(run: Callable[[], Any]) -> int:
+    """Floating-point operations of a call: matrix products, convolutions and attention; a multiply-add is two.
+
+    Element-wise work, norms and resizing are not counted.
+    """
+    # The counter knows no fused attention of a CPU; as two matrix products it knows all.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """FLOP/s of the best of some matrix products: the most that this device does, now, with these threads.
+
+    Args:
+        device: a CPU or a GPU.
+        dtype: of the matrices; float32 is TF32 on a GPU if convolutions are, as they are by default.
+    """
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        side = SIDE[device.type]
+        matrix = torch.ones(side, side, device=device, dtype=dtype)
+        out = torch.empty_like(matrix)
+        multiply = partial(torch.mm, matrix, matrix, out=out)
+        multiply()
+        fastest = min(seconds_of(multiply, device) for _ in range(MULTIPLICATIONS))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return 2 * side**3 / fastest
+
+
+def device_name(device: torch.device) -> str:
+    """What a shop would call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
