@@ -22,9 +22,9 @@ import numpy as np
 import scene
 
 from videopolicy import registry
+from videopolicy.demos import lerobot_writer
 from videopolicy.demos.lerobot import LeRobot, open_dataset
 from videopolicy.demos.lerobot_layout import view_name
-from videopolicy.demos.lerobot_writer import Writer
 from videopolicy.rollout.record import record_episode
 
 HERE = Path(__file__).parent
@@ -86,8 +86,8 @@ def main() -> int:
 def exchange(folder: Path, new: str, old: str | None) -> list[Result]:
     """Writes on each side, reads on both."""
     results = []
-    for task in ("reach-red", "reach-blue"):
-        write_own(folder / task, task)
+    for task, steps in (("reach-red", lerobot_writer.STEPS_A_FILE), ("reach-blue", 40)):
+        write_own(folder / task, task, steps)
         for backend in ("torchcodec", "pyav"):
             results.append(compare(folder / task, new, backend, f"this project: point mass, {task}, H.264 4:4:4"))
     for python, version_name in ((new, "v3.0"), (old, "v2.1")):
@@ -100,11 +100,12 @@ def exchange(folder: Path, new: str, old: str | None) -> list[Result]:
     return results
 
 
-def write_own(path: Path, task: str) -> None:
+def write_own(path: Path, task: str, steps_a_file: int) -> None:
     """Four demonstrations of the point-mass world, as `videopolicy record` writes them."""
+    lerobot_writer.STEPS_A_FILE = steps_a_file
     world = registry.build("worlds", "pointmass", task, size=64)
     space, state = world.control, world.proprioception
-    with Writer(path, world.fps, world.views, action_space=space, state_space=state) as writer:
+    with lerobot_writer.Writer(path, world.fps, world.views, action_space=space, state_space=state) as writer:
         for seed in range(4):
             writer.add(record_episode(world, seed, 0.1, 20 + 5 * seed))
 
@@ -228,8 +229,9 @@ nearer to the other side's frame of its own step than to the ones beside it.
 
 {results}
 
-Of lerobot's data sets, four episodes in several small files each: cameras of odd names and two sizes, two instructions,
-one episode that changes from one to the other on its way.
+This project's second data set is cut into several files, and both name their action space in info.json, which lerobot
+leaves alone. Each of lerobot's data sets holds four episodes, where it can in several small files: cameras of odd names
+and two sizes, two instructions, one episode that changes from one to the other on its way.
 
 Commit {facts["commit"]}.
 
