@@ -12,11 +12,11 @@ _COLOURS = {"video": plots.IMAGINED, "action": plots.ACTION}
 _NAMES = {plots.IMAGINED: "imagined", plots.ACTION: "action", plots.INK: "ink"}
 # Bands of noise from faint to full.
 _BANDS = {"low": 0.3, "middle": 0.6, "high": 1.0}
-# What is measured on held-out episodes: its label, and whether ratios of it matter.
+# What is measured on held-out episodes: its label and colour.
 _MEASURES = {
-    "action_error": ("action error, normalised", plots.ACTION, True),
-    "psnr": ("PSNR of imagined frames, dB", plots.IMAGINED, False),
-    "ssim": ("SSIM of imagined frames", plots.IMAGINED, False),
+    "action_error": ("action error, normalised", plots.ACTION),
+    "psnr": ("PSNR of imagined frames, dB", plots.IMAGINED),
+    "ssim": ("SSIM of imagined frames", plots.IMAGINED),
 }
 _NOTE = (
     "Training losses are bold as a running median. Noise: the lowest, the middle and the highest third of the noise "
@@ -40,7 +40,7 @@ def section_of(run: Run) -> str:
     return section(
         "Training",
         *([paragraph(said)] if said else []),
-        f'<div class="plots">{"".join(figures)}</div>',
+        f'<div class="plots many">{"".join(figures)}</div>',
         paragraph(_NOTE, "note") if run.held_out or any(f"{parts[0]}_{band}" in run.losses for band in _BANDS) else "",
     )
 
@@ -72,10 +72,10 @@ def _by_noise(part: str, losses: Curves) -> str:
 def _measure(name: str, held_out: Curves) -> str:
     if name not in held_out:
         return ""
-    label, colour, ratio = _MEASURES[name]
+    label, colour = _MEASURES[name]
     steps, values = held_out[name]
     words = f"{label}, on held-out episodes: {values[0]:.3g} at step {steps[0]}, {values[-1]:.3g} at step {steps[-1]}"
-    return plot(plots.training(name, label, [Line(steps, values, colour, marked=True)], ratio), words, words)
+    return plot(plots.training(name, label, [Line(steps, values, colour, marked=True)], False), words, words)
 
 
 def _keys(keys: Sequence[tuple[str, str, float]]) -> str:
