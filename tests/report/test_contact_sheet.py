@@ -10,6 +10,7 @@ from tests.demos.test_checks import EPISODES, InMemory, each, freeze
 from tests.report.test_page import Page
 
 from videopolicy.demos.checks import examine
+from videopolicy.errors import UserError
 from videopolicy.report import contact_sheet
 from videopolicy.report.contact_sheet import write_sheet
 
@@ -106,3 +107,11 @@ def test_beyond_the_most_frequent_tasks_the_rest_is_counted(monkeypatch, tmp_pat
     page = sheet(two_tasks, tmp_path)
     assert page.headings() == ["push the cube (3 episodes)"]
     assert "1 task with fewer episodes" in page.words
+
+
+def test_a_set_of_which_nothing_can_be_read_still_has_its_page(tmp_path):
+    dataset = InMemory(EPISODES)
+    dataset.episodes = [UserError("torn")] * len(EPISODES)
+    page = sheet(dataset, tmp_path)
+    assert page.headings() == ["What is wrong"]
+    assert "4 errors in 4 episodes" in page.words and "and 1 more like these" in page.words
