@@ -1,17 +1,17 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from tests.clips.conftest import Memory
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache
 from videopolicy.clips.dataset import Clips
 from videopolicy.clips.normalize import MinMax
-from videopolicy.clips.order import epoch_order
 from videopolicy.clips.windows import Window
 from videopolicy.errors import UserError
+from videopolicy.types import Episode
 
 WINDOW = Window(frames=3, stride=2, actions=5)
 VIEWS = ["front", "wrist"]
@@ -118,16 +118,6 @@ def test_a_clip_that_is_not_there_is_refused(clips, key):
         clips[key]
 
 
-@given(st.integers(0, 200), st.integers(0, 99), st.integers(0, 99))
-def test_an_epoch_visits_every_clip_once_in_an_order_of_its_own(n, seed, epoch):
-    order = epoch_order(n, seed, epoch)
-    assert sorted(order) == list(range(n))
-    np.testing.assert_array_equal(order, epoch_order(n, seed, epoch))
-    if n > 10:
-        assert (order != epoch_order(n, seed, epoch + 1)).any()
-        assert (order != epoch_order(n, seed + 1, epoch)).any()
-
-
 def test_a_batch_is_read_in_a_moment(dataset, tmp_path):
     codes = np.random.default_rng(0).normal(size=(1, 16, 8, 8)).astype(np.float32)
     cache = build_cache(dataset, tmp_path / "cache", lambda f: np.repeat(codes, len(f), 0), ["front"], key="wide")
@@ -140,3 +130,80 @@ def test_a_batch_is_read_in_a_moment(dataset, tmp_path):
         clips.batch(indices, rng)
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.003
+
+
+@pytest.fixture
+def second(dataset, record, encode, tmp_path):
+    """A cache of two episodes of the same views, the first of a task that the other data set has, too."""
+    other = replace(dataset, episodes=(record(11), record(12)), fingerprint="other")
+    return build_cache(other, tmp_path / "second", encode, VIEWS, copies=2, jitter=ColorJitter(), key="encoder")
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    """Ten episodes and four, every other one of each task."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("caches")
+
+    def episode(task):
+        frames = {view: rng.integers(0, 256, (8, 8, 8, 3), np.uint8) for view in VIEWS}
+        return Episode(frames, task, 20.0, rng.normal(size=(8, 3)).astype(np.float32), task=task)
+
+    def means(frames):
+        return frames.mean((1, 2))[:, :, None, None] / 255
+
+    sets = [Memory(tuple(episode(("push", "pull")[number % 2]) for number in range(count))) for count in (10, 4)]
+    return [build_cache(data, folder / str(place), means, VIEWS, key="means") for place, data in enumerate(sets)]
+
+
+def test_the_clips_of_several_caches_follow_each_other(cache, second):
+    both, one, other = Clips([cache, second], WINDOW), Clips([cache], WINDOW), Clips([second], WINDOW)
+    assert len(both) == len(one) + len(other) == 90 + 23
+    batch = both.batch(np.array([0, 95, 15]), None)
+    for row, clip in enumerate((one[0, 0], other[5, 0], one[15, 0])):
+        np.testing.assert_array_equal(batch.current[row], clip.current)
+        np.testing.assert_array_equal(batch.future[row], clip.future)
+        assert batch.instructions[row] == clip.instruction
+    assert batch.has_actions.tolist() == [True, True, False]
+    world = both.normalizer.invert(batch.actions[:2])
+    np.testing.assert_allclose(world[0], cache.actions[:5], atol=1e-5)
+    np.testing.assert_allclose(world[1], second.actions[5:10], atol=1e-5)
+    assert both.normalizer == one.normalizer.union(other.normalizer)
+    assert both.instructions == ("move 11 steps", "move 12 steps", "move 70 steps", "move 9 steps")
+    assert both.tasks == ("task-11", "task-12", "task-70", "task-9")
+
+
+def test_weights_decide_how_much_of_each_cache_is_seen_and_how_much_with_actions(cache, second):
+    clips = Clips([cache, second], WINDOW, weights=[1, 3])
+    seen = clips.at(np.arange(4000), 0)
+    assert np.mean(seen >= 90) == pytest.approx(0.75, abs=0.001)
+    assert clips.share_with_actions == pytest.approx(0.25 * 81 / 90 + 0.75)
+    assert clips.batch(seen, None).has_actions.mean() == pytest.approx(clips.share_with_actions, abs=0.01)
+
+
+@pytest.mark.parametrize("episodes", range(6))
+def test_what_is_held_out_are_whole_episodes_and_never_trained_on(episodes, caches):
+    every = Clips(caches, WINDOW)
+    training, held = every.split(episodes)
+    assert len(held.episodes) == episodes and len(training.episodes) == 14 - episodes
+    assert len(training) + len(held) == len(every)
+    places = [set(zip(part.episodes.source, part.episodes.first, strict=True)) for part in (training, held)]
+    assert not places[0] & places[1] and len(places[0] | places[1]) == 14
+    assert training.normalizer == held.normalizer == every.normalizer
+    shown = [part.batch(np.arange(len(part)), None).current.tobytes() for part in (training, held) if len(part)]
+    assert sum(map(len, shown)) == every.batch(np.arange(len(every)), None).current.nbytes
+
+
+def test_what_is_held_out_is_spread_over_sources_and_tasks(caches):
+    _, held = Clips(caches, WINDOW).split(7)
+    assert sorted(zip(held.episodes.source.tolist(), held.episodes.tasks, strict=True)) == [
+        (0, "pull"), (0, "pull"), (0, "push"), (0, "push"), (0, "push"), (1, "pull"), (1, "push")
+    ]  # fmt: skip
+
+
+def test_a_source_is_never_held_out_wholly(cache, second):
+    clips = Clips([cache, second], WINDOW, weights=[1, 1])
+    with pytest.raises(UserError, match="5 of 5 episodes held out leave a data set with none"):
+        clips.split(5)
+    training, held = clips.split(2)
+    assert len(training) and len(held) == len(clips) - len(training)
+    training.at(np.arange(500), 0)

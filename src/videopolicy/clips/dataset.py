@@ -1,18 +1,22 @@
 """Clips of latent caches: every control step of every episode starts one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
 
+from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache
 from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.order import Order
 from videopolicy.clips.windows import Window
 from videopolicy.errors import UserError
 from videopolicy.types import Clip
+
+# About so many chunks of each data set tell the ranges of relative actions, read in so many blocks.
+RANGED, BLOCKS = 2**14, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +109,7 @@ class Clips:
         normalizer: MinMax | None = None,
         weights: Sequence[float] | None = None,
         *,
+        relative: Relative | None = None,
         episodes: Episodes | None = None,
     ) -> None:
         """Clips of this window.
@@ -114,19 +119,23 @@ class Clips:
             window: which of them belong to a clip.
             normalizer: of the actions; None fits one to the caches'.
             weights: shares of the caches in the training order; None for their numbers of clips.
+            relative: sees the actions of a clip from the state at its beginning; None leaves them as they are.
             episodes: only these; None takes all.
 
         Raises:
-            UserError: an episode is shorter than the window, or actions of another width than the normaliser's.
+            UserError: an episode is shorter than the window, actions of another width than the normaliser's, or
+                relative actions without states.
         """
         self.window, self.episodes = window, Episodes.of(caches) if episodes is None else episodes
         window.check(self.episodes.lengths.tolist())
-        self.normalizer = normalizer or _fitted(caches)
+        self.fps = caches[0].fps
+        self._caches, self._weights, self._relative = tuple(caches), weights, relative
+        if relative and any(cache.actions is not None and cache.states is None for cache in caches):
+            raise UserError("relative actions need the states of every data set with actions; one has none")
+        self.normalizer = normalizer or self._fitted()
         for cache in caches:
             if self.normalizer and cache.actions is not None:
-                self.normalizer.check_width(cache.actions.shape[1])
-        self.fps = caches[0].fps
-        self._caches, self._weights = tuple(caches), weights
+                self.normalizer.check_width(relative.relative.width if relative else cache.actions.shape[1])
         self._starts = self.episodes.starts
         sizes = np.bincount(self.episodes.source, self.episodes.lengths, len(caches)).astype(int)
         self._order = Order(sizes.tolist(), weights)
@@ -197,7 +206,8 @@ class Clips:
 
     def _only(self, chosen: Int64[np.ndarray, "e"]) -> "Clips":
         weights = self._weights if len(set(self.episodes.source[chosen])) == len(self._caches) else None
-        return Clips(self._caches, self.window, self.normalizer, weights, episodes=self.episodes.take(chosen))
+        episodes = self.episodes.take(chosen)
+        return Clips(self._caches, self.window, self.normalizer, weights, relative=self._relative, episodes=episodes)
 
     def _gather(self, indices: Int[np.ndarray, "B"], copies: Int[np.ndarray, "B"]) -> ClipBatch:
         if np.any(indices < 0) or np.any(indices >= len(self)):
@@ -228,12 +238,36 @@ class Clips:
         actions = np.zeros((*steps.shape, width), np.float32)
         for source, cache in enumerate(self._caches):
             mine = has_actions & (sources == source)
-            if self.normalizer and cache.actions is not None and mine.any():
-                actions[mine] = self.normalizer.apply(cache.actions[steps[mine]])
+            if self.normalizer and mine.any():
+                actions[mine] = self.normalizer.apply(self._chunks(cache, steps[mine]))
         return actions
 
+    def _chunks(self, cache: Cache, steps: Int[np.ndarray, "b A"]) -> Float32[np.ndarray, "b A D"]:
+        """The actions at these steps, in the world's units; seen from the first of them if relative."""
+        assert cache.actions is not None
+        actions = cache.actions[steps]
+        if self._relative is None:
+            return actions
+        assert cache.states is not None
+        return self._relative.apply(actions, cache.states[steps[:, 0]])
 
-def _fitted(caches: Sequence[Cache]) -> MinMax | None:
-    """The ranges of all known actions, read episode by episode; None if there are none."""
-    ranges = [MinMax.fit(actions) for cache in caches for actions in cache.known_actions()]
-    return reduce(MinMax.union, ranges) if ranges else None
+    def _fitted(self) -> MinMax | None:
+        """The ranges of all known actions, read in blocks; None if there are none."""
+        known = (actions for cache in self._caches for actions in cache.known_actions())
+        ranges = [MinMax.fit(actions) for actions in (known if self._relative is None else self._evenly())]
+        return reduce(MinMax.union, ranges) if ranges else None
+
+    def _evenly(self) -> Iterator[Float32[np.ndarray, "b*A D"]]:
+        """Actions of chunks all over the episodes that have some; a chunk for every step would take too long."""
+        for cache in self._caches:
+            known = np.nonzero(cache.has_actions)[0]
+            first, lengths = cache.starts[known], cache.lengths[known]
+            ends = np.cumsum(lengths)
+            count = int(ends[-1]) if len(ends) else 0
+            for places in np.array_split(np.arange(0, count, max(1, count // RANGED)), BLOCKS):
+                episodes = np.searchsorted(ends, places, side="right")
+                starts = places - (ends - lengths)[episodes]
+                steps = first[episodes, None] + self.window.action_indices(starts, lengths[episodes])
+                if len(steps):
+                    chunks = self._chunks(cache, steps)
+                    yield chunks.reshape(-1, chunks.shape[-1])

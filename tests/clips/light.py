@@ -1,0 +1,58 @@
+"""What a process that builds a cache needs of these tests; no torch, so that it starts fast."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from videopolicy.clips import building
+from videopolicy.clips.augment import ColorJitter
+from videopolicy.clips.cache import build_cache
+from videopolicy.demos.lerobot import open_dataset
+
+SETTINGS = {"views": ["top", "close"], "copies": 2, "jitter": ColorJitter(), "key": "means"}
+
+
+def means(frames):
+    """The mean colour of every square of 8 pixels."""
+    n, height, width, _ = frames.shape
+    return frames.reshape(n, height // 8, 8, width // 8, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+class Deadly:
+    """A data set that kills whoever decodes its fourth episode, but the process of the test."""
+
+    def __init__(self, path):
+        self._inner, self._test = open_dataset(path), os.getpid()
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+    def __len__(self):
+        return len(self._inner)
+
+    def __getstate__(self):
+        return self.__dict__
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+    def episode(self, index, *where):
+        if index == 3 and os.getpid() != self._test:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._inner.episode(index, *where)
+
+
+def slowly(frames):
+    time.sleep(0.02)
+    return means(frames)
+
+
+if __name__ == "__main__":
+    building.SYNC_EVERY = 0.0
+    build_cache(open_dataset(Path(sys.argv[1])), Path(sys.argv[2]), slowly, workers=1, **SETTINGS)

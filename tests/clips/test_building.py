@@ -1,0 +1,145 @@
+"""A cache is the same however it came to be: by how many processes, and how often they were killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.clips.light import SETTINGS, Deadly, means
+from tests.small import write_data
+
+from videopolicy.clips import building
+from videopolicy.clips.cache import build_cache
+from videopolicy.clips.decoding import usable_workers
+from videopolicy.demos.lerobot import open_dataset
+from videopolicy.errors import UserError
+
+BUILDING = ".cache.building"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "dots", episodes=6, steps=12)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """The bytes of a cache that one process built at a stretch."""
+    folder = tmp_path_factory.mktemp("whole") / "cache"
+    build_cache(open_dataset(data), folder, means, workers=1, **SETTINGS)
+    return contents(folder)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_cache_holds_its_arrays_and_an_index(whole, data):
+    assert sorted(whole) == ["actions.npy", "codes.npy", "index.json", "states.npy"]
+
+
+def test_states_are_kept(data, tmp_path):
+    dataset = open_dataset(data)
+    cache = build_cache(dataset, tmp_path / "cache", means, workers=1, **SETTINGS)
+    states = [dataset.episode(index, ()).states for index in range(len(dataset))]
+    np.testing.assert_array_equal(cache.states, np.concatenate(states))
+
+
+def test_several_processes_build_the_same(data, whole, tmp_path):
+    build_cache(open_dataset(data), tmp_path / "cache", means, workers=2, **SETTINGS)
+    assert contents(tmp_path / "cache") == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_little_data_is_not_worth_a_process():
+    assert usable_workers(100) == 1
+    assert usable_workers(10**9) == len(os.sched_getaffinity(0))
+
+
+def begun(data, folder, episodes=2):
+    """Another process that builds, and has so many episodes done."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "tests.clips.light", str(data), str(folder)]
+    process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE)
+    done = folder.with_name(BUILDING) / building.DONE
+    deadline = time.monotonic() + 60
+    while not (done.exists() and len(done.read_text().splitlines()) >= episodes):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.005)
+    return process
+
+
+def counted(frames):
+    counted.frames += len(frames)
+    return means(frames)
+
+
+def to_encode(data, first=0):
+    """Frames of all episodes from the first on, of two views and two copies."""
+    dataset = open_dataset(data)
+    return sum(dataset.length(index) for index in range(first, len(dataset))) * 2 * 2
+
+
+def test_a_build_that_is_killed_goes_on_where_it_was(data, whole, tmp_path):
+    folder = tmp_path / "cache"
+    process = begun(data, folder)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not folder.exists()
+    # The kill may also tear what was being written.
+    with (tmp_path / BUILDING / building.DONE).open("a") as file:
+        file.write('{"length": 1')
+    counted.frames = 0
+    build_cache(open_dataset(data), folder, counted, workers=1, **SETTINGS)
+    assert contents(folder) == whole
+    assert 0 < counted.frames <= to_encode(data, first=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_what_was_begun_from_other_settings_is_begun_anew(data, whole, tmp_path):
+    process = begun(data, tmp_path / "cache")
+    process.kill()
+    process.communicate()
+    recipe = tmp_path / BUILDING / building.RECIPE
+    recipe.write_text(json.dumps(json.loads(recipe.read_text()) | {"key": "another"}))
+    build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
+    assert contents(tmp_path / "cache") == whole
+
+
+def test_a_second_builder_is_refused_and_disturbs_nobody(data, whole, tmp_path):
+    process = begun(data, tmp_path / "cache", episodes=1)
+    with pytest.raises(UserError, match="another process is building"):
+        build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert contents(tmp_path / "cache") == whole
+
+
+def test_a_worker_that_is_killed_ends_the_build_and_loses_nothing(data, whole, tmp_path):
+    with pytest.raises(UserError, match="a process that decodes frames was killed"):
+        build_cache(Deadly(data), tmp_path / "cache", means, workers=2, **SETTINGS)
+    build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
+    assert contents(tmp_path / "cache") == whole
+
+
+def test_an_encoder_that_fails_half_way_is_gone_on_from(data, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "SYNC_EVERY", 0.0)
+    calls = []
+
+    def failing(frames):
+        calls.append(len(frames))
+        if len(calls) > 10:
+            raise RuntimeError("out of memory")
+        return means(frames)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        build_cache(open_dataset(data), tmp_path / "cache", failing, workers=1, **SETTINGS)
+    counted.frames = 0
+    build_cache(open_dataset(data), tmp_path / "cache", counted, workers=1, **SETTINGS)
+    assert contents(tmp_path / "cache") == whole
+    assert counted.frames < to_encode(data)
