@@ -266,6 +266,21 @@ def test_another_conversion_to_the_same_place_is_refused(tmp_path, source, small
         convert(source, tmp_path / "d", 1)
 
 
+def test_what_another_one_only_began_is_in_nobodys_way(tmp_path, source):
+    folder = staging_folder(tmp_path / "d")
+    (folder / "shards" / "000000.77.partial").mkdir(parents=True)
+    (folder / "recipe.json").write_text('{"version": 0}')
+    assert convert(source, tmp_path / "d", 1).resumed[0] == 0
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["d", "source"]
+
+
+def test_a_folder_of_somebody_elses_is_kept(tmp_path, source):
+    (staging_folder(tmp_path / "d") / "mine").mkdir(parents=True)
+    with pytest.raises(UserError, match="no conversion's folder"):
+        convert(source, tmp_path / "d", 1)
+    assert (staging_folder(tmp_path / "d") / "mine").exists()
+
+
 def test_two_at_the_same_time_are_refused(tmp_path, source):
     with staging(tmp_path / "d", {}), pytest.raises(UserError, match="another conversion is writing"):
         convert(source, tmp_path / "d", 1)

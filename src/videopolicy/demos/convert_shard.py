@@ -173,7 +173,7 @@ class _Samples:
 
     def __init__(self, frames: int, kind: Kind) -> None:
         size = 3 * sum(height * width for height, width in kind.sizes.values())
-        self._every = ceil(frames / max(1, min(_SAMPLES, _SAMPLED_BYTES // size)))
+        self._every = max(1, ceil(frames / max(1, min(_SAMPLES, _SAMPLED_BYTES // size))))
         self.kept: dict[int, dict[str, np.ndarray]] = {}
 
     def of(self, blocks: Iterable[Episode], writer: ShardWriter, tell: Callable[[int], None]) -> Iterator[Episode]:

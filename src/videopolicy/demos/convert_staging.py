@@ -11,7 +11,7 @@ from typing import Any
 
 from videopolicy.errors import UserError, naming
 
-_RECIPE = "recipe.json"
+_RECIPE, _UNSURE = "recipe.json", "recipe.json.partial"
 
 
 @contextmanager
@@ -34,12 +34,11 @@ def staging(target: Path, recipe: dict[str, Any]) -> Iterator[Path]:
     try:
         _check(folder, recipe, target)
         with naming(folder):
+            (folder / _UNSURE).write_text(json.dumps(recipe))
+            (folder / _UNSURE).replace(folder / _RECIPE)
             (folder / "shards").mkdir(exist_ok=True)
             for leftover in (folder / "shards").glob("*.partial"):
                 shutil.rmtree(leftover)
-            aside = folder / f"{_RECIPE}.partial"
-            aside.write_text(json.dumps(recipe))
-            aside.replace(folder / _RECIPE)
         yield folder
     finally:
         if (folder / _RECIPE).exists() and (not _begun(folder) or _is_there(target)):
@@ -82,13 +81,13 @@ def _check(folder: Path, recipe: dict[str, Any], target: Path) -> None:
     try:
         found = json.loads((folder / _RECIPE).read_text())
     except FileNotFoundError:
-        if not any(folder.iterdir()):
+        if all(file.name == _UNSURE for file in folder.iterdir()):
             return
         raise UserError(f"{folder} is no conversion's folder, but has its name; remove it") from None
     except ValueError:
         found = {}
     differ = [name for name in recipe if found.get(name) != recipe[name]]
-    if differ:
+    if differ and _begun(folder):
         raise UserError(
             f"{folder} holds part of another conversion to {target} (another {', '.join(differ)}); give that command "
             "again to go on with it, or remove this folder, or name another data set"
