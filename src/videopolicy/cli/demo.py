@@ -107,7 +107,12 @@ class Command:
         budget = max(left - RESERVE - RESERVE_PER_RECORDING * recorded, LEAST_TRAINING)
         clock.begin("train", LEARNING[self.stage], left / 60)
         train.Command(
-            data=self.out / "data", out=self.out, preset=PRESET, stage=self.stage, minutes=budget / 60, seed=self.seed
+            data=(self.out / "data",),
+            out=self.out,
+            preset=PRESET,
+            stage=self.stage,
+            minutes=budget / 60,
+            seed=self.seed,
         ).run()
 
     def _unpack(self) -> None:
