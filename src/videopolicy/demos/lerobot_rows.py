@@ -15,8 +15,8 @@ from PIL import Image
 from videopolicy.errors import UserError
 from videopolicy.types import Frames
 
-# Rows decoded at a time; pictures stored in the rows are small files each.
-_ROWS = 256
+# Rows decoded at a time: of numbers, and of pictures, which are files of up to a megabyte each.
+_NUMBERS, _PICTURES = 8192, 32
 
 
 class Rows:
@@ -61,7 +61,8 @@ class Rows:
     def _take(self, names: list[str], groups: list[int], start: int, stop: int) -> pa.Table:
         parts, at = [], 0
         fields = [self._table.schema_arrow.field(name) for name in names]
-        for batch in self._table.iter_batches(_ROWS, groups, names, use_threads=False) if groups else ():
+        rows = _PICTURES if any(pa.types.is_struct(field.type) for field in fields) else _NUMBERS
+        for batch in self._table.iter_batches(rows, groups, names, use_threads=False) if groups else ():
             if at < stop and at + len(batch) > start:
                 part = batch.slice(max(start - at, 0), min(stop, at + len(batch)) - max(start, at)).select(names)
                 part.validate(full=True)
