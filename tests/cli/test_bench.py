@@ -1,10 +1,12 @@
 import json
 
 import pytest
-from tests.small import policy
+from tests.small import MODEL, TRAINING, policy
 
+from videopolicy import registry
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.main import main
+from videopolicy.presets.base import Preset
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +64,40 @@ def test_a_slip_is_one_line_before_anything_is_measured(arguments, said, checkpo
 def test_a_checkpoint_without_a_head_has_no_chunks(tmp_path, capsys):
     save(policy(None), Provenance("video", steps=1), tmp_path / "checkpoint")
     assert "trained on video alone" in refused(capsys, tmp_path / "checkpoint")
+
+
+def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_path, monkeypatch):
+    preset = Preset(MODEL, TRAINING)
+    entry = registry.entry
+    monkeypatch.setattr(
+        registry, "entry", lambda package, name: preset if package == "presets" else entry(package, name)
+    )
+    files = ["--json", str(tmp_path / "figures.json"), "--profile", str(tmp_path / "step.json")]
+    main(["bench", "--train", "small", "--stage", "video", "--batch", "3", "--repeats", "2", *files])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["device", "limit", "video,"]
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["stage"], figures["batch"]) == ("video", 3)
+    assert 0 < figures["utilisation"] < 1
+    assert figures["clips_per_second"] == pytest.approx(3e3 / figures["step"]["median"])
+    events = json.loads((tmp_path / "step.json").read_text())["traceEvents"]
+    assert any("convolution" in event.get("name", "") for event in events)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give either --checkpoint FOLDER"),
+        (["--train", "tiny", "--checkpoint", "somewhere"], "give either --checkpoint FOLDER"),
+        (["--train", "tyni"], "no preset 'tyni'; did you mean 'tiny'?"),
+        (["--train", "tiny", "--sampler", "heun"], "--sampler is about planning"),
+        (["--checkpoint", "somewhere", "--batch", "2"], "--batch is about training"),
+        (["--train", "tiny", "--batch", "0"], "--batch is 0; it must be from 1"),
+        (["--train", "tiny", "--profile", "nowhere/step.json"], "there is no folder nowhere"),
+    ],
+)
+def test_options_of_the_other_kind_and_slips_are_refused(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["bench", *arguments])
+    assert ending.value.code == 2
+    assert said in capsys.readouterr().err

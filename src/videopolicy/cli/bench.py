@@ -1,4 +1,4 @@
-"""Measures how fast a checkpoint plans on this device, and what the device could do."""
+"""Measures how fast a checkpoint plans, or a preset trains, on this device, and what the device could do."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,39 +9,60 @@ from typing import Annotated, Any
 import torch
 import tyro
 
+from videopolicy import registry
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, within
 from videopolicy.hardware import device_name, matmul_peak, peak_memory
 from videopolicy.policies.benchmark import Figures, count_weights, measure
 from videopolicy.policies.video import Precision, VideoPlanner, make
+from videopolicy.presets.base import Preset
+from videopolicy.training.benchmark import measure as measure_training
+from videopolicy.training.config import Stage
+from videopolicy.training.together import joined
 
 GIGA = 1e9
 MOST_REPEATS = 10**6
+MOST_CLIPS = 2**16
+# The options of one kind of measurement, which say nothing to the other, with their defaults.
+PLANNING = {"steps": (), "sampler": (), "offload": False}
+TRAINING = {"stage": "joint", "batch": None, "checkpoint_gradients": False, "profile": None}
 
 
 @dataclass(frozen=True)
 class Command:
-    """Measure how long a checkpoint takes for one chunk of actions on this device, and where the time goes.
+    """Measure how long a checkpoint takes for one chunk of actions on this device, or a preset for a training step.
 
     The limit beside it is the best of some matrix products on the same device with the same threads. Only what is
     shown needs "decode": acting alone is faster by that much.
 
     Example: videopolicy bench --checkpoint runs/button/checkpoint --steps 1 3 10 --sampler euler one_pass
+
+    Training, on clips in memory: videopolicy bench --train small --precision bfloat16 --profile step.json
     """
 
-    checkpoint: Path
-    """The checkpoint folder that training wrote."""
+    checkpoint: Path | None = None
+    """The checkpoint folder that training wrote: measures planning."""
+    train: str | None = None
+    """A preset: measures training, with random weights and clips."""
     steps: tuple[int, ...] = ()
-    """One or more numbers of sampling steps; by default the checkpoint's own."""
+    """Planning: one or more numbers of sampling steps; by default the checkpoint's own."""
     sampler: tuple[str, ...] = ()
-    """One or more samplers, each with all of --steps; by default the checkpoint's own."""
-    repeats: int = 20
-    """Plans that are measured of each."""
-    precision: Precision = "float32"
-    """Of the weights in memory."""
+    """Planning: one or more samplers, each with all of --steps; by default the checkpoint's own."""
     offload: bool = False
-    """Keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
+    """Planning: keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
+    stage: Stage = "joint"
+    """Training: what learns."""
+    batch: int | None = None
+    """Training: clips a step; the preset's own if not given."""
+    checkpoint_gradients: bool = False
+    """Training: compute inner values of the video model again on the way back."""
+    profile: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Training: also write a trace of one step here, for chrome://tracing or Perfetto."""
+    repeats: int = 20
+    """Plans or steps that are measured of each."""
+    precision: Precision = "float32"
+    """Of the weights in memory when planning; of the passes when training."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the figures to this file too."""
 
@@ -49,53 +70,111 @@ class Command:
         """Measures, and prints a table.
 
         Raises:
-            UserError: no such checkpoint or sampler, one that cannot act, or a number that is not positive.
+            UserError: neither a checkpoint nor a preset, or both; no such checkpoint, preset or sampler; a checkpoint
+                that cannot act, a number that is not positive, or an option of the other kind.
         """
         choose_threads()
+        self._check()
+        found = self._planning(self.checkpoint) if self.checkpoint else self._training()
+        if self.json:
+            write_json(self.json, found)
+
+    def _check(self) -> None:
+        if (self.checkpoint is None) == (self.train is None):
+            raise UserError(
+                "give either --checkpoint FOLDER to measure planning, or --train PRESET to measure training"
+            )
+        others = TRAINING if self.checkpoint else PLANNING
+        if given := [name for name, default in others.items() if getattr(self, name) != default]:
+            option, what = given[0].replace("_", "-"), "training" if self.checkpoint else "planning"
+            raise UserError(f"--{option} is about {what}; leave it out here")
         within("--repeats", self.repeats, 1, MOST_REPEATS)
-        if self.json and not self.json.parent.is_dir():
-            raise UserError(f"--json {self.json}: there is no folder {self.json.parent}")
-        if self.json and self.json.is_dir():
-            raise UserError(f"--json {self.json} is a folder; name a file")
-        first = make(self.checkpoint, precision=self.precision, offload=self.offload)
+        within("--batch", 1 if self.batch is None else self.batch, 1, MOST_CLIPS)
+        for name in ("json", "profile"):
+            path: Path | None = getattr(self, name)
+            if path and not path.parent.is_dir():
+                raise UserError(f"--{name} {path}: there is no folder {path.parent}")
+            if path and path.is_dir():
+                raise UserError(f"--{name} {path} is a folder; name a file")
+
+    def _planning(self, checkpoint: Path) -> dict[str, Any]:
+        first = make(checkpoint, precision=self.precision, offload=self.offload)
         policy, own = first.policy, first.sampling
         ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
         # All of them before the first is measured: a slip in the last would waste the others.
         planners = [VideoPlanner(policy, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]
-        device = {
-            "name": device_name(policy.device),
-            "type": policy.device.type,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
+        device = described(policy.device)
         peak, weights = matmul_peak(policy.device), count_weights(policy)
         print(header(device, weights, peak), end="\n\n")
         figures = [measure(planner, self.repeats) for planner in planners]
         print(table(figures, peak))
         memory = peak_memory(policy.device)
         print(f"most memory used: {memory / GIGA:.2f} GB")
-        if self.json:
-            found = {
-                "checkpoint": str(self.checkpoint),
-                "repeats": self.repeats,
-                "device": device,
-                "weights": weights,
-                "peak_gflops": peak / GIGA,
-                "precision": self.precision,
-                "peak_memory_gb": memory / GIGA,
-                "settings": [_described(row) for row in figures],
-            }
-            write_json(self.json, found)
+        return {
+            "checkpoint": str(checkpoint),
+            "repeats": self.repeats,
+            "device": device,
+            "weights": weights,
+            "peak_gflops": peak / GIGA,
+            "precision": self.precision,
+            "peak_memory_gb": memory / GIGA,
+            "settings": [_rates(row) for row in figures],
+        }
+
+    def _training(self) -> dict[str, Any]:
+        preset: Preset = registry.entry("presets", self.train or "")
+        recipe = preset.training
+        training = replace(
+            recipe,
+            stage=self.stage,
+            batch=recipe.batch if self.batch is None else self.batch,
+            precision="bf16" if self.precision == "bfloat16" else "no",
+            checkpoint_gradients=self.checkpoint_gradients or recipe.checkpoint_gradients,
+        )
+        place = joined().device
+        device, dtype = described(place), getattr(torch, self.precision)
+        peak = matmul_peak(place, dtype)
+        print(
+            f"device   {_device(device)}\nlimit    {peak / GIGA:,.1f} GFLOP/s, the best {self.precision} matrix product"
+        )
+        figures = measure_training(preset.model, training, self.repeats, self.profile)
+        share = figures.flops_per_second / peak
+        print(
+            f"{self.stage}, batches of {figures.batch}: {figures.clips_per_second:.2f} clips/s, "
+            f"{figures.step} ms a step, {figures.flops_per_second / GIGA:,.1f} GFLOP/s ({share:.1%} of the limit), "
+            f"{figures.memory / GIGA:.2f} GB at most"
+        )
+        rates = {"clips_per_second": figures.clips_per_second, "gflops": figures.flops_per_second / GIGA}
+        return {
+            "preset": self.train,
+            "stage": self.stage,
+            "precision": self.precision,
+            "checkpoint_gradients": training.checkpoint_gradients,
+            "repeats": self.repeats,
+            "device": device,
+            "peak_gflops": peak / GIGA,
+            "utilisation": share,
+            **asdict(figures),
+            **rates,
+        }
+
+
+def described(device: torch.device) -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "name": device_name(device),
+        "type": device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def header(device: Mapping[str, Any], weights: Mapping[str, int], peak: float) -> str:
     """What all settings share: the device, the size of each part, the limit."""
     sizes = ", ".join(f"{name} {_short(count)}" for name, count in weights.items())
-    count = device["threads"]
-    threads = f", {count} thread{'s' * (count > 1)}" if device["type"] == "cpu" else ""
     return "\n".join(
         (
-            f"device   {device['name']}{threads}, torch {device['torch']}",
+            f"device   {_device(device)}",
             f"weights  {sizes}; {_short(sum(weights.values()))} in all",
             f"limit    {peak / GIGA:,.1f} GFLOP/s, the best fp32 matrix product",
         )
@@ -116,6 +195,12 @@ def table(figures: Sequence[Figures], peak: float) -> str:
     return "\n".join([*lines, "times in ms for one chunk: median (90th percentile); rates are at the median"])
 
 
+def _device(device: Mapping[str, Any]) -> str:
+    count = device["threads"]
+    threads = f", {count} thread{'s' * (count > 1)}" if device["type"] == "cpu" else ""
+    return f"{device['name']}{threads}, torch {device['torch']}"
+
+
 def _short(count: int) -> str:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
@@ -123,6 +208,6 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _described(figures: Figures) -> dict[str, Any]:
+def _rates(figures: Figures) -> dict[str, Any]:
     rates = {"chunks_per_second": figures.chunks_per_second, "gflops": figures.flops_per_second / GIGA}
     return {**asdict(figures), **rates}
