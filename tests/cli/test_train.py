@@ -49,13 +49,13 @@ def refused(capsys, *arguments) -> str:
 
 def test_a_run_leaves_a_checkpoint_and_what_was_trained(trained, data):
     model, provenance = checkpoint.load(trained / "checkpoint")
-    assert (provenance.stage, provenance.steps, provenance.episodes) == ("joint", 2, 2)
+    assert (provenance.stage, provenance.steps, provenance.episodes) == ("joint", 2, 1)
     assert provenance.notes["data"] == "dots"
     assert model.config.views == ("top",)
     assert model.config.backbone == registry.entry("presets", "tiny").model.backbone
     told = json.loads((trained / "config.json").read_text())
     assert told["model"] == to_json(model.config)
-    assert (told["preset"], told["data"]) == ("tiny", registry.build("demos", "lerobot", data).fingerprint)
+    assert (told["preset"], told["data"]) == ("tiny", [[registry.build("demos", "lerobot", data).fingerprint, None]])
     assert (told["training"]["steps"], told["training"]["batch"]) == (2, 2)
 
 
@@ -80,9 +80,9 @@ def test_a_head_is_trained_beside_a_frozen_video_model(trained, data, tmp_path):
 
 
 def test_a_run_is_never_written_over_nor_begun_by_mistake(run, data, tmp_path, capsys):
-    before = (run / "state" / "state.safetensors").stat().st_mtime_ns
+    before = (run / "state" / "step-000002" / "facts.json").stat().st_mtime_ns
     assert "holds a run already; go on with --resume" in refused(capsys, data, run, "--views", "top")
-    assert (run / "state" / "state.safetensors").stat().st_mtime_ns == before
+    assert (run / "state" / "step-000002" / "facts.json").stat().st_mtime_ns == before
     assert "holds no run" in refused(capsys, data, tmp_path / "new", "--views", "top", "--resume")
     assert not (tmp_path / "new").exists()
 

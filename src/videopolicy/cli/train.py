@@ -13,7 +13,7 @@ from videopolicy.demos.mixture import Source, actions_for, open_sources
 from videopolicy.errors import UserError, within
 from videopolicy.model import Config, VideoPolicy
 from videopolicy.training import state, trackers
-from videopolicy.training.config import Stage, Training
+from videopolicy.training.config import Precision, Stage, Training
 from videopolicy.training.heldout import set_apart
 from videopolicy.training.loop import Trainer
 from videopolicy.training.setup import prepare, suited
@@ -24,6 +24,7 @@ LIMITS = {
     "minutes": (0.001, 10**6),
     "steps": (1, 10**9),
     "batch": (1, 2**16),
+    "accumulate": (1, 2**16),
     "seed": (0, 2**32),
     "held_out": (0, 10**6),
     "log_every": OFTEN,
@@ -31,8 +32,8 @@ LIMITS = {
     "save_every": OFTEN,
 }
 
-# What a resumed run may change: how long it goes on, and how often it tells of itself.
-FREE = {"steps", "minutes", "log_every", "sample_every", "save_every"}
+# What a resumed run may change: how long it goes on, what it needs of memory, and how often it tells of itself.
+FREE = {"steps", "minutes", "accumulate", "log_every", "sample_every", "save_every"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Command:
     """Train a video policy: its video model, its head, or both at once.
 
     Ctrl-C stops after the current step and leaves a checkpoint; the same command with --resume goes on.
+
+    On several devices or machines: accelerate launch -m videopolicy train ..., or torchrun, with the same options.
 
     Example: videopolicy train --data data/button --out runs/button
 
@@ -70,7 +73,11 @@ class Command:
     steps: int | None = None
     """Training steps; the preset's own if not given."""
     batch: int | None = None
-    """Clips a step; the preset's own if not given."""
+    """Clips a step, over all processes; the preset's own if not given."""
+    accumulate: int | None = None
+    """Parts in which each process takes its share of a batch: less memory, the same gradient."""
+    precision: Precision | None = None
+    """Of the passes: no is float32; the preset's own if not given. Weights and optimiser stay in float32."""
     checkpoint_gradients: bool = False
     """Compute inner values of the video model again on the way back: slower, far less memory."""
     held_out: int | None = None
@@ -97,6 +104,8 @@ class Command:
         for name, value in {**given, "seed": self.seed}.items():
             within(f"--{name.replace('_', '-')}", value, *LIMITS[name])
         trackers.check(self.track)
+        if self.precision:
+            given["precision"] = self.precision
         recomputes = self.checkpoint_gradients or preset.training.checkpoint_gradients
         training = replace(preset.training, stage=self.stage, seed=self.seed, checkpoint_gradients=recomputes, **given)
         model = replace(preset.model, views=self.views) if self.views else preset.model

@@ -48,6 +48,7 @@ class Trainer:
         step: steps taken.
         seconds: time spent training, over all resumes.
         objective: the policy and its loss, with the live weights.
+        learner: takes the steps.
         ema: the averaged weights.
     """
 
@@ -82,7 +83,7 @@ class Trainer:
         trackers.check(track)
         self.accelerator, self.together = engine(training.precision, track), Together()
         self.objective = Objective(policy, training)
-        self._learner = Learner(self.objective, training, self.accelerator, self.together)
+        self.learner = Learner(self.objective, training, self.accelerator, self.together)
         self.ema = Ema(policy, training.ema)
         # The same in every process: each draws for the whole batch, and uses what belongs to its own clips.
         self._generator = torch.Generator().manual_seed(training.seed)
@@ -100,7 +101,7 @@ class Trainer:
     @property
     def rate_now(self) -> float:
         """The learning rate of the last step; the first group's, if there are two."""
-        return self._learner.optimizer.param_groups[0]["lr"]
+        return self.learner.optimizer.param_groups[0]["lr"]
 
     def resume(self, state: Path | None = None) -> None:
         """Takes up an earlier run in the same folder; the number of processes may be another.
@@ -167,12 +168,12 @@ class Trainer:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within, the policy and its parts compute with the averaged weights; in all processes alike."""
-        with self.ema.applied(), gathered(self._learner.wrapped):
+        with self.ema.applied(), gathered(self.learner.wrapped):
             yield
 
     @property
     def _learning(self) -> Learning:
-        return Learning(self.objective.policy, self.ema, self._learner.optimizer, self._generator)
+        return Learning(self.objective.policy, self.ema, self.learner.optimizer, self._generator)
 
     def _provenance(self) -> checkpoint.Provenance:
         return checkpoint.Provenance(
@@ -194,12 +195,12 @@ class Trainer:
         training, noise = self.training, self._generator.get_state()
         width = batch.actions.shape[2]
         draws = draw(self.objective.policy, training, training.batch, width, self._generator)
-        losses, norm = self._learner.gradient(batch, draws)
+        losses, norm = self.learner.gradient(batch, draws)
         loss, length = total(losses, training.stage, pooled=training.pooled).item(), norm.item()
         # Before the weights change: one step of such a gradient would spoil what the next save keeps.
-        if not self._learner.overflowed(length) and (problem := self._guard.problem(loss, length)):
+        if not self.learner.overflowed(length) and (problem := self._guard.problem(loss, length)):
             raise stopped(self, problem, batch, noise, losses, length)
-        self._learner.update(rate_factor(self.progress, self.step, training.warmup, training.decay))
+        self.learner.update(rate_factor(self.progress, self.step, training.warmup, training.decay))
         self.ema.update(self.step)
         return losses, norm
 

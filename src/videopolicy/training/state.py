@@ -68,9 +68,12 @@ class Learning:
         Raises:
             RuntimeError, KeyError: it is of another model.
         """
-        weights = _Part(state, "weights")
-        for name, value in self.module.state_dict().items():
-            value.copy_(like(weights[name], value))
+        weights, own = _Part(state, "weights"), self.module.state_dict()
+        if weights.keys() != own.keys():
+            raise KeyError(next(iter(weights.keys() ^ own.keys())))
+        for name, value in own.items():
+            # Copying alone would spread one value over many.
+            value.copy_(like(weights[name].view(value.shape), value))
         self.ema.load(_Part(state, "average"))
         moments: dict[int, dict[str, Tensor]] = {}
         saved = _Part(state, "optimizer")
