@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 
 from videopolicy.demos import lerobot_layout as layout
 
-
 # Rows that a reader must read at once to have one of them.
 _ROWS = 500
 
