@@ -3,14 +3,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from tests.small import MODEL, NORMALIZER, TRAINING, Partly, policy, same, write_data
 
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
+from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.demos.mixture import open_sources
 from videopolicy.errors import UserError
 from videopolicy.latents import svd
 from videopolicy.text import clip
-from videopolicy.training.setup import build, prepare
+from videopolicy.training import setup
+from videopolicy.training.setup import _frames_to_fit, build, prepare, suited
+from videopolicy.types import Episode
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +143,109 @@ def test_the_stage_video_leaves_the_head_and_its_normaliser_to_a_later_stage(dat
 def test_an_instruction_that_is_too_long_is_refused_before_training(dataset, tmp_path):
     with pytest.raises(UserError, match="words"):
         prepare(dataset, replace(MODEL, text=replace(MODEL.text, length=2)), TRAINING, tmp_path / "run")
+
+
+def stacked(frames):
+    return np.concatenate(list(frames))
+
+
+def test_short_episodes_are_fitted_to_as_a_whole(dataset):
+    """What the published runs of 50 short demonstrations rest on."""
+    sources, config = suited(dataset, MODEL, TRAINING)
+    whole = [dataset.episode(index, ["top"]).views["top"] for index in range(len(dataset))]
+    np.testing.assert_array_equal(stacked(_frames_to_fit(sources, config)), np.concatenate(whole))
+
+
+def test_however_much_there_is_few_frames_are_fitted_to(dataset, monkeypatch):
+    monkeypatch.setattr(setup, "FITTED_PIXELS", 32 * 32 * 40)
+    monkeypatch.setattr(setup, "BLOCK", 3)
+    sources, config = suited(dataset, MODEL, TRAINING)
+    fitted = stacked(_frames_to_fit(sources, config))
+    assert 30 < len(fitted) <= 40
+    for index in range(len(dataset)):
+        # Of every episode, its first and its last frame among them.
+        frames = dataset.episode(index, ["top"]).views["top"]
+        assert all((fitted == frame).all((1, 2, 3)).any() for frame in frames[[0, -1]])
+
+
+@pytest.fixture(scope="module")
+def mixed(data, tmp_path_factory):
+    """The demonstrations, and video of theirs under other names of the views."""
+    folder = tmp_path_factory.mktemp("mixed")
+    (folder / "mixture.toml").write_text(
+        f"""
+        [[data]]
+        path = "{data}"
+        weight = 1
+        [[data]]
+        path = "{data}"
+        weight = 3
+        views = {{top = "close"}}
+        actions = false
+        """
+    )
+    return open_sources([folder / "mixture.toml"])
+
+
+def test_sources_are_mixed_by_weight_each_seen_through_its_own_map(mixed, dataset, tmp_path):
+    model, clips = prepare(mixed, MODEL, TRAINING, tmp_path)
+    half = len(clips) // 2
+    batch = clips.batch(clips.at(np.arange(400), 0), np.random.default_rng(0))
+    assert batch.has_actions.mean() == clips.share_with_actions == 0.25
+    shown = model.latents.decode(torch.from_numpy(clips.batch(np.array([0, half]), None).current[:, 0])).numpy()
+    for picture, view in zip(shown, ("top", "close"), strict=True):
+        real = dataset.episode(0, [view]).views[view][0]
+        assert np.corrcoef(picture.ravel(), real.ravel())[0, 1] > 0.7
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["dots", "dots-2"]
+
+
+def posed(path, episodes=3):
+    """Poses that differ by where the base stands, in a data set that names its spaces."""
+    rng = np.random.default_rng(0)
+    with Writer(path, 20, ("top",), action_space=POSE, state_space=POSE) as writer:
+        for number in range(episodes):
+            turns = Rotation.from_rotvec(np.linspace(0, 0.5, 16)[:, None] * rng.normal(size=3))
+            places = np.linspace(0, 0.1, 16)[:, None] * rng.normal(size=3)
+            base = Rotation.random(random_state=number)
+            poses = np.concatenate((base.apply(places) + number, (base * turns).as_quat()), 1).astype(np.float32)
+            frames = rng.integers(0, 256, (16, 32, 32, 3), np.uint8)
+            writer.add(Episode({"top": frames}, "reach the red disc", 20, poses, poses))
+    return registry.build("demos", "lerobot", path)
+
+
+POSE = "position quaternion"
+
+
+def test_relative_actions_are_seen_from_where_a_chunk_begins(tmp_path):
+    data = posed(tmp_path / "poses")
+    model, clips = prepare(data, replace(MODEL, relative=True), TRAINING, tmp_path / "run")
+    assert (model.config.action_space, model.config.state_space) == (POSE, POSE)
+    assert model.action_width == 9
+    batch = clips.batch(np.arange(len(clips)), None)
+    assert np.abs(batch.actions).max() == pytest.approx(1, abs=1e-5)
+    # A chunk begins where the robot is: nowhere from there, and not turned.
+    world = model.normalizer.invert(batch.actions)[:, 0]
+    np.testing.assert_allclose(world, np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0], (len(clips), 1)), atol=1e-5)
+    chunk = data.episode(1, (), 4, 12)
+    back = model.config.seen_from.invert(model.normalizer.invert(batch.actions[16 + 4]), chunk.states[0])
+    np.testing.assert_allclose(back[:, :3], chunk.actions[:, :3], atol=1e-4)
+
+
+def test_relative_actions_need_named_spaces(dataset, tmp_path):
+    with pytest.raises(UserError, match="relative actions need the action space"):
+        prepare(dataset, replace(MODEL, relative=True), TRAINING, tmp_path / "run")
+
+
+def test_what_a_checkpoint_says_of_its_actions_binds_the_data(tmp_path):
+    data = posed(tmp_path / "poses")
+    _, config = suited(data, MODEL, TRAINING)
+    assert config.action_space == POSE
+    other = "position rotation_6d"
+    nine = MinMax((-1.0,) * 9, (1.0,) * 9)
+    init = policy(nine, action_space=other)
+    sources, config = suited(data, init.config, TRAINING, init)
+    assert config.action_space == sources[0].dataset.action_space == other
+    assert sources[0].dataset.action_width == 9
+    # Video alone never learnt what an action is.
+    watched = policy(None, action_space=other)
+    assert suited(data, watched.config, TRAINING, watched)[1].action_space == POSE
