@@ -150,3 +150,24 @@ def test_resuming_under_other_settings_is_refused_by_name(run, data, capsys, oth
     message = refused(capsys, data, run, "--steps", "3", "--views", "top", "--resume", *other)
     assert f"another {other[0].removeprefix('--')};" in message
     train(data, run, "--steps", "3", "--views", "top", "--resume")
+
+
+def test_actions_of_some_tasks_and_video_of_all_from_the_command_line(data, tmp_path, capsys):
+    train(data, tmp_path / "run", "--steps", "1", "--views", "top", "--actions-for", "reach-red")
+    told = json.loads((tmp_path / "run" / "cache" / "index.json").read_text())
+    kept = {episode["task"]: episode["has_actions"] for episode in told["episodes"]}
+    assert kept == {"reach-red": True, "reach-blue": False}
+    message = refused(capsys, data, tmp_path / "other", "--views", "top", "--actions-for", "reach-rd")
+    assert "no task 'reach-rd'; did you mean 'reach-red'" in message
+
+
+def test_several_data_sets_and_lists_of_them_are_trained_on_together(data, tmp_path):
+    listed = tmp_path / "mixture.toml"
+    listed.write_text(f'[[data]]\npath = "{data}"\nviews = {{top = "close"}}\nactions = false\n')
+    out = tmp_path / "run"
+    main(
+        ["train", "--data", str(data), str(listed), "--out", str(out), "--batch", "2", "--steps", "1", "--views", "top"]
+    )
+    assert checkpoint.load(out / "checkpoint")[1].notes["data"] == "dots, dots-2"
+    assert len(json.loads((out / "config.json").read_text())["data"]) == 2
+    assert sorted(folder.name for folder in (out / "cache").iterdir()) == ["dots", "dots-2"]
