@@ -67,11 +67,8 @@ def test_a_checkpoint_without_a_head_has_no_chunks(tmp_path, capsys):
 
 
 def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_path, monkeypatch):
-    preset = Preset(MODEL, TRAINING)
-    entry = registry.entry
-    monkeypatch.setattr(
-        registry, "entry", lambda package, name: preset if package == "presets" else entry(package, name)
-    )
+    entry, preset = registry.entry, Preset(MODEL, TRAINING)
+    monkeypatch.setattr(registry, "entry", lambda *of: preset if of[0] == "presets" else entry(*of))
     files = ["--json", str(tmp_path / "figures.json"), "--profile", str(tmp_path / "step.json")]
     main(["bench", "--train", "small", "--stage", "video", "--batch", "3", "--repeats", "2", *files])
     lines = capsys.readouterr().out.splitlines()
@@ -87,9 +84,9 @@ def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "give either --checkpoint FOLDER"),
-        (["--train", "tiny", "--checkpoint", "somewhere"], "give either --checkpoint FOLDER"),
-        (["--train", "tyni"], "no preset 'tyni'; did you mean 'tiny'?"),
+        ([], "--checkpoint FOLDER"),
+        (["--train", "tiny", "--checkpoint", "somewhere"], "--checkpoint FOLDER"),
+        (["--train", "smal"], "no preset 'smal'; did you mean 'small'?"),
         (["--train", "tiny", "--sampler", "heun"], "--sampler is about planning"),
         (["--checkpoint", "somewhere", "--batch", "2"], "--batch is about training"),
         (["--train", "tiny", "--batch", "0"], "--batch is 0; it must be from 1"),

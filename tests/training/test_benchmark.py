@@ -4,6 +4,7 @@ import pytest
 from tests.small import TRAINING, policy
 from torch import nn
 
+from videopolicy.clips.normalize import MinMax
 from videopolicy.hardware import count_flops
 from videopolicy.training.benchmark import count_forward, measure, random_clips
 
@@ -36,5 +37,5 @@ def test_steps_are_taken_and_the_rates_follow():
     model = policy().config
     figures = measure(model, replace(TRAINING, batch=2), repeats=2)
     assert figures.clips_per_second == pytest.approx(2e3 / figures.step.median)
-    assert figures.flops == 2 * count_forward(policy(), TRAINING)
+    assert figures.flops == 2 * count_forward(policy(MinMax((-1.0,) * 7, (1.0,) * 7)), TRAINING)
     assert figures.memory > 0

@@ -146,7 +146,7 @@ def _open(task: str) -> tuple[Any, np.ndarray, str]:
 def _numpy_seeded(seed: int) -> Iterator[None]:
     """LIBERO draws from NumPy's global generator, which everybody else finds as they left it."""
     before = np.random.get_state()
-    np.random.seed(seed)
+    np.random.set_state(np.random.RandomState(seed).get_state())
     try:
         yield
     finally:
