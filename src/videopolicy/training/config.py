@@ -38,6 +38,7 @@ class Training:
             do; otherwise it is the sum of both means.
         detach_features: whether the action loss stops at the features ("joint" only).
         checkpoint_gradients: computes the video model's inner values again on the way back: slower, far less memory.
+        compile: compiles the blocks of the video model: minutes at the start, and faster steps on a GPU.
         copies: versions of every frame in the latent cache; all but the first are colour-jittered.
         jitter: how far; brightness, contrast, saturation and hue.
         held_out: episodes that are not trained on but measured on; fewer if the data set is too small for it.
@@ -68,6 +69,7 @@ class Training:
     pooled: bool = False
     detach_features: bool = True
     checkpoint_gradients: bool = False
+    compile: bool = False
     copies: int = 1
     jitter: ColorJitter = ColorJitter()
     held_out: int = 2

@@ -15,10 +15,11 @@ from torch import Tensor
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError
+from videopolicy.training.compiling import compile_blocks
 from videopolicy.training.config import Training
 from videopolicy.training.draws import Draws
 from videopolicy.training.stages import Counted, Objective, total
-from videopolicy.training.together import Together, whole
+from videopolicy.training.together import Together, heard, whole
 
 
 class Learner:
@@ -44,6 +45,8 @@ class Learner:
             )
         # A process's parts of the batch lie between these; they differ by one clip if it does not divide evenly.
         self._edges = np.linspace(0, training.batch, shares + 1).astype(int).tolist()
+        if training.compile:
+            compile_blocks(objective.policy.backbone)
         optimizer = torch.optim.AdamW(
             objective.parameter_groups(),
             weight_decay=training.weight_decay,
@@ -62,26 +65,30 @@ class Learner:
             The losses of all clips, and the length of the gradient before it was clipped; the same in every process.
 
         Raises:
-            UserError: the device's memory does not suffice.
+            UserError: the device's memory does not suffice, or another process has ended.
         """
-        training, parts = self.training, self.training.accumulate
-        of = Counted(training.batch, int(batch.has_actions.sum()))
-        first, found = self.together.rank * parts, []
-        try:
-            for part in range(first, first + parts):
-                start, stop = self._edges[part : part + 2]
-                waits = part + 1 < first + parts
-                # Gradients are exchanged once, with the last part's.
-                with self.accelerator.no_sync(self.wrapped) if waits else nullcontext():
-                    losses = self.wrapped(_rows(batch, start, stop), draws.rows(start, stop))
-                    # Times the number of processes, since their gradients are averaged.
-                    loss = total(losses, training.stage, of, training.pooled) * self.together.size
-                    self.accelerator.backward(loss)
-                found.append(losses)
-        except torch.OutOfMemoryError as error:
-            raise self._too_large() from error
-        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), training.clip)
-        return self._everyones(found), whole(cast(Tensor, norm))
+        first, parts = self.together.rank * self.training.accumulate, self.training.accumulate
+        of = Counted(self.training.batch, int(batch.has_actions.sum()))
+        with heard():
+            try:
+                found = [
+                    self._part(batch, draws, of, part, last=part + 1 == first + parts)
+                    for part in range(first, first + parts)
+                ]
+            except torch.OutOfMemoryError as error:
+                raise self._too_large() from error
+            norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.clip)
+            return self._everyones(found), whole(cast(Tensor, norm))
+
+    def _part(self, batch: ClipBatch, draws: Draws, of: Counted, part: int, last: bool) -> Losses:
+        start, stop = self._edges[part : part + 2]
+        # Gradients are exchanged once, with the last part's.
+        with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            losses = self.wrapped(_rows(batch, start, stop), draws.rows(start, stop))
+            # Times the number of processes, since their gradients are averaged.
+            loss = total(losses, self.training.stage, of, self.training.pooled) * self.together.size
+            self.accelerator.backward(loss)
+        return losses
 
     def overflowed(self, norm: float) -> bool:
         """Whether a gradient is not finite because of fp16; the scaler then skips the step and scales less."""

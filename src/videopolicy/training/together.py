@@ -97,7 +97,7 @@ class Together:
             return [mine]
         mine = mine.detach().cpu().contiguous()
         found = [torch.empty_like(mine) for _ in range(self.size)]
-        with _heard():
+        with heard():
             distributed.all_gather(found, mine, group=self._group)
         return found
 
@@ -110,7 +110,7 @@ class Together:
     def copy(self, tensors: Iterable[Tensor]) -> None:
         """Puts the main process's values into everyone's tensors."""
         if self._group is not None:
-            with _heard():
+            with heard():
                 for tensor in tensors:
                     sent = tensor.detach().cpu().contiguous()
                     distributed.broadcast(sent, src=0, group=self._group)
@@ -152,14 +152,22 @@ def gathered(module: nn.Module) -> Iterator[None]:
             module.reshard()
 
 
-def _on_cpu() -> bool:
-    # Without this, accelerate takes processes that torchrun starts on a machine without GPUs for runs of their own.
-    return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
-
-
 @contextmanager
-def _heard() -> Iterator[None]:
+def heard() -> Iterator[None]:
+    """Within, processes talk to each other: that another one is gone is said in a line.
+
+    Raises:
+        UserError: another process has ended, or does not answer.
+    """
     try:
         yield
     except RuntimeError as error:
-        raise UserError(f"another process of this run ended or hangs; its own message says why ({error})") from error
+        if not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise
+        first = str(error).splitlines()[0]
+        raise UserError(f"another process of this run ended or hangs; its own message says why ({first})") from error
+
+
+def _on_cpu() -> bool:
+    # Without this, accelerate takes processes that torchrun starts on a machine without GPUs for runs of their own.
+    return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")

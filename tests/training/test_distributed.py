@@ -1,0 +1,128 @@
+"""Two processes of one run, against one process."""
+
+import json
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from tests.small import Partly
+from tests.training import children
+
+from videopolicy import checkpoint
+from videopolicy.errors import UserError
+from videopolicy.training.draws import draw
+
+# The rate of the preset svd: at a large one, Adam makes rounding errors of gradients near zero as large as any step.
+SLOW = {"steps": 20, "batch": 8, "rate": 1e-5, "head_rate": 1e-5, "save_every": 10}
+NUMBERS = ("video", "action", "gradient")
+
+
+def losses(run):
+    lines = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+    return np.array([[line[name] for name in NUMBERS] for line in lines])
+
+
+def assert_agree(run, other):
+    first, second = losses(run), losses(other)
+    assert first.shape == second.shape
+    np.testing.assert_allclose(first[:, :2], second[:, :2], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(first[:, 2], second[:, 2], rtol=1e-4)
+    weights, others = (checkpoint.load(folder / "checkpoint")[0].state_dict() for folder in (run, other))
+    for name in weights:
+        # Twenty steps of at most the rate each, the last ones less: no weight may have gone another way for long.
+        torch.testing.assert_close(weights[name], others[name], rtol=0, atol=5e-5)
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    """The same run in one process, in two with all weights each, and in two with half of them each."""
+    folder = tmp_path_factory.mktemp("runs")
+    begun = {
+        "one": [children.start(children.train, data, folder / "one", False, SLOW)],
+        "ddp": children.start_pair(children.train, data, folder / "ddp", False, SLOW),
+    }
+    for processes in begun.values():
+        assert children.wait(*processes) == [0] * len(processes)
+    sharded = children.start_pair(children.train, data, folder / "fsdp2", False, SLOW, **children.SHARDED)
+    assert children.wait(*sharded) == [0, 0]
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_two_processes_are_one_run(runs, kind):
+    assert_agree(runs / "one", runs / kind)
+    # It is a run of its own: another order of the clips would not go unnoticed.
+    assert np.abs(np.diff(losses(runs / "one")[:, 0])).max() > 1e-3
+
+
+def half(run, tmp_path):
+    """The run as it was in the middle."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(copy / "state" / "step-000020")
+    return copy
+
+
+@pytest.mark.parametrize(("kind", "processes"), [("one", 2), ("ddp", 1), ("fsdp2", 1)])
+def test_the_number_of_processes_may_change(runs, data, tmp_path, kind, processes):
+    run = half(runs / kind, tmp_path)
+    start = children.start_pair if processes == 2 else lambda *args: [children.start(*args)]
+    assert children.wait(*start(children.train, data, run, True, SLOW)) == [0] * processes
+    assert_agree(runs / "one", run)
+
+
+def test_sharded_it_resumes_what_one_process_began(runs, data, tmp_path):
+    run = half(runs / "one", tmp_path)
+    assert children.wait(*children.start_pair(children.train, data, run, True, SLOW, **children.SHARDED)) == [0, 0]
+    assert_agree(runs / "one", run)
+
+
+def test_a_signal_to_one_process_ends_all_at_the_same_step(data, tmp_path):
+    run = tmp_path / "run"
+    pair = children.start_pair(children.train_to_the_signal, data, run, False, SLOW | {"steps": 10**6})
+    while not (run / "losses.jsonl").exists():
+        time.sleep(0.01)
+    pair[1].terminate()
+    assert children.wait(*pair) == [0, 0]
+    assert len({(run / f"stopped-{rank}").read_text() for rank in range(2)}) == 1
+    assert checkpoint.load(run / "checkpoint")[1].steps == int((run / "stopped-0").read_text())
+
+
+def test_a_process_that_dies_takes_the_others_with_it(data, tmp_path):
+    run = tmp_path / "run"
+    pair = children.start_pair(children.train_to_the_signal, data, run, False, SLOW | {"steps": 10**6})
+    while not (run / "losses.jsonl").exists():
+        time.sleep(0.01)
+    pair[1].kill()
+    begun = time.monotonic()
+    assert children.wait(*pair) == [children.ALONE, -signal.SIGKILL]
+    assert time.monotonic() - begun < 10
+
+
+def test_a_process_that_hangs_is_given_up(tmp_path):
+    assert children.wait(*children.start_pair(children.hang)) == [children.ALONE, 0]
+
+
+def test_parts_of_the_batch_have_the_gradient_of_the_whole(trainer, dataset):
+    gradients = []
+    for accumulate in (1, 3):
+        run = trainer(f"in-{accumulate}", data=Partly(dataset, {0, 2}), batch=7, accumulate=accumulate, clip=1e9)
+        batch = run.clips.batch(run.batch_indices(0), None)
+        assert 0 < batch.has_actions.sum() < 7
+        draws = draw(run.objective.policy, run.training, 7, batch.actions.shape[2], torch.Generator().manual_seed(0))
+        found, norm = run.learner.gradient(batch, draws)
+        weights = [p for p in run.objective.parameters() if p.requires_grad]
+        gradients.append((norm, found, [p.grad for p in weights]))
+    (norm, found, grads), (other_norm, other_found, other_grads) = gradients
+    torch.testing.assert_close(norm, other_norm)
+    torch.testing.assert_close(found.video, other_found.video)
+    torch.testing.assert_close(found.actions, other_found.actions)
+    for first, second in zip(grads, other_grads, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_too_small_for_its_parts_is_refused(trainer):
+    with pytest.raises(UserError, match="a batch of 4 clips cannot be divided among 1 processes in 5 parts each"):
+        trainer(accumulate=5)
