@@ -4,7 +4,8 @@
     python tests/interop/run.py --lerobot LEROBOT/bin/python [--old OLD/bin/python] [--out experiments/interop]
 
 --old is an environment with lerobot 0.3, which writes v2.1 (Python 3.11: pip install "lerobot==0.3.3"). Each of the two
-takes 5 GB, so this is no part of the tests. Exits with 1 if anything differs that should not.
+takes 5 GB, so this is no part of the tests. Their decoder, torchcodec, needs the libraries of FFmpeg.
+Exits with 1 if anything differs that should not.
 """
 
 import argparse
