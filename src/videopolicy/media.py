@@ -13,6 +13,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from videopolicy.errors import UserError
@@ -112,6 +113,7 @@ class Decoder:
         self.fps, self._shown = _grid(seconds, float(self._stream.average_rate or 0))
         self._times: list[int] = times.tolist()
         self._decoded: Iterator[VideoFrame] = iter(())
+        self._reformatter = VideoReformatter()
         # The picture that `_decoded` gives next; past the last one, there is none.
         self._next = len(self._times)
 
@@ -150,7 +152,8 @@ class Decoder:
             if number > wanted[done] or (frame.is_corrupt and number == wanted[done]):
                 break
             if number == wanted[done]:
-                pixels = frame.to_ndarray(format="rgb24")
+                # As `to_ndarray(format="rgb24")`, which prepares the same conversion anew for every frame.
+                pixels = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
                 if frame.rotation:
                     pixels = np.rot90(pixels, round(frame.rotation / 90))
                 if done == 0:

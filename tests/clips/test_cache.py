@@ -53,6 +53,12 @@ def test_what_else_is_known_of_the_episodes_is_kept(build, dataset):
     assert not cache.actions[11:20].any()
 
 
+def test_an_episode_of_another_rate_is_refused_with_the_command_that_mends_it(build, dataset):
+    first, *others = dataset.episodes
+    with pytest.raises(UserError, match=r"episode 0 has 30 frames a second, most have 20; .*convert --fps 20"):
+        build(replace(dataset, episodes=(replace(first, fps=30.0), *others)))
+
+
 def test_video_without_actions_has_none(build, dataset):
     cache = build(replace(dataset, episodes=dataset.episodes[1:2]))
     assert cache.actions is None

@@ -68,6 +68,11 @@ class Decoding:
     def __call__(self, block: Block) -> Decoded:
         """Decodes and jitters one block."""
         episode = self.dataset.episode(block.episode, self.views, block.start, block.stop)
+        if abs(episode.fps - self.dataset.fps) > 0.01 * self.dataset.fps:
+            raise UserError(
+                f"{self.dataset.path}: episode {block.episode} has {episode.fps:g} frames a second, most have "
+                f"{self.dataset.fps:g}; bring all to one rate with `videopolicy convert --fps {self.dataset.fps:g}`"
+            )
         frames = tuple(
             tuple(self._jittered(episode.views[view], copy, block.episode, v) for copy in range(self.copies))
             for v, view in enumerate(self.views)

@@ -29,7 +29,7 @@ def to_bytes(table: pa.Table) -> pa.Buffer:
     """A table as the bytes of a parquet file."""
     # By way of memory: on a full disk, pyarrow's own files complain a second time when they are collected.
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, row_group_size=_ROWS)
+    pq.write_table(table, sink, row_group_size=_ROWS, write_page_checksum=True)
     return sink.getvalue()
 
 
