@@ -32,6 +32,8 @@ LIMITS = {
     "save_every": OFTEN,
 }
 
+MOST_AHEAD = 10**4
+
 # What a resumed run may change: how long it goes on, what it needs of memory, and how often it tells of itself.
 FREE = {"steps", "minutes", "accumulate", "compile", "log_every", "sample_every", "save_every"}
 
@@ -66,6 +68,12 @@ class Command:
     """A checkpoint to start from; without one, all weights are fresh."""
     relative: bool = False
     """Learn poses relative to the state at the chunk's beginning; the data name their action and state spaces."""
+    attach_features: bool = False
+    """Stage joint: the action loss trains the video model, too; the preset decides if nothing is said."""
+    detach_features: bool = False
+    """Stage joint: the action loss stops at the features of the video model."""
+    video_horizon: int | None = None
+    """Control steps that the video looks ahead, the preset's own if not given; with 0 it draws the current images."""
     views: tuple[str, ...] = ()
     """Views to train on; the preset's own if none are given."""
     minutes: float | None = None
@@ -101,16 +109,8 @@ class Command:
         """Trains to the end."""
         choose_threads()
         preset = registry.entry("presets", self.preset)
-        asked = {name: getattr(self, name) for name in LIMITS if name != "seed"}
-        given = {name: value for name, value in asked.items() if value is not None}
-        for name, value in {**given, "seed": self.seed}.items():
-            within(f"--{name.replace('_', '-')}", value, *LIMITS[name])
+        training = self._recipe(preset.training)
         trackers.check(self.track)
-        if self.precision:
-            given["precision"] = self.precision
-        given["compile"] = self.compile or preset.training.compile
-        recomputes = self.checkpoint_gradients or preset.training.checkpoint_gradients
-        training = replace(preset.training, stage=self.stage, seed=self.seed, checkpoint_gradients=recomputes, **given)
         model = replace(preset.model, views=self.views) if self.views else preset.model
         init: VideoPolicy | None = None
         licence = checkpoint.LICENCE
@@ -119,6 +119,8 @@ class Command:
                 raise UserError("--views and --init exclude each other: the checkpoint's own views are trained on")
             init, origin = checkpoint.load(self.init)
             model, licence = init.config, origin.license
+        if self.video_horizon is not None:
+            model = self._looking_ahead(model, init)
         if len(set(model.views)) < len(model.views):
             raise UserError(f"--views is {' '.join(model.views)}; name each view once")
         sources, model = self._sources(model, training, init)
@@ -145,6 +147,42 @@ class Command:
         trainer.train()
         if together.main:
             print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {self.out / 'checkpoint'}")
+
+    def _recipe(self, preset: Training) -> Training:
+        """The preset's, with what the options change of it."""
+        asked = {name: getattr(self, name) for name in LIMITS if name != "seed"}
+        given = {name: value for name, value in asked.items() if value is not None}
+        for name, value in {**given, "seed": self.seed}.items():
+            within(f"--{name.replace('_', '-')}", value, *LIMITS[name])
+        if self.precision:
+            given["precision"] = self.precision
+        given["compile"] = self.compile or preset.compile
+        given["checkpoint_gradients"] = self.checkpoint_gradients or preset.checkpoint_gradients
+        if self.attach_features or self.detach_features:
+            if self.attach_features and self.detach_features:
+                raise UserError("--attach-features and --detach-features exclude each other")
+            if self.stage != "joint":
+                raise UserError(
+                    f"--attach-features and --detach-features are about --stage joint; in stage {self.stage!r} "
+                    "only one of the parts learns"
+                )
+            given["detach_features"] = self.detach_features
+        return replace(preset, stage=self.stage, seed=self.seed, **given)
+
+    def _looking_ahead(self, model: Config, init: VideoPolicy | None) -> Config:
+        """The model with as many frames as --video-horizon says; the video model's weights suit any number."""
+        assert self.video_horizon is not None
+        within("--video-horizon", self.video_horizon, 0, MOST_AHEAD)
+        try:
+            window = model.window.reaching(self.video_horizon)
+        except UserError as error:
+            raise UserError(f"--video-horizon {self.video_horizon}: {error}") from error
+        if init and init.head and self.stage != "video" and window != model.window:
+            raise UserError(
+                f"--video-horizon {self.video_horizon}: the head of {self.init} reads {model.window.frames} frames a "
+                f"view, not {window.frames}; begin from a checkpoint of --stage video, or leave --video-horizon out"
+            )
+        return replace(model, window=window)
 
     def _sources(
         self, model: Config, training: Training, init: VideoPolicy | None

@@ -1,7 +1,7 @@
 """Windows: which frames and actions of an episode belong to the clip that starts at a step."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -45,6 +45,25 @@ class Window:
     def span(self) -> int:
         """Control steps that an episode needs to hold one whole window."""
         return max(self.offsets[-1] + 1, self.actions)
+
+    def reaching(self, horizon: int) -> "Window":
+        """The same stride and the same actions, with future frames for so many control steps.
+
+        Args:
+            horizon: a multiple of the stride; with 0 the only frame is the current one again.
+
+        Raises:
+            UserError: it is no multiple of the stride.
+        """
+        if horizon == 0:
+            return replace(self, frames=1, first=0)
+        if horizon < 0 or horizon % self.stride:
+            below = max(horizon, 0) // self.stride * self.stride
+            raise UserError(
+                f"frames {self.stride} control steps apart cannot look {horizon} ahead; "
+                f"{below} or {below + self.stride} would do"
+            )
+        return replace(self, frames=horizon // self.stride)
 
     def frame_indices(self, start: Steps, length: Steps) -> Int[np.ndarray, "*b 1+T"]:
         """Steps of the current and the future frames; past the end of the episode, its last frame again.
