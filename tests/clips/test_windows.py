@@ -39,6 +39,16 @@ def test_inside_the_episode_the_steps_are_evenly_spaced(window, place):
     assert (np.diff(actions) == 1).all()
 
 
+def test_a_window_reaches_as_far_as_asked_with_the_same_actions():
+    window = Window(frames=8, stride=4, actions=32)
+    assert window.reaching(32) == window
+    assert window.reaching(16).offsets == (4, 8, 12, 16)
+    assert window.reaching(0).offsets == (0,)
+    assert {window.reaching(horizon).actions for horizon in (0, 16, 64)} == {32}
+    with pytest.raises(UserError, match="4 control steps apart cannot look 14 ahead; 12 or 16 would do"):
+        window.reaching(14)
+
+
 def test_the_first_frame_may_be_the_current_one_or_any_later_one():
     assert Window(frames=3, stride=4, actions=1).offsets == (4, 8, 12)
     assert Window(frames=3, stride=4, actions=1, first=0).offsets == (0, 4, 8)

@@ -1,0 +1,190 @@
+"""The paper's stages and ablations, seen in the batches that are drawn and in the weights that move."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.small import MODEL, TRAINING, Partly, same, write_data
+
+from videopolicy import checkpoint, registry
+from videopolicy.cli.main import main
+from videopolicy.clips.dataset import ClipBatch, Clips
+from videopolicy.clips.normalize import MinMax
+from videopolicy.demos.mixture import Source
+from videopolicy.training.draws import draw
+from videopolicy.training.setup import build
+from videopolicy.training.stages import total
+
+HALF = "reach-red"
+
+
+@pytest.fixture(scope="session")
+def demos(tmp_path_factory):
+    """Two episodes, one of either task, of the size of the preset."""
+    return write_data(tmp_path_factory.mktemp("recipes") / "dots", episodes=2, size=64, steps=36)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Every batch that is drawn to train on, with the clips it is of and their numbers."""
+    found: list[tuple[Clips, np.ndarray, ClipBatch]] = []
+    batch = Clips.batch
+
+    def spied(self, indices, rng):
+        taken = batch(self, indices, rng)
+        if rng is not None:
+            found.append((self, indices, taken))
+        return taken
+
+    monkeypatch.setattr(Clips, "batch", spied)
+    return found
+
+
+def train(data, out, *more):
+    main(["train", "--data", str(data), "--out", str(out), "--views", "top", "--log-every", "1", *more])
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+
+
+def test_half_tasks_give_actions_of_these_tasks_alone_and_video_of_all(demos, drawn, tmp_path):
+    train(demos, tmp_path / "run", "--actions-for", HALF, "--batch", "3", "--steps", "3", "--held-out", "0")
+    assert len(drawn) == 3
+    every = [
+        clip for _, _, batch in drawn for clip in zip(batch.instructions, batch.has_actions, batch.actions, strict=True)
+    ]
+    assert {instruction for instruction, _, _ in every} == {"reach the red disc", "reach the blue disc"}
+    for instruction, has_actions, actions in every:
+        assert has_actions == ("red" in instruction)
+        assert actions.any() == has_actions
+    shares = [float(batch.has_actions.mean()) for _, _, batch in drawn]
+    assert [line["with_actions"] for line in lines(tmp_path / "run")] == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "offsets"), [(None, (8, 16, 24, 32)), (32, (8, 16, 24, 32)), (16, (8, 16)), (0, (0,))]
+)
+def test_the_video_looks_as_far_ahead_as_said_and_the_actions_stay(demos, drawn, tmp_path, horizon, offsets):
+    more = [] if horizon is None else ["--video-horizon", str(horizon)]
+    train(demos, tmp_path / "run", "--batch", "4", "--steps", "1", *more)
+    ((clips, indices, batch),) = drawn
+    latents = checkpoint.load(tmp_path / "run" / "checkpoint")[0].latents
+    dataset = registry.build("demos", "lerobot", demos)
+    numbers = np.searchsorted(clips.episodes.starts, indices, side="right") - 1
+    for clip, (number, index) in enumerate(zip(numbers, indices, strict=True)):
+        episode = dataset.episode(int(clips.episodes.first[number]) // 36)
+        start = index - clips.episodes.starts[number]
+        shown = [min(start + offset, 35) for offset in offsets]
+        codes = latents.encode(torch.from_numpy(episode.views["top"])).numpy()
+        np.testing.assert_allclose(batch.future[clip, 0], codes[shown], atol=2e-2)
+        np.testing.assert_allclose(batch.current[clip, 0], codes[start], atol=2e-2)
+        steps = np.minimum(start + np.arange(32), 35)
+        np.testing.assert_allclose(clips.normalizer.invert(batch.actions[clip]), episode.actions[steps], atol=1e-5)
+
+
+def test_a_horizon_is_kept_by_the_stage_that_follows(demos, drawn, tmp_path):
+    train(demos, tmp_path / "video", "--stage", "video", "--video-horizon", "0", "--batch", "2", "--steps", "1")
+    init = ["--stage", "action", "--init", str(tmp_path / "video" / "checkpoint")]
+    main(["train", "--data", str(demos), "--out", str(tmp_path / "action"), "--batch", "2", "--steps", "1", *init])
+    assert [batch.future.shape[2] for _, _, batch in drawn] == [1, 1]
+    assert checkpoint.load(tmp_path / "action" / "checkpoint")[0].config.window.first == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "moved"), [("video", {"backbone", "text"}), ("action", {"head"}), ("joint", {"backbone", "text", "head"})]
+)
+def test_a_stage_moves_its_own_weights_and_no_others(trainer, stage, moved):
+    run = trainer(stage=stage)
+    policy = run.objective.policy
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    run.train()
+    assert {
+        n.partition(".")[0] for n, value in policy.state_dict().items() if not torch.equal(value, before[n])
+    } == moved
+
+
+def test_the_second_stage_acts_through_the_video_model_of_the_first(trainer):
+    first = trainer("first", stage="video")
+    first.train()
+    learnt = checkpoint.load(first.run / "checkpoint")[0]
+    second = trainer("second", stage="action", init=learnt)
+    fresh = trainer("untuned", stage="action")
+    second.train()
+    result = checkpoint.load(second.run / "checkpoint")[0]
+    assert learnt.head is None and result.head is not None
+    assert same(result.backbone, learnt.backbone) and same(result.text, learnt.text)
+    assert not same(fresh.objective.policy.backbone, learnt.backbone)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_action_loss_reaches_the_video_model_only_if_attached(trainer, detach):
+    run = trainer(stage="joint", detach_features=detach)
+    policy, batch = run.objective.policy, run.clips.batch(np.arange(3), None)
+    losses = run.objective(batch, torch.Generator().manual_seed(0))
+    total(losses, "action").backward()
+    reached = [weight.grad is not None and bool(weight.grad.any()) for weight in policy.backbone.parameters()]
+    assert any(reached) != detach
+    assert any(weight.grad.any() for weight in policy.head.parameters())
+
+
+def test_attached_features_change_what_the_video_model_learns(demos, tmp_path):
+    """The preset detaches them by itself."""
+    learnt = {}
+    for flag in ("", "--detach-features", "--attach-features"):
+        out = tmp_path / (flag or "plain")
+        train(demos, out, "--batch", "2", "--steps", "1", *filter(None, [flag]))
+        learnt[flag] = checkpoint.load(out / "checkpoint")[0].backbone
+    assert same(learnt[""], learnt["--detach-features"])
+    assert not same(learnt[""], learnt["--attach-features"])
+
+
+def test_clips_without_actions_teach_the_head_nothing(trainer, dataset):
+    run = trainer(data=Partly(dataset, {1, 3}), stage="joint")
+    has_actions = run.clips.batch(np.arange(len(run.clips)), None).has_actions
+    acted, watched = np.nonzero(has_actions)[0][::9][:2], np.nonzero(~has_actions)[0][::9][:2]
+    mixed, alone = (run.clips.batch(indices, None) for indices in (np.append(acted, watched), acted))
+    policy = run.objective.policy
+    draws = draw(policy, TRAINING, 4, mixed.actions.shape[2], torch.Generator().manual_seed(0))
+    head = list(policy.head.parameters())
+    of_mixed = torch.autograd.grad(total(run.objective(mixed, draws), "action"), head)
+    of_alone = torch.autograd.grad(total(run.objective(alone, draws.rows(0, 2)), "action"), head)
+    for first, second in zip(of_mixed, of_alone, strict=True):
+        torch.testing.assert_close(first, second)
+    assert any(gradient.any() for gradient in of_alone)
+
+
+def test_batches_mix_clips_with_and_without_actions_as_weighted_and_the_log_says_so(trainer, dataset, drawn):
+    weighted = (Source(dataset, "acted", 3.0), Source(Partly(dataset, {0, 1, 2, 3}), "watched", 1.0))
+    run = trainer(data=weighted, batch=8, steps=4, model=replace(MODEL, views=("top",)))
+    run.train()
+    assert [int(batch.has_actions.sum()) for _, _, batch in drawn] == [6] * 4
+    assert [line["with_actions"] for line in lines(run.run)] == [0.75] * 4
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--video-horizon", "12"], "8 control steps apart cannot look 12 ahead; 8 or 16 would do"),
+        (["--video-horizon", "-8"], "--video-horizon is -8"),
+        (["--attach-features", "--detach-features"], "exclude each other"),
+        (["--stage", "action", "--attach-features"], "are about --stage joint"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(demos, tmp_path, capsys, more, message):
+    with pytest.raises(SystemExit) as ending:
+        train(demos, tmp_path / "run", *more)
+    assert ending.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_head_that_reads_other_frames_is_refused(demos, tmp_path, capsys):
+    config = registry.entry("presets", "tiny").model
+    built = build(replace(config, views=("top",)), MinMax((-1.0, -1.0), (1.0, 1.0)), 0)
+    checkpoint.save(built, checkpoint.Provenance("joint", 0), tmp_path / "acts")
+    more = ["--init", str(tmp_path / "acts"), "--video-horizon", "0"]
+    with pytest.raises(SystemExit):
+        main(["train", "--data", str(demos), "--out", str(tmp_path / "run"), *more])
+    assert "reads 4 frames a view, not 1; begin from a checkpoint of --stage video" in capsys.readouterr().err
