@@ -43,10 +43,15 @@ def start(target: Callable, *args, rank: int = 0, port: int | None = None, **env
 
 def start_pair(target: Callable, *args, **environment: str):
     """Two processes of one run."""
+    shared = port()
+    return [start(target, *args, rank=rank, port=shared, **environment) for rank in range(2)]
+
+
+def port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [start(target, *args, rank=rank, port=port, **environment) for rank in range(2)]
+        return free.getsockname()[1]
 
 
 def wait(*processes) -> list[int]:

@@ -3,16 +3,24 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.small import Partly
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from safetensors.torch import load_file
+from tests.disk import full_disk
+from tests.small import Partly, write_data
 from tests.training import children
 
 from videopolicy import checkpoint
 from videopolicy.errors import UserError
+from videopolicy.training.compiling import BLOCKS
 from videopolicy.training.draws import draw
 
 # The rate of the preset svd: at a large one, Adam makes rounding errors of gradients near zero as large as any step.
@@ -103,6 +111,43 @@ def test_a_process_that_dies_takes_the_others_with_it(data, tmp_path):
 
 def test_a_process_that_hangs_is_given_up(tmp_path):
     assert children.wait(*children.start_pair(children.hang)) == [children.ALONE, 0]
+
+
+def test_what_accelerate_makes_of_the_settings_is_what_is_tested_here():
+    settings = Path(__file__).parents[2] / "configs" / "accelerate"
+    for name, sharded in (("ddp", False), ("fsdp2", True)):
+        arguments = ["--config_file", str(settings / f"{name}.yaml"), "-m", "videopolicy", "train"]
+        arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(arguments))
+        found = prepare_multi_gpu_env(arguments)
+        assert found["ACCELERATE_MIXED_PRECISION"] == "no"
+        assert (found.items() >= children.SHARDED.items()) == sharded
+    assert children.SHARDED["FSDP_TRANSFORMER_CLS_TO_WRAP"].split(",") == list(BLOCKS)
+
+
+def test_with_torchrun_a_full_disk_ends_all_processes_and_leaves_the_last_state(tmp_path):
+    data, run = write_data(tmp_path / "data", episodes=1, size=64, steps=36), tmp_path / "run"
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={children.port()}"]
+    line += ["-m", "videopolicy", "train", "--data", str(data), "--out", str(run), "--views", "top", "--batch", "2"]
+    done = subprocess.run([*line, "--steps", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained 1 steps") == 1
+    with full_disk(2**24):
+        full = subprocess.run([*line, "--steps", "2", "--resume"], capture_output=True, text=True)
+    assert full.returncode == 1 and f"{run / 'state'}: cannot be written" in full.stderr
+    assert [path.name for path in (run / "state").iterdir()] == ["step-000001"]
+    assert checkpoint.load(run / "checkpoint")[1].steps == 1
+
+
+def test_in_bfloat16_it_learns_nearly_the_same_and_keeps_whole_weights(runs, data, tmp_path):
+    run, changes = tmp_path / "run", SLOW | {"precision": "bf16"}
+    assert children.wait(children.start(children.train, data, run, False, changes)) == [0]
+    first, half_precise = losses(runs / "one"), losses(run)
+    np.testing.assert_allclose(half_precise[:, :2], first[:, :2], rtol=0.05)
+    assert not np.array_equal(half_precise, first)
+    state = run / "state" / "step-000020"
+    assert {
+        value.dtype for part in ("weights", "average") for value in load_file(state / f"{part}.safetensors").values()
+    } == {torch.float32}
 
 
 def test_parts_of_the_batch_have_the_gradient_of_the_whole(trainer, dataset):

@@ -1,7 +1,7 @@
 """One step of the optimiser, on whatever devices and processes Accelerate finds."""
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from itertools import pairwise
 from typing import cast
@@ -69,7 +69,7 @@ class Learner:
         """
         first, parts = self.together.rank * self.training.accumulate, self.training.accumulate
         of = Counted(self.training.batch, int(batch.has_actions.sum()))
-        with heard():
+        with heard(), self._right():
             try:
                 found = [
                     self._part(batch, draws, of, part, last=part + 1 == first + parts)
@@ -79,6 +79,11 @@ class Learner:
                 raise self._too_large() from error
             norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.clip)
             return self._everyones(found), whole(cast(Tensor, norm))
+
+    def _right(self) -> AbstractContextManager[None]:
+        # oneDNN's gradient of a 3-D convolution in bfloat16 reads memory that nobody wrote (torch 2.13): NaN at times.
+        broken = self.accelerator.device.type == "cpu" and self.training.precision == "bf16"
+        return torch.backends.mkldnn.flags(enabled=False) if broken else nullcontext()
 
     def _part(self, batch: ClipBatch, draws: Draws, of: Counted, part: int, last: bool) -> Losses:
         start, stop = self._edges[part : part + 2]

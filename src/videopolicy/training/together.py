@@ -9,12 +9,10 @@ from typing import cast
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import (
-    DistributedDataParallelKwargs,
     DistributedType,
     FullyShardedDataParallelPlugin,
     parse_flag_from_env,
 )
-from accelerate.utils.dataclasses import KwargsHandler
 from jaxtyping import Float, Shaped
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FSDPModule
@@ -47,12 +45,8 @@ def engine(precision: str, track: Sequence[str] = ()) -> Accelerator:
     configured = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if configured not in ("no", precision):
         raise UserError(f"accelerate is set to mixed precision {configured!r}; say --precision {configured} as well")
-    # The only buffers are constants of the latents: the same everywhere already.
-    handlers: list[KwargsHandler] = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     try:
-        accelerator = Accelerator(
-            cpu=_on_cpu(), mixed_precision=precision, log_with=list(track) or None, kwargs_handlers=handlers
-        )
+        accelerator = Accelerator(cpu=_on_cpu(), mixed_precision=precision, log_with=list(track) or None)
     except ValueError as error:
         raise UserError(f"--precision {precision}: {error}") from error
     if accelerator.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
