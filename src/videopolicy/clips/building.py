@@ -101,9 +101,10 @@ class _Filling:
     def run(self, workers: int) -> None:
         """Every block that is left, in order."""
         views = len(self.decoding.views)
-        bar = tqdm(total=int(self.starts[-1]) * views, desc="encoding frames", unit="frame", unit_scale=True)
+        steps, done = int(self.starts[-1]), int(self.starts[len(self.episodes)])
+        told = {"desc": "encoding frames", "unit": "frame", "unit_scale": True}
+        bar = tqdm(total=steps * views, initial=done * views, **told)
         with bar, closing(decode(self.decoding, list(self._left()), workers)) as blocks:
-            bar.update(int(self.starts[len(self.episodes)]) * views)
             try:
                 for decoded in blocks:
                     self._write(decoded)
