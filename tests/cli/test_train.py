@@ -153,10 +153,13 @@ def test_resuming_under_other_settings_is_refused_by_name(run, data, capsys, oth
 
 
 def test_actions_of_some_tasks_and_video_of_all_from_the_command_line(data, tmp_path, capsys):
-    train(data, tmp_path / "run", "--steps", "1", "--views", "top", "--actions-for", "reach-red")
+    train(data, tmp_path / "run", "--steps", "1", "--views", "top", "--actions-for", "reach-red", "--held-out", "0")
     told = json.loads((tmp_path / "run" / "cache" / "index.json").read_text())
     kept = {episode["task"]: episode["has_actions"] for episode in told["episodes"]}
     assert kept == {"reach-red": True, "reach-blue": False}
+    steps = {episode["task"]: episode["length"] for episode in told["episodes"]}
+    share = f"{steps['reach-red'] / sum(steps.values()):.0%}"
+    assert checkpoint.load(tmp_path / "run" / "checkpoint")[1].notes["clips with actions"] == share
     message = refused(capsys, data, tmp_path / "other", "--views", "top", "--actions-for", "reach-rd")
     assert "no task 'reach-rd'; did you mean 'reach-red'" in message
 

@@ -182,7 +182,12 @@ class Trainer:
             tasks=self.clips.tasks,
             instructions=self.clips.instructions,
             episodes=len(self.clips.episodes),
-            notes={"data": self.data, "minutes of training": round(self.seconds / 60, 1), "seed": self.training.seed},
+            notes={
+                "data": self.data,
+                "clips with actions": f"{self.clips.share_with_actions:.0%}",
+                "minutes of training": round(self.seconds / 60, 1),
+                "seed": self.training.seed,
+            },
             license=self.licence,
         )
 
