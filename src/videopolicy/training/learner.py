@@ -1,7 +1,7 @@
 """One step of the optimiser, on whatever devices and processes Accelerate finds."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import fields
 from itertools import pairwise
 from typing import cast
@@ -17,6 +17,7 @@ from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError
 from videopolicy.training.compiling import compile_blocks
 from videopolicy.training.config import Training
+from videopolicy.training.convolutions import never_two_frames
 from videopolicy.training.draws import Draws
 from videopolicy.training.stages import Counted, Objective, total
 from videopolicy.training.together import Together, heard, whole
@@ -45,6 +46,8 @@ class Learner:
             )
         # A process's parts of the batch lie between these; they differ by one clip if it does not divide evenly.
         self._edges = np.linspace(0, training.batch, shares + 1).astype(int).tolist()
+        if accelerator.device.type == "cpu" and training.precision == "bf16":
+            never_two_frames(objective.policy)
         if training.compile:
             compile_blocks(objective.policy.backbone)
         optimizer = torch.optim.AdamW(
@@ -69,7 +72,7 @@ class Learner:
         """
         first, parts = self.together.rank * self.training.accumulate, self.training.accumulate
         of = Counted(self.training.batch, int(batch.has_actions.sum()))
-        with heard(), self._right():
+        with heard():
             try:
                 found = [
                     self._part(batch, draws, of, part, last=part + 1 == first + parts)
@@ -79,11 +82,6 @@ class Learner:
                 raise self._too_large() from error
             norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.clip)
             return self._everyones(found), whole(cast(Tensor, norm))
-
-    def _right(self) -> AbstractContextManager[None]:
-        # oneDNN's gradient of a 3-D convolution in bfloat16 reads memory that nobody wrote (torch 2.13): NaN at times.
-        broken = self.accelerator.device.type == "cpu" and self.training.precision == "bf16"
-        return torch.backends.mkldnn.flags(enabled=False) if broken else nullcontext()
 
     def _part(self, batch: ClipBatch, draws: Draws, of: Counted, part: int, last: bool) -> Losses:
         start, stop = self._edges[part : part + 2]
