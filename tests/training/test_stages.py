@@ -1,12 +1,15 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from tests.small import TRAINING, batch, policy
 
 from videopolicy.diffusion.edm import LogNormal
+from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError
-from videopolicy.training.stages import Objective, total
+from videopolicy.latents import svd
+from videopolicy.training.draws import draw
+from videopolicy.training.stages import Counted, Objective, total
 
 STAGES = ("video", "action", "joint")
 
@@ -169,3 +172,43 @@ def test_each_part_learns_at_its_own_rate(model, stage, rates):
     assert [group["lr"] for group in groups] == [group["peak"] for group in groups] == rates
     counted = sum(parameter.numel() for group in groups for parameter in group["params"])
     assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_totals_of_parts_add_up_to_that_of_the_whole(model, stage, pooled):
+    clips = batch(model)
+    clips.has_actions[1] = False
+    losses = objective(model)(clips, generator())
+    parts = [
+        Losses(losses.video[rows], losses.actions[rows], losses.has_actions[rows], losses.sigma[rows])
+        for rows in (slice(0, 1), slice(1, 3))
+    ]
+    added = sum(total(part, stage, Counted(3, 2), pooled) for part in parts)
+    torch.testing.assert_close(added, total(losses, stage, pooled=pooled))
+    if pooled and stage == "joint":
+        torch.testing.assert_close(added, losses.mean)
+
+
+def test_what_a_clip_is_shown_does_not_depend_on_the_clips_beside_it(model):
+    clips, training = batch(model), replace(TRAINING, image_dropout=0.5, text_dropout=0.5)
+    draws = draw(model, training, 3, clips.actions.shape[2], generator())
+    loss = objective(model, image_dropout=0.5, text_dropout=0.5)
+    whole, alone = loss(clips, draws), loss(take(clips, 1), draws.rows(1, 2))
+    torch.testing.assert_close(whole.video[1:2], alone.video)
+    torch.testing.assert_close(whole.actions[1:2], alone.actions)
+
+
+def test_latents_with_a_spread_are_drawn_for_every_clip_by_itself():
+    small = svd.Config(channels=(32, 32))
+    model = policy(latents=small)
+    clips = batch(model)
+    loss, seeds = objective(model), torch.tensor([5, 6, 7])
+    drawn, other = loss.clean(clips, seeds).video, loss.clean(clips, seeds + 1).video
+    torch.testing.assert_close(drawn[1:2], loss.clean(take(clips, 1), seeds[1:2]).video)
+    assert not torch.allclose(drawn, other) and not torch.allclose(drawn, loss.clean(clips, None).video)
+
+
+def take(clips, index):
+    rows = slice(index, index + 1)
+    return type(clips)(**{field.name: getattr(clips, field.name)[rows] for field in fields(clips)})
