@@ -1,6 +1,5 @@
 """A trained policy as a folder: config.json, model.safetensors, statistics.json and README.md (the model card)."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from torch import Tensor
 from videopolicy import model
 from videopolicy.clips.normalize import MinMax
 from videopolicy.configs import from_json, to_json
-from videopolicy.durable import left_behind, put_in_place
+from videopolicy.durable import left_behind, put_in_place, sha256
 from videopolicy.errors import UserError
 from videopolicy.model import VideoPolicy
 
@@ -83,7 +82,7 @@ def save(
             "format": FORMAT,
             "model": to_json(policy.config),
             "provenance": to_json(provenance),
-            "sha256": {name: _sha256(aside / name) for name in HASHED},
+            "sha256": {name: sha256(aside / name) for name in HASHED},
         }
         (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n")
         (aside / "README.md").write_text(_card(policy, provenance))
@@ -113,7 +112,7 @@ def load(
     for name in HASHED:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing; copy the whole checkpoint folder again")
-        if _sha256(folder / name) != description["sha256"].get(name):
+        if sha256(folder / name) != description["sha256"].get(name):
             raise UserError(f"{folder / name}: not the file that was saved (wrong hash); copy the whole folder again")
     try:
         provenance = from_json(Provenance, description["provenance"])
@@ -160,11 +159,6 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 def _shrinks(name: str, tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not name.startswith("latents.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _card(policy: VideoPolicy, provenance: Provenance) -> str:

@@ -1,5 +1,6 @@
 """Files and folders that are on the disk for good before anything relies on them."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +16,12 @@ def sync(path: Path) -> None:
         for inner in path.iterdir():
             sync(inner)
     _sync(path)
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def left_behind(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from videopolicy.durable import put_in_place
+from videopolicy.durable import put_in_place, sha256
 from videopolicy.errors import UserError
 from videopolicy.training.ema import Ema
 from videopolicy.training.together import Together, like, whole
@@ -217,14 +217,14 @@ def _problem(state: Path) -> str | None:
         hashes = dict(description["sha256"])
         if hashes.pop(FACTS) != _of_facts(description["facts"]):
             return f"{FACTS} is damaged"
-        wrong = [name for name, digest in hashes.items() if _sha256(state / name) != digest]
+        wrong = [name for name, digest in hashes.items() if sha256(state / name) != digest]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"damaged ({error})"
     return f"{wrong[0]} is damaged (wrong hash)" if wrong else None
 
 
 def _describe(state: Path, facts: dict[str, Any]) -> None:
-    hashes = {file.name: _sha256(file) for file in sorted(state.iterdir())}
+    hashes = {file.name: sha256(file) for file in sorted(state.iterdir())}
     description = {"facts": facts, "sha256": {**hashes, FACTS: _of_facts(facts)}}
     (state / FACTS).write_text(json.dumps(description, indent=1) + "\n")
 
@@ -253,8 +253,3 @@ def _file(state: Path, part: str) -> Path:
 
 def _of_facts(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
