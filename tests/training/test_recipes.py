@@ -133,12 +133,13 @@ def test_the_action_loss_reaches_the_video_model_only_if_attached(trainer, detac
 def test_attached_features_change_what_the_video_model_learns(demos, tmp_path):
     """The preset detaches them by itself."""
     learnt = {}
-    for flag in ("", "--detach-features", "--attach-features"):
-        out = tmp_path / (flag or "plain")
-        train(demos, out, "--batch", "2", "--steps", "1", *filter(None, [flag]))
-        learnt[flag] = checkpoint.load(out / "checkpoint")[0].backbone
-    assert same(learnt[""], learnt["--detach-features"])
-    assert not same(learnt[""], learnt["--attach-features"])
+    for features in ("", "detached", "attached"):
+        out = tmp_path / (features or "plain")
+        more = ["--features", features] if features else []
+        train(demos, out, "--batch", "2", "--steps", "1", *more)
+        learnt[features] = checkpoint.load(out / "checkpoint")[0].backbone
+    assert same(learnt[""], learnt["detached"])
+    assert not same(learnt[""], learnt["attached"])
 
 
 def test_clips_without_actions_teach_the_head_nothing(trainer, dataset):
@@ -169,8 +170,7 @@ def test_batches_mix_clips_with_and_without_actions_as_weighted_and_the_log_says
     [
         (["--video-horizon", "12"], "8 control steps apart cannot look 12 ahead; 8 or 16 would do"),
         (["--video-horizon", "-8"], "--video-horizon is -8"),
-        (["--attach-features", "--detach-features"], "exclude each other"),
-        (["--stage", "action", "--attach-features"], "are about --stage joint"),
+        (["--stage", "action", "--features", "attached"], "--features is about --stage joint"),
     ],
 )
 def test_what_makes_no_sense_is_refused(demos, tmp_path, capsys, more, message):

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from videopolicy import checkpoint, registry
 from videopolicy.cli._files import write_json
@@ -68,10 +68,8 @@ class Command:
     """A checkpoint to start from; without one, all weights are fresh."""
     relative: bool = False
     """Learn poses relative to the state at the chunk's beginning; the data name their action and state spaces."""
-    attach_features: bool = False
-    """Stage joint: the action loss trains the video model, too; the preset decides if nothing is said."""
-    detach_features: bool = False
-    """Stage joint: the action loss stops at the features of the video model."""
+    features: Literal["attached", "detached"] | None = None
+    """Stage joint: whether the action loss trains the video model, too, or stops at its features; else the preset's."""
     video_horizon: int | None = None
     """Control steps that the video looks ahead, the preset's own if not given; with 0 it draws the current images."""
     views: tuple[str, ...] = ()
@@ -158,15 +156,12 @@ class Command:
             given["precision"] = self.precision
         given["compile"] = self.compile or preset.compile
         given["checkpoint_gradients"] = self.checkpoint_gradients or preset.checkpoint_gradients
-        if self.attach_features or self.detach_features:
-            if self.attach_features and self.detach_features:
-                raise UserError("--attach-features and --detach-features exclude each other")
+        if self.features:
             if self.stage != "joint":
                 raise UserError(
-                    f"--attach-features and --detach-features are about --stage joint; in stage {self.stage!r} "
-                    "only one of the parts learns"
+                    f"--features is about --stage joint; in stage {self.stage!r} only one of the parts learns"
                 )
-            given["detach_features"] = self.detach_features
+            given["detach_features"] = self.features == "detached"
         return replace(preset, stage=self.stage, seed=self.seed, **given)
 
     def _looking_ahead(self, model: Config, init: VideoPolicy | None) -> Config:
