@@ -8,6 +8,8 @@ for precision in float32 bfloat16; do
     python experiments/full_size/one_step.py $precision
 done
 python experiments/full_size/precision.py svd
-python experiments/full_size/train_step.py svd
+for stage in video action; do
+    python experiments/training/full_size_step.py $stage svd
+done
 python experiments/full_size/random_checkpoint.py runs/random-svd
 videopolicy bench --checkpoint runs/random-svd --precision bfloat16 --steps 30 --repeats 2
