@@ -115,8 +115,20 @@ class VideoPlanner:
     def plan(
         self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
     ) -> list[Plan]:
-        """One plan an observation; see `videopolicy.policies.base.Planner.plan`."""
+        """One plan an observation; see `videopolicy.policies.base.Planner.plan`.
+
+        On a CPU a plan does not depend, to the bit, on what else is in the batch; on a GPU but for rounding.
+        """
         wanted = [imagine] * len(observations) if isinstance(imagine, bool) else list(imagine)
+        if self.policy.device.type == "cpu":
+            # Convolutions of a batch are summed in another order, and on a CPU no faster.
+            singly = zip(observations, seeds, wanted, strict=True)
+            return [self._together([seen], [seed], [show])[0] for seen, seed, show in singly]
+        return self._together(observations, seeds, wanted)
+
+    def _together(
+        self, observations: Sequence[Observation], seeds: Sequence[int], wanted: Sequence[bool]
+    ) -> list[Plan]:
         states = [self._state(observation) for observation in observations]
         codes = self.encode(observations)
         condition = self.policy.condition(codes, [observation.instruction for observation in observations])
