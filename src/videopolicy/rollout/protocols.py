@@ -1,0 +1,162 @@
+"""What a benchmark consists of, as data: tasks, episodes, horizons, and the numbers that others report."""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from videopolicy import registry
+from videopolicy.errors import UserError, unknown
+
+# No benchmark asks for more; more would only fill the memory.
+MOST_EPISODES = 100_000
+MOST_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a protocol.
+
+    Attributes:
+        name: the world's name of it.
+        horizon: control steps after which an episode ends; None for the world's own.
+        reference: the success rate that others report, in [0, 1].
+    """
+
+    name: str
+    horizon: int | None = None
+    reference: float | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A benchmark.
+
+    Attributes:
+        name: of its file.
+        title: what people call it.
+        world: the world's plug-in.
+        tasks: in the order of the table.
+        episodes: of each task.
+        execute: how many actions of each plan are executed; None for the checkpoint's own.
+        source: where the references come from.
+        mean: the mean over tasks that others report, in [0, 1].
+        sha256: of the file.
+    """
+
+    name: str
+    title: str
+    world: str
+    tasks: tuple[Task, ...]
+    episodes: int
+    execute: int | None
+    source: str | None
+    mean: float | None
+    sha256: str
+
+    @property
+    def horizons(self) -> dict[str, int]:
+        """Of the tasks that do not leave it to the world."""
+        return {task.name: task.horizon for task in self.tasks if task.horizon is not None}
+
+    @property
+    def references(self) -> dict[str, float]:
+        """Success rates that others report, of the tasks for which they are known."""
+        return {task.name: task.reference for task in self.tasks if task.reference is not None}
+
+
+def names() -> tuple[str, ...]:
+    """The protocols that come with the package, sorted."""
+    return tuple(sorted(path.stem for path in _shipped().glob("*.toml")))
+
+
+def load(name: str) -> Protocol:
+    """Reads a protocol.
+
+    Args:
+        name: of a protocol that comes with the package, or the path of a `.toml` file.
+
+    Raises:
+        UserError: no such protocol, or a mistake in the file: the message names the file and the key.
+    """
+    path = Path(name) if name.endswith(".toml") else _shipped() / f"{name}.toml"
+    if not path.is_file():
+        raise unknown("protocol", name, names())
+    text = path.read_bytes()
+    try:
+        values = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no TOML: {error}") from error
+    return _parse(_Table(values, str(path)), path.stem, hashlib.sha256(text).hexdigest())
+
+
+def _shipped() -> Path:
+    return Path(str(files("videopolicy"))) / "protocols"
+
+
+class _Table:
+    """Takes values out of a TOML table, each of the right kind, and in the end nothing may be left."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self._values, self.where = dict(values), where
+        self._asked: list[str] = []
+
+    def take(self, key: str, kind: type, *, optional: bool = False) -> Any:
+        self._asked.append(key)
+        if key not in self._values:
+            if optional:
+                return None
+            raise UserError(f"{self.where}: {key} is missing")
+        value = self._values.pop(key)
+        # TOML writes 1 for 1.0, and Python takes true for 1.
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            raise UserError(f"{self.where}: {key} is {value!r}, but must be {_KINDS[kind]}")
+        return value
+
+    def number(self, key: str, kind: type, least: float, most: float, *, optional: bool = True) -> Any:
+        value = self.take(key, kind, optional=optional)
+        if value is not None and not least <= value <= most:
+            raise UserError(f"{self.where}: {key} is {value}, but must be from {least} to {most}")
+        return value
+
+    def end(self) -> None:
+        for key in self._values:
+            raise UserError(f"{self.where}: {unknown('key', key, self._asked)}")
+
+
+_KINDS = {str: "a text", int: "a whole number", float: "a number", list: "a list of tables"}
+
+
+def _parse(table: _Table, name: str, sha256: str) -> Protocol:
+    protocol = Protocol(
+        name=name,
+        title=table.take("title", str),
+        world=table.take("world", str),
+        tasks=_tasks(table.take("task", list), table.where),
+        episodes=table.number("episodes", int, 1, MOST_EPISODES, optional=False),
+        execute=table.number("execute", int, 1, MOST_STEPS),
+        source=table.take("source", str, optional=True),
+        mean=table.number("mean", float, 0, 1),
+        sha256=sha256,
+    )
+    table.end()
+    if protocol.world not in registry.names("worlds"):
+        raise UserError(f"{table.where}: {unknown('world', protocol.world, registry.names('worlds'))}")
+    return protocol
+
+
+def _tasks(rows: list[Any], where: str) -> tuple[Task, ...]:
+    tasks: dict[str, Task] = {}
+    for number, row in enumerate(rows, start=1):
+        table = _Table(row if isinstance(row, dict) else {}, f"{where}, task {number}")
+        name = table.take("name", str)
+        if name in tasks:
+            raise UserError(f"{table.where}: name {name!r} stands twice")
+        tasks[name] = Task(name, table.number("horizon", int, 1, MOST_STEPS), table.number("reference", float, 0, 1))
+        table.end()
+    if not tasks:
+        raise UserError(f"{where}: task is empty; name at least one")
+    return tuple(tasks.values())

@@ -1,0 +1,103 @@
+import hashlib
+from importlib import import_module
+
+import pytest
+
+from videopolicy import registry
+from videopolicy.errors import UserError
+from videopolicy.rollout.protocols import Task, load, names
+from videopolicy.worlds.libero_tasks import HORIZONS, SUITES
+
+GOOD = """
+title = "Two discs"
+world = "pointmass"
+episodes = 5
+execute = 4
+source = "a paper"
+mean = 1
+
+[[task]]
+name = "reach-red"
+horizon = 40
+reference = 0.5
+
+[[task]]
+name = "reach-blue"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text):
+        (tmp_path / "discs.toml").write_text(text)
+        return str(tmp_path / "discs.toml")
+
+    return written
+
+
+def test_a_file_is_read_as_it_stands(write):
+    path = write(GOOD)
+    protocol = load(path)
+    assert (protocol.name, protocol.title, protocol.world, protocol.source) == (
+        "discs",
+        "Two discs",
+        "pointmass",
+        "a paper",
+    )
+    assert (protocol.episodes, protocol.execute, protocol.mean) == (5, 4, 1)
+    assert protocol.tasks == (Task("reach-red", 40, 0.5), Task("reach-blue"))
+    assert (protocol.horizons, protocol.references) == ({"reach-red": 40}, {"reach-red": 0.5})
+    assert protocol.sha256 == hashlib.sha256(GOOD.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "Two discs"', "", r"discs.toml: title is missing"),
+        ("episodes = 5", 'episodes = "5"', r"discs.toml: episodes is '5', but must be a whole number"),
+        ("episodes = 5", "episodes = true", r"discs.toml: episodes is True, but must be a whole number"),
+        ("episodes = 5", "episodes = 0", r"discs.toml: episodes is 0, but must be from 1"),
+        ("mean = 1", "mean = 63", r"discs.toml: mean is 63, but must be from 0 to 1"),
+        ("execute = 4", "exeucte = 4", r"discs.toml: no key 'exeucte'; did you mean 'execute'"),
+        ("pointmass", "pointmas", r"discs.toml: no world 'pointmas'; did you mean 'pointmass'"),
+        ("reach-blue", "reach-red", r"discs.toml, task 2: name 'reach-red' stands twice"),
+        ("reference = 0.5", "reference = nan", r"discs.toml, task 1: reference is nan"),
+        ("horizon = 40", "horizon = 40.0", r"discs.toml, task 1: horizon is 40.0, but must be a whole number"),
+        ("horizon = 40", "steps = 40", r"discs.toml, task 1: no key 'steps'"),
+        ('name = "reach-blue"', "", r"discs.toml, task 2: name is missing"),
+        (GOOD[GOOD.index("[[task]]") :], "task = []", r"discs.toml: task is empty"),
+        (GOOD[GOOD.index("[[task]]") :], "task = [1]", r"discs.toml, task 1: name is missing"),
+        ("mean = 1", "mean", r"discs.toml is no TOML: .*line 7"),
+    ],
+)
+def test_every_mistake_is_one_line_that_names_file_and_key(write, old, new, message):
+    assert old in GOOD
+    with pytest.raises(UserError, match=message) as error:
+        load(write(GOOD.replace(old, new)))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_unknown_name_is_told_the_known_ones():
+    with pytest.raises(UserError, match="no protocol 'mt1O'; did you mean 'mt10'"):
+        load("mt1O")
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_comes_with_the_package_names_tasks_of_its_world(name):
+    protocol = load(name)
+    known = import_module(registry.entry("worlds", protocol.world).__module__).TASKS
+    assert {task.name for task in protocol.tasks} <= set(known)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_liberos_suites_are_whole(suite):
+    protocol = load(suite.replace("libero_10", "libero10"))
+    assert protocol.tasks == tuple(Task(task, HORIZONS[suite]) for task in SUITES[suite])
+    # One for each of the states that LIBERO fixes.
+    assert protocol.episodes == 50
+
+
+@pytest.mark.metaworld
+def test_mt10_is_metaworlds_own_ten():
+    env_dict = pytest.importorskip("metaworld.env_dict")
+    assert [task.name for task in load("mt10").tasks] == list(env_dict.MT10_V3)
