@@ -1,7 +1,7 @@
+import hashlib
 import json
 import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -21,9 +21,9 @@ def checkpoint(tmp_path, monkeypatch):
         if package != "policies":
             return build(package, name, *args, **kwargs)
         assert (name, args) == ("video", (folder,))
-        opened = planner()
-        opened.execute = 5
-        opened.sampling = SimpleNamespace(sampler=kwargs["sampler"] or "euler", steps=kwargs["steps"] or 7)
+        opened = planner.opened()
+        opened.sampling.sampler = kwargs["sampler"] or opened.sampling.sampler
+        opened.sampling.steps = kwargs["steps"] or opened.sampling.steps
         return opened
 
     monkeypatch.setattr(registry, "build", opened)
@@ -61,6 +61,69 @@ def test_other_settings_in_the_same_folder_exit_with_2_and_name_them(checkpoint,
         main(arguments(checkpoint, "--seed", "2"))
     assert ending.value.code == 2
     assert "seed was 1, now 2" in capsys.readouterr().err
+
+
+PROTOCOL = """
+title = "Two discs"
+world = "pointmass"
+episodes = 2
+execute = 4
+source = "a paper"
+mean = 0.9
+
+[[task]]
+name = "reach-blue"
+horizon = 40
+reference = 0.8
+
+[[task]]
+name = "reach-red"
+"""
+
+
+@pytest.fixture
+def protocol(tmp_path):
+    path = tmp_path / "discs.toml"
+    path.write_text(PROTOCOL)
+    return str(path)
+
+
+def test_a_protocol_says_what_is_played_and_what_others_report(checkpoint, protocol, capsys):
+    main(["evaluate", "--checkpoint", str(checkpoint), "--protocol", protocol, "--episodes", "1", "--record", "0"])
+    header, blue, red, *closing = capsys.readouterr().out.splitlines()
+    assert header.split()[-1] == "reference"
+    assert blue.split()[:2] == ["reach-blue", "1/1"] and blue.endswith("80 %")
+    assert red.split()[:2] == ["reach-red", "1/1"] and red.endswith("-")
+    assert closing[0] == "1 of the protocol's 2 episodes of each task"
+    assert closing[1] == "reference: a paper"
+    assert closing[-1] == "mean over 2 tasks 100 % (16-100 %), reference 90 %"
+    settings = json.loads((checkpoint.parent / "evaluation" / "settings.json").read_text())
+    assert (settings["world"], settings["tasks"], settings["execute"]) == ("pointmass", ["reach-blue", "reach-red"], 4)
+    assert settings["protocol"] == "discs"
+    assert settings["protocol_sha256"] == hashlib.sha256(PROTOCOL.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--task", "reach-red"], "leave out --world and --task"),
+        (["--world", "pointmass"], "leave out --world and --task"),
+        (["--episodes", "3"], "--episodes is 3, but protocol discs says 2"),
+        (["--execute", "5"], "--execute is 5, but protocol discs says 4"),
+    ],
+)
+def test_what_contradicts_the_protocol_exits_with_2(checkpoint, protocol, more, message, capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["evaluate", "--checkpoint", str(checkpoint), "--protocol", protocol, *more])
+    assert ending.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_to_evaluate_exits_with_2(checkpoint, capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["evaluate", "--checkpoint", str(checkpoint)])
+    assert ending.value.code == 2
+    assert "give --task, or a --protocol" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_checkpoint_exits_with_2(tmp_path, capsys):

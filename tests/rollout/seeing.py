@@ -6,6 +6,7 @@ As a script it evaluates itself, for the test that kills it: `python seeing.py O
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -24,6 +25,13 @@ class SeeingPlanner:
     def __init__(self, noise=1.5, pause=0.0, length=12, offsets=(4, 8)):
         self.noise, self.pause, self.length, self.offsets = noise, pause, length, offsets
         self.batches = []
+
+    @classmethod
+    def opened(cls):
+        """As from a checkpoint, which also says how it was made."""
+        planner = cls()
+        planner.execute, planner.sampling = 5, SimpleNamespace(sampler="euler", steps=7)
+        return planner
 
     def plan(self, observations, seeds, imagine):
         time.sleep(self.pause)

@@ -1,10 +1,10 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from videopolicy.errors import UserError
-from videopolicy.rollout.results import Result, open_results
+from videopolicy.rollout.results import Result, open_results, timeless
 
 SETTINGS = {"world": "pointmass", "seed": 0, "checkpoint": "a"}
 
@@ -30,6 +30,19 @@ def test_reading_gives_back_what_was_written(folder):
     assert results.rows == [result(0), result(1), result(2)]
     assert results.successes == 2
     assert results.ended == {("reach-red", 0), ("reach-red", 1), ("reach-red", 2)}
+
+
+def test_lines_of_an_older_version_are_read(folder):
+    path = folder / "results.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "ended"}) + "\n" for row in rows))
+    assert open_results(folder, SETTINGS).rows == [result(0), result(1), result(2)]
+
+
+def test_the_same_evaluation_is_the_same_but_for_order_and_time():
+    rows = [result(0), result(1)]
+    assert timeless([replace(result(1), seconds=9.0), result(0)]) == timeless(rows)
+    assert timeless([replace(result(1), steps=21), result(0)]) != timeless(rows)
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40])

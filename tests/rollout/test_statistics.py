@@ -6,7 +6,9 @@ from videopolicy.rollout.results import Result
 from videopolicy.rollout.statistics import (
     clopper_pearson,
     episodes_needed,
+    mean_lines,
     mean_over_tasks,
+    odd_endings,
     summary_line,
     table,
     wilson,
@@ -52,6 +54,30 @@ def test_table_has_a_row_per_task():
     assert lines[1].split() == ["a", "1/2", "1-99", "%", "30.0", "3.0"]
     assert lines[2].split()[:2] == ["longer", "1/1"]
     assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_a_reference_stands_beside_its_task():
+    rows = [Result(task, 0, 7, True, 10, 1.0, 2, False) for task in ("a", "b")]
+    header, first, second = table(rows, {"b": 0.625, "c": 1.0}).splitlines()
+    assert header.endswith("  reference") and len(header) == len(first) == len(second)
+    assert first.split()[-1] == "-" and second.endswith(" 62 %")
+
+
+def test_an_episode_whose_process_died_is_a_failure_of_unknown_length():
+    dead = Result("a", 1, 8, False, 0, 1.0, 0, False, 1, "crashed")
+    rows = [Result("a", 0, 7, True, 10, 1.0, 2, False, 0, "success"), dead]
+    assert table(rows).splitlines()[1].split() == ["a", "1/2", "1-99", "%", "10.0", "2.0"]
+    assert table([dead]).splitlines()[1].split()[-2:] == ["-", "-"]
+    assert odd_endings(rows) == "1 of 2 episodes count as failures without having come to their end: 1 crashed"
+    assert odd_endings(rows[:1]) == ""
+
+
+def test_the_mean_is_told_with_its_interval_and_what_it_takes_to_know_a_task():
+    rows = [Result(task, i, i, i < won, 10, 1.0, 2, False) for task, won in (("a", 9), ("b", 3)) for i in range(10)]
+    needed, mean = mean_lines(rows, reference=0.94)
+    assert mean.startswith("mean over 2 tasks 60 % (") and mean.endswith("), reference 94 %")
+    assert str(episodes_needed(0.6, 0.05)) in needed
+    assert mean_lines(rows) == mean_lines(rows) and "reference" not in mean_lines(rows)[1]
 
 
 def test_the_mean_over_tasks_weighs_each_task_the_same():

@@ -9,6 +9,10 @@ from videopolicy.policies.base import Ask, Policy, derive_seed
 from videopolicy.types import Action, Observation
 
 
+class NotFiniteError(UserError):
+    """A plan holds actions that are no numbers."""
+
+
 class Chunked(Policy):
     """Executes the first `execute` actions of each plan, then looks again.
 
@@ -45,7 +49,8 @@ class Chunked(Policy):
             observation: what is seen now; ignored, and may be None, unless `looks`.
 
         Raises:
-            UserError: a plan is shorter than `execute`, or holds actions that are no numbers.
+            NotFiniteError: a plan holds actions that are no numbers.
+            UserError: a plan is shorter than `execute`.
         """
         if self.looks:
             if observation is None:
@@ -59,5 +64,5 @@ class Chunked(Policy):
         if len(actions) < self._execute:
             raise UserError(f"execute is {self._execute}, but a plan has only {len(actions)} actions")
         if not np.isfinite(actions).all():
-            raise UserError("a plan holds actions that are not finite; the checkpoint may have diverged in training")
+            raise NotFiniteError("a plan's actions are not finite; the checkpoint may have diverged in training")
         return actions[: self._execute]

@@ -1,153 +1,175 @@
 """The main process's side of the worlds' processes: hands out episodes, plans for whoever waits, replaces the dead."""
 
-import signal
+import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import replace
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from dataclasses import dataclass, replace
+from typing import Generic
+
+from tqdm import tqdm
 
 from videopolicy.errors import UserError
 from videopolicy.policies.base import Planner
-from videopolicy.processes import interrupts_held
-from videopolicy.rollout.results import Result
-from videopolicy.rollout.workers import Failure, Job, Request, Setup, work
+from videopolicy.rollout.links import L, LostError, Site
+from videopolicy.rollout.results import CRASHED, DEATHS, TIMED_OUT, Result
+from videopolicy.rollout.workers import Failure, Job, Request
 from videopolicy.types import Plan
 
 # How long a request for a plan waits for others to share its batch: little beside a plan, enough for a pipe.
 GATHER_SECONDS = 0.005
-# How long a process may take to close its world.
-STOP_SECONDS = 2.0
+# So many episodes that died twice, and none that lived, mean that the simulator does not work here at all.
+HOPELESS = 3
 
 
-class DeadWorkerError(Exception):
-    """A world's process ended without a word; the message says how."""
+@dataclass(eq=False)
+class _Player(Generic[L]):
+    """A world's process, the episode that it plays, and what is known of it meanwhile."""
+
+    link: L
+    job: Job
+    begun: float = 0.0
+    told: float = 0.0
+    plans: int = 0
+
+    def begin(self, job: Job) -> None:
+        self.job, self.begun, self.plans = job, time.monotonic(), 0
+        self.tell(job)
+
+    def tell(self, message: Job | Plan) -> None:
+        self.told = time.monotonic()
+        self.link.send(message)
+
+    def died(self, how: str) -> Result:
+        job, seconds = self.job, round(time.monotonic() - self.begun, 3)
+        # Nobody is left to say how many steps there were.
+        return Result(job.task, job.episode, job.world_seed, False, 0, seconds, self.plans, False, job.retries, how)
 
 
-class Worker:
-    """The main process's end of one world's process."""
-
-    def __init__(self, setup: Setup, job: Job) -> None:
-        # Spawned, not forked: neither rendering contexts nor torch's threads survive a fork.
-        context = get_context("spawn")
-        self.connection, other = context.Pipe()
-        self._process = context.Process(target=work, args=(other, setup), daemon=True)
-        with interrupts_held():
-            self._process.start()
-        # Only without this copy does the process's end show as the end of the pipe.
-        other.close()
-        self.job = job
-        self.send(job)
-
-    def send(self, message: Job | Plan) -> None:
-        """Hands over an episode or a plan. If the process is dead, the next `receive` says so."""
-        if isinstance(message, Job):
-            self.job = message
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self.connection.send(message)
-
-    def receive(self) -> Request | Result:
-        """What the process says next.
-
-        Raises:
-            DeadWorkerError: it is dead.
-            UserError: the world or the plan is not what it should be.
-            RuntimeError: the world failed, with the traceback from its process.
-        """
-        try:
-            message = self.connection.recv()
-        except (EOFError, OSError) as error:
-            self._process.join()
-            raise DeadWorkerError(_ending(self._process.exitcode)) from error
-        if isinstance(message, Failure):
-            raise UserError(message.message) if message.mistake else RuntimeError(message.message)
-        return message
-
-    def stop(self) -> None:
-        """Ends the process: an idle one ends by itself when its pipe closes, a busy one is killed."""
-        self.connection.close()
-        self._process.join(STOP_SECONDS)
-        self._process.kill()
-        self._process.join()
-
-
-def _ending(exitcode: int | None) -> str:
-    if exitcode is None or exitcode >= 0:
-        return f"exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
-    return f"{name}, often for lack of memory" if name == "SIGKILL" else name
-
-
-class Crew:
+class Crew(Generic[L]):
     """Several processes that play episodes, and one planner that plans for all of them.
+
+    An episode whose process dies, raises an error or hangs is begun again, once, in a new process. The second time it
+    is a failure, and its result says so.
 
     Args:
         planner: plans, in this process.
-        setup: what is the same for every episode.
-        workers: how many processes to keep busy.
+        site: where the worlds' processes run.
+        workers: how many of them to keep busy.
+        timeout: seconds without an answer after which a process is given up.
+        lived: whether an episode has come to its own end here before.
     """
 
-    def __init__(self, planner: Planner, setup: Setup, workers: int) -> None:
+    def __init__(self, planner: Planner, site: Site[L], workers: int, timeout: float, *, lived: bool = False) -> None:
         self._planner = planner
-        self._setup = setup
+        self._site = site
         self._workers = workers
-        self._playing: dict[Connection, Worker] = {}
-        self._waiting: dict[Connection, Request] = {}
+        self._timeout = timeout
+        self._lived = lived
+        self._players: list[_Player[L]] = []
+        self._waiting: dict[_Player[L], Request] = {}
+        self._dead: list[Result] = []
+        self._death = ""
 
     def play(self, jobs: Iterable[Job]) -> Iterator[Result]:
-        """Plays every job once and yields each result as its episode ends.
+        """Plays every job and yields each result as its episode ends.
 
         Raises:
-            UserError: a process died twice in one episode, or what it found is the user's to mend.
-            RuntimeError: a world failed.
+            UserError: what a process found is the user's to mend, or every episode so far died.
         """
         todo = deque(jobs)
         try:
-            while todo and len(self._playing) < self._workers:
+            while todo and len(self._players) < self._workers:
                 self._hire(todo.popleft())
-            while self._playing:
-                ready = self._listen()
-                for connection in ready:
-                    result = self._hear(connection)
+            while self._players:
+                heard = self._listen()
+                results = [(player, self._hear(player)) for player in heard]
+                results += [(player, self._lose(player, TIMED_OUT, "no word")) for player in self._overdue(heard)]
+                for player, result in results:
                     if result:
-                        yield result
-                        self._go_on(connection, todo)
-                if self._waiting and not ready:
+                        yield from self._count(result)
+                        self._go_on(player, todo)
+                if self._waiting and not heard:
                     self._plan()
+            self._give_up(at=1)
         finally:
-            # All are told before any is waited for.
-            for connection in self._playing:
-                connection.close()
-            for worker in self._playing.values():
-                worker.stop()
+            self._site.close([player.link for player in self._players])
 
     def _hire(self, job: Job) -> None:
-        worker = Worker(self._setup, job)
-        self._playing[worker.connection] = worker
+        player = _Player(self._site.open(), job)
+        self._players.append(player)
+        player.begin(job)
 
-    def _go_on(self, connection: Connection, todo: deque[Job]) -> None:
-        if todo:
-            self._playing[connection].send(todo.popleft())
-        else:
-            self._playing.pop(connection).stop()
+    def _go_on(self, player: _Player[L], todo: deque[Job]) -> None:
+        stands = player in self._players
+        if todo and stands:
+            player.begin(todo.popleft())
+        elif todo:
+            self._hire(todo.popleft())
+        elif stands:
+            self._dismiss(player)
 
-    def _listen(self) -> list[Connection]:
-        """Those that have something to say; none if those that wait for a plan have waited long enough."""
-        busy = [connection for connection in self._playing if connection not in self._waiting]
-        ready = wait(busy, timeout=GATHER_SECONDS if self._waiting else None) if busy else []
-        return [connection for connection in busy if connection in ready]
+    def _dismiss(self, player: _Player[L]) -> None:
+        self._players.remove(player)
+        self._site.close([player.link])
 
-    def _hear(self, connection: Connection) -> Result | None:
+    def _busy(self) -> list[_Player[L]]:
+        return [player for player in self._players if player not in self._waiting]
+
+    def _listen(self) -> list[_Player[L]]:
+        """Those that have answered; none if those that wait for a plan have waited long enough, or somebody hangs."""
+        busy = self._busy()
+        if not busy:
+            return []
+        left = max(0.0, min(player.told for player in busy) + self._timeout - time.monotonic())
+        ready = self._site.ready([player.link for player in busy], GATHER_SECONDS if self._waiting else left)
+        return [player for player in busy if player.link in ready]
+
+    def _overdue(self, heard: list[_Player[L]]) -> list[_Player[L]]:
+        last = time.monotonic() - self._timeout
+        return [player for player in self._busy() if player not in heard and player.told <= last]
+
+    def _hear(self, player: _Player[L]) -> Result | None:
         try:
-            message = self._playing[connection].receive()
-        except DeadWorkerError as death:
-            self._hire(_once_more(self._playing.pop(connection).job, death))
-            return None
+            message = player.link.receive()
+        except LostError as error:
+            return self._lose(player, CRASHED, str(error))
+        if isinstance(message, Failure) and message.mistake:
+            raise UserError(message.message)
+        if isinstance(message, Failure):
+            return self._lose(player, CRASHED, message.message)
         if isinstance(message, Result):
             return message
-        self._waiting[connection] = message
+        self._waiting[player] = message
         return None
+
+    def _lose(self, player: _Player[L], how: str, why: str) -> Result | None:
+        """Begins the episode again; its result if this was the second time."""
+        self._dismiss(player)
+        job = player.job
+        self._death = f"episode {job.episode} of {job.task} {how}: {why.strip().splitlines()[-1]}"
+        remedy = "it counts as a failure" if job.retries else "it begins again"
+        tqdm.write(f"note: episode {job.episode} of {job.task} {how}; {remedy}: {why}", file=sys.stderr)
+        if job.retries:
+            return player.died(how)
+        self._hire(replace(job, retries=1))
+        return None
+
+    def _count(self, result: Result) -> Iterator[Result]:
+        """Passes results on; the dead only once an episode has lived, as otherwise the machine may be to blame."""
+        self._lived = self._lived or result.ended not in DEATHS
+        self._dead.append(result)
+        if self._lived:
+            yield from self._dead
+            self._dead.clear()
+        self._give_up(at=HOPELESS)
+
+    def _give_up(self, at: int) -> None:
+        if len(self._dead) >= at:
+            raise UserError(
+                f"every episode so far died twice; the last, {self._death}; none of them counts: mend that (fewer "
+                "workers need less memory), then give the same command again"
+            )
 
     def _plan(self) -> None:
         requests = list(self._waiting.values())
@@ -156,15 +178,7 @@ class Crew:
             [request.seed for request in requests],
             [request.imagine for request in requests],
         )
-        for connection, plan in zip(self._waiting, plans, strict=True):
-            self._playing[connection].send(plan)
+        for player, plan in zip(self._waiting, plans, strict=True):
+            player.plans += 1
+            player.tell(plan)
         self._waiting.clear()
-
-
-def _once_more(job: Job, death: DeadWorkerError) -> Job:
-    if job.retries:
-        raise UserError(
-            f"the process of episode {job.episode} of {job.task} died twice ({death}); the episodes that ended are "
-            "kept: the same command goes on from there, perhaps with fewer workers"
-        ) from death
-    return replace(job, retries=1)

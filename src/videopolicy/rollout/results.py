@@ -5,12 +5,18 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from videopolicy.errors import UserError, naming
+
+# How an episode ends. A number that is not finite comes from the world's state or image, or from a plan.
+SUCCESS, HORIZON, WORLD_NAN, PLAN_NAN = "success", "horizon", "nan from the world", "nan from the policy"
+# Its process died, raised an error, or said nothing for too long; each twice.
+CRASHED, TIMED_OUT = "crashed", "timed out"
+DEATHS = (CRASHED, TIMED_OUT)
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Result:
         seconds: wall-clock time, waiting for plans included.
         plans: how many plans were asked for.
         recorded: whether a recording of it was written.
-        retries: how often it was begun again because its process died (0 or 1).
+        retries: how often it was begun again because its process died or hung (0 or 1).
+        ended: how: SUCCESS, HORIZON, WORLD_NAN, PLAN_NAN, CRASHED or TIMED_OUT; "" if an older version wrote it.
     """
 
     task: str
@@ -38,6 +45,7 @@ class Result:
     plans: int
     recorded: bool
     retries: int = 0
+    ended: str = ""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Result":
@@ -73,6 +81,11 @@ class Results:
         return sum(row.success for row in self.rows)
 
     @property
+    def lived(self) -> bool:
+        """Whether any episode came to an end that is not the death of its process."""
+        return any(row.ended not in DEATHS for row in self.rows)
+
+    @property
     def ended(self) -> set[tuple[str, int]]:
         """(task, episode) of every episode that has ended."""
         return {(row.task, row.episode) for row in self.rows}
@@ -85,6 +98,12 @@ class Results:
             file.flush()
             os.fsync(file.fileno())
         self.rows.append(result)
+
+
+def timeless(rows: Iterable[Result]) -> list[dict[str, Any]]:
+    """What must be the same whenever the same evaluation is run again: rows in order, without the time they took."""
+    ordered = sorted(rows, key=lambda row: (row.task, row.episode))
+    return [{name: value for name, value in asdict(row).items() if name != "seconds"} for row in ordered]
 
 
 def open_results(folder: Path, settings: Mapping[str, Any], *, ignore: tuple[str, ...] = ()) -> Results:

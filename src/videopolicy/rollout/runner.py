@@ -1,10 +1,11 @@
 """Joins a planner and a world: plays episodes in several processes, plans for all of them in this one."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -12,15 +13,18 @@ from videopolicy import registry
 from videopolicy.actions.space import Space
 from videopolicy.errors import UserError, unknown, within
 from videopolicy.policies.base import Planner, derive_seed
-from videopolicy.processes import check_workers
 from videopolicy.rollout.crew import Crew
+from videopolicy.rollout.links import Site
+from videopolicy.rollout.local import Local
+from videopolicy.rollout.protocols import MOST_EPISODES, Protocol
 from videopolicy.rollout.recording import sweep
 from videopolicy.rollout.results import Results, open_results
 from videopolicy.rollout.workers import Job, Setup
 from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, World
 
-# Of each task. At so many the interval is narrower than anybody needs; more would only fill the memory.
-MOST_EPISODES = 100_000
+# Longer than any simulator here takes to load on a busy machine.
+TIMEOUT = 300.0
+MOST_SECONDS = 1e6
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Settings:
         sampler: how plans are sampled, for the record; the planner already knows.
         steps: sampling steps of a plan, likewise.
         precision: of the weights in memory.
+        protocol: the benchmark that all this comes from, if any; its horizons hold.
     """
 
     world: str
@@ -50,9 +55,18 @@ class Settings:
     sampler: str | None = None
     steps: int | None = None
     precision: str = "float32"
+    protocol: Protocol | None = None
 
 
-def evaluate(planner: Planner, settings: Settings, out: Path, *, workers: int = 2) -> Results:
+def evaluate(
+    planner: Planner,
+    settings: Settings,
+    out: Path,
+    *,
+    workers: int = 2,
+    timeout: float = TIMEOUT,
+    place: Callable[[Setup, int], Site[Any]] = Local,
+) -> Results:
     """Plays every episode that `out` does not hold yet; what an episode gives does not depend on `workers`.
 
     Args:
@@ -60,23 +74,26 @@ def evaluate(planner: Planner, settings: Settings, out: Path, *, workers: int = 
         settings: what to measure.
         out: the folder of `settings.json`, `results.jsonl` and `recordings/`.
         workers: how many processes play episodes at a time.
+        timeout: seconds without a word after which a process is given up; beginning an episode counts too.
+        place: makes the site where so many of these processes run.
 
     Returns:
-        Every episode, those of an earlier, interrupted run of the same settings included.
+        Every episode, those of an earlier, interrupted run of the same settings included. One whose process died or
+        hung twice is among them, as a failure.
 
     Raises:
-        UserError: the planner does not fit the world, `out` holds an evaluation with other settings, or a world's
-            process died twice in one episode. What has ended until then is kept, and the same call goes on from there.
+        UserError: the planner does not fit the world, `out` holds an evaluation with other settings, or every
+            episode so far died. What has ended until then is kept, and the same call goes on from there.
     """
-    check_workers(workers)
+    within("--timeout", timeout, 1, MOST_SECONDS)
     check(planner, settings)
+    site = place(Setup(settings.world, tuple(planner.views), planner.size, settings.execute), workers)
     results = open_results(out, _facts(settings), ignore=("checkpoint", "episodes", "record"))
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
-    setup = Setup(settings.world, tuple(planner.views), planner.size, settings.execute)
     total = len(settings.tasks) * settings.episodes
     with tqdm(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
-        for result in Crew(planner, setup, workers).play(jobs):
+        for result in Crew(planner, site, workers, timeout, lived=results.lived).play(jobs):
             results.append(result)
             bar.set_postfix_str(f"success {results.successes}/{len(results.rows)}", refresh=False)
             bar.update()
@@ -125,7 +142,9 @@ def _check_spaces(planner: Planner, world: World, name: str) -> None:
 
 def _facts(settings: Settings) -> dict[str, object]:
     """What `settings.json` holds: the checkpoint by its contents too, as a folder can be trained into again."""
+    protocol = settings.protocol
     facts = asdict(settings) | {"tasks": list(settings.tasks), "checkpoint": None, "checkpoint_sha256": None}
+    facts |= {"protocol": protocol and protocol.name, "protocol_sha256": protocol and protocol.sha256}
     if settings.checkpoint:
         facts |= {"checkpoint": str(settings.checkpoint), "checkpoint_sha256": _fingerprint(settings.checkpoint)}
     return facts
@@ -141,6 +160,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _jobs(settings: Settings, out: Path) -> Iterator[Job]:
+    horizons = settings.protocol.horizons if settings.protocol else {}
     for task in settings.tasks:
         for episode in range(settings.episodes):
             yield Job(
@@ -148,6 +168,7 @@ def _jobs(settings: Settings, out: Path) -> Iterator[Job]:
                 episode=episode,
                 world_seed=EVALUATION_SEED_OFFSET + episode,
                 noise_seed=derive_seed(settings.seed, task, episode),
-                recording=out / "recordings" / f"{task}-{episode}" if settings.record else None,
+                recording=out.absolute() / "recordings" / f"{task}-{episode}" if settings.record else None,
                 failure_only=episode >= settings.record,
+                horizon=horizons.get(task),
             )

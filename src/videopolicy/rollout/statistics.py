@@ -1,6 +1,7 @@
 """How sure a success rate is."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -8,7 +9,7 @@ import numpy as np
 from scipy.special import betaincinv
 from scipy.stats import norm
 
-from videopolicy.rollout.results import Result
+from videopolicy.rollout.results import DEATHS, HORIZON, SUCCESS, Result
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,61 @@ def summary_line(successes: int, n: int) -> str:
     return f"success {successes}/{n} ({clopper_pearson(successes, n)})"
 
 
-def table(results: Sequence[Result]) -> str:
-    """A row per task: successes, their 95 % interval, mean control steps and plans of an episode."""
+def table(results: Sequence[Result], references: Mapping[str, float] | None = None) -> str:
+    """A row per task, in the order of the results: successes, their 95 % interval, mean steps and plans of an episode.
+
+    Args:
+        results: at least one.
+        references: success rates that others report, by task; without any there is no column for them.
+    """
     tasks = list(dict.fromkeys(result.task for result in results))
     width = max([4, *map(len, tasks)])
-    lines = [f"{'task':{width}}  success  95 % interval  steps  plans"]
+    lines = [f"{'task':{width}}  success  95 % interval  steps  plans" + "  reference" * bool(references)]
     for task in tasks:
         rows = [result for result in results if result.task == task]
         won, n = sum(row.success for row in rows), len(rows)
-        steps, plans = (sum(values) / n for values in zip(*((row.steps, row.plans) for row in rows), strict=True))
         score = f"{won}/{n}"
-        lines.append(f"{task:{width}}  {score:>7}  {clopper_pearson(won, n)!s:>13}  {steps:5.1f}  {plans:5.1f}")
+        line = f"{task:{width}}  {score:>7}  {clopper_pearson(won, n)!s:>13}  {_mean_length(rows)}"
+        if references:
+            line += f"  {percent(references[task]):>9}" if task in references else f"  {'-':>9}"
+        lines.append(line)
     return "\n".join(lines)
+
+
+def _mean_length(rows: Sequence[Result]) -> str:
+    # Of an episode whose process died nobody knows how long it was.
+    lived = [(row.steps, row.plans) for row in rows if row.ended not in DEATHS]
+    if not lived:
+        return f"{'-':>5}  {'-':>5}"
+    return "  ".join(f"{sum(values) / len(lived):5.1f}" for values in zip(*lived, strict=True))
+
+
+def mean_lines(results: Sequence[Result], reference: float | None = None) -> list[str]:
+    """The mean over the tasks with its 95 % interval, and how many episodes would tell a task's rate to 5 points.
+
+    The interval's samples are always drawn with the same seed, so that the same results give the same line.
+    """
+    scores: dict[str, list[bool]] = {}
+    for row in results:
+        scores.setdefault(row.task, []).append(row.success)
+    counts = [(sum(won), len(won)) for won in scores.values()]
+    mean, interval = mean_over_tasks(counts, np.random.default_rng(0))
+    beside = "" if reference is None else f", reference {percent(reference)}"
+    return [
+        f"for 5 points to either side, a task at this mean needs {episodes_needed(mean, 0.05)} episodes",
+        f"mean over {len(counts)} tasks {percent(mean)} ({interval}){beside}",
+    ]
+
+
+def odd_endings(results: Sequence[Result]) -> str:
+    """One line on the episodes that a process or a number that is not finite ended, "" if there are none."""
+    counts = Counter(row.ended for row in results if row.ended not in ("", SUCCESS, HORIZON))
+    if not counts:
+        return ""
+    kinds = ", ".join(f"{count} {ended}" for ended, count in sorted(counts.items()))
+    return f"{counts.total()} of {len(results)} episodes count as failures without having come to their end: {kinds}"
+
+
+def percent(rate: float) -> str:
+    """`0.63` as `63 %`."""
+    return f"{rate * 100:.0f} %"

@@ -5,19 +5,19 @@ It imports no torch, so that it starts fast and stays small.
 
 import time
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
 
 from videopolicy import registry
 from videopolicy.errors import UserError, refused
-from videopolicy.policies.chunked import Chunked
-from videopolicy.processes import belong
+from videopolicy.policies.chunked import Chunked, NotFiniteError
 from videopolicy.rollout.recording import Recorder
-from videopolicy.rollout.results import Result
+from videopolicy.rollout.results import HORIZON, PLAN_NAN, SUCCESS, WORLD_NAN, Result
 from videopolicy.types import Observation, Plan
-from videopolicy.worlds.base import World
+from videopolicy.worlds.base import State, World
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,18 @@ class Setup:
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to play; `recording` is the folder to record it in, or None; `failure_only`: unless it succeeds."""
+    """One episode to play.
+
+    Attributes:
+        task: the world's name of the task.
+        episode: its number within the task.
+        world_seed: resets the world.
+        noise_seed: seeds its plans' noise.
+        recording: the folder to record it in, or None.
+        failure_only: not to record it if it succeeds.
+        retries: how often it was begun before.
+        horizon: control steps after which it ends; None for the world's own.
+    """
 
     task: str
     episode: int
@@ -41,6 +52,7 @@ class Job:
     recording: Path | None = None
     failure_only: bool = False
     retries: int = 0
+    horizon: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,56 +72,69 @@ class Failure:
     mistake: bool
 
 
-def work(connection: Connection, setup: Setup) -> None:
+class Pipe(Protocol):
+    """To the main process."""
+
+    def send(self, obj: Any, /) -> None:
+        """Says something."""
+        ...
+
+    def recv(self) -> Any:
+        """Waits for what is said."""
+        ...
+
+
+def work(pipe: Pipe, setup: Setup) -> None:
     """The whole life of a world's process: plays each Job that comes, sends its Result, ends with the pipe.
 
     Sends a Request and waits for a Plan whenever the policy looks. A Failure is the last word.
+
+    Raises:
+        EOFError, BrokenPipeError, ConnectionResetError: the pipe has ended.
     """
-    belong()
-    # An end of file means that the main process is gone or done: nobody is left to tell.
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            _play_all(connection, setup)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise
-        except Exception as error:
-            connection.send(_failure(error))
+    try:
+        _play_all(pipe, setup)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:
+        pipe.send(_failure(error))
 
 
 def _failure(error: Exception) -> Failure:
     mistake = refused(error) if isinstance(error, OSError) else error if isinstance(error, UserError) else None
     if mistake is not None:
         return Failure(str(mistake), mistake=True)
-    return Failure(f"a world's process failed:\n{traceback.format_exc()}", mistake=False)
+    return Failure(traceback.format_exc(), mistake=False)
 
 
-def _play_all(connection: Connection, setup: Setup) -> None:
+def _play_all(pipe: Pipe, setup: Setup) -> None:
     world = None
     while True:
-        job: Job = connection.recv()
+        job: Job = pipe.recv()
         if world is None or world.task != job.task:
             if world is not None:
                 world.close()
             world = registry.build("worlds", setup.world, job.task, views=setup.views, size=setup.size)
-        connection.send(_play(world, job, setup.execute, connection))
+        pipe.send(_play(world, job, setup.execute, pipe))
 
 
-def _play(world: World, job: Job, execute: int, connection: Connection) -> Result:
+def _play(world: World, job: Job, execute: int, pipe: Pipe) -> Result:
     begun = time.perf_counter()
     recorder = Recorder(world.fps) if job.recording else None
 
     def ask(observation: Observation, seed: int) -> Plan:
-        connection.send(Request(observation, seed, imagine=recorder is not None))
-        plan = connection.recv()
+        pipe.send(Request(observation, seed, imagine=recorder is not None))
+        plan = pipe.recv()
         if recorder:
             recorder.planned(plan)
         return plan
 
     policy = Chunked(ask, execute)
     policy.reset(job.noise_seed)
-    world.reset(seed=job.world_seed)
-    success, steps = _control(world, policy, recorder)
-    recorded = bool(recorder) and not (success and job.failure_only)
+    ended, steps = _control(world, policy, recorder, job)
+    success = ended == SUCCESS
+    # What cannot be told in numbers cannot be shown either.
+    recorded = bool(recorder) and ended != WORLD_NAN and not (success and job.failure_only)
     if recorder and job.recording and recorded:
         facts = {"task": job.task, "episode": job.episode, "instruction": world.instruction, "success": success}
         recorder.write(job.recording, **facts)
@@ -123,20 +148,44 @@ def _play(world: World, job: Job, execute: int, connection: Connection) -> Resul
         plans=policy.plans,
         recorded=recorded,
         retries=job.retries,
+        ended=ended,
     )
 
 
-def _control(world: World, policy: Chunked, recorder: Recorder | None) -> tuple[bool, int]:
-    success, ended, steps = False, False, 0
+def _control(world: World, policy: Chunked, recorder: Recorder | None, job: Job) -> tuple[str, int]:
+    """Plays the episode; returns how it ended, and its steps."""
+    steps, horizon, ended = 0, _horizon(world, job), ""
+    state, _ = world.reset(seed=job.world_seed)
     while not ended:
         # Rendering costs more than physics, so it happens only for the policy's eyes or the recording's.
         observation = world.look() if policy.looks or recorder else None
+        if not _finite(state, observation):
+            return WORLD_NAN, steps
         if recorder and observation:
             recorder.saw(observation)
-        _, _, terminated, truncated, info = world.step(policy.act(observation))
+        try:
+            action = policy.act(observation)
+        except NotFiniteError:
+            return PLAN_NAN, steps
+        state, _, terminated, truncated, info = world.step(action)
         steps += 1
-        success = bool(info["success"])
-        ended = success or terminated or truncated
+        if info["success"]:
+            ended = SUCCESS
+        elif terminated or truncated or steps >= horizon:
+            ended = HORIZON
+    if not _finite(state, None):
+        return WORLD_NAN, steps
     if recorder:
         recorder.saw(world.look())
-    return success, steps
+    return ended, steps
+
+
+def _horizon(world: World, job: Job) -> int:
+    if job.horizon is not None and job.horizon > world.horizon:
+        raise UserError(f"{job.task} is to have {job.horizon} steps, but the world ends it after {world.horizon}")
+    return job.horizon or world.horizon
+
+
+def _finite(state: State, observation: Observation | None) -> bool:
+    seen = () if observation is None else observation.images.values()
+    return all(bool(np.isfinite(array).all()) for array in (state, *seen))
