@@ -143,3 +143,22 @@ def test_an_encoder_that_fails_half_way_is_gone_on_from(data, whole, tmp_path, m
     build_cache(open_dataset(data), tmp_path / "cache", counted, workers=1, **SETTINGS)
     assert contents(tmp_path / "cache") == whole
     assert counted.frames < to_encode(data)
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(data, whole, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(building, "SYNC_EVERY", 0.0)
+    first = to_encode(data) - to_encode(data, first=2)
+
+    def pressed(frames):
+        counted(frames)
+        if counted.frames > first + 20:
+            raise KeyboardInterrupt
+        return means(frames)
+
+    counted.frames = 0
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(open_dataset(data), tmp_path / "cache", pressed, workers=1, **SETTINGS)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"2 of 6 episodes are encoded and kept in {tmp_path / BUILDING}: the same command goes on from there"
+    build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
+    assert contents(tmp_path / "cache") == whole

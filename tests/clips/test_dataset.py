@@ -7,7 +7,7 @@ from tests.clips.conftest import Memory
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache
-from videopolicy.clips.dataset import Clips
+from videopolicy.clips.dataset import Clips, Episodes
 from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.windows import Window
 from videopolicy.errors import UserError
@@ -207,3 +207,40 @@ def test_a_source_is_never_held_out_wholly(cache, second):
     training, held = clips.split(2)
     assert len(training) and len(held) == len(clips) - len(training)
     training.at(np.arange(500), 0)
+
+
+def chosen(clips):
+    return list(zip(clips.episodes.source.tolist(), clips.episodes.number.tolist(), strict=True))
+
+
+def of(caches, *numbers):
+    """Clips of these episodes, counted over all caches."""
+    return Clips(caches, WINDOW, episodes=Episodes.of(caches).take(np.array(numbers)))
+
+
+def test_only_the_chosen_episodes_have_clips(caches):
+    some, every = of(caches, 1, 4, 11), Clips(caches, WINDOW)
+    assert chosen(some) == [(0, 1), (0, 4), (1, 1)] and len(some) == 24
+    np.testing.assert_array_equal(some.batch(np.array([9]), None).current, every.batch(np.array([33]), None).current)
+    assert set(some.at(np.arange(24), 0)) == set(range(24))
+
+
+@pytest.mark.parametrize("episodes", [1, 2, 3])
+def test_the_only_episode_of_a_task_is_trained_on(caches, episodes):
+    # Four that push, and between them in the order of the tasks the only one that pulls.
+    clips = of(caches, 0, 1, 2, 4, 6)
+    training, held = clips.split(episodes)
+    assert len(held.episodes) == episodes and "pull" in training.tasks and "push" in training.tasks
+    assert sorted(chosen(training) + chosen(held)) == chosen(clips)
+
+
+def test_the_only_episode_of_a_task_with_actions_is_trained_on(caches):
+    clips = of(caches, 0, 2, 4)
+    one = replace(clips.episodes, has_actions=np.array([False, True, False]))
+    training, held = Clips(caches, WINDOW, episodes=one).split(1)
+    assert training.with_actions == ("push",) and held.with_actions == ()
+
+
+def test_where_every_episode_is_the_only_one_of_its_task_some_are_held_out_all_the_same(caches):
+    training, held = of(caches, 0, 1).split(1)
+    assert len(training.episodes) == len(held.episodes) == 1

@@ -7,6 +7,7 @@ folder, comes last.
 import json
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -55,9 +56,13 @@ def fill(folder: Path, recipe: dict[str, Any], decoding: Decoding, encode: Encod
         index = {"recipe": recipe, "fps": decoding.dataset.fps, "episodes": episodes}
         with naming(folder / INDEX):
             (folder / INDEX).write_text(json.dumps(index, indent=1))
-    except BaseException:
-        if not _lines(folder / DONE):
+    except BaseException as error:
+        kept = len(_lines(folder / DONE))
+        if not kept:
             shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(error, KeyboardInterrupt):
+            told = f"{kept} of {len(decoding.dataset)} episodes are encoded and kept in {folder}"
+            print(f"{told}: the same command goes on from there", file=sys.stderr)
         raise
 
 

@@ -44,6 +44,7 @@ class Episodes:
 
     Attributes:
         source: the cache of each.
+        number: its number in that cache, from 0.
         first: its first step in that cache.
         lengths: its control steps.
         instructions: its instruction.
@@ -52,6 +53,7 @@ class Episodes:
     """
 
     source: Int64[np.ndarray, "E"]
+    number: Int64[np.ndarray, "E"]
     first: Int64[np.ndarray, "E"]
     lengths: Int64[np.ndarray, "E"]
     instructions: tuple[str, ...]
@@ -63,6 +65,7 @@ class Episodes:
         """All of these caches."""
         return cls(
             np.repeat(np.arange(len(caches)), [len(cache.lengths) for cache in caches]),
+            np.concatenate([np.arange(len(cache.lengths)) for cache in caches]),
             np.concatenate([cache.starts for cache in caches]),
             np.concatenate([cache.lengths for cache in caches]),
             tuple(instruction for cache in caches for instruction in cache.instructions),
@@ -74,6 +77,7 @@ class Episodes:
         """Some of them, by their numbers, which must rise."""
         return Episodes(
             self.source[chosen],
+            self.number[chosen],
             self.first[chosen],
             self.lengths[chosen],
             tuple(self.instructions[number] for number in chosen),
@@ -88,6 +92,12 @@ class Episodes:
     def starts(self) -> Int64[np.ndarray, "E"]:
         """The clip that each begins with, counted over all episodes."""
         return np.cumsum(self.lengths) - self.lengths
+
+    @property
+    def kinds(self) -> tuple[tuple[str, bool], ...]:
+        """What each one can teach: its task, or its instruction where that is unknown; and whether it has actions."""
+        named = zip(self.tasks, self.instructions, self.has_actions.tolist(), strict=True)
+        return tuple((task or instruction, acts) for task, instruction, acts in named)
 
 
 class Clips:
@@ -157,6 +167,17 @@ class Clips:
         return tuple(sorted({task for task in self.episodes.tasks if task}))
 
     @property
+    def with_actions(self) -> tuple[str, ...]:
+        """The instructions of episodes with actions, once each, sorted."""
+        pairs = zip(self.episodes.instructions, self.episodes.has_actions, strict=True)
+        return tuple(sorted({instruction for instruction, acts in pairs if acts}))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of each cache in the training order; they add up to 1."""
+        return tuple(self._order.shares.tolist())
+
+    @property
     def share_with_actions(self) -> float:
         """The share of clips with actions in the training order."""
         with_actions = self.episodes.lengths * self.episodes.has_actions
@@ -170,14 +191,20 @@ class Clips:
     def split(self, episodes: int) -> tuple["Clips", "Clips"]:
         """Clips to train on, and clips of so many whole episodes that are held out, spread evenly over the tasks.
 
+        Where it can be, each task keeps an episode to train on, and one with actions if it has any.
+
         Raises:
             UserError: a source would be left with nothing to train on.
         """
         every = self.episodes
         # Sorted by source and task, and evenly spaced in that: each of them gives in the proportion of its size.
         ranked = sorted(range(len(every)), key=lambda n: (every.source[n], every.tasks[n], every.instructions[n], n))
-        chosen = [ranked[(2 * k + 1) * len(ranked) // (2 * episodes)] for k in range(min(episodes, len(ranked)))]
-        held = np.isin(np.arange(len(every)), chosen)
+        held = _spread(ranked, episodes, len(every))
+        kinds = every.kinds
+        if {kinds[n] for n in np.nonzero(~held)[0]} != set(kinds):
+            kept = {kind: n for n, kind in reversed(list(enumerate(kinds)))}
+            spare = [n for n in ranked if kept[kinds[n]] != n]
+            held = _spread(spare, episodes, len(every)) if len(spare) >= episodes else held
         if set(every.source[~held]) != set(every.source):
             raise UserError(
                 f"{episodes} of {len(every)} episodes held out leave a data set with none to train on; hold out fewer"
@@ -271,3 +298,9 @@ class Clips:
                 if len(steps):
                     chunks = self._chunks(cache, steps)
                     yield chunks.reshape(-1, chunks.shape[-1])
+
+
+def _spread(ranked: Sequence[int], count: int, total: int) -> Bool[np.ndarray, "E"]:
+    """Which of the episodes are chosen: so many of the ranked ones, evenly spaced among them."""
+    chosen = [ranked[(2 * k + 1) * len(ranked) // (2 * count)] for k in range(min(count, len(ranked)))]
+    return np.isin(np.arange(total), chosen)
