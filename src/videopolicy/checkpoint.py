@@ -85,7 +85,9 @@ def save(
             "sha256": {name: sha256(aside / name) for name in HASHED},
         }
         (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-        (aside / "README.md").write_text(_card(policy, provenance))
+        buffers = {name for name, _ in policy.named_buffers()}
+        parameters = sum(tensor.numel() for name, tensor in stored.items() if name not in buffers)
+        (aside / "README.md").write_text(_card(policy, provenance, parameters))
         put_in_place(aside, folder)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be written ({error}); what was there before still is") from error
@@ -161,9 +163,8 @@ def _shrinks(name: str, tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not name.startswith("latents.")
 
 
-def _card(policy: VideoPolicy, provenance: Provenance) -> str:
+def _card(policy: VideoPolicy, provenance: Provenance, parameters: int) -> str:
     config, window = policy.config, policy.config.window
-    millions = sum(parameter.numel() for parameter in policy.parameters()) / 1e6
     tasks = "\n".join(f"- {name}" for name in (provenance.instructions or provenance.tasks)) or "- (not recorded)"
     notes = "".join(f"\n- {name}: {value}" for name, value in provenance.notes.items())
     return f"""---
@@ -179,7 +180,7 @@ A video diffusion model that imagines how the task goes on, and a head that read
 - Imagines {window.frames} frames a view, {window.stride} control steps apart.
 - Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed.\
 {_meaning(config)}
-- {millions:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
+- {parameters / 1e6:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
 {provenance.episodes} demonstrations.{notes}
 
 Trained to:

@@ -61,9 +61,9 @@ def wait(*processes) -> list[int]:
     return [process.exitcode for process in processes]
 
 
-def set_up(data: Path, run: Path, resume: bool, changes: dict):
+def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None):
     """A trainer as `videopolicy train` has it."""
-    from videopolicy import registry
+    from videopolicy import checkpoint, registry
     from videopolicy.training import state
     from videopolicy.training.loop import Trainer
     from videopolicy.training.setup import prepare
@@ -71,16 +71,17 @@ def set_up(data: Path, run: Path, resume: bool, changes: dict):
 
     training = replace(TRAINING, **changes)
     begun = state.newest(run / state.STATE, Together()) if resume else None
-    policy, clips = prepare(registry.build("demos", "lerobot", data), MODEL, training, run, begun=begun)
+    weights = checkpoint.load(init)[0] if init else None
+    policy, clips = prepare(registry.build("demos", "lerobot", data), MODEL, training, run, weights, begun)
     trainer = Trainer(policy, clips, training, run, data="dots")
     if begun:
         trainer.resume(begun)
     return trainer
 
 
-def train(data: Path, run: Path, resume: bool, changes: dict) -> None:
+def train(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None) -> None:
     """Trains to the end."""
-    set_up(data, run, resume, changes).train()
+    set_up(data, run, resume, changes, init).train()
 
 
 def train_to_the_signal(data: Path, run: Path, resume: bool, changes: dict) -> None:

@@ -25,6 +25,7 @@ LIMITS = {
     "steps": (1, 10**9),
     "batch": (1, 2**16),
     "accumulate": (1, 2**16),
+    "lora": (0, 1024),
     "seed": (0, 2**32),
     "held_out": (0, 10**6),
     "log_every": OFTEN,
@@ -74,6 +75,8 @@ class Command:
     """Control steps that the video looks ahead, the preset's own if not given; with 0 it draws the current images."""
     views: tuple[str, ...] = ()
     """Views to train on; the preset's own if none are given."""
+    lora: int | None = None
+    """Rank of adapters through which alone the video model learns, for one GPU; 0 trains all of it. Needs --init."""
     minutes: float | None = None
     """Stop after so much time, with the learning rate falling to meet it."""
     steps: int | None = None
@@ -198,7 +201,8 @@ class Command:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.out}: config.json cannot be read ({error}); begin anew in another --out") from error
         pairs = [(name, before.get(name), facts[name]) for name in ("preset", "data", "init", "model")]
-        old, new = before.get("training", {}), facts["training"]
+        # A run begun before there was some setting had what is now its default.
+        old, new = {**to_json(Training()), **before.get("training", {})}, facts["training"]
         pairs += [(name, old.get(name), value) for name, value in new.items() if name not in FREE]
         if differing := [name for name, was, is_ in pairs if was != is_]:
             raise UserError(

@@ -5,6 +5,7 @@ from typing import Literal
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.diffusion.edm import LogNormal
+from videopolicy.errors import UserError
 
 Stage = Literal["video", "action", "joint"]
 Precision = Literal["no", "bf16", "fp16"]
@@ -23,7 +24,9 @@ class Training:
             the same gradient.
         precision: of the passes; "no" is float32. Weights, their average and the optimiser stay in float32.
         rate: peak learning rate of the video model.
-        head_rate: peak learning rate of the head.
+        head_rate: peak learning rate of the head, and of the adapters of LoRA, which begin as fresh as it does.
+        lora: rank of adapters through which alone the video model learns (see `videopolicy.training.lora`); 0 for its
+            whole weights.
         weight_decay: of AdamW.
         warmup: steps of linear warm-up.
         decay: whether a cosine down to zero follows; otherwise the rate stays.
@@ -56,6 +59,7 @@ class Training:
     precision: Precision = "no"
     rate: float = 5e-4
     head_rate: float = 5e-4
+    lora: int = 0
     weight_decay: float = 0.01
     warmup: int = 50
     decay: bool = True
@@ -77,3 +81,7 @@ class Training:
     log_every: int = 20
     sample_every: int = 500
     save_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.lora and self.stage == "action":
+            raise UserError("--lora is about the video model, which stage 'action' leaves as it is; leave --lora out")

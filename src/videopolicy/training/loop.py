@@ -16,7 +16,7 @@ from videopolicy import checkpoint
 from videopolicy.clips.dataset import ClipBatch, Clips
 from videopolicy.diffusion.loss import Losses
 from videopolicy.model import VideoPolicy
-from videopolicy.training import trackers
+from videopolicy.training import lora, trackers
 from videopolicy.training.config import Training
 from videopolicy.training.draws import draw
 from videopolicy.training.ema import Ema
@@ -156,6 +156,7 @@ class Trainer:
         save_state(self.run / STATE, self._learning, facts, self.together)
         weights = {name: whole(value.detach()) for name, value in {**policy.state_dict(), **self.ema.weights}.items()}
         if self.together.main:
+            weights = lora.merged(weights) if self.training.lora else weights
             checkpoint.save(policy, self._provenance(), self.run / "checkpoint", weights=weights)
         self._saved = self.step
 
@@ -187,6 +188,7 @@ class Trainer:
                 "clips with actions": f"{self.clips.share_with_actions:.0%}",
                 "minutes of training": round(self.seconds / 60, 1),
                 "seed": self.training.seed,
+                **({"LoRA rank": self.training.lora} if self.training.lora else {}),
             },
             license=self.licence,
         )

@@ -16,6 +16,7 @@ from videopolicy.demos.mixture import Source, reconcile
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.model import Config, VideoPolicy
+from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.state import facts_of, weights_of
 from videopolicy.training.together import ENCODING, Together, joined
@@ -50,9 +51,10 @@ def prepare(
         begun: the state of a run that is gone on with; latents and ranges of actions stay as they are there.
 
     Raises:
-        UserError: the data do not suit the policy or each other, which `suited` tells; or a part needs pretrained
-            weights.
+        UserError: the data do not suit the policy or each other, which `suited` tells; a part needs pretrained
+            weights; or LoRA cannot be had.
     """
+    lora.check(training, begins_trained=init is not None)
     sources, config = suited(data, config, training, init)
     # A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
     normalizer = init.normalizer if init and training.stage != "video" else None

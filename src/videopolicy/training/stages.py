@@ -14,6 +14,7 @@ from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.loss import Losses, denoising_loss
 from videopolicy.errors import UserError
 from videopolicy.model import VideoPolicy
+from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.draws import Draws, draw
 
@@ -29,10 +30,12 @@ class Objective(nn.Module):
         self.training_config = training
         learns_video, learns_head = training.stage != "action", training.stage != "video"
         policy.latents.requires_grad_(False)
-        if not learns_video:
+        if not learns_video or training.lora:
             # Never switched on: a pretrained text encoder stays as it is in every stage.
             policy.text.requires_grad_(False)
         policy.backbone.requires_grad_(learns_video)
+        if training.lora:
+            lora.adapt(policy.backbone, training.lora, training.seed)
         if policy.head is not None:
             policy.head.requires_grad_(learns_head)
         if training.checkpoint_gradients:
@@ -42,7 +45,8 @@ class Objective(nn.Module):
         """What the optimiser is given: the video model and the head, each with its own rate."""
         video = [*self.policy.text.parameters(), *self.policy.backbone.parameters()]
         head = list(self.policy.head.parameters()) if self.policy.head is not None else []
-        groups = ((video, self.training_config.rate), (head, self.training_config.head_rate))
+        training = self.training_config
+        groups = ((video, training.head_rate if training.lora else training.rate), (head, training.head_rate))
         return [
             {"params": _learning(parameters), "lr": rate, "peak": rate}
             for parameters, rate in groups
