@@ -1,6 +1,7 @@
 import hashlib
 import json
 import runpy
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,14 @@ def test_nothing_to_evaluate_exits_with_2(checkpoint, capsys):
         main(["evaluate", "--checkpoint", str(checkpoint)])
     assert ending.value.code == 2
     assert "give --task, or a --protocol" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(bool(find_spec("ray")), reason="Ray is installed")
+def test_without_ray_the_extra_is_named(checkpoint, capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(arguments(checkpoint, "--ray", "local"))
+    assert ending.value.code == 2
+    assert "pip install 'videopolicy[ray]'" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_checkpoint_exits_with_2(tmp_path, capsys):
