@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ def prepare() -> None:
             import_module("robocasa")
     except (AssertionError, ImportError) as error:
         raise UserError(f"RoboCasa {name} refuses to be imported: {error}; {PAGE}") from error
+    base = import_module("robosuite.environments.base").MujocoEnv
+    if release.renamed and "load_model_on_init" not in signature(base.__init__).parameters:
+        right = "robosuite's master branch, which calls itself by the same version as the released package"
+        raise UserError(f"RoboCasa {name} needs {right}; {PAGE}")
 
 
 def installed() -> tuple[str, Release]:
