@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -78,7 +79,7 @@ def refused(message, dataset, tmp_path, config=MODEL, training=TRAINING, init=No
 
 
 def test_a_view_that_the_data_lacks_is_refused(dataset, tmp_path):
-    refused("'topp'; did you mean 'top'", dataset, tmp_path, replace(MODEL, views=("top", "topp")))
+    refused("'topp'", dataset, tmp_path, replace(MODEL, views=("top", "topp")))
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -99,9 +100,34 @@ def test_a_view_that_the_checkpoint_wants_is_refused_if_lacking(dataset, tmp_pat
     refused("'front'", dataset, tmp_path, init.config, init=init)
 
 
-def test_episodes_shorter_than_a_window_are_refused(dataset, tmp_path):
+def uneven(path, lengths):
+    """Episodes of these lengths, in a data set that names no spaces and has no states."""
+    rng = np.random.default_rng(0)
+    with Writer(path, 20, ("top",)) as writer:
+        for steps in lengths:
+            frames = rng.integers(0, 256, (steps, 32, 32, 3), np.uint8)
+            actions = rng.normal(size=(steps, 2)).astype(np.float32)
+            writer.add(Episode({"top": frames}, "reach the red disc", 20, actions))
+    return registry.build("demos", "lerobot", path)
+
+
+def test_episodes_shorter_than_a_clip_are_left_out_and_encoded_all_the_same(tmp_path):
+    data = uneven(tmp_path / "uneven", (12, 7, 8))
+    _, clips = prepare(data, MODEL, TRAINING, tmp_path / "run")
+    assert MODEL.window.span == 8 and clips.episodes.number.tolist() == [0, 2] and len(clips) == 20
+    np.testing.assert_allclose(
+        clips.normalizer.invert(clips.clip(12).actions), data.episode(2, ()).actions[:8], atol=1e-5
+    )
+    assert json.loads((tmp_path / "run" / "cache" / "index.json").read_text())["episodes"][1]["length"] == 7
+
+
+def test_episodes_that_are_all_shorter_than_a_clip_are_refused(dataset, tmp_path):
     long = replace(MODEL, window=replace(MODEL.window, actions=64))
-    refused(r"episode 0 has \d+ control steps, but a window spans 64", dataset, tmp_path, long)
+    refused(r"its longest episode has 22 control steps, but a clip spans 64", dataset, tmp_path, long)
+
+
+def test_actions_of_episodes_that_are_too_short_are_none(tmp_path):
+    refused("no episode has actions", Partly(uneven(tmp_path / "uneven", (12, 7, 8)), {0, 2}), tmp_path)
 
 
 @pytest.mark.parametrize("stage", ["action", "joint"])
@@ -124,8 +150,7 @@ def test_no_episodes_are_refused(dataset, tmp_path):
     "part", [{"latents": svd.Config(channels=(32, 32))}, {"text": clip.Config(width=16, hidden=16, layers=1, heads=2)}]
 )
 def test_fresh_weights_of_a_pretrained_part_are_refused(dataset, tmp_path, part):
-    with pytest.raises(UserError, match=r"videopolicy import.*--init"):
-        prepare(dataset, replace(MODEL, **part), TRAINING, tmp_path / "run")
+    refused(r"videopolicy import.*--init", dataset, tmp_path, replace(MODEL, **part))
 
 
 def test_the_stage_video_leaves_the_head_and_its_normaliser_to_a_later_stage(dataset, tmp_path):
@@ -141,8 +166,7 @@ def test_the_stage_video_leaves_the_head_and_its_normaliser_to_a_later_stage(dat
 
 
 def test_an_instruction_that_is_too_long_is_refused_before_training(dataset, tmp_path):
-    with pytest.raises(UserError, match="words"):
-        prepare(dataset, replace(MODEL, text=replace(MODEL.text, length=2)), TRAINING, tmp_path / "run")
+    refused("words", dataset, tmp_path, replace(MODEL, text=replace(MODEL.text, length=2)))
 
 
 def stacked(frames):
@@ -232,8 +256,20 @@ def test_relative_actions_are_seen_from_where_a_chunk_begins(tmp_path):
 
 
 def test_relative_actions_need_named_spaces(dataset, tmp_path):
-    with pytest.raises(UserError, match="relative actions need the action space"):
-        prepare(dataset, replace(MODEL, relative=True), TRAINING, tmp_path / "run")
+    refused("relative actions need the action space", dataset, tmp_path, replace(MODEL, relative=True))
+
+
+def test_relative_actions_without_states_are_refused_before_anything_is_encoded(tmp_path):
+    data = Partly(posed(tmp_path / "poses"), set())
+    data.state_width = None
+    message = "relative actions need 7 numbers of each action and 7 of each state, but it has 7 and 0"
+    refused(message, data, tmp_path, replace(MODEL, relative=True))
+
+
+def test_the_stage_video_needs_nothing_that_relative_actions_need(dataset, tmp_path):
+    watching = replace(TRAINING, stage="video")
+    model, _ = prepare(dataset, replace(MODEL, relative=True), watching, tmp_path / "run")
+    assert model.head is None and model.config.relative
 
 
 def test_what_a_checkpoint_says_of_its_actions_binds_the_data(tmp_path):

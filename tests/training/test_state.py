@@ -120,11 +120,17 @@ def test_nothing_to_resume(folder, together):
 
 @pytest.mark.parametrize("size", [100, 1000])
 def test_a_full_disk_leaves_what_was_there(folder, saved, together, size):
-    with full_disk(size), pytest.raises(UserError, match=r"state: cannot be written \(.+\)"):
+    with full_disk(size), pytest.raises(UserError, match=r"cannot be written \(.+\); make room.*with --resume"):
         save_state(folder, learning(3), {"step": 3, "seconds": 1.0}, together)
     other = learning(7, steps=0)
     load_state(newest(folder, together), other)
     assert equal(values(other), saved[2]) and names(folder) == ["step-000001", "step-000002"]
+
+
+def test_a_disk_that_is_full_at_the_first_save_is_not_a_run_to_go_on_with(tmp_path, together):
+    with full_disk(100), pytest.raises(UserError, match="make room there, then give the same command again"):
+        save_state(tmp_path / "state", learning(3), {"step": 3}, together)
+    assert not exists(tmp_path / "state")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, together):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
-from videopolicy.clips.dataset import Clips
+from videopolicy.clips.dataset import Clips, Episodes
 from videopolicy.clips.normalize import MinMax
 from videopolicy.demos.base import Dataset
 from videopolicy.demos.mixture import Source, reconcile
@@ -40,6 +41,8 @@ def prepare(
 ) -> tuple[VideoPolicy, Clips]:
     """Builds the policy, fits its latents, and encodes the data into RUN/cache.
 
+    Episodes shorter than a clip are encoded with the others, and have no clips.
+
     Of several processes the main one does the work, and the others wait; all of them must see the run's folder.
 
     Args:
@@ -62,21 +65,20 @@ def prepare(
         normalizer = MinMax.from_json(kept)
     together = Together(ENCODING)
     latents = _latents(config, sources, together, init, begun).to(joined().device)
+    _check_instructions(config, sources, init)
     with together.main_first():
         caches = _caches(sources, config, training, run / "cache", latents)
     weights = [source.weight for source in sources if source.weight is not None] or None
-    clips = Clips(caches, config.window, normalizer, weights, relative=config.seen_from)
+    every = Episodes.of(caches)
+    long = every.take(np.nonzero(every.lengths >= config.window.span)[0])
+    relative = config.seen_from if training.stage != "video" else None
+    clips = Clips(caches, config.window, normalizer, weights, relative=relative, episodes=long)
     policy = build(config, clips.normalizer if training.stage != "video" else None, training.seed)
-    if policy.text.pretrained and not init:
-        raise UserError(NEEDS_WEIGHTS)
     policy.latents.load_state_dict(latents.cpu().state_dict())
     if init:
         # The head may be there in one of the two only; everything else must be in both.
         missing, unexpected = policy.load_state_dict(init.state_dict(), strict=False)
         assert all(name.startswith("head.") for name in (*missing, *unexpected))
-    # Fails now, not hours later, if an instruction is too long.
-    with torch.no_grad():
-        policy.text(clips.instructions)
     return policy, clips
 
 
@@ -86,8 +88,8 @@ def suited(
     """The data as the policy sees them, and the policy's shape with what the data say of their actions.
 
     Raises:
-        UserError: a data set is empty, lacks a view, has episodes too short, pictures of another size, another rate,
-            or actions of another width or meaning; or none has the actions that the stage needs.
+        UserError: a data set is empty, lacks a view, has only episodes too short, pictures of another size, another
+            rate, or actions of another width or meaning; or none has the actions, or states, that the stage needs.
     """
     sources = tuple(data) if isinstance(data, Sequence) else (Source(data, data.path.name),)
     # Without a head that has learnt actions, what the checkpoint says of their meaning binds nobody.
@@ -97,11 +99,11 @@ def suited(
     state_space = own.state_space or next(filter(None, states), "")
     sources = reconcile(sources, config.views, config.size, own.action_space, state_space if config.relative else "")
     for source in sources:
-        _check_windows(source.dataset, config)
+        _check_lengths(source.dataset, config)
     acting = [source.dataset for source in sources if source.dataset.action_width is not None]
     if training.stage == "video":
         return sources, config
-    if not acting:
+    if not any(_acts(dataset, config.window.span) for dataset in acting):
         raise UserError(
             f"{sources[0].dataset.path}: no episode has actions, which stage {training.stage!r} needs; "
             "use --stage video"
@@ -112,7 +114,10 @@ def suited(
             "train from scratch (without --init) or convert the data"
         )
     action_space = own.action_space or next((dataset.action_space for dataset in acting if dataset.action_space), "")
-    return sources, replace(config, action_space=action_space, state_space=state_space)
+    config = replace(config, action_space=action_space, state_space=state_space)
+    if relative := config.seen_from:
+        _check_relative(acting, relative)
+    return sources, config
 
 
 def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoPolicy:
@@ -180,11 +185,43 @@ def _caches(
     ]
 
 
-def _check_windows(dataset: Dataset, config: Config) -> None:
-    try:
-        config.window.check([dataset.length(index) for index in range(len(dataset))])
-    except UserError as error:
-        raise UserError(f"{dataset.path}: {error}") from error
+def _check_lengths(dataset: Dataset, config: Config) -> None:
+    longest = max(map(dataset.length, range(len(dataset))))
+    if longest < config.window.span:
+        raise UserError(
+            f"{dataset.path}: its longest episode has {longest} control steps, but a clip spans {config.window.span} "
+            f"({config.window.frames} frames at stride {config.window.stride}, {config.window.actions} actions); "
+            "train without this data set, or with a preset of shorter clips"
+        )
+
+
+def _acts(dataset: Dataset, span: int) -> bool:
+    """Whether an episode that is long enough has actions."""
+    return any(
+        dataset.episode(index, (), 0, 1).actions is not None
+        for index in range(len(dataset))
+        if dataset.length(index) >= span
+    )
+
+
+def _check_relative(acting: Sequence[Dataset], relative: Relative) -> None:
+    needed = relative.space.width, relative.state_space.width
+    for dataset in acting:
+        if (dataset.action_width, dataset.state_width) != needed:
+            raise UserError(
+                f"{dataset.path}: relative actions need {needed[0]} numbers of each action and {needed[1]} of each "
+                f"state, but it has {dataset.action_width or 0} and {dataset.state_width or 0}; train on its video "
+                "alone (actions = false in a list of data sets), or leave --relative out"
+            )
+
+
+def _check_instructions(config: Config, sources: Sequence[Source], init: VideoPolicy | None) -> None:
+    """Fails before anything is encoded, and not hours later, if an instruction is too long."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        text = init.text if init else config.text.build()
+        if text.pretrained and not init:
+            raise UserError(NEEDS_WEIGHTS)
+        text(sorted({instruction for source in sources for instruction in source.dataset.tasks}))
 
 
 def _key(latents: Latents) -> str:

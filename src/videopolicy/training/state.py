@@ -128,7 +128,11 @@ def save_state(folder: Path, learning: Learning, facts: dict[str, Any], together
             put_in_place(aside, final)
             _tidy(folder, final)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: cannot be written ({error}); what was saved before is still there") from error
+        kept = exists(folder)
+        then = (
+            "go on from the save before with --resume" if kept else "give the same command again: nothing is saved yet"
+        )
+        raise UserError(f"{folder}: cannot be written ({error}); make room there, then {then}") from error
     finally:
         if together.main:
             shutil.rmtree(aside, ignore_errors=True)
