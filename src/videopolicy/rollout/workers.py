@@ -42,7 +42,7 @@ class Job:
         recording: the folder to record it in, or None.
         failure_only: not to record it if it succeeds.
         retries: how often it was begun before.
-        horizon: control steps after which it ends; None for the world's own.
+        horizon: control steps after which it ends, the same in all episodes of a task; None for the world's own.
     """
 
     task: str
@@ -115,6 +115,8 @@ def _play_all(pipe: Pipe, setup: Setup) -> None:
             if world is not None:
                 world.close()
             world = registry.build("worlds", setup.world, job.task, views=setup.views, size=setup.size)
+            if job.horizon is not None:
+                world.horizon = job.horizon
         pipe.send(_play(world, job, setup.execute, pipe))
 
 
@@ -154,7 +156,7 @@ def _play(world: World, job: Job, execute: int, pipe: Pipe) -> Result:
 
 def _control(world: World, policy: Chunked, recorder: Recorder | None, job: Job) -> tuple[str, int]:
     """Plays the episode; returns how it ended, and its steps."""
-    steps, horizon, ended = 0, _horizon(world, job), ""
+    steps, ended = 0, ""
     state, _ = world.reset(seed=job.world_seed)
     while not ended:
         # Rendering costs more than physics, so it happens only for the policy's eyes or the recording's.
@@ -171,19 +173,13 @@ def _control(world: World, policy: Chunked, recorder: Recorder | None, job: Job)
         steps += 1
         if info["success"]:
             ended = SUCCESS
-        elif terminated or truncated or steps >= horizon:
+        elif terminated or truncated:
             ended = HORIZON
     if not _finite(state, None):
         return WORLD_NAN, steps
     if recorder:
         recorder.saw(world.look())
     return ended, steps
-
-
-def _horizon(world: World, job: Job) -> int:
-    if job.horizon is not None and job.horizon > world.horizon:
-        raise UserError(f"{job.task} is to have {job.horizon} steps, but the world ends it after {world.horizon}")
-    return job.horizon or world.horizon
 
 
 def _finite(state: State, observation: Observation | None) -> bool:

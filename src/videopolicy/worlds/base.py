@@ -37,7 +37,7 @@ class World(gymnasium.Env[State, Action]):
         views: the cameras that `look` renders.
         size: pixels on each side of an image.
         fps: control steps a second.
-        horizon: control steps after which `step` says truncated.
+        horizon: control steps after which `step` says truncated; another may be set before a reset.
     """
 
     action_space: gymnasium.spaces.Box
