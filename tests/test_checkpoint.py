@@ -77,7 +77,20 @@ def test_the_card_tells_what_it_was_trained_on(saved):
     card = (saved / "README.md").read_text()
     for fact in ("reach the red disc", "12 steps", "4 demonstrations", "data: dots", "32 x 32", "8 x 2 actions"):
         assert fact in card, fact
-    assert "An action is" not in card
+    assert "An action is" not in card and "on video only" not in card
+
+
+def test_the_card_tells_what_was_seen_on_video_only(model, tmp_path):
+    shown = replace(PROVENANCE, instructions=("close", "open", "push"), video_only=("open",), without_actions=3)
+    save(model, shown, tmp_path / "checkpoint")
+    card = (tmp_path / "checkpoint" / "README.md").read_text()
+    done, seen = card.split("Seen on video only")
+    assert "4 demonstrations, 1 of them with actions" in done
+    assert done.endswith("Trained to do, with actions:\n- close\n- push\n\n") and seen.count("\n- ") == 1
+    assert "\n- open\n" in seen
+    assert load(tmp_path / "checkpoint")[1] == shown
+    save(model, replace(shown, video_only=shown.instructions), tmp_path / "watched")
+    assert "Trained to do" not in (tmp_path / "watched" / "README.md").read_text()
 
 
 def test_the_card_names_the_action_space(tmp_path):

@@ -34,7 +34,9 @@ class Provenance:
         steps: training steps taken.
         tasks: what was shown, by the world's names.
         instructions: what was shown, in words.
+        video_only: those of the instructions that were only shown without actions.
         episodes: demonstrations seen.
+        without_actions: those of the demonstrations whose actions were not learnt.
         notes: further lines for the model card.
         license: of the weights, as the Hugging Face hub names it.
     """
@@ -46,6 +48,8 @@ class Provenance:
     episodes: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
     license: str = LICENCE
+    video_only: tuple[str, ...] = ()
+    without_actions: int = 0
 
 
 def save(
@@ -90,7 +94,8 @@ def save(
         (aside / "README.md").write_text(_card(policy, provenance, parameters))
         put_in_place(aside, folder)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: cannot be written ({error}); what was there before still is") from error
+        still = "; what was there before still is" if folder.exists() else ""
+        raise UserError(f"{folder}: cannot be written ({error}); make room there, and try again{still}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -165,7 +170,6 @@ def _shrinks(name: str, tensor: Tensor) -> bool:
 
 def _card(policy: VideoPolicy, provenance: Provenance, parameters: int) -> str:
     config, window = policy.config, policy.config.window
-    tasks = "\n".join(f"- {name}" for name in (provenance.instructions or provenance.tasks)) or "- (not recorded)"
     notes = "".join(f"\n- {name}: {value}" for name, value in provenance.notes.items())
     return f"""---
 library_name: videopolicy
@@ -181,16 +185,26 @@ A video diffusion model that imagines how the task goes on, and a head that read
 - Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed.\
 {_meaning(config)}
 - {parameters / 1e6:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
-{provenance.episodes} demonstrations.{notes}
+{provenance.episodes} demonstrations, {provenance.episodes - provenance.without_actions} of them with actions.{notes}
 
-Trained to:
-{tasks}
+{_shown(provenance)}
 
 It knows these tasks in the world that the demonstrations come from, and nothing else: expect no success elsewhere.
 
     videopolicy evaluate --checkpoint THIS_FOLDER --task TASK
     videopolicy imagine --checkpoint THIS_FOLDER --help
 """
+
+
+def _shown(provenance: Provenance) -> str:
+    seen = provenance.video_only
+    done = [name for name in provenance.instructions or provenance.tasks if name not in seen]
+    groups = []
+    if done or not seen:
+        groups.append(("Trained to do, with actions:", done or ["(not recorded)"]))
+    if seen:
+        groups.append(("Seen on video only: it may imagine these, but nobody showed it how to do them:", seen))
+    return "\n\n".join("\n".join((title, *(f"- {name}" for name in names))) for title, names in groups)
 
 
 def _meaning(config: model.Config) -> str:

@@ -26,6 +26,7 @@ from videopolicy.training.stages import Objective, total
 from videopolicy.training.state import STATE, Learning, load_state, newest, save_state
 from videopolicy.training.together import Together, engine, gathered, whole
 from videopolicy.training.trouble import Guard, stopped
+from videopolicy.training.understood import only_held_out
 
 
 def rate_factor(progress: float, step: int, warmup: int, decay: bool = True) -> float:
@@ -177,17 +178,23 @@ class Trainer:
         return Learning(self.objective.policy, self.ema, self.learner.optimizer, self._generator)
 
     def _provenance(self) -> checkpoint.Provenance:
+        episodes, acts = self.clips.episodes, self.training.stage != "video"
+        apart = len(self.held_out.episodes) if self.held_out else 0
+        lost = only_held_out(self.clips, self.held_out)
         return checkpoint.Provenance(
             stage=self.training.stage,
             steps=self.step,
             tasks=self.clips.tasks,
             instructions=self.clips.instructions,
-            episodes=len(self.clips.episodes),
+            episodes=len(episodes),
+            video_only=tuple(sorted(set(self.clips.instructions) - set(self.clips.with_actions if acts else ()))),
+            without_actions=len(episodes) - acts * int(episodes.has_actions.sum()),
             notes={
                 "data": self.data,
                 "clips with actions": f"{self.clips.share_with_actions:.0%}",
                 "minutes of training": round(self.seconds / 60, 1),
                 "seed": self.training.seed,
+                "held out": f"{apart} episodes" + (f", and with them all of {'; '.join(lost)}" if lost else ""),
                 **({"LoRA rank": self.training.lora} if self.training.lora else {}),
             },
             license=self.licence,
