@@ -4,16 +4,21 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tests.small import same, write_data
 
 from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
 from videopolicy.configs import to_json
+from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.types import Episode
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +107,9 @@ def test_ctrl_c_ends_with_130_and_a_checkpoint_to_go_on_from(data, tmp_path, cap
         train(data, out, "--steps", "100000", "--views", "top")
     pressing.join()
     assert ending.value.code == 130
-    assert "interrupted" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{out} is kept as it was last saved: the same command with --resume goes on" in told
+    assert "interrupted" in told
     steps = checkpoint.load(out / "checkpoint")[1].steps
     assert 1 <= steps < 1000
     train(data, out, "--steps", str(steps + 1), "--views", "top", "--resume")
@@ -113,12 +120,15 @@ def test_ctrl_c_ends_with_130_and_a_checkpoint_to_go_on_from(data, tmp_path, cap
     ("more", "message"),
     [
         (["--preset", "tny"], "no preset 'tny'; did you mean 'tiny'"),
-        (["--views", "topp"], "'topp'; did you mean 'top'"),
+        (["--views", "topp"], "'topp'"),
         (["--steps", "0"], "--steps is 0"),
         (["--minutes", "-1"], "--minutes is -1.0"),
         (["--batch", "0"], "--batch is 0"),
         (["--init", "nowhere"], "nowhere: no such checkpoint folder"),
         (["--init", "nowhere", "--views", "top"], "--views and --init exclude each other"),
+        (["--views", "top", "top"], "--views is top top; name each view once"),
+        (["--features", "attached", "--stage", "video"], "--features is about --stage joint"),
+        (["--video-horizon", "-8"], "--video-horizon is -8"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(data, tmp_path, capsys, more, message):
@@ -174,3 +184,37 @@ def test_several_data_sets_and_lists_of_them_are_trained_on_together(data, tmp_p
     assert checkpoint.load(out / "checkpoint")[1].notes["data"] == "dots, dots-2"
     assert len(json.loads((out / "config.json").read_text())["data"]) == 2
     assert sorted(folder.name for folder in (out / "cache").iterdir()) == ["dots", "dots-2"]
+
+
+def test_a_slip_is_told_before_torch_is_imported(tmp_path):
+    (tmp_path / "mixture.toml").write_text("[[dat]]\n")
+    slips = [["--steps", "0"], ["--preset", "tny"], []]
+    script = f"""
+import sys
+from videopolicy.cli.main import main
+for slip in {slips!r}:
+    try:
+        main(["train", "--data", {str(tmp_path / "mixture.toml")!r}, "--out", {str(tmp_path / "run")!r}, *slip])
+    except SystemExit as ending:
+        assert ending.code == 2
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stderr.splitlines()) == len(slips), done.stderr
+
+
+def test_what_was_understood_is_said_before_training(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    with Writer(tmp_path / "uneven", 20, ("top",)) as writer:
+        for steps in (36, 20, 40, 35):
+            frames = rng.integers(0, 256, (steps, 64, 64, 3), np.uint8)
+            actions = rng.normal(size=(steps, 2)).astype(np.float32)
+            writer.add(Episode({"top": frames}, "reach the red disc", 20, actions))
+    train(tmp_path / "uneven", tmp_path / "run", "--steps", "1", "--views", "top", "--held-out", "9")
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "uneven: 2 episodes with actions, 1 instruction, 71 clips",
+        "  left out: 1 of 4 episodes of uneven are shorter than a clip (33 control steps)",
+        "held out, to measure on: 1 of 3 episodes: uneven 2",
+        "  1 and not 9: half of the episodes, and some of each data set, are kept to train on",
+    ]
+    assert "- episodes held out: 1\n" in (tmp_path / "run" / "checkpoint" / "README.md").read_text()

@@ -18,7 +18,7 @@ from videopolicy.policies.benchmark import Figures, count_weights, measure
 from videopolicy.policies.video import Precision, VideoPlanner, make
 from videopolicy.presets.base import Preset
 from videopolicy.training.benchmark import measure as measure_training
-from videopolicy.training.config import Stage
+from videopolicy.training.choices import Stage
 from videopolicy.training.together import engine
 
 GIGA = 1e9

@@ -1,14 +1,11 @@
 """Everything about a training run but the data and the model."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.diffusion.edm import LogNormal
 from videopolicy.errors import UserError
-
-Stage = Literal["video", "action", "joint"]
-Precision = Literal["no", "bf16", "fp16"]
+from videopolicy.training.choices import Precision, Stage
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ class Trainer:
                 "clips with actions": f"{self.clips.share_with_actions:.0%}",
                 "minutes of training": round(self.seconds / 60, 1),
                 "seed": self.training.seed,
-                "held out": f"{apart} episodes" + (f", and with them all of {'; '.join(lost)}" if lost else ""),
+                "episodes held out": f"{apart}" + (f", and with them all of {'; '.join(lost)}" if lost else ""),
                 **({"LoRA rank": self.training.lora} if self.training.lora else {}),
             },
             license=self.licence,
