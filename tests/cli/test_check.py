@@ -42,7 +42,7 @@ def test_warnings_are_told_by_kind_and_leave_the_exit_code(frozen, capsys):
     code, said = check(capsys, frozen)
     assert code == 0
     assert "warning: 2 episodes: frozen frames (episodes 0, 1)" in said.out
-    assert said.out.splitlines()[-1] == "4 warnings in 3 episodes"
+    assert said.out.splitlines()[-1] == "1 kind of warning in 3 episodes"
 
 
 def test_errors_are_told_and_the_exit_code_is_1(clean, tmp_path, capsys):
@@ -51,19 +51,25 @@ def test_errors_are_told_and_the_exit_code_is_1(clean, tmp_path, capsys):
         (tmp_path / f"{number}.txt").write_text("push\x1b[2J the cube")
     code, said = check(capsys, tmp_path)
     assert code == 1
-    assert "error: different frame rates" in said.out and "convert --fps" in said.out
+    assert "error: different frame rates" in said.out and f"videopolicy convert {tmp_path} DST --fps 10" in said.out
     assert "\x1b" not in said.out
 
 
 def test_bad_input_is_one_line_and_exit_code_2(clean, tmp_path, capsys):
-    for arguments in ([tmp_path / "missing"], [tmp_path], [clean, "--format", "lerobots"], [clean, "--html", tmp_path]):
+    for arguments in (
+        [tmp_path / "missing"],
+        [tmp_path],
+        [clean, "--format", "lerobots"],
+        [clean, "--html", tmp_path],
+        [clean, "--html", tmp_path / "new" / "sheet.html"],
+    ):
         code, said = check(capsys, *arguments)
         assert code == 2
         assert said.err.count("\n") == 1 and said.out == ""
 
 
 def test_the_contact_sheet_is_written_where_asked_and_looked_at_before(clean, tmp_path, capsys):
-    page = tmp_path / "new" / "sheet.html"
+    page = tmp_path / "sheet.html"
     code, said = check(capsys, clean, "--html", page)
     assert code == 0 and str(page) in said.out
     assert "no problems in 3 episodes" in page.read_text()

@@ -15,6 +15,7 @@ from videopolicy.demos import lerobot_layout as layout
 from videopolicy.demos.convert_staging import staging_folder
 from videopolicy.demos.lerobot import open_dataset
 from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.media import write_mp4
 from videopolicy.types import Episode
 
 
@@ -41,11 +42,32 @@ def test_what_was_written_is_told(source, tmp_path, capsys):
     said = capsys.readouterr().out
     dataset = open_dataset(tmp_path / "d")
     assert dataset.views == ("front",)
-    assert f"wrote {tmp_path / 'd'}: 4 episodes, {sum(map(dataset.length, range(4)))} frames" in said
-    assert "actions, states and frame counts are equal to the bit" in said
+    assert f"wrote {tmp_path / 'd'}: 4 episodes, {sum(map(dataset.length, range(4)))} frames, 4.0 seconds," in said
+    assert "actions and states are equal to the bit, and so are frame counts" in said
     assert "front: " in said
     for index in range(4):
         np.testing.assert_array_equal(dataset.episode(index).actions, open_dataset(source).episode(index).actions)
+
+
+def test_what_is_told_begins_a_line_where_bars_and_text_go_to_one_log(source, tmp_path, capfd):
+    convert(source, tmp_path / "d")
+    assert not capfd.readouterr().err.rpartition("\n")[2]
+
+
+def test_videos_of_several_rates_are_told_by_file_with_what_brings_them_to_one(tmp_path, capsys):
+    (tmp_path / "people").mkdir()
+    for number, fps in enumerate((20, 20, 25)):
+        write_mp4(tmp_path / "people" / f"{number}.mp4", np.zeros((6, 16, 16, 3), np.uint8), fps)
+        (tmp_path / "people" / f"{number}.txt").write_text("pour")
+    arguments = ["convert", str(tmp_path / "people"), str(tmp_path / "d"), "--workers", "1"]
+    for more in ([], ["--skip-damaged"], ["--views", "top=video", "--size", "8"]):
+        with pytest.raises(SystemExit):
+            cli.main([*arguments, *more])
+        said = capsys.readouterr().err
+        assert "2.mp4: 25 frames a second" in said and "--fps 20 brings" in said and "--skip" not in said
+    cli.main([*arguments, "--fps", "20"])
+    said = capsys.readouterr().out
+    assert "3 episodes, 17 frames, 0.8 seconds" in said and "instructions are equal, and so are frame counts" in said
 
 
 def test_what_the_source_does_not_say_is_told_by_options(source, tmp_path):
@@ -102,6 +124,11 @@ def test_bad_places_are_one_line(source, tmp_path, capsys):
     assert "name a folder outside" in refused(capsys, source, source / "d")
     assert "exists and is not empty" in refused(capsys, tmp_path / "d", source)
     assert not list(tmp_path.iterdir())
+    for nowhere in ("/proc/foo", "/proc/foo/bar"):
+        assert f"cannot write to {nowhere}: " in refused(capsys, source, nowhere)
+    with pytest.raises(SystemExit):
+        cli.main(["convert", str(source), str(tmp_path / "d"), "--format", "robomimic"])
+    assert "holds no HDF5 file" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(source, tmp_path, capsys):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from videopolicy import registry
 from videopolicy.demos import check_episode, check_words
 from videopolicy.demos import check_problems as kinds
 from videopolicy.demos.checks import examine
@@ -156,6 +157,10 @@ SPOILED = {
     "another rate": (lambda: with_rate(EPISODES, 30.0), {(kinds.RATES, None)}),
     "another size": (lambda: InMemory([*EPISODES[:3], smaller(EPISODES[3])]), {(kinds.SIZES, None)}),
     "no instruction": (lambda: spoiled(0, instruction=lambda text: " "), {(kinds.UNSAID, 0)}),
+    "an episode that no window fits into": (
+        lambda: InMemory([*EPISODES, episode(4, kinds.WINDOW - 1)]),
+        {(kinds.SHORT, 4)},
+    ),
     "a jump in time": (
         lambda: other_range(InMemory(EPISODES[:1]), stamps=np.arange(40) / FPS + (np.arange(40) > 8)),
         {(kinds.TIME, 0)},
@@ -194,6 +199,23 @@ def test_a_still_view_is_no_problem_while_the_actions_are_still_or_only_the_hand
         return put(actions, (slice(10, 30), slice(0, 3)), 0.25)
 
     assert found(spoiled(0, views=lambda v: each(v, freeze), actions=rest)) == set()
+
+
+def test_the_presets_windows_need_as_many_steps_as_an_episode_that_is_not_short():
+    presets = [registry.entry("presets", name) for name in registry.names("presets")]
+    assert max(preset.model.window.span for preset in presets) == kinds.WINDOW
+    assert found(InMemory([*EPISODES, episode(4, kinds.WINDOW)])) == set()
+
+
+def test_what_is_to_be_done_is_a_command_with_the_data_sets_own_values():
+    mixed = examine(with_rate([*EPISODES[:2], smaller(EPISODES[2]), EPISODES[3]], 30.0))
+    mixed = replace(mixed, path=Path("my demos"))
+    (rates,) = (problem.detail for problem in mixed.problems if problem.kind is kinds.RATES)
+    assert rates == "10 (3 episodes), 30 (1 episode)"
+    assert check_words.remedy(kinds.RATES, mixed).endswith("videopolicy convert 'my demos' DST --fps 10")
+    assert check_words.remedy(kinds.SIZES, mixed).endswith("videopolicy convert 'my demos' DST --size 46")
+    for kind in (kinds.NOT_FINITE, kinds.UNREADABLE):
+        assert "videopolicy convert 'my demos' DST --skip-damaged" in check_words.remedy(kind, mixed)
 
 
 def test_cameras_of_nearly_the_same_rate_may_be_mixed():
@@ -261,7 +283,7 @@ def test_kinds_are_told_with_the_worst_first_and_every_episode_once():
     assert [kind.severity for kind in groups] == ["error", "warning"]
     assert check_words.headline(kinds.FROZEN, groups[kinds.FROZEN]) == "1 episode: frozen frames (episode 0)"
     assert len(groups[kinds.FROZEN]) == 2
-    assert check_words.verdict(examine(dataset)) == "1 error and 2 warnings in 4 episodes"
+    assert check_words.verdict(examine(dataset)) == "1 kind of error and 1 kind of warning in 4 episodes"
 
 
 def write(path, episodes):

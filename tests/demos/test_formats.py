@@ -21,6 +21,7 @@ def test_what_no_format_recognises_is_refused_with_the_known_ones(tmp_path):
     for path in (tmp_path / "missing", tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(UserError, match=path.name) as refused:
             guess_format(path)
+    assert f"give the folder that it is in: {tmp_path}" in str(refused.value)
     assert all(name in str(refused.value) for name in registry.names("demos"))
 
 

@@ -147,6 +147,16 @@ BAD = {
     "states that are not finite": lambda e: replace(e, states=np.full_like(e.states, np.nan)),
     "has no actions, the first had some; make two data sets": lambda e: replace(e, actions=None),
     "actions are 2 wide, the first episode's 3": lambda e: replace(e, actions=e.actions[:, :2]),
+    "has 30 steps a second, the data set 20": lambda e: replace(e, fps=30),
+    "its instruction is None": lambda e: replace(e, instruction=None),
+    r"view 'top' is float32 \(10, 32, 32, 3\); .*uint8 \(N, H, W, 3\)": lambda e: replace(
+        e, views={"top": e.views["top"].astype(np.float32)}
+    ),
+    r"view 'top' is uint8 \(10, 3, 32, 32\)": lambda e: replace(e, views={"top": e.views["top"].transpose(0, 3, 1, 2)}),
+    "view 'top' is a list": lambda e: replace(e, views={"top": list(e.views["top"])}),
+    r"actions are float32 \(10,\); .*float32 \(N, width\)": lambda e: replace(e, actions=e.actions[:, 0]),
+    "states are a list": lambda e: replace(e, states=e.states.tolist()),
+    r"states are object \(10, 3\)": lambda e: replace(e, states=e.states.astype(object)),
     "view 'top' is 32 x 30 pixels, the first episode's 32 x 32": lambda e: replace(
         e, views={"top": e.views["top"][:, :30]}
     ),
@@ -159,6 +169,12 @@ def test_an_episode_that_does_not_fit_is_refused(tmp_path, message):
         writer.add(episode())
         writer.add(BAD[message](episode()))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_rate_that_was_measured_and_numbers_of_other_types_are_taken(tmp_path):
+    one = episode()
+    path = write(tmp_path / "d", [replace(one, fps=FPS * 1.005, actions=one.actions.astype(np.float64))])
+    np.testing.assert_array_equal(open_dataset(path).episode(0, ()).actions, one.actions)
 
 
 @pytest.mark.parametrize("kilobytes", [4, 40, 120])

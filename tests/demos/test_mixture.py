@@ -69,14 +69,20 @@ def test_data_sets_and_lists_of_them_go_together(listed, tmp_path):
         (['path = "robot"\nweigth = 1'], "no setting 'weigth'; did you mean 'weight'"),
         (['path = "robot"\nweight = 0'], "weight is 0; it must be above 0"),
         (['path = "robot"\nweight = inf'], "weight is inf; it must be above 0"),
-        (['path = "robot"\nweight = true'], "weight is True"),
-        (['path = "robot"\nviews = ["top"]'], "views is"),
+        (['path = "robot"\nweight = true'], "weight takes a number, such as 2.0, not True"),
+        (['path = "robot"\nviews = ["top"]'], 'views takes a table, such as {front = "top"}'),
+        (['path = "robot"\nweight = "two"'], "weight takes a number, such as 2.0, not 'two'"),
+        (['path = "robot"\nviews = "front"'], "views takes a table, such as"),
+        (["path = robot"], 'texts need quotes, as in path = "robot"'),
         (['path = "robot"\nviews = {top = 1}'], "all of them texts"),
         (['path = "robot"\nactions = false\nactions_for = ["push-v1"]'], "exclude each other"),
         (['path = "robot"\nactions_for = ["psh-v1"]'], "no task 'psh-v1'; did you mean 'push-v1'"),
         (['path = "robot"\nviews = {top = "tpo"}'], "no view 'tpo'; did you mean 'top'"),
         (['path = "nowhere"'], "nowhere: no such data set"),
-        (['path = "robot"', 'path = "robot"\nweight = 1'], "give all of them one, or none"),
+        (
+            ['path = "robot"', 'path = "robot"\nweight = 1'],
+            "robot-2 has a weight and robot none; give all data sets one, or none",
+        ),
         (['path = "robot"\n[extra]'], "no table 'extra'"),
         (["path = "], "not a readable list of data sets"),
     ],
@@ -115,15 +121,46 @@ def both(tmp_path, **other):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"fps": 30}, "second: 30 control steps a second, but .*first has 10.* convert --fps 10"),
+        ({"fps": 30}, "second: 30 control steps a second, but .*first has 10.* convert .*second DST --fps 10`"),
         ({"views": ("front",)}, "second: no view 'top'; known: front; .* views = {top = \"front\"}"),
-        ({"size": 24}, "second: view 'top' is 24x24 pixels, but the policy sees 16x16; .* convert --size 16"),
+        (
+            {"size": 24},
+            "second: view 'top' is 24x24 pixels, but the policy sees 16x16; .* convert .*second DST --size 16`",
+        ),
+        ({"size": 24, "fps": 20}, "24x24 .*; 20 control steps .* convert .*second DST --size 16 --fps 10`"),
         ({"width": 3}, "second: its actions are 3 wide, those of .*first 2; .*actions = false"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_mends_it(tmp_path, other, message):
     with pytest.raises(UserError, match=message):
         reconcile(both(tmp_path, **other), ("top",), SIZE)
+
+
+def test_one_data_set_given_as_it_is_is_trained_on_under_its_own_views(tmp_path):
+    sources = open_sources([write(tmp_path / "one", views=("front", "left wrist"))])
+    with pytest.raises(UserError, match=r"--views front 'left wrist'\)") as refusal:
+        reconcile(sources, ("corner2",), SIZE)
+    assert str(refusal.value).count("corner2") == 1
+
+
+def test_a_view_map_with_a_slip_of_the_pen_is_named_and_mended(listed, tmp_path):
+    write(tmp_path / "one", views=("cam", "wrist"))
+    sources = open_sources([listed('path = "one"\nviews = {fornt = "cam", wrist = "wrist"}')])
+    said = r"names fornt, wrist; the policy wants front; .*views = {front = \"cam\", wrist = \"wrist\"}"
+    with pytest.raises(UserError, match=said):
+        reconcile(sources, ("front", "wrist"), SIZE)
+
+
+def test_actions_that_nobody_named_do_not_train_beside_named_ones(listed, tmp_path):
+    write(tmp_path / "pose", width=7, space=POSE)
+    write(tmp_path / "bare", width=7)
+    said = f'bare: .*of .*pose are {POSE!r}.*`videopolicy convert .*bare DST --action-space "{POSE}"`'
+    for paths in (("pose", "bare"), ("bare", "pose")):
+        with pytest.raises(UserError, match=said.replace("[", r"\[")):
+            reconcile(open_sources([tmp_path / path for path in paths]), ("top",), SIZE)
+    as_video = open_sources([listed('path = "pose"', 'path = "bare"\nactions = false')])
+    assert len(reconcile(as_video, ("top",), SIZE)) == 2
+    assert len(reconcile(open_sources([tmp_path / "bare"] * 2), ("top",), SIZE)) == 2
 
 
 def test_video_without_actions_fits_any_width(tmp_path):

@@ -31,6 +31,16 @@ def test_what_actions_mean_is_told(dataset):
     assert shown.state_space == dataset.state_space
 
 
+def test_what_the_data_set_says_itself_is_not_contradicted(tmp_path):
+    own = "delta_position gripper[-1,1]"
+    with Writer(tmp_path / "d", 10, ("top",), action_space=own) as writer:
+        writer.add(Episode({"top": np.zeros((3, 16, 16, 3), np.uint8)}, "push it", 10, np.zeros((3, 4), np.float32)))
+    dataset = open_dataset(tmp_path / "d")
+    assert Relabeled(dataset, {}, "delta_position  gripper[-1.0,1]").action_space == own
+    with pytest.raises(UserError, match=r"the source says 'delta_position gripper\[-1,1\]'; leave --action-space out"):
+        Relabeled(dataset, {}, "delta_position gripper[1,-1]")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

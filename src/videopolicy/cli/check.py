@@ -40,9 +40,11 @@ class Command:
         """
         if self.html and self.html.is_dir():
             raise UserError(f"--html {self.html} is a folder; name a file in it")
+        if self.html and not self.html.parent.is_dir():
+            raise UserError(f"--html {self.html}: there is no folder {self.html.parent}; make it first")
         dataset = open_any(self.data, self.format)
         total = sum(dataset.length(index) for index in range(len(dataset)))
-        with tqdm(total=total, desc="check", unit="step", leave=False) as bar:
+        with tqdm(total=total, desc="check", unit="step") as bar:
             found = examine(dataset, bar.update)
         print(report(found))
         if self.html:
@@ -59,6 +61,6 @@ def report(found: Findings) -> str:
     for kind, problems in grouped(found.problems).items():
         lines.append(f"{kind.severity}: {words.headline(kind, problems)}")
         lines += [f"    {detail}" for detail in words.details(problems)]
-        lines += [f"    to do: {kind.remedy}", ""]
+        lines += [f"    to do: {words.remedy(kind, found)}", ""]
     text = "\n".join([*lines, words.verdict(found)])
     return "".join(letter for letter in text if letter.isprintable() or letter == "\n")

@@ -11,6 +11,7 @@ import tyro
 from videopolicy.demos.convert import Outcome, convert
 from videopolicy.demos.convert_source import Source
 from videopolicy.demos.convert_staging import staging_folder
+from videopolicy.demos.phrases import duration, plural
 from videopolicy.errors import UserError, within
 from videopolicy.processes import check_workers
 
@@ -92,12 +93,12 @@ class Command:
 def summary(outcome: Outcome, out: Path) -> list[str]:
     """What was written where, in lines."""
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    hours = outcome.frames / outcome.fps / 3600
     lines = [
-        f"wrote {out}: {outcome.episodes} episodes, {outcome.frames} frames, {hours:.2f} hours, {size / 1e6:.1f} MB",
+        f"wrote {out}: {plural(outcome.episodes, 'episode')}, {plural(outcome.frames, 'frame')}, "
+        f"{duration(outcome.frames / outcome.fps)}, {size / 1e6:.1f} MB",
         "read back: "
-        + ("actions, states" if outcome.has_actions else "no actions; instructions")
-        + f" and frame counts are equal to the bit; PSNR of {outcome.compared} frames of each view, mean and worst:",
+        + ("actions and states are equal to the bit" if outcome.has_actions else "no actions; instructions are equal")
+        + f", and so are frame counts; PSNR of {plural(outcome.compared, 'frame')} of each view, mean and worst:",
     ]
     lines += [f"  {view}: {mean:.1f} and {worst:.1f} dB" for view, (mean, worst) in outcome.quality.items()]
     there, shards = outcome.resumed

@@ -1,8 +1,8 @@
 """What a data set is: episodes, some of whose views are decoded when asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from videopolicy.types import Episode
 
@@ -49,4 +49,13 @@ class Dataset(Protocol):
 
         Only the frames asked for are held in memory, so that an episode of any length can be read in blocks.
         """
+        ...
+
+
+@runtime_checkable
+class Rated(Protocol):
+    """A `Dataset` of files each of which has a rate of its own."""
+
+    def rates(self) -> Iterable[tuple[Path, float]]:
+        """Each file, and its frames a second."""
         ...

@@ -12,7 +12,7 @@ class Kind:
     Attributes:
         name: what is wrong, in a few words.
         severity: "error" if training would fail or learn what is wrong, "warning" if a person should look.
-        remedy: what to do.
+        remedy: what to do; {data}, {fps} and {size} stand for the data set's path, its usual rate and smallest side.
     """
 
     name: str
@@ -35,11 +35,17 @@ class Problem:
     episode: int | None = None
 
 
-UNREADABLE = Kind("cannot be read", "error", "mend or remove these episodes; training stops at the first of them")
-NOT_FINITE = Kind("actions or states that are not numbers", "error", "mend or remove these episodes")
-COUNTS = Kind("frames, actions and states differ in number", "error", "record again, or remove these episodes")
-RATES = Kind("different frame rates", "error", "bring them to one: videopolicy convert --fps")
-SIZES = Kind("different image sizes in one view", "error", "bring them to one: videopolicy convert --size")
+# Control steps of the longest clip of the presets: the current one, and 32 more.
+WINDOW = 33
+
+_LEAVE_OUT = "mend these episodes, or leave them out: videopolicy convert {data} DST --skip-damaged"
+UNREADABLE = Kind("cannot be read", "error", f"{_LEAVE_OUT}; training stops at the first of them")
+NOT_FINITE = Kind("actions or states that are not numbers", "error", _LEAVE_OUT)
+COUNTS = Kind("frames, actions and states differ in number", "error", _LEAVE_OUT)
+RATES = Kind("different frame rates", "error", "bring them to one: videopolicy convert {data} DST --fps {fps}")
+SIZES = Kind(
+    "different image sizes in one view", "error", "bring them to one: videopolicy convert {data} DST --size {size}"
+)
 SPACE = Kind("the action space is not that of the actions", "error", "name every dimension of the action once")
 TIME = Kind("time stamps that jump", "warning", "frames were lost or written late; look whether the motion jumps, too")
 DARK = Kind("dark frames", "warning", "look at the camera's recording; remove the episodes if it saw nothing")
@@ -54,6 +60,11 @@ GRIPPER = Kind(
 )
 STILL = Kind("actions never change", "warning", "remove the episodes, or leave out their actions")
 COPIES = Kind("recorded twice", "warning", "remove the copies, or they weigh double and leak into what is held out")
+SHORT = Kind(
+    f"fewer than {WINDOW} steps",
+    "warning",
+    "record longer episodes; these are left out of training with the presets' windows",
+)
 UNSAID = Kind("no instruction", "warning", "say what is done in these episodes, as the policy is told in words")
 
 

@@ -1,9 +1,12 @@
 """The findings of a check in words, for the terminal and for the page."""
 
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 
-from videopolicy.demos.check_problems import Kind, Problem
+from videopolicy.demos.check_problems import Kind, Problem, grouped
 from videopolicy.demos.checks import Findings
+from videopolicy.demos.phrases import duration, plural
 
 # How many instructions, details and episodes are listed before the rest is only counted.
 INSTRUCTIONS = 10
@@ -17,7 +20,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
     rates = ", ".join(f"{fps:g}" for fps in found.rates) or "unknown"
     rows = [
         ("episodes", f"{count} of {_span(found.steps)} steps"),
-        ("frames", f"{frames} a view, {_duration(found.seconds)} at {rates} a second"),
+        ("frames", f"{frames} a view, {duration(found.seconds)} at {rates} a second"),
         *[(f"view {view}", ", ".join(f"{w}x{h}" for w, h in sizes)) for view, sizes in found.sizes.items()],
         ("actions", _vectors(None if found.actions is None else len(found.actions.low), found.action_space)),
         ("states", _vectors(found.state_width, found.state_space)),
@@ -67,28 +70,24 @@ def details(problems: Sequence[Problem]) -> list[str]:
     return lines + ([f"and {rest} more like these"] if rest > 0 else [])
 
 
+def remedy(kind: Kind, found: Findings) -> str:
+    """What to do about one kind of problem in this data set."""
+    usual = max(found.rates, key=lambda fps: found.rates[fps], default=0)
+    side = min((side for sizes in found.sizes.values() for size in sizes for side in size), default=0)
+    return kind.remedy.format(data=shlex.quote(str(found.path)), fps=f"{usual:g}", size=side)
+
+
 def verdict(found: Findings) -> str:
-    """One closing line."""
-    warnings = len(found.problems) - found.errors
+    """One closing line; it counts the kinds of problems, each of which is told once."""
     if not found.problems:
         return f"no problems in {plural(len(found.steps), 'episode')}"
-    counts = " and ".join(
-        plural(count, name) for count, name in ((found.errors, "error"), (warnings, "warning")) if count
-    )
+    told = Counter(kind.severity for kind in grouped(found.problems))
+    counts = " and ".join(f"{plural(count, 'kind')} of {name}" for name, count in told.items())
     return f"{counts} in {plural(len(found.steps), 'episode')}"
-
-
-def plural(count: int, name: str) -> str:
-    """A count with its noun."""
-    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _span(steps: Sequence[int]) -> str:
     return str(min(steps)) if min(steps) == max(steps) else f"{min(steps)} to {max(steps)}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.2f} hours" if seconds >= 360 else f"{seconds:.1f} seconds"
 
 
 def _vectors(width: int | None, space: str) -> str:

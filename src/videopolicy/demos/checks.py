@@ -16,6 +16,7 @@ from videopolicy.demos.check_actions import Ranges, Spaces, jump, not_finite
 from videopolicy.demos.check_episode import Read, read
 from videopolicy.demos.check_frames import SAME, Stretch
 from videopolicy.demos.check_problems import Problem
+from videopolicy.demos.phrases import plural
 from videopolicy.errors import UserError
 
 # Share of a frame rate by which another may differ and count as the same: cameras of 29.97 and of 30.
@@ -121,6 +122,8 @@ class _Survey:
         self._instructions.setdefault(episode.instruction, []).append(index)
         if not episode.instruction.strip():
             self._tell(kinds.UNSAID, "its instruction is empty", index)
+        if (length := self._dataset.length(index)) < kinds.WINDOW:
+            self._tell(kinds.SHORT, plural(length, "step"), index)
         if episode.actions is None:
             self._without.append(index)
         if episode.miscount:
@@ -225,8 +228,12 @@ class _Survey:
     def _mixed(self) -> Iterator[Problem]:
         usual = self._rates.most_common(1)[0][0] if self._rates else 0.0
         if any(abs(fps - usual) > SAME_RATE * usual for fps in self._rates):
-            yield Problem(kinds.RATES, ", ".join(f"{fps:g} ({n} episodes)" for fps, n in self._rates.most_common()))
+            yield Problem(
+                kinds.RATES, ", ".join(f"{fps:g} ({plural(n, 'episode')})" for fps, n in self._rates.most_common())
+            )
         for view, sizes in self._sizes.items():
             if len(sizes) > 1:
-                said = ", ".join(f"{width}x{height} ({n} episodes)" for (width, height), n in sizes.most_common())
+                said = ", ".join(
+                    f"{width}x{height} ({plural(n, 'episode')})" for (width, height), n in sizes.most_common()
+                )
                 yield Problem(kinds.SIZES, f"view {view}: {said}")

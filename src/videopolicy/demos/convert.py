@@ -164,7 +164,7 @@ def _compare(dataset: Dataset, episodes: list[int], written: LeRobot) -> None:
     """Reads back everything but the frames, which `convert_shard` has read back."""
     if len(written) != len(episodes):
         raise UserError(f"{written.path}: {len(written)} episodes came back of {len(episodes)}")
-    for number, index in enumerate(tqdm(episodes, desc="read back", unit="episode", leave=False)):
+    for number, index in enumerate(tqdm(episodes, desc="read back", unit="episode")):
         one, other = dataset.episode(index, ()), written.episode(number, ())
         told = [(e.instruction, e.task, e.success, e.seed) for e in (one, other)]
         values = [[None if v is None else v.tobytes() for v in (e.actions, e.states)] for e in (one, other)]

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from math import ceil, isclose
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,6 @@ BLOCK = 2 * KEY_FRAME_EVERY
 # Frames of a shard that are kept to be compared: at most so many, and of so many bytes.
 _SAMPLES, _SAMPLED_BYTES = 64, 2**26
 _REPORT = "convert.json"
-# Rates that differ less are the same one, measured.
-_SAME_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -148,10 +146,6 @@ def _blocks(dataset: Dataset, index: int, where: str) -> Iterator[Episode]:
         block = dataset.episode(index, None, start, stop)
         if len(block) != stop - start:
             raise UserError(f"{where}: {start + len(block)} frames instead of {length}")
-        if not isclose(block.fps, dataset.fps, rel_tol=_SAME_RATE):
-            raise UserError(
-                f"{where}: {block.fps:g} frames a second, the data set {dataset.fps:g}; --fps brings all to one rate"
-            )
         yield block
 
 

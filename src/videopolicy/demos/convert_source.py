@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
 
-from videopolicy.demos.base import Dataset
+from videopolicy.demos.base import Dataset, Rated
 from videopolicy.demos.formats import open_any
+from videopolicy.demos.lerobot_shard import SAME_RATE
 from videopolicy.demos.relabel import Relabeled
 from videopolicy.demos.resample import Resampled
 from videopolicy.demos.resize import Resized
@@ -47,8 +49,7 @@ class Source:
         Raises:
             UserError: it cannot be opened, or a change does not suit it.
         """
-        dataset = open_any(self.path, self.format)
-        fingerprint = dataset.fingerprint
+        dataset = opened = open_any(self.path, self.format)
         views = {_plain(view): view for view in dataset.views} if self.views is None else self.views
         if list(views.items()) != [(view, view) for view in dataset.views]:
             dataset = Selection(dataset, views)
@@ -57,9 +58,17 @@ class Source:
                 raise UserError(f"{self.path}: {view!r} cannot be a view's name; letters, digits, '.', '_' and '-' can")
         if self.instructions or self.action_space or self.state_space:
             dataset = Relabeled(dataset, self.instructions, self.action_space, self.state_space)
+        if self.fps is None and isinstance(opened, Rated):
+            _refuse_several_rates(opened, opened.fps)
         if self.fps is not None:
             dataset = Resampled(dataset, self.fps)
-        return dataset if self.size is None else Resized(dataset, self.size), fingerprint
+        return dataset if self.size is None else Resized(dataset, self.size), opened.fingerprint
+
+
+def _refuse_several_rates(dataset: Rated, usual: float) -> None:
+    for file, fps in dataset.rates():
+        if not isclose(fps, usual, rel_tol=SAME_RATE):
+            raise UserError(f"{file}: {fps:g} frames a second, most others {usual:g}; --fps {usual:g} brings all to it")
 
 
 def _plain(view: str) -> str:

@@ -28,9 +28,14 @@ def staging(target: Path, recipe: dict[str, Any]) -> Iterator[Path]:
         UserError: another process is at it, or what is there was made from another recipe.
     """
     folder = staging_folder(target)
-    with naming(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(folder)
+    try:
+        with naming(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = _locked(folder)
+    except FileNotFoundError as error:  # what /proc and the like say
+        raise UserError(
+            f"cannot write to {target}: no folder can be made in {folder.parent}; name another place"
+        ) from error
     try:
         _check(folder, recipe, target)
         with naming(folder):

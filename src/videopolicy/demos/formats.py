@@ -41,7 +41,8 @@ def guess_format(path: Path) -> str:
         return found[0]
     if found:
         raise UserError(f"{path}: looks like {' and like '.join(found)}; choose one of them with --format")
-    raise UserError(f"{path}: holds no data set of a known format ({', '.join(known)}); is it the right folder?")
+    right = f"give the folder that it is in: {path.parent}" if path.is_file() else "is it the right folder?"
+    raise UserError(f"{path}: holds no data set of a known format ({', '.join(known)}); {right}")
 
 
 def _recognises(name: str, path: Path) -> bool:

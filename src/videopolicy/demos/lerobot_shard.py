@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from math import isclose
 from pathlib import Path
 from types import TracebackType
 
@@ -25,6 +26,8 @@ from videopolicy.media import Encoder
 from videopolicy.types import Episode
 
 _INDEX, _HISTOGRAMS = "shard.json", "histograms.npy"
+# Share of a rate by which another may differ and be the same one, measured.
+SAME_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,8 @@ class ShardWriter:
             where: what an error calls the episode.
 
         Raises:
-            UserError: it lacks a view, is of another kind than the others, or has values that are not finite.
+            UserError: it lacks a view, has another rate or is of another kind than the others, has arrays of another
+                type or shape than `videopolicy.types.Episode` says, or values that are not finite.
         """
         first, length, counts = None, 0, np.zeros((len(self._views), 3, 256), np.int64)
         for block in blocks:
@@ -209,6 +213,11 @@ class ShardWriter:
         missing = [view for view in self._views if view not in block.views]
         if missing:
             raise UserError(f"{where} lacks the view {missing[0]!r}; it has {', '.join(block.views)}")
+        if not isclose(block.fps, self._fps, rel_tol=SAME_RATE):
+            raise UserError(
+                f"{where} has {block.fps:g} steps a second, the data set {self._fps:g}; a data set has one rate"
+            )
+        _check_types(block, self._views, where)
         lengths = {len(block.views[view]) for view in self._views}
         if len(lengths) > 1 or 0 in lengths:
             raise UserError(f"{where}: every view needs the same one or more frames, not {sorted(lengths)}")
@@ -228,6 +237,27 @@ class ShardWriter:
         with ExitStack() as stack:
             for encoder in encoders.values():
                 stack.callback(encoder.close)
+
+
+def _check_types(block: Episode, views: Iterable[str], where: str) -> None:
+    """Refuses what a caller without a type checker may give: tensors, lists, channels first, numbers from 0 to 1."""
+    if not isinstance(block.instruction, str):
+        raise UserError(f"{where}: its instruction is {block.instruction!r}; it must be a text")
+    for view in views:
+        frames = block.views[view]
+        if _dtype(frames) != "uint8" or frames.ndim != 4 or frames.shape[3] != 3:
+            raise UserError(f"{where}: view {view!r} is {_found(frames)}; it must be a NumPy array, uint8 (N, H, W, 3)")
+    for name, values in (("actions", block.actions), ("states", block.states)):
+        if values is not None and (np.dtype(_dtype(values)).kind not in "fiu" or values.ndim != 2):
+            raise UserError(f"{where}: its {name} are {_found(values)}; they must be a NumPy array, float32 (N, width)")
+
+
+def _dtype(values: object) -> str:
+    return str(values.dtype) if isinstance(values, np.ndarray) else "object"
+
+
+def _found(values: object) -> str:
+    return f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -82,7 +82,8 @@ class Writer:
         """Appends one episode.
 
         Raises:
-            UserError: it has other views, sizes or widths than the first, NaN or infinite values, or no steps.
+            UserError: it has other views, sizes or widths than the first, another rate than the data set, arrays of
+                another type or shape than `Episode` says, NaN or infinite values, or no steps.
         """
         self.add_blocks([episode])
 

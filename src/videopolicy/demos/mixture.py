@@ -11,8 +11,9 @@ actions_for = ["push"]    # instead: tasks that keep their actions
 ```
 """
 
+import shlex
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,14 @@ from videopolicy.demos.selection import Selection
 from videopolicy.errors import UserError, unknown
 
 # What may be said of a data set, and as what.
-KEYS = {"path": str, "format": str, "weight": float, "views": dict, "actions": bool, "actions_for": list}
+KEYS = {
+    "path": (str, 'a text, such as "robot"'),
+    "format": (str, 'a text, such as "lerobot"'),
+    "weight": (float, "a number, such as 2.0"),
+    "views": (dict, 'a table, such as {front = "top"}'),
+    "actions": (bool, "true or false"),
+    "actions_for": (list, 'a list of texts, such as ["push"]'),
+}
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,13 @@ class Source:
         dataset: what it shows.
         name: what it is called, different from the others' names.
         weight: its share of the training clips, in any unit; None for its number of clips, and then for all sources.
+        view_map: the model's view -> its own, as the list says that it is from; None if it was given directly.
     """
 
     dataset: Dataset
     name: str
     weight: float | None = None
+    view_map: Mapping[str, str] | None = None
 
 
 def open_sources(paths: Sequence[Path], format: str | None = None) -> tuple[Source, ...]:
@@ -56,9 +66,11 @@ def open_sources(paths: Sequence[Path], format: str | None = None) -> tuple[Sour
     for path in paths:
         listed = path.suffix == ".toml"
         sources += read_mixture(path) if listed else [Source(open_any(path, format), path.resolve().name)]
-    if len({source.weight is None for source in sources}) > 1:
-        raise UserError("some data sets have a weight and others none; give all of them one, or none")
-    return tuple(replace(source, name=name) for source, name in zip(sources, _different(sources), strict=True))
+    named = tuple(replace(source, name=name) for source, name in zip(sources, _different(sources), strict=True))
+    by_kind = {source.weight is None: source.name for source in reversed(named)}
+    if len(by_kind) > 1:
+        raise UserError(f"{by_kind[False]} has a weight and {by_kind[True]} none; give all data sets one, or none")
+    return named
 
 
 def read_mixture(path: Path) -> tuple[Source, ...]:
@@ -70,6 +82,9 @@ def read_mixture(path: Path) -> tuple[Source, ...]:
     """
     try:
         listed = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        hint = 'texts need quotes, as in path = "robot"'
+        raise UserError(f"{path}: not a readable list of data sets ({error}); {hint}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable list of data sets ({error})") from error
     for key in listed.keys() - {"data"}:
@@ -113,10 +128,10 @@ def reconcile(
     for source in sources:
         if not len(source.dataset):
             raise UserError(f"{source.dataset.path}: no episodes; record some with `videopolicy record`")
-        _check_fps(source.dataset, sources[0].dataset)
-        _check_views(source.dataset, views)
-        _check_size(source.dataset, views, size)
+        _check_views(source, views, alone=len(sources) == 1)
+        _check_rate_and_size(source.dataset, sources[0].dataset, views, size)
     acting = [source.dataset for source in sources if source.dataset.action_width is not None]
+    _check_named(acting)
     target = action_space or next((dataset.action_space for dataset in acting if dataset.action_space), "")
     fitting = tuple(replace(source, dataset=_respaced(source.dataset, target, state_space)) for source in sources)
     _check_widths([source.dataset for source in fitting])
@@ -129,8 +144,9 @@ def _source(path: Path, number: int, entry: dict[str, Any]) -> Source:
         if key not in KEYS:
             raise UserError(f"{where}: {unknown('setting', key, KEYS)}")
         # A whole number does for a weight, but true is none.
-        if not isinstance(value, KEYS[key]) and not (KEYS[key] is float and type(value) is int):
-            raise UserError(f"{where}: {key} is {value!r}; see the documentation of --data for an example")
+        kind, example = KEYS[key]
+        if not isinstance(value, kind) and not (kind is float and type(value) is int):
+            raise UserError(f"{where}: {key} takes {example}, not {value!r}")
     if "path" not in entry:
         raise UserError(f'{where} has no path; write path = "FOLDER"')
     weight = entry.get("weight")
@@ -146,7 +162,8 @@ def _source(path: Path, number: int, entry: dict[str, Any]) -> Source:
     dataset = open_any(path.parent / entry["path"], entry.get("format"))
     _check_tasks(tasks or [], [dataset])
     shown = dataset if views is None and tasks is None else Selection(dataset, views, tasks)
-    return Source(shown, (path.parent / entry["path"]).resolve().name, None if weight is None else float(weight))
+    name = (path.parent / entry["path"]).resolve().name
+    return Source(shown, name, None if weight is None else float(weight), views or {})
 
 
 def _different(sources: Sequence[Source]) -> list[str]:
@@ -169,33 +186,53 @@ def _check_tasks(tasks: Collection[str], datasets: Sequence[Dataset]) -> None:
             raise unknown("task", task, known)
 
 
-def _check_fps(dataset: Dataset, first: Dataset) -> None:
-    if abs(dataset.fps - first.fps) > 0.01 * first.fps:
+def _check_views(source: Source, views: Sequence[str], alone: bool) -> None:
+    dataset, given = source.dataset, source.view_map or {}
+    missing = [view for view in views if view not in dataset.views]
+    if not missing:
+        return
+    # The policy's names may be a preset's, of which a user with one data set has never heard.
+    if alone and source.view_map is None:
         raise UserError(
-            f"{dataset.path}: {dataset.fps:g} control steps a second, but {first.path} has {first.fps:g}; "
-            f"bring it to the same with `videopolicy convert --fps {first.fps:g}`"
+            f"{dataset.path}: {unknown('view', missing[0], dataset.views)}; name the data set's own "
+            f"(--views {shlex.join(dataset.views)}), or say in a list of data sets which is meant"
         )
+    spare = iter([view for view in dataset.views if view not in views])
+    theirs = {ours: given.get(ours, ours) for ours in views if ours not in missing}
+    theirs |= {ours: given.get(other, other) for ours, other in zip(missing, spare, strict=False)}
+    pairs = ", ".join(f'{ours} = "{theirs.get(ours, "THEIRS")}"' for ours in views)
+    wrong = f"its view map names {', '.join(given)}; the policy wants {missing[0]}"
+    raise UserError(
+        f"{dataset.path}: {wrong if given else unknown('view', missing[0], dataset.views)}; "
+        f"write in the list which is meant, perhaps views = {{{pairs}}}"
+    )
 
 
-def _check_views(dataset: Dataset, views: Sequence[str]) -> None:
-    for view in views:
-        if view not in dataset.views:
-            theirs = dict(zip(views, dataset.views, strict=False))
-            pairs = ", ".join(f'{ours} = "{theirs.get(ours, "THEIRS")}"' for ours in views)
-            raise UserError(
-                f"{dataset.path}: {unknown('view', view, dataset.views)}; "
-                f"a list of data sets says which is meant, perhaps views = {{{pairs}}}"
-            )
-
-
-def _check_size(dataset: Dataset, views: Sequence[str], size: int) -> None:
+def _check_rate_and_size(dataset: Dataset, first: Dataset, views: Sequence[str], size: int) -> None:
     """Looks at one frame; the latent cache makes sure that the others are of the same size."""
+    wrong, options = [], ""
     for view, frames in dataset.episode(0, views, 0, 1).views.items():
         height, width = frames.shape[1:3]
-        if (height, width) != (size, size):
+        if (height, width) != (size, size) and not options:
+            wrong.append(f"view {view!r} is {width}x{height} pixels, but the policy sees {size}x{size}")
+            options = f" --size {size}"
+    if abs(dataset.fps - first.fps) > 0.01 * first.fps:
+        wrong.append(f"{dataset.fps:g} control steps a second, but {first.path} has {first.fps:g}")
+        options += f" --fps {first.fps:g}"
+    if wrong:
+        command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST{options}"
+        raise UserError(f"{dataset.path}: {'; '.join(wrong)}; bring it to that with `{command}`")
+
+
+def _check_named(acting: Sequence[Dataset]) -> None:
+    """Refuses actions of which nobody said what they mean beside others of which somebody did."""
+    named = next((dataset for dataset in acting if dataset.action_space), None)
+    for dataset in acting:
+        if named and not dataset.action_space:
+            command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST --action-space"
             raise UserError(
-                f"{dataset.path}: view {view!r} is {width}x{height} pixels, but the policy sees {size}x{size}; "
-                f"bring it to that with `videopolicy convert --size {size}`"
+                f"{dataset.path}: nobody said what its actions mean, those of {named.path} are {named.action_space!r}; "
+                f'if they mean the same, say so: `{command} "{named.action_space}"`'
             )
 
 

@@ -67,7 +67,8 @@ class Robomimic:
         self.path = path
         files = _files(path)
         if not files:
-            raise UserError(f"{path}: no such data set; give an .hdf5 file, or a folder with some in it")
+            wrong = "holds no HDF5 file" if path.exists() else "no such data set"
+            raise UserError(f"{path}: {wrong}; give an .hdf5 file, or a folder with some in it")
         found = _Found()
         for file in files:
             _read_file(file, found)

@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -90,6 +90,10 @@ class VideoFolder:
     def length(self, index: int) -> int:
         """The frames of one video, without decoding it."""
         return self._videos[index].frames
+
+    def rates(self) -> Iterable[tuple[Path, float]]:
+        """Each file, and its frames a second."""
+        return ((video.file, video.fps) for video in self._videos)
 
     def episode(
         self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None

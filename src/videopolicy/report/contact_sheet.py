@@ -16,6 +16,7 @@ from videopolicy.demos import check_words as words
 from videopolicy.demos.base import Dataset
 from videopolicy.demos.check_problems import Kind, Problem, grouped
 from videopolicy.demos.checks import Findings
+from videopolicy.demos.phrases import plural
 from videopolicy.errors import naming
 from videopolicy.report import plots
 from videopolicy.report.markup import paragraph, plot, section, table
@@ -57,10 +58,10 @@ def write_sheet(dataset: Dataset, found: Findings, path: Path) -> Path:
 
 def _page(dataset: Dataset, found: Findings) -> str:
     ordered = sorted(found.instructions.items(), key=lambda task: -len(task[1]))
-    shown = tqdm(ordered[:TASKS], desc="contact sheet", unit="task", leave=False)
+    shown = tqdm(ordered[:TASKS], desc="contact sheet", unit="task")
     parts = [_facts(found), _problems(found), *(_task(dataset, found, *task) for task in shown)]
     if len(ordered) > TASKS:
-        rest = words.plural(len(ordered) - TASKS, "task")
+        rest = plural(len(ordered) - TASKS, "task")
         parts.append(paragraph(f"Not shown: {rest} with fewer episodes.", "note"))
     name = found.path.resolve().name
     return Template((_HERE / "page.html").read_text()).substitute(
@@ -82,16 +83,16 @@ def _facts(found: Findings) -> str:
 
 
 def _problems(found: Findings) -> str:
-    groups = (_group(kind, problems) for kind, problems in grouped(found.problems).items())
+    groups = (_group(found, kind, problems) for kind, problems in grouped(found.problems).items())
     return section("What is wrong", *groups) if found.problems else ""
 
 
-def _group(kind: Kind, problems: Sequence[Problem]) -> str:
+def _group(found: Findings, kind: Kind, problems: Sequence[Problem]) -> str:
     colour = "failure" if kind.severity == "error" else "action"
     sign = f'<span class="outcome" style="--outcome:var(--{colour})">{kind.severity}</span>'
     lines = "".join(f"<li>{escape(line)}</li>" for line in words.details(problems))
     head = f"<h3>{sign} {escape(words.headline(kind, problems))}</h3>"
-    return f"{head}<ul>{lines}</ul>{paragraph(f'To do: {kind.remedy}.', 'note')}"
+    return f"{head}<ul>{lines}</ul>{paragraph(f'To do: {words.remedy(kind, found)}.', 'note')}"
 
 
 def _task(dataset: Dataset, found: Findings, instruction: str, episodes: Sequence[int]) -> str:
@@ -105,7 +106,7 @@ def _task(dataset: Dataset, found: Findings, instruction: str, episodes: Sequenc
     key = str(list(found.instructions).index(instruction))
     if moving := [curve for curve in curves if curve is not None]:
         parts.append(_curves(moving, found.space, key))
-    count = words.plural(len(episodes), "episode")
+    count = plural(len(episodes), "episode")
     return section(f"{instruction or 'no instruction'} ({count})", *parts)
 
 
