@@ -210,29 +210,28 @@ DAMAGES = {
     "infinite": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0, float("inf")]), "is NaN or infinite"),
     "no numbers": (lambda data: edit_column(data, ROWS, "action", lambda i: "left"), "episode 0 is not as"),
     "ragged": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * (1 + i % 2)), "episode 0 is not as"),
-    "rows wider": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * 4), "4 wide, but meta/info.json"),
-    "no instruction": (
-        lambda data: edit_column(data, EPISODES, "tasks", lambda i: [""][:0]),
-        "not a table of episodes",
-    ),
+    "rows wider": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * 4), "4 wide, not 2"),
     "no length": (
         lambda data: edit_column(data, EPISODES, "length", lambda i: [None, 9][i]),
-        "not a table of episodes",
+        "not a list of the data set's episodes",
     ),
-    "no time": (lambda data: edit_column(data, EPISODES, TIMES, lambda i: float("nan")), "episode 0 is not as"),
+    "no time": (
+        lambda data: edit_column(data, EPISODES, TIMES, lambda i: float("nan")),
+        "not a list of the data set's",
+    ),
     "info a folder": (
         lambda data: ((data / layout.INFO).unlink(), (data / layout.INFO).mkdir()),
-        "not the description",
+        "holds no data set of a known format",
     ),
-    "no rate": (lambda data: edit_info(data, fps=None), "info.json: not the description of a LeRobot data set"),
-    "odd path": (lambda data: edit_info(data, data_path="{nowhere}"), "episode 0 is not as"),
+    "no rate": (lambda data: edit_info(data, fps=None), "fps is None; it must be a number above 0"),
+    "odd path": (lambda data: edit_info(data, data_path="{nowhere}"), "not a list of the data set's"),
     "odd feature": (lambda data: edit_info(data, features={"action": {}}), "info.json: not the description"),
     "other views": (lambda data: rewrite(data, lambda e: replace(e, views={"front": e.views["top"]})), "known: front"),
     "wider actions": (
         lambda data: rewrite(data, lambda e: replace(e, actions=np.hstack([e.actions] * 2))),
         "actions are 4 wide, the checkpoint's 2",
     ),
-    "short episodes": (lambda data: rewrite(data, shorten), "has 4 control steps, but a window spans 8"),
+    "short episodes": (lambda data: rewrite(data, shorten), "but a clip spans 8"),
 }
 
 

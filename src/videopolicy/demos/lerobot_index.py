@@ -147,7 +147,17 @@ def sound(otherwise: str) -> Iterator[None]:
     """Whoever wrote the data set: what is odd in it makes each part of the reading fail in a way of its own."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+    # pyarrow's word for a column of another type is NotImplementedError.
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+        NotImplementedError,
+    ) as error:
         raise UserError(f"{otherwise} ({error!r})") from error
 
 
