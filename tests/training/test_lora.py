@@ -2,21 +2,24 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.small import TRAINING, policy, same
+from tests.small import MODEL, TRAINING, policy, same, write_data
 from tests.training import children
 from torch import nn
 
-from videopolicy import checkpoint
+from videopolicy import checkpoint, registry
+from videopolicy.cli.main import main
 from videopolicy.errors import UserError
 from videopolicy.model import VideoPolicy
 from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.draws import draw
+from videopolicy.training.setup import build
 from videopolicy.training.stages import Objective
 
 RANK = 4
@@ -27,6 +30,23 @@ ADAPTED = tuple(f".{name}.weight" for name in lora.PROJECTIONS)
 @pytest.fixture(scope="module")
 def init() -> VideoPolicy:
     return policy(seed=3)
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    """One episode of the size of the preset."""
+    return write_data(tmp_path_factory.mktemp("lora") / "dots", episodes=1, size=64, steps=36)
+
+
+@pytest.fixture(scope="module")
+def init_on_disk(tmp_path_factory):
+    """A video model of the preset."""
+    model = replace(registry.entry("presets", "tiny").model, views=("top",))
+    built = build(model, None, seed=0)
+    built.latents.fit(np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8))
+    folder = tmp_path_factory.mktemp("init") / "checkpoint"
+    checkpoint.save(built, checkpoint.Provenance("video", 0), folder)
+    return folder
 
 
 def losses(model, clips):
@@ -64,6 +84,14 @@ def test_adapters_and_head_move_and_the_base_stays_to_the_bit(trainer, init, sta
 def test_a_run_begins_as_what_it_adapts(trainer, init):
     run = trainer(init=init, **FAST)
     assert torch.equal(losses(run.objective, run.clips), losses(init, run.clips))
+
+
+def test_adapters_alone_learn(trainer, init):
+    run = trainer(init=init, stage="video", **(FAST | {"steps": 60, "batch": 8, "head_rate": 3e-2}))
+    before = losses(run.objective, run.clips)[:, : MODEL.flat_frames].mean()
+    run.train()
+    after = losses(run.objective, run.clips)[:, : MODEL.flat_frames].mean()
+    assert after < 0.95 * before
 
 
 def test_what_is_saved_is_an_ordinary_checkpoint_that_computes_the_same(trainer, init):
@@ -185,3 +213,30 @@ def test_it_names_the_package_that_is_not_installed(trainer, init, monkeypatch):
 def test_a_backbone_without_such_projections_is_named():
     with pytest.raises(UserError, match=r"modules named to_q, to_k, to_v, to_out\.0, which Linear lacks"):
         lora.adapt(nn.Linear(2, 2), RANK, 0)
+
+
+def test_from_the_command_line(init_on_disk, demos, tmp_path):
+    line = ["train", "--data", str(demos), "--out", str(tmp_path / "run"), "--batch", "2", "--lora", "2"]
+    line += ["--init", str(init_on_disk), "--stage", "video"]
+    main([*line, "--steps", "1"])
+    main([*line, "--steps", "2", "--resume"])
+    saved, provenance = checkpoint.load(tmp_path / "run" / "checkpoint")
+    assert (provenance.steps, provenance.notes["LoRA rank"]) == (2, 2)
+    before = checkpoint.load(init_on_disk)[0]
+    assert same(saved.text, before.text) and not same(saved.backbone, before.backbone)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--lora", "16"], "give --init"),
+        (["--lora", "16", "--stage", "action"], "which stage 'action' leaves as it is"),
+        (["--lora", "-1"], "--lora is -1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(demos, tmp_path, capsys, more, message):
+    with pytest.raises(SystemExit) as ending:
+        main(["train", "--data", str(demos), "--out", str(tmp_path / "run"), "--views", "top", *more])
+    assert ending.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
