@@ -163,6 +163,14 @@ def test_actions_that_nobody_named_do_not_train_beside_named_ones(listed, tmp_pa
     assert len(reconcile(open_sources([tmp_path / "bare"] * 2), ("top",), SIZE)) == 2
 
 
+def test_actions_that_nobody_named_do_not_train_a_policy_that_names_its_own(tmp_path):
+    sources = open_sources([write(tmp_path / "unnamed", width=10)])
+    with pytest.raises(
+        UserError, match=r"unnamed: nobody said what its actions mean, the policy's are .*convert"
+    ):
+        reconcile(sources, ("top",), SIZE, action_space=OTHER)
+
+
 def test_video_without_actions_fits_any_width(tmp_path):
     sources = reconcile(both(tmp_path, width=0), ("top",), SIZE)
     assert [source.dataset.action_width for source in sources] == [2, None]

@@ -131,7 +131,7 @@ def reconcile(
         _check_views(source, views, alone=len(sources) == 1)
         _check_rate_and_size(source.dataset, sources[0].dataset, views, size)
     acting = [source.dataset for source in sources if source.dataset.action_width is not None]
-    _check_named(acting)
+    _check_named(acting, action_space)
     target = action_space or next((dataset.action_space for dataset in acting if dataset.action_space), "")
     fitting = tuple(replace(source, dataset=_respaced(source.dataset, target, state_space)) for source in sources)
     _check_widths([source.dataset for source in fitting])
@@ -224,15 +224,17 @@ def _check_rate_and_size(dataset: Dataset, first: Dataset, views: Sequence[str],
         raise UserError(f"{dataset.path}: {'; '.join(wrong)}; bring it to that with `{command}`")
 
 
-def _check_named(acting: Sequence[Dataset]) -> None:
-    """Refuses actions of which nobody said what they mean beside others of which somebody did."""
-    named = next((dataset for dataset in acting if dataset.action_space), None)
+def _check_named(acting: Sequence[Dataset], learnt: str) -> None:
+    """Refuses actions of which nobody said what they mean beside others, or a policy's, of which somebody did."""
+    named = {f"those of {dataset.path} are": dataset.action_space for dataset in acting if dataset.action_space}
+    known = {"the policy's are": learnt} if learnt else named
     for dataset in acting:
-        if named and not dataset.action_space:
+        if known and not dataset.action_space:
+            (whose, space), *_ = known.items()
             command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST --action-space"
             raise UserError(
-                f"{dataset.path}: nobody said what its actions mean, those of {named.path} are {named.action_space!r}; "
-                f'if they mean the same, say so: `{command} "{named.action_space}"`'
+                f"{dataset.path}: nobody said what its actions mean, {whose} {space!r}; "
+                f'if they mean the same, say so: `{command} "{space}"`'
             )
 
 
