@@ -1,5 +1,6 @@
 """Everything that is random in a training step, drawn for the whole batch and then dealt out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,16 +33,20 @@ class Draws:
     no_text: Bool[Tensor, "B F"]
     seeds: Int64[Tensor, "B"]
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Draws":
+        """The same change of every tensor."""
+        return Draws(
+            change(self.sigma),
+            self.noise.map(change),
+            change(self.disturbance),
+            change(self.no_image),
+            change(self.no_text),
+            change(self.seeds),
+        )
+
     def rows(self, start: int, stop: int) -> "Draws":
         """Those of some of the clips."""
-        return Draws(
-            self.sigma[start:stop],
-            self.noise.map(lambda part: part[start:stop]),
-            self.disturbance[start:stop],
-            self.no_image[start:stop],
-            self.no_text[start:stop],
-            self.seeds[start:stop],
-        )
+        return self.map(lambda part: part[start:stop])
 
 
 def draw(policy: VideoPolicy, training: Training, clips: int, width: int, generator: torch.Generator) -> Draws:

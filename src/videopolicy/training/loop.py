@@ -13,10 +13,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from videopolicy import checkpoint
-from videopolicy.clips.dataset import ClipBatch, Clips
+from videopolicy.clips.dataset import Clips
 from videopolicy.diffusion.loss import Losses
 from videopolicy.model import VideoPolicy
 from videopolicy.training import lora, trackers
+from videopolicy.training.ahead import Ahead, Prepared
 from videopolicy.training.config import Training
 from videopolicy.training.draws import draw
 from videopolicy.training.ema import Ema
@@ -24,7 +25,7 @@ from videopolicy.training.learner import Learner
 from videopolicy.training.monitor import Monitor
 from videopolicy.training.stages import Objective, total
 from videopolicy.training.state import STATE, Learning, load_state, newest, save_state
-from videopolicy.training.together import Together, engine, gathered, whole
+from videopolicy.training.together import Together, collected, engine, gathered
 from videopolicy.training.trouble import Guard, stopped
 from videopolicy.training.understood import only_held_out
 
@@ -127,11 +128,11 @@ class Trainer:
                 memory too small, or another process has ended.
         """
         started = time.monotonic() - self.seconds
-        with self._interruptible(), Monitor(self) as monitor:
+        with self._interruptible(), Monitor(self) as monitor, Ahead(self._prepared) as ahead:
             while self.progress < 1 and not self._stopping:
                 with monitor.waiting():
-                    batch = self._batch()
-                losses, norm = self._learn(batch)
+                    prepared = ahead.take(self.step, self._generator.get_state())
+                losses, norm = self._learn(prepared)
                 self.step += 1
                 self._agree(started)
                 monitor.after_step(losses, norm)
@@ -155,7 +156,7 @@ class Trainer:
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
         save_state(self.run / STATE, self._learning, facts, self.together)
-        weights = {name: whole(value.detach()) for name, value in {**policy.state_dict(), **self.ema.weights}.items()}
+        weights = collected({**policy.state_dict(), **self.ema.weights}, self.together)
         if self.together.main:
             weights = lora.merged(weights) if self.training.lora else weights
             checkpoint.save(policy, self._provenance(), self.run / "checkpoint", weights=weights)
@@ -200,22 +201,26 @@ class Trainer:
             license=self.licence,
         )
 
-    def _batch(self) -> ClipBatch:
-        return self.clips.batch(
-            self.batch_indices(self.step), np.random.default_rng([self.training.seed, self.step, 0])
-        )
+    def _prepared(self, step: int, noise: Tensor) -> Prepared:
+        """What a step needs, from this state of the generator on; does not depend on what was learnt."""
+        training, generator = self.training, torch.Generator()
+        generator.set_state(noise)
+        batch = self.clips.batch(self.batch_indices(step), np.random.default_rng([training.seed, step, 0]))
+        draws = draw(self.objective.policy, training, training.batch, batch.actions.shape[2], generator)
+        prepared = Prepared(batch, draws, noise, generator.get_state())
+        device = self.accelerator.device
+        return prepared.pinned(device) if device.type == "cuda" else prepared
 
-    def _learn(self, batch: ClipBatch) -> tuple[Losses, Tensor]:
-        training, noise = self.training, self._generator.get_state()
-        width = batch.actions.shape[2]
-        draws = draw(self.objective.policy, training, training.batch, width, self._generator)
-        losses, norm = self.learner.gradient(batch, draws)
+    def _learn(self, prepared: Prepared) -> tuple[Losses, Tensor]:
+        training, batch = self.training, prepared.batch
+        losses, norm = self.learner.gradient(batch, prepared.draws)
         loss, length = total(losses, training.stage, pooled=training.pooled).item(), norm.item()
         # Before the weights change: one step of such a gradient would spoil what the next save keeps.
         if not self.learner.overflowed(length) and (problem := self._guard.problem(loss, length)):
-            raise stopped(self, problem, batch, noise, losses, length)
+            raise stopped(self, problem, batch, prepared.before, losses, length)
         self.learner.update(rate_factor(self.progress, self.step, training.warmup, training.decay))
         self.ema.update(self.step)
+        self._generator.set_state(prepared.after)
         return losses, norm
 
     def _agree(self, started: float) -> None:

@@ -65,7 +65,7 @@ class Objective(nn.Module):
             draws = draw(self.policy, self.training_config, clips, width, draws)
         clean = self.clean(batch, draws.seeds)
         sigma, device = draws.sigma.to(self.policy.device), self.policy.device
-        noisy = clean + draws.noise.map(lambda part: part.to(device)) * sigma
+        noisy = clean + draws.noise.map(lambda part: part.to(device, non_blocking=True)) * sigma
         condition = self.condition(batch, draws.disturbance)
         condition = condition.drop(latents=draws.no_image.to(device), text=draws.no_text.to(device))
         return self._losses(noisy, clean, sigma, condition, batch)
@@ -116,7 +116,7 @@ class Objective(nn.Module):
         current = self._placed(batch.current)
         if disturbance is None:
             return self.policy.condition(current, batch.instructions)
-        noise = self.training_config.conditioning_noise * disturbance.to(current)
+        noise = self.training_config.conditioning_noise * disturbance.to(current, non_blocking=True)
         return self.policy.condition(current, batch.instructions, noise)
 
     def _sampled(
@@ -131,7 +131,8 @@ class Objective(nn.Module):
         return torch.stack(clips), torch.cat(pads)
 
     def _placed(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.policy.device)
+        # From pinned memory the device fetches it by itself; from any other this waits, whatever it is told.
+        return torch.from_numpy(array).to(self.policy.device, non_blocking=True)
 
 
 @dataclass(frozen=True)

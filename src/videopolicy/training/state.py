@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from videopolicy.durable import put_in_place, sha256
 from videopolicy.errors import UserError
 from videopolicy.training.ema import Ema
-from videopolicy.training.together import Together, like, whole
+from videopolicy.training.together import Together, collected, like
 
 STATE = "state"
 FACTS = "facts.json"
@@ -116,11 +116,7 @@ def save_state(folder: Path, learning: Learning, facts: dict[str, Any], together
             aside.mkdir(parents=True)
         for part, tensors in learning.parts().items():
             # One file after the other: the main process holds the whole of only one at a time.
-            held: dict[str, Tensor] = {}
-            for name, value in tensors.items():
-                value = whole(value.detach())
-                if together.main:
-                    held[name] = value.cpu().contiguous()
+            held = collected(tensors, together)
             if together.main:
                 save_file(held, _file(aside, part))
         if together.main:

@@ -1,7 +1,7 @@
 """The processes of one run: what they agree on, and tensors that they hold in parts."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import cast
@@ -124,6 +124,19 @@ class Together:
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor, of which each process may hold a part; then all of them must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def collected(tensors: Mapping[str, Tensor], together: Together) -> dict[str, Tensor]:
+    """Whole tensors on the CPU, in the main process; nothing in the others, which must take part.
+
+    One after the other: a device holds the whole of only one at a time.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        value = whole(value.detach())
+        if together.main:
+            found[name] = value.cpu().contiguous()
+    return found
 
 
 def like(value: Tensor, target: Tensor) -> Tensor:
