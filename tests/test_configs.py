@@ -70,7 +70,7 @@ def test_a_wrong_configuration_is_refused_by_the_name_of_what_is_wrong(values, m
 
 
 def test_the_list_of_known_settings_is_shown():
-    with pytest.raises(UserError, match="known: batch, checkpoint_gradients, clip"):
+    with pytest.raises(UserError, match="known: accumulate, batch, checkpoint_gradients"):
         from_json(Training, {"zzz": 1})
 
 

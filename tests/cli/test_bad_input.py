@@ -137,7 +137,7 @@ def test_paths_that_cannot_be_are_refused_by_name(given, commands, tmp_path, cap
         for out in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("long" * 100)):
             assert str(tmp_path) in refused(capsys, [*commands[verb], "--out", out])
     assert "is a folder; name a file" in refused(capsys, [*commands["bench"], "--json", tmp_path])
-    assert "no such data set; give a folder that" in refused(capsys, [*commands["train"], "--data", given / "now.png"])
+    assert "give the folder that it is in" in refused(capsys, [*commands["train"], "--data", given / "now.png"])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

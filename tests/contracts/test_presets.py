@@ -66,9 +66,11 @@ def test_its_first_line_tells_the_number_of_parameters(name, policy):
 
 def test_its_recipe_can_be_followed(preset):
     training = preset.training
-    assert 0 < training.warmup < training.steps
-    rates = [rate_factor(step / training.steps, step, training.warmup) for step in range(training.steps)]
-    assert max(rates) > 0.95 and rates[-1] < 0.01
+    assert 0 <= training.warmup < training.steps
+    warmup, decay = training.warmup, training.decay
+    rates = [rate_factor(step / training.steps, step, warmup, decay) for step in range(training.steps)]
+    assert max(rates) > 0.95
+    assert rates[-1] < 0.01 if decay else rates[-1] == 1
     assert 0 < training.ema < 1 and training.batch > 0
 
 

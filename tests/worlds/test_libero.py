@@ -7,6 +7,7 @@ from videopolicy.errors import UserError
 from videopolicy.worlds import libero
 from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
 from videopolicy.worlds.libero_tasks import HORIZONS, SUITE, SUITES
+from videopolicy.worlds.robosuite_world import silent
 
 pytestmark = pytest.mark.libero
 TASK = "pick_up_the_salad_dressing_and_place_it_in_the_basket"
@@ -33,7 +34,7 @@ def test_the_four_suites_have_ten_tasks_each_and_no_name_twice():
 
 
 def test_the_installed_suites_have_these_tasks_in_this_order():
-    with libero._silent():
+    with silent():
         from libero.libero import benchmark
 
         for suite, tasks in SUITES.items():
