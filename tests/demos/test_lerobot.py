@@ -219,3 +219,27 @@ def test_counts_that_disagree_are_refused(path):
     edit_info(path, total_frames=27)
     with pytest.raises(UserError, match="says 27 frames, but meta/episodes lists 28"):
         open_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("../elsewhere/file-{file_index:03d}.parquet", "leads out of the data set"),
+        ("data/../../file-{file_index}.parquet", "leads out of the data set"),
+        ("/etc/file-{file_index:03d}.parquet", "leads out of the data set"),
+        ("data/file-{file_index:09999999999d}.parquet", "not a list of the data set's episodes"),
+        ("data/file-{file_index.__class__}.parquet", "not a list of the data set's episodes"),
+    ],
+)
+@pytest.mark.parametrize("entry", ["data_path", "video_path"])
+def test_a_description_has_no_say_over_other_places(path, entry, template, message):
+    edit_info(path, **{entry: template})
+    with pytest.raises(UserError, match=message):
+        open_dataset(path)
+
+
+def test_a_video_does_not_begin_before_its_file(path):
+    name = "videos/observation.images.top/from_timestamp"
+    edit(path / EPISODES, lambda t: t.set_column(t.column_names.index(name), name, [[-1.0, 0.0, 0.0]]))
+    with pytest.raises(UserError, match="whole number is needed"):
+        open_dataset(path)

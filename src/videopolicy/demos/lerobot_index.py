@@ -11,10 +11,11 @@ v2.1, before many episodes shared a file:
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from videopolicy.demos import lerobot_layout as layout
@@ -22,6 +23,8 @@ from videopolicy.demos.lerobot_rows import read_table, schema
 from videopolicy.errors import UserError
 
 OLD_TASKS, OLD_EPISODES = Path("meta/tasks.jsonl"), Path("meta/episodes.jsonl")
+# What may stand in a path's template: a name, and how wide its number is written.
+_FIELD = re.compile(r"\{[a-z_]+(?::0?[0-9]{1,2}d?)?\}")
 _OWN = (layout.EPISODE_TASK, layout.EPISODE_SUCCESS, layout.EPISODE_SEED)
 # What the format had before, and the module of lerobot 0.3 that brings a data set to the next version.
 _CONVERTERS = {
@@ -154,7 +157,7 @@ def sound(otherwise: str) -> Iterator[None]:
         TypeError,
         AttributeError,
         IndexError,
-        OverflowError,
+        ArithmeticError,
         RecursionError,
         NotImplementedError,
     ) as error:
@@ -179,7 +182,7 @@ def _read_new(path: Path, info: dict[str, Any], keys: Sequence[str]) -> Iterator
                 _whole(row["episode_index"]),
                 _whole(row["length"]),
                 tuple(map(_text, row.get("tasks") or ())),
-                path / info["data_path"].format(**_place(row, "data")),
+                _inside(path, info["data_path"], **_place(row, "data")),
                 {key: _footage(path, info, row, key) for key in keys},
                 row.get(layout.EPISODE_TASK) or "",
                 row.get(layout.EPISODE_SUCCESS),
@@ -189,9 +192,10 @@ def _read_new(path: Path, info: dict[str, Any], keys: Sequence[str]) -> Iterator
 
 def _footage(path: Path, info: dict[str, Any], row: dict[str, Any], key: str) -> Footage:
     prefix = f"videos/{key}"
-    file = path / info["video_path"].format(video_key=key, **_place(row, prefix))
+    file = _inside(path, info["video_path"], video_key=key, **_place(row, prefix))
     begin, end = row[f"{prefix}/from_timestamp"], row.get(f"{prefix}/to_timestamp")
-    return Footage(file, round(begin * info["fps"]), None if end is None else round((end - begin) * info["fps"]))
+    first, count = round(begin * info["fps"]), None if end is None else round((end - begin) * info["fps"])
+    return Footage(file, _whole(first), count)
 
 
 def _place(row: dict[str, Any], prefix: str) -> dict[str, int]:
@@ -202,9 +206,19 @@ def _read_old(path: Path, info: dict[str, Any], keys: Sequence[str]) -> Iterator
     for line in _lines(path / OLD_EPISODES):
         index = _whole(line["episode_index"])
         place = {"episode_index": index, "episode_chunk": index // info["chunks_size"]}
-        videos = {key: Footage(path / info["video_path"].format(video_key=key, **place), 0, None) for key in keys}
+        videos = {key: Footage(_inside(path, info["video_path"], video_key=key, **place), 0, None) for key in keys}
         tasks = tuple(map(_text, line.get("tasks") or ()))
-        yield Entry(index, _whole(line["length"]), tasks, path / info["data_path"].format(**place), videos)
+        yield Entry(index, _whole(line["length"]), tasks, _inside(path, info["data_path"], **place), videos)
+
+
+def _inside(path: Path, template: str, **entries: int | str) -> Path:
+    """The file in the data set that a template of info.json names; whoever wrote it has no say over other places."""
+    if re.search(r"[{}]", _FIELD.sub("", template)):
+        raise ValueError(f"{template!r} where a path with names in braces is needed")
+    place = PurePosixPath(template.format(**entries))
+    if place.is_absolute() or ".." in place.parts:
+        raise UserError(f"{path / layout.INFO}: {str(place)!r} leads out of the data set; its files must lie in it")
+    return path / place
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

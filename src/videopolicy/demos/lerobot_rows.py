@@ -32,7 +32,7 @@ class Rows:
         self.names = self._table.schema_arrow.names
         groups = [self._table.metadata.row_group(i).num_rows for i in range(self._table.num_row_groups)]
         self._bounds = np.concatenate([[0], np.cumsum(groups)]).astype(int)
-        self._spans = self._find_episodes()
+        self._spans = _guarded(file, self._find_episodes)
 
     def span(self, episode: int) -> tuple[int, int]:
         """The first row of an episode, and the one after its last; both 0 if the file has none of it."""
