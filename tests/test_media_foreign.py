@@ -1,6 +1,7 @@
 """Videos as others make them: every codec, container, order of storage, rate and rotation that a data set may bring."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from videopolicy.errors import UserError
-from videopolicy.media import Decoder
+from videopolicy.media import Decoder, read_mp4, write_mp4
 
 BITS = 8
 RATE = 30
@@ -182,3 +183,20 @@ def test_sound_alone_and_pictures_without_times_are_refused(tmp_path):
     for name in ("a.h264", "b.mp4"):
         with pytest.raises(UserError, match=name):
             Decoder(tmp_path / name)
+
+
+def test_a_play_list_under_the_name_of_a_video_is_not_followed(tmp_path):
+    write_mp4(tmp_path / "elsewhere.mp4", np.zeros((5, 32, 32, 3), np.uint8), 20)
+    for text in (
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nelsewhere.mp4\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile elsewhere.mp4\n",
+    ):
+        (tmp_path / "list.mp4").write_text(text)
+        with pytest.raises(UserError, match=r"list\.mp4: not a readable video"):
+            Decoder(tmp_path / "list.mp4")
+
+
+def test_a_colon_in_a_name_is_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mp4(Path("10:30.mp4"), np.zeros((5, 32, 32, 3), np.uint8), 20)
+    assert len(read_mp4(Path("10:30.mp4"))) == 5

@@ -19,6 +19,8 @@ from av.video.stream import VideoStream
 from videopolicy.errors import UserError
 from videopolicy.types import Frames
 
+# What the containers of video are called; others, such as play lists, have pictures be fetched from other places.
+_CONTAINERS = {"format_whitelist": "mov,matroska,avi,mpegts"}
 # Frames from one key frame to the next: a decoder that jumps into the file decodes at most this many in vain.
 KEY_FRAME_EVERY = 10
 # Pictures before the first one wanted at which decoding starts. Where key frames are not clean cuts (open groups of
@@ -38,7 +40,7 @@ class Encoder:
     """
 
     def __init__(self, path: Path, fps: float, crf: int = 15, full_colour: bool = False):
-        self._container = av.open(str(path), "w", format="mp4")
+        self._container = av.open(_place(path), "w", format="mp4")
         self._rate = Fraction(fps).limit_denominator(1001)
         self._crf, self._full_colour = crf, full_colour
         self._stream: VideoStream | None = None
@@ -101,7 +103,7 @@ class Decoder:
         self._path = path
         with _explained(path):
             # What a file says of itself in words may be damaged, its pictures sound.
-            self._container = av.open(str(path), metadata_errors="replace")
+            self._container = av.open(_place(path), options=_CONTAINERS, metadata_errors="replace")
             if not self._container.streams.video:
                 raise UserError(f"{path}: holds no video")
             self._stream = self._container.streams.video[0]
@@ -180,6 +182,11 @@ class Decoder:
                 self._next = number + 1
                 yield number, frame
                 self._next = len(self._times)
+
+
+def _place(path: Path) -> str:
+    """Absolute, as FFmpeg takes what stands before a colon for a protocol."""
+    return str(path.absolute())
 
 
 def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
