@@ -260,3 +260,12 @@ def test_recorded_demonstrations_are_cached_as_they_were_decoded(dataset, encode
 def test_codes_that_are_no_numbers_are_refused(dataset, tmp_path):
     with pytest.raises(UserError, match="episode 0, view 'wrist': codes that are no finite"):
         build_cache(dataset, tmp_path / "cache", lambda f: np.full((len(f), 1, 1, 1), np.nan), VIEWS, key="nan")
+
+
+def test_what_goes_on_is_held_to_the_frames_of_what_was_begun(dataset, record, tmp_path, encode):
+    """Codes of another size would be written over those of other steps."""
+    first, second = record(9), record(11, size=16)
+    dataset = replace(dataset, episodes=(first, second), fingerprint="two sizes")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"episode 1, view .*all frames must have one size"):
+            build_cache(dataset, tmp_path / "cache", encode, VIEWS, key="encoder")

@@ -76,7 +76,8 @@ def _begin(folder: Path, recipe: dict[str, Any]) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
-        (folder / RECIPE).write_text(json.dumps(recipe))
+        with naming(folder / RECIPE):
+            (folder / RECIPE).write_text(json.dumps(recipe))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -98,6 +99,8 @@ class _Filling:
         self._write_done("w", self.episodes)
         self._shape: tuple[int, ...] | None = None
         self._codes = Rows(folder / CODES, 2, writable=True) if self.episodes else self._create_codes()
+        # Also of what was begun before: codes of another size would be written over others.
+        self._shape = tuple(self._codes.shape[1:])
         self._vectors = {
             ACTIONS: self._open_vectors(ACTIONS, self.dataset.action_width),
             STATES: self._open_vectors(STATES, self.dataset.state_width),
