@@ -20,11 +20,11 @@ from videopolicy.demos import convert as module
 from videopolicy.demos import lerobot_layout as layout
 from videopolicy.demos.convert import convert, plan
 from videopolicy.demos.convert_crew import convert_runs
-from videopolicy.demos.convert_shard import Job, Run
+from videopolicy.demos.convert_shard import Job, Run, shard_folder
 from videopolicy.demos.convert_source import Source
 from videopolicy.demos.convert_staging import staging, staging_folder
 from videopolicy.demos.lerobot import open_dataset
-from videopolicy.demos.lerobot_shard import Kind
+from videopolicy.demos.lerobot_shard import Kind, Shard
 from videopolicy.demos.lerobot_writer import Writer
 from videopolicy.errors import UserError
 from videopolicy.similarity import psnr
@@ -345,3 +345,12 @@ def test_a_run_that_is_told_frames_it_does_not_have_is_refused(tmp_path, source)
     with pytest.raises(UserError, match="episode 0: view 'top' is 16 x 16 pixels, the first episode's 32 x 32"):
         convert_runs(job, [Run(0, 0, 1, 12)], 1, lambda run, frames: None)
     assert not list((tmp_path / "shards").iterdir())
+
+
+def test_a_shard_without_its_damaged_episodes_gives_way_to_one_that_has_them(tmp_path, source):
+    job = Job(source, tmp_path / "shards", Kind({"top": (16, 16)}, 4, 3), 10, False)
+    run = Run(0, 0, 1, 12)
+    job.folder.mkdir()
+    for _ in range(2):
+        convert_runs(job, [run], 1, lambda run, frames: None)
+    assert len(Shard.load(shard_folder(job, run)).entries) == 1

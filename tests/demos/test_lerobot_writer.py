@@ -296,3 +296,25 @@ def test_spaces_that_do_not_fit_are_refused(tmp_path, space, change, message):
     with pytest.raises(UserError, match=message), Writer(tmp_path / "d", FPS, ("top",), action_space=space) as writer:
         writer.add(replace(episode(), **change))
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_kept_if_an_episode_went_in_only_in_part(tmp_path):
+    """Its caller goes on, but every later episode would show the frames of another one."""
+    path = tmp_path / "d"
+    with pytest.raises(UserError, match="went in only in part"), Writer(path, FPS, ("top",)) as writer:
+        writer.add(episode())
+        with pytest.raises(UserError, match="not finite"):
+            writer.add_blocks([episode(), replace(episode(), actions=np.full((10, 3), np.nan, np.float32))])
+        writer.add(episode(seed=1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_episode_that_was_refused_whole_is_in_nobodys_way(tmp_path):
+    with Writer(tmp_path / "d", FPS, ("top",)) as writer:
+        writer.add(episode())
+        with pytest.raises(UserError, match="not finite"):
+            writer.add(replace(episode(), actions=np.full((10, 3), np.nan, np.float32)))
+        writer.add(episode(seed=1))
+    read = open_dataset(tmp_path / "d")
+    assert len(read) == 2
+    np.testing.assert_array_equal(read.episode(1, ()).actions, episode(seed=1).actions)

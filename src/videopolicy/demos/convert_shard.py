@@ -109,6 +109,8 @@ def write_shard(dataset: Dataset, job: Job, run: Run, tell: Callable[[int], None
             assert samples is not None
             report = {"skipped": skipped, "quality": _compare(Shard.load(aside), samples)}
             (aside / _REPORT).write_text(json.dumps(report))
+            # One that lacks episodes may be there, from a conversion with --skip-damaged.
+            shutil.rmtree(shard_folder(job, run), ignore_errors=True)
             aside.rename(shard_folder(job, run))
     finally:
         shutil.rmtree(aside, ignore_errors=True)

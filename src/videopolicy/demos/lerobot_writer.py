@@ -57,6 +57,7 @@ class Writer:
         self._shard: ShardWriter | None = None
         self._shards: list[Path] = []
         self._episodes = 0
+        self._torn = False
 
     def __enter__(self) -> "Writer":
         try:
@@ -93,10 +94,16 @@ class Writer:
             self._shards.append(self._aside / f"{len(self._shards)}")
             self._shards[-1].mkdir()
             self._shard = ShardWriter(self._shards[-1], self._about.fps, self._views, self._crf, self._kind)
-        self._shard.add(blocks, f"{self.path}: episode {self._episodes}")
-        if self._kind is None and self._shard.kind is not None:
-            self._kind = self._shard.kind
-            check_spaces(self._kind, self._about, self.path)
+        frames = self._shard.frames
+        try:
+            self._shard.add(blocks, f"{self.path}: episode {self._episodes}")
+            if self._kind is None and self._shard.kind is not None:
+                check_spaces(self._shard.kind, self._about, self.path)
+                self._kind = self._shard.kind
+        except BaseException as error:
+            # A mistake that is seen before anything is written does no harm.
+            self._torn |= self._shard.frames > frames or not isinstance(error, UserError)
+            raise
         self._episodes += 1
         if self._shard.frames >= STEPS_A_FILE:
             self._close()
@@ -108,6 +115,9 @@ class Writer:
 
     def _finish(self) -> None:
         self._close()
+        # Its caller went on after an error; every later episode would show the frames of another one.
+        if self._torn:
+            raise UserError(f"{self.path}: an episode went in only in part, so nothing was kept; see the error before")
         if not self._episodes:
             raise UserError(f"{self.path}: nothing was written, as no episode was added")
         whole = self._aside / "whole"
