@@ -16,9 +16,10 @@ def two_spellings(draw):
     """The same arm twice, in other rotations and with other ends of the gripper."""
     reference = draw(st.sampled_from(["", "delta_", "relative_"]))
     spaces = []
+    turns = KINDS.filter(lambda kind: reference != "delta_" or kind != "axis_angle")
     for _ in range(2):
         opened, closed = draw(ENDS)
-        words = f"{reference}position {reference}{draw(KINDS)} gripper[{opened},{closed}] force:1 joints:2"
+        words = f"{reference}position {reference}{draw(turns)} gripper[{opened},{closed}] force:1 joints:2"
         spaces.append(Space.parse(words))
     return tuple(spaces)
 
@@ -32,7 +33,7 @@ def test_there_and_back_means_the_same(data, spaces):
     assert agree(source, convert(there, target, source), given_values)
 
 
-@given(st.data(), two_spellings(), KINDS)
+@given(st.data(), two_spellings(), KINDS.filter(lambda kind: kind != "axis_angle"))
 def test_a_detour_changes_nothing(data, spaces, kind):
     source, target = spaces
     between = Space.parse(
@@ -73,6 +74,8 @@ def test_what_is_the_same_stays_to_the_bit():
     [
         ("position", "delta_position", "where the robot was"),
         ("delta_axis_angle", "quaternion", "where the robot was"),
+        ("delta_axis_angle", "delta_quaternion", "count steps of an axis-angle in their own"),
+        ("delta_rotation_6d", "delta_axis_angle", "count steps of an axis-angle in their own"),
         ("joints:7", "position quaternion", "1 part, the other 2 parts"),
         ("joints:7", "position", "different things"),
         ("joints:7", "joints:6", "differ in width"),

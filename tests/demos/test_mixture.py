@@ -165,9 +165,7 @@ def test_actions_that_nobody_named_do_not_train_beside_named_ones(listed, tmp_pa
 
 def test_actions_that_nobody_named_do_not_train_a_policy_that_names_its_own(tmp_path):
     sources = open_sources([write(tmp_path / "unnamed", width=10)])
-    with pytest.raises(
-        UserError, match=r"unnamed: nobody said what its actions mean, the policy's are .*convert"
-    ):
+    with pytest.raises(UserError, match=r"unnamed: nobody said what its actions mean, the policy's are .*convert"):
         reconcile(sources, ("top",), SIZE, action_space=OTHER)
 
 
@@ -202,3 +200,16 @@ def test_spaces_that_mean_different_things_are_refused_with_the_reason(tmp_path)
     paths = [write(tmp_path / "pose", width=7, space=POSE), write(tmp_path / "arm", width=7, space="joints:7")]
     with pytest.raises(UserError, match=r"arm: its actions are 'joints:7', but .* is needed, and the one has 1 part"):
         reconcile(open_sources(paths), ("top",), SIZE)
+
+
+def test_states_that_nobody_named_are_not_taken_for_the_policys(tmp_path):
+    paths = []
+    for name, space in (("named", "position"), ("unnamed", "")):
+        paths.append(tmp_path / name)
+        with Writer(paths[-1], 10, ("top",), action_space="position", state_space=space) as writer:
+            values = np.ones((4, 3), np.float32)
+            writer.add(Episode({"top": np.zeros((4, SIZE, SIZE, 3), np.uint8)}, "push", 10, values, values))
+    sources = open_sources(paths)
+    assert len(reconcile(sources, ("top",), SIZE)) == 2
+    with pytest.raises(UserError, match=r"unnamed: nobody said what its states mean.*--state-space \"position\""):
+        reconcile(sources, ("top",), SIZE, state_space="position")

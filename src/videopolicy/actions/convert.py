@@ -58,6 +58,8 @@ def _obstacle(source: Part, target: Part) -> str:
         return f"{source} and {target} are different things"
     if source.reference != target.reference:
         return f"{source} and {target} are measured from different places; actions do not tell where the robot was"
+    if source.reference == "delta" and source.kind != target.kind and "axis_angle" in (source.kind, target.kind):
+        return f"{source} and {target} may differ in unit: many controllers count steps of an axis-angle in their own"
     if source.kind == target.kind and source.width != target.width:
         return f"{source} and {target} differ in width"
     if (source.ends is None) != (target.ends is None):

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from videopolicy.demos.base import Dataset
 from videopolicy.demos.formats import open_any
@@ -131,7 +131,9 @@ def reconcile(
         _check_views(source, views, alone=len(sources) == 1)
         _check_rate_and_size(source.dataset, sources[0].dataset, views, size)
     acting = [source.dataset for source in sources if source.dataset.action_width is not None]
-    _check_named(acting, action_space)
+    _check_named(acting, "action", action_space)
+    if state_space:
+        _check_named([dataset for dataset in acting if dataset.state_width is not None], "state", state_space)
     target = action_space or next((dataset.action_space for dataset in acting if dataset.action_space), "")
     fitting = tuple(replace(source, dataset=_respaced(source.dataset, target, state_space)) for source in sources)
     _check_widths([source.dataset for source in fitting])
@@ -224,16 +226,17 @@ def _check_rate_and_size(dataset: Dataset, first: Dataset, views: Sequence[str],
         raise UserError(f"{dataset.path}: {'; '.join(wrong)}; bring it to that with `{command}`")
 
 
-def _check_named(acting: Sequence[Dataset], learnt: str) -> None:
-    """Refuses actions of which nobody said what they mean beside others, or a policy's, of which somebody did."""
-    named = {f"those of {dataset.path} are": dataset.action_space for dataset in acting if dataset.action_space}
+def _check_named(acting: Sequence[Dataset], kind: Literal["action", "state"], learnt: str) -> None:
+    """Refuses values of which nobody said what they mean beside others, or a policy's, of which somebody did."""
+    spaces = [(dataset, dataset.action_space if kind == "action" else dataset.state_space) for dataset in acting]
+    named = {f"those of {dataset.path} are": space for dataset, space in spaces if space}
     known = {"the policy's are": learnt} if learnt else named
-    for dataset in acting:
-        if known and not dataset.action_space:
+    for dataset, own in spaces:
+        if known and not own:
             (whose, space), *_ = known.items()
-            command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST --action-space"
+            command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST --{kind}-space"
             raise UserError(
-                f"{dataset.path}: nobody said what its actions mean, {whose} {space!r}; "
+                f"{dataset.path}: nobody said what its {kind}s mean, {whose} {space!r}; "
                 f'if they mean the same, say so: `{command} "{space}"`'
             )
 
