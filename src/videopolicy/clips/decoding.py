@@ -11,7 +11,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from videopolicy.clips.augment import ColorJitter
-from videopolicy.demos.base import Dataset
+from videopolicy.demos.base import SAME_RATE, Dataset
 from videopolicy.errors import UserError
 from videopolicy.processes import belong, interrupts_held
 from videopolicy.types import Episode, Frames
@@ -68,7 +68,7 @@ class Decoding:
     def __call__(self, block: Block) -> Decoded:
         """Decodes and jitters one block."""
         episode = self.dataset.episode(block.episode, self.views, block.start, block.stop)
-        if abs(episode.fps - self.dataset.fps) > 0.01 * self.dataset.fps:
+        if abs(episode.fps - self.dataset.fps) > SAME_RATE * self.dataset.fps:
             raise UserError(
                 f"{self.dataset.path}: episode {block.episode} has {episode.fps:g} frames a second, most have "
                 f"{self.dataset.fps:g}; bring all to one rate with `videopolicy convert --fps {self.dataset.fps:g}`"

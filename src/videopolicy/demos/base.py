@@ -6,6 +6,9 @@ from typing import Protocol, runtime_checkable
 
 from videopolicy.types import Episode
 
+# Share of a rate by which another may differ and be the same one, measured: cameras of 29.97 and of 30.
+SAME_RATE = 0.01
+
 
 class Dataset(Protocol):
     """Recorded episodes on disk. Opening one reads its tables' descriptions, never its videos.

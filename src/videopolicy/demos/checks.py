@@ -11,16 +11,13 @@ from jaxtyping import Float
 
 from videopolicy.actions.space import Space
 from videopolicy.demos import check_problems as kinds
-from videopolicy.demos.base import Dataset
+from videopolicy.demos.base import SAME_RATE, Dataset
 from videopolicy.demos.check_actions import Ranges, Spaces, jump, not_finite
 from videopolicy.demos.check_episode import Read, read
 from videopolicy.demos.check_frames import SAME, Stretch
 from videopolicy.demos.check_problems import Problem
 from videopolicy.demos.phrases import plural
 from videopolicy.errors import UserError
-
-# Share of a frame rate by which another may differ and count as the same: cameras of 29.97 and of 30.
-SAME_RATE = 0.01
 
 
 @runtime_checkable

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
 
-from videopolicy.demos.base import Dataset, Rated
+from videopolicy.demos.base import SAME_RATE, Dataset, Rated
 from videopolicy.demos.formats import open_any
-from videopolicy.demos.lerobot_shard import SAME_RATE
 from videopolicy.demos.relabel import Relabeled
 from videopolicy.demos.resample import Resampled
 from videopolicy.demos.resize import Resized

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from videopolicy.demos import lerobot_layout as layout
+from videopolicy.demos.base import SAME_RATE
 from videopolicy.demos.lerobot_index import Entry, described_by, read_entries, read_info, read_tasks, sound
 from videopolicy.demos.lerobot_rows import Rows, pictures, vectors
 from videopolicy.errors import UserError, unknown
@@ -167,7 +168,7 @@ class LeRobot:
             few = f"{footage.count} frames of episode {entry.index}, but it has {entry.length} steps"
             raise UserError(f"{footage.file}: the tables give it {few}")
         decoder = self._opened(footage.file, Decoder)
-        if abs(decoder.fps - self.fps) > 0.01 * self.fps:
+        if abs(decoder.fps - self.fps) > SAME_RATE * self.fps:
             said = f"{decoder.fps:g} frames a second, but the data set says {self.fps:g}"
             raise UserError(f"{footage.file}: {said}")
         return decoder.read(footage.first + start, footage.first + stop)

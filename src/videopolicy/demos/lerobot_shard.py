@@ -20,14 +20,13 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from videopolicy.demos import lerobot_layout as layout
+from videopolicy.demos.base import SAME_RATE
 from videopolicy.demos.lerobot_stats import histogram
 from videopolicy.errors import UserError
 from videopolicy.media import Encoder
 from videopolicy.types import Episode
 
 _INDEX, _HISTOGRAMS = "shard.json", "histograms.npy"
-# Share of a rate by which another may differ and be the same one, measured.
-SAME_RATE = 0.01
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from videopolicy.demos.base import Dataset
+from videopolicy.demos.base import SAME_RATE, Dataset
 from videopolicy.demos.formats import open_any
 from videopolicy.demos.respaced import Respaced
 from videopolicy.demos.selection import Selection
@@ -218,7 +218,7 @@ def _check_rate_and_size(dataset: Dataset, first: Dataset, views: Sequence[str],
         if (height, width) != (size, size) and not options:
             wrong.append(f"view {view!r} is {width}x{height} pixels, but the policy sees {size}x{size}")
             options = f" --size {size}"
-    if abs(dataset.fps - first.fps) > 0.01 * first.fps:
+    if abs(dataset.fps - first.fps) > SAME_RATE * first.fps:
         wrong.append(f"{dataset.fps:g} control steps a second, but {first.path} has {first.fps:g}")
         options += f" --fps {first.fps:g}"
     if wrong:
