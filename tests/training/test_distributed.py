@@ -150,6 +150,19 @@ def test_in_bfloat16_it_learns_nearly_the_same_and_keeps_whole_weights(runs, dat
     } == {torch.float32}
 
 
+def test_sharded_in_bfloat16_it_learns_nearly_the_same_and_looks_at_what_it_imagines(runs, data, tmp_path):
+    run = tmp_path / "run"
+    changes = SLOW | {"steps": 4, "precision": "bf16", "checkpoint_gradients": True, "sample_every": 4}
+    assert children.wait(*children.start_pair(children.train, data, run, False, changes, **children.SHARDED)) == [0, 0]
+    found = losses(run)[:, :2]
+    np.testing.assert_allclose(found, losses(runs / "one")[:4, :2], rtol=0.05)
+    # Means of 8 clips' 4 frames, had each been rounded to the 8 bits of bfloat16, would be multiples of this.
+    assert (found[:, 0] % 2.0**-14).any()
+    assert (run / "samples" / "step-000004.mp4").exists()
+    weights = checkpoint.load(run / "checkpoint")[0].state_dict()
+    assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
+
+
 def test_parts_of_the_batch_have_the_gradient_of_the_whole(trainer, dataset):
     gradients = []
     for accumulate in (1, 3):

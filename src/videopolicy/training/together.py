@@ -15,7 +15,7 @@ from accelerate.utils import (
 )
 from jaxtyping import Float, Shaped
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from videopolicy.errors import UserError
@@ -24,6 +24,7 @@ from videopolicy.errors import UserError
 PATIENCE = timedelta(hours=1)
 # The same while the main process encodes a data set.
 ENCODING = timedelta(days=7)
+PASSES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def joined() -> PartialState:
@@ -51,11 +52,16 @@ def engine(precision: str, track: Sequence[str] = ()) -> Accelerator:
         raise UserError(f"--precision {precision}: {error}") from error
     if accelerator.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
         # Accelerate shards on other devices only, though nothing that it calls minds a CPU.
-        plugin = FullyShardedDataParallelPlugin()
-        if precision != "no":
-            plugin.set_mixed_precision(precision)
-        accelerator.state.fsdp_plugin = plugin
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
         accelerator.state.distributed_type = DistributedType.FSDP
+    if accelerator.distributed_type == DistributedType.FSDP and precision != "no":
+        # Left to accelerate, gradients would be summed over the processes in `precision`, which DDP does in float32;
+        # and noise levels and losses would be rounded to it on their way in and out.
+        cast(
+            FullyShardedDataParallelPlugin, accelerator.state.fsdp_plugin
+        ).mixed_precision_policy = MixedPrecisionPolicy(
+            PASSES[precision], reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
     return accelerator
 
 
