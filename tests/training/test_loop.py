@@ -75,6 +75,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(trainer):
     assert same(*policies)
 
 
+def test_a_run_that_is_stopped_between_two_lines_of_the_log_writes_the_same_lines(trainer):
+    whole, stopped = trainer("whole", log_every=4), trainer("parts", log_every=4)
+    whole.train()
+    after_step(stopped, 3, interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    assert not (stopped.run / "losses.jsonl").exists()
+    resumed = trainer("parts", log_every=4)
+    resumed.resume()
+    resumed.train()
+    first, second = ([line | {"seconds": 0} for line in losses(run.run)] for run in (whole, resumed))
+    assert first == second and [line["step"] for line in first] == [4]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_ends_the_step_and_leaves_a_checkpoint(trainer, number):
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]

@@ -3,9 +3,11 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.small import Partly
 
+from videopolicy.errors import UserError
 from videopolicy.media import read_mp4
 from videopolicy.training.heldout import SHOWN, HeldOut, evenly, imagined_above_real
 from videopolicy.training.meter import BANDS
@@ -163,3 +165,25 @@ def test_held_out_clips_are_measured_and_sampled(trainer):
     assert (run.run / "samples" / "step-000004.mp4").exists()
     trainer("again", split=1, sample_every=2).train()
     assert lines(run.run.with_name("again"), "held_out") == told
+
+
+def test_a_look_that_does_not_fit_says_what_takes_less_memory(trainer, monkeypatch):
+    run = trainer(steps=2, sample_every=2)
+
+    def fill(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(run.objective, "imagine", fill)
+    with pytest.raises(UserError, match=r"does not hold a step of 4 clips; try --accumulate 2, or"):
+        run.train()
+
+
+def test_moments_that_do_not_fit_are_no_matter_of_the_batch(trainer, monkeypatch):
+    run = trainer(steps=2)
+
+    def fill(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(run.learner.optimizer, "step", fill)
+    with pytest.raises(UserError, match=r"does not hold the weights, .+ moments; use more processes with FSDP2 .+lora"):
+        run.train()

@@ -5,12 +5,28 @@ import torch
 from tests.disk import full_disk
 from torch import nn
 
+from videopolicy.diffusion.edm import LogNormal
+from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError
 from videopolicy.training.ema import Ema
+from videopolicy.training.meter import Meter
 from videopolicy.training.state import Learning, exists, facts_of, load_state, newest, save_state, weights_of
 from videopolicy.training.together import Together
+from videopolicy.training.trouble import Guard
 
-FILES = {"weights.safetensors", "average.safetensors", "optimizer.safetensors", "random.safetensors", "facts.json"}
+PARTS = ("weights", "average", "optimizer", "random", "recent")
+FILES = {*(f"{part}.safetensors" for part in PARTS), "facts.json"}
+
+
+def recent(seed):
+    """A meter and a guard that have seen some steps."""
+    meter, guard = Meter(("video", "action"), LogNormal(0.0, 1.0)), Guard()
+    rng = torch.Generator().manual_seed(seed)
+    for _ in range(seed):
+        video, actions = torch.rand(2, 3, generator=rng), torch.rand(2, 4, generator=rng)
+        meter.add(Losses(video, actions, torch.ones(2, dtype=torch.bool), torch.rand(2, generator=rng)), video.sum())
+        guard.problem(video.mean().item(), 1.0)
+    return meter, guard
 
 
 def learning(seed, steps=3):
@@ -23,7 +39,7 @@ def learning(seed, steps=3):
         optimizer.step()
         optimizer.zero_grad()
         ema.update(step)
-    return Learning(module, ema, optimizer, generator)
+    return Learning(module, ema, optimizer, generator, *recent(seed))
 
 
 def values(found):
@@ -63,8 +79,16 @@ def test_everything_comes_back_into_other_objects(folder, saved, together):
     other = learning(7, steps=0)
     assert load_state(newest(folder, together), other) == {"step": 2, "seconds": 3.0}
     assert equal(values(other), saved[2])
-    assert len(saved[2]) == 2 + 2 + 6 + 1
+    assert len(saved[2]) == 2 + 2 + 6 + 1 + 3
     assert torch.equal(weights_of(newest(folder, together), "wei")["ght"], saved[2]["weights", "weight"])
+
+
+def test_a_state_from_before_recent_steps_were_kept_goes_on(folder, saved, together):
+    state = newest(folder, together)
+    (state / "recent.safetensors").unlink()
+    other = learning(7, steps=0)
+    load_state(state, other)
+    assert torch.equal(other.parts()["weights"]["weight"], saved[2]["weights", "weight"])
 
 
 def test_the_last_two_stay_and_nothing_else(folder, saved, together):
@@ -141,7 +165,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, together):
 
 def test_another_models_state_is_refused(folder, saved, together):
     other = nn.Linear(4, 2)
-    wider = Learning(other, Ema(other, 0.9), torch.optim.AdamW(other.parameters()), torch.Generator())
+    wider = Learning(other, Ema(other, 0.9), torch.optim.AdamW(other.parameters()), torch.Generator(), *recent(0))
     with pytest.raises(UserError, match="trained another model"):
         load_state(newest(folder, together), wider)
 

@@ -1,7 +1,8 @@
 """One step of the optimiser, on whatever devices and processes Accelerate finds."""
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from itertools import pairwise
 from typing import cast
@@ -22,6 +23,8 @@ from videopolicy.training.draws import Draws
 from videopolicy.training.stages import Counted, Objective, total
 from videopolicy.training.together import Together, heard, whole
 
+SHARDING = "FSDP2 (configs/accelerate/fsdp2.yaml)"
+
 
 class Learner:
     """An objective that is spread over the processes, and its optimiser.
@@ -35,7 +38,8 @@ class Learner:
         """Moves the objective to this process's device, or its share of it.
 
         Raises:
-            UserError: the batch has fewer clips than there are processes, times parts of each one's share.
+            UserError: the batch has fewer clips than there are processes, times parts of each one's share; or the
+                weights do not fit on the device.
         """
         self.training, self.accelerator, self.together = training, accelerator, together
         shares = together.size * training.accumulate
@@ -55,7 +59,8 @@ class Learner:
             weight_decay=training.weight_decay,
             fused=True if accelerator.device.type == "cuda" else None,
         )
-        self.wrapped, self.optimizer = accelerator.prepare(objective, optimizer)
+        with self.weights_fit():
+            self.wrapped, self.optimizer = accelerator.prepare(objective, optimizer)
 
     def gradient(self, batch: ClipBatch, draws: Draws) -> tuple[Losses, Float[Tensor, ""]]:
         """Computes the gradient of a whole batch, of which each process takes its share, and clips it.
@@ -72,14 +77,11 @@ class Learner:
         """
         first, parts = self.together.rank * self.training.accumulate, self.training.accumulate
         of = Counted(self.training.batch, int(batch.has_actions.sum()))
-        with heard():
-            try:
-                found = [
-                    self._part(batch, draws, of, part, last=part + 1 == first + parts)
-                    for part in range(first, first + parts)
-                ]
-            except torch.OutOfMemoryError as error:
-                raise self._too_large() from error
+        with heard(), self.clips_fit():
+            found = [
+                self._part(batch, draws, of, part, last=part + 1 == first + parts)
+                for part in range(first, first + parts)
+            ]
             norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.clip)
             return self._everyones(found), whole(cast(Tensor, norm))
 
@@ -99,11 +101,45 @@ class Learner:
         return scaler is not None and not math.isfinite(norm) and scaler.get_scale() > 1
 
     def update(self, factor: float) -> None:
-        """Moves the weights along the gradient, at this share of the peak learning rates."""
+        """Moves the weights along the gradient, at this share of the peak learning rates.
+
+        Raises:
+            UserError: the device's memory does not hold the optimiser's moments.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        self.optimizer.step()
+        # The first one makes the moments.
+        with self.weights_fit():
+            self.optimizer.step()
         self.optimizer.zero_grad()
+
+    @contextmanager
+    def clips_fit(self) -> Iterator[None]:
+        """Within, the device's memory is filled by clips.
+
+        Raises:
+            UserError: it does not suffice; what takes less of it.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise self._too_large() from error
+
+    @contextmanager
+    def weights_fit(self) -> Iterator[None]:
+        """Within, the device's memory is filled by what stays there from step to step.
+
+        Raises:
+            UserError: it does not suffice; what takes less of it.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            lora = self.training.lora or self.training.stage == "action"
+            raise UserError(
+                "the device's memory does not hold the weights, their average and the optimiser's moments; use more "
+                f"processes with {SHARDING}{'' if lora else ', or --lora 16 with --init'}"
+            ) from error
 
     def _everyones(self, found: list[Losses]) -> Losses:
         """The losses of the whole batch, in its order."""
@@ -122,9 +158,7 @@ class Learner:
         ways += [] if training.checkpoint_gradients else ["--checkpoint-gradients"]
         ways += ["--precision bf16"] if training.precision == "no" else []
         clips = -(-share // training.accumulate)
-        advice = (
-            f"try {', or '.join(ways)}" if ways else "use more processes with FSDP2 (configs/accelerate/fsdp2.yaml)"
-        )
+        advice = f"try {', or '.join(ways)}" if ways else f"use more processes with {SHARDING}"
         return UserError(f"the device's memory does not hold a step of {clips} clips; {advice}")
 
 

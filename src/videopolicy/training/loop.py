@@ -22,6 +22,7 @@ from videopolicy.training.config import Training
 from videopolicy.training.draws import draw
 from videopolicy.training.ema import Ema
 from videopolicy.training.learner import Learner
+from videopolicy.training.meter import PARTS, Meter
 from videopolicy.training.monitor import Monitor
 from videopolicy.training.stages import Objective, total
 from videopolicy.training.state import STATE, Learning, load_state, newest, save_state
@@ -52,6 +53,7 @@ class Trainer:
         objective: the policy and its loss, with the live weights.
         learner: takes the steps.
         ema: the averaged weights.
+        meter: the losses since the last line of the log.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Trainer:
             track: trackers beside TensorBoard: names from `videopolicy.training.trackers`.
 
         Raises:
-            UserError: no such tracker, or its package is not installed.
+            UserError: no such tracker, or its package is not installed; or the weights do not fit on the device.
         """
         self.training, self.clips, self.run, self.data, self.licence = training, clips, run, data, licence
         self.held_out = held_out
@@ -86,12 +88,13 @@ class Trainer:
         self.accelerator, self.together = engine(training.precision, track), Together()
         self.objective = Objective(policy, training)
         self.learner = Learner(self.objective, training, self.accelerator, self.together)
-        self.ema = Ema(policy, training.ema)
+        with self.learner.weights_fit():
+            self.ema = Ema(policy, training.ema)
         # The same in every process: each draws for the whole batch, and uses what belongs to its own clips.
         self._generator = torch.Generator().manual_seed(training.seed)
         self.step, self.seconds = 0, 0.0
         self._saved: int | None = None
-        self._guard = Guard()
+        self.meter, self._guard = Meter(PARTS[training.stage], training.noise), Guard()
         self._asked = self._stopping = False
 
     @property
@@ -176,7 +179,9 @@ class Trainer:
 
     @property
     def _learning(self) -> Learning:
-        return Learning(self.objective.policy, self.ema, self.learner.optimizer, self._generator)
+        return Learning(
+            self.objective.policy, self.ema, self.learner.optimizer, self._generator, self.meter, self._guard
+        )
 
     def _provenance(self) -> checkpoint.Provenance:
         episodes, acts = self.clips.episodes, self.training.stage != "video"

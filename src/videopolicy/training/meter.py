@@ -1,6 +1,6 @@
 """Losses and gradients from one line of the log to the next, by noise level."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -10,7 +10,10 @@ from torch import Tensor
 
 from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.loss import Losses
+from videopolicy.training.choices import Stage
 
+# What learns in a stage.
+PARTS: dict[Stage, tuple[str, ...]] = {"video": ("video",), "action": ("action",), "joint": ("video", "action")}
 BANDS = ("low", "middle", "high")
 # Columns of what is kept of a clip.
 _VIDEO, _ACTION, _SIGMA, _HAS_ACTIONS = range(4)
@@ -38,14 +41,22 @@ class Meter:
             noise: the levels that are trained on.
         """
         self.parts, self.noise = tuple(parts), noise
-        self._clips: list[Float[Tensor, "B 4"]] = []
-        self._norms: list[Float[Tensor, ""]] = []
+        self._clear()
 
     def add(self, losses: Losses, norm: Float[Tensor, ""]) -> None:
         """Takes a step in: the losses of its clips, and the length of its gradient."""
         columns = (losses.video.mean(1), losses.actions.mean(1), losses.sigma, losses.has_actions)
         self._clips.append(torch.stack([column.detach().float() for column in columns], 1))
-        self._norms.append(norm.detach().float())
+        self._norms.append(norm.detach().float().reshape(1))
+
+    def state(self) -> dict[str, Tensor]:
+        """What came since the last reading: "clips" (n, 4) and "norms" (steps,), on the CPU."""
+        clips, norms = (torch.cat([part.cpu() for part in parts]) for parts in (self._clips, self._norms))
+        return {"clips": clips, "norms": norms}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from a state, in place of what it has."""
+        self._clips, self._norms = [state["clips"]], [state["norms"]]
 
     def read(self) -> dict[str, float]:
         """Means over the clips since the last reading.
@@ -54,11 +65,16 @@ class Meter:
             "video" and "action", whichever learns, over all clips and, as "video_low" and so on, over each band that
             has any; "gradient", the mean length of the gradient; "with_actions", the share of clips that have them.
         """
-        rows = torch.cat(self._clips).double().cpu().numpy()
-        norm = torch.stack(self._norms).mean().item()
-        self._clips, self._norms = [], []
+        found = self.state()
+        rows, norm = found["clips"].double().numpy(), found["norms"].mean().item()
+        self._clear()
         share = float(rows[:, _HAS_ACTIONS].mean())
         return {**means(rows, self.parts, self.noise), "gradient": norm, "with_actions": share}
+
+    def _clear(self) -> None:
+        # Of every step (clips, 4) and (1,), behind an empty one that can stand alone.
+        self._clips: list[Tensor] = [torch.zeros(0, 4)]
+        self._norms: list[Tensor] = [torch.zeros(0)]
 
 
 def means(rows: Float[np.ndarray, "n 4"], parts: Sequence[str], noise: LogNormal) -> dict[str, float]:

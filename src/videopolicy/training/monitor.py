@@ -16,7 +16,6 @@ from videopolicy.media import write_mp4
 from videopolicy.training import trackers
 from videopolicy.training.heldout import SHOWN, Drawn, HeldOut, imagined_above_real
 from videopolicy.training.journal import Journal
-from videopolicy.training.meter import Meter
 from videopolicy.training.speed import Stopwatch, memory
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ class Monitor:
     def __init__(self, trainer: "Trainer") -> None:
         self.trainer = trainer
         training = trainer.training
-        parts = {"video": ("video",), "action": ("action",), "joint": ("video", "action")}[training.stage]
-        self._meter, self._watch = Meter(parts, training.noise), Stopwatch()
+        self._watch = Stopwatch()
         self._measures = trainer.held_out is not None
         clips = trainer.clips if trainer.held_out is None else trainer.held_out
         share = max(1, training.batch // (trainer.together.size * training.accumulate))
@@ -74,7 +72,7 @@ class Monitor:
             norm: length of the gradient.
         """
         trainer = self.trainer
-        self._meter.add(losses, norm)
+        trainer.meter.add(losses, norm)
         self._bar.update(min(trainer.progress, 1.0) - self._bar.n)
         if trainer.step % trainer.training.log_every == 0:
             self._log()
@@ -85,7 +83,7 @@ class Monitor:
 
     def _log(self) -> None:
         trainer, step = self.trainer, self.trainer.step
-        found = self._meter.read()
+        found = trainer.meter.read()
         # After the reading, which waits for the device: before it, steps are only asked for.
         self._watch.step()
         if not self._journal:
@@ -94,7 +92,7 @@ class Monitor:
         self._journal.write("losses", step, line)
         speed = self._watch.read(trainer.training.batch)
         self._journal.write("speed", step, {**speed, **memory(trainer.accelerator.device)})
-        parts = ", ".join(f"{part} {found[part]:.3f}" for part in self._meter.parts)
+        parts = ", ".join(f"{part} {found[part]:.3f}" for part in trainer.meter.parts)
         self._bar.set_postfix_str(f" step {step}, {parts}")
 
     def _look(self) -> None:
@@ -103,7 +101,7 @@ class Monitor:
         if heads_alone and not self._measures:
             return
         trainer.objective.eval()
-        with trainer.averaged(), trainer.accelerator.autocast():
+        with trainer.learner.clips_fit(), trainer.averaged(), trainer.accelerator.autocast():
             found, drawn = self._looker.look() if self._measures else ({}, self._looker.draw(SHOWN))
         trainer.objective.train()
         if self._journal and found:

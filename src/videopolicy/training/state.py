@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from videopolicy.durable import put_in_place, sha256
 from videopolicy.errors import UserError
 from videopolicy.training.ema import Ema
+from videopolicy.training.meter import Meter
 from videopolicy.training.together import Together, collected, like
+from videopolicy.training.trouble import Guard
 
 STATE = "state"
 FACTS = "facts.json"
@@ -40,12 +42,16 @@ class Learning:
         ema: their average.
         optimizer: with its moments.
         generator: of the noise; the same in every process.
+        meter: with the steps that no line of the log tells of yet.
+        guard: with the losses that it compares the next one to.
     """
 
     module: nn.Module
     ema: Ema
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
+    meter: Meter
+    guard: Guard
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """File -> name -> tensor, some of which this process may hold a part of only."""
@@ -59,6 +65,7 @@ class Learning:
             "average": self.ema.weights,
             "optimizer": moments,
             "random": {"generator": self.generator.get_state()},
+            "recent": {**self.meter.state(), "losses": self.guard.state()},
         }
 
     @torch.no_grad()
@@ -87,6 +94,11 @@ class Learning:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(_Part(state, "random")["generator"])
+        # A state from before these were kept lacks them, and goes on all the same.
+        if _file(state, "recent").exists():
+            recent = _Part(state, "recent")
+            self.meter.load(recent)
+            self.guard.load(recent["losses"])
 
     def _learning(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The optimiser's parameters, in its own order, by the module's names."""

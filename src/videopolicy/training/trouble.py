@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -37,6 +37,14 @@ class Guard:
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=REMEMBERED)
+
+    def state(self) -> Float64[Tensor, "n"]:
+        """The losses that it knows, oldest first."""
+        return torch.tensor(list(self._recent), dtype=torch.float64)
+
+    def load(self, state: Float64[Tensor, "n"]) -> None:
+        """Knows these losses in place of its own."""
+        self._recent = deque(state.tolist(), maxlen=REMEMBERED)
 
     def problem(self, loss: float, norm: float) -> str | None:
         """What is wrong with a step, in words that fit after "the loss"; None if nothing is.
