@@ -182,8 +182,8 @@ A video diffusion model that imagines how the task goes on, and a head that read
 
 - Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction.
 - Imagines {window.frames} frames a view, {window.stride} control steps apart.
-- Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed.\
-{_meaning(config)}
+- Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed\
+{f", at {config.fps:g} control steps a second" if config.fps else ""}.{_meaning(config)}
 - {parameters / 1e6:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
 {provenance.episodes} demonstrations, {provenance.episodes - provenance.without_actions} of them with actions.{notes}
 

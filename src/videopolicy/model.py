@@ -75,6 +75,7 @@ class Config:
         state_space: the same of the world's state; needed for relative actions alone.
         relative: whether the head learns poses relative to the state at the chunk's first step (see
             `videopolicy.actions.relative`); the normaliser is then of relative actions.
+        fps: control steps a second of the data that it learns from; None if nobody said.
     """
 
     views: tuple[str, ...] = ("corner2",)
@@ -91,6 +92,7 @@ class Config:
     action_space: str = ""
     state_space: str = ""
     relative: bool = False
+    fps: float | None = None
 
     @property
     def seen_from(self) -> Relative | None:

@@ -29,7 +29,7 @@ def test_it_tells_what_it_sees_and_does(planner):
     assert set(planner.views) <= {"top", "close"}
     assert planner.size == 32
     assert planner.action_width == 2
-    assert (planner.action_space, planner.state_space) == ("", "")
+    assert (planner.action_space, planner.state_space, planner.fps) == ("", "", None)
     assert planner.execute >= 1
 
 

@@ -19,7 +19,7 @@ class SeeingPlanner:
     views = ("top", "close")
     size = 32
     action_width = 2
-    action_space, state_space = "", ""
+    action_space, state_space, fps = "", "", None
     tasks = ("reach-red", "reach-blue")
 
     def __init__(self, noise=1.5, pause=0.0, length=12, offsets=(4, 8)):

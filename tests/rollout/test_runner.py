@@ -112,7 +112,7 @@ class Killing:
     def __init__(self, planner, times):
         self.planner, self.times = planner, times
         self.views, self.size, self.action_width = planner.views, planner.size, planner.action_width
-        self.action_space, self.state_space = planner.action_space, planner.state_space
+        self.action_space, self.state_space, self.fps = planner.action_space, planner.state_space, planner.fps
 
     def plan(self, observations, seeds, imagine):
         if self.times:
@@ -143,9 +143,9 @@ def test_a_mistake_found_in_a_process_reaches_the_user(seeing, settings, tmp_pat
 
 
 class Unfit:
-    def __init__(self, views=("top",), size=32, action_width=2, action_space="", state_space=""):
+    def __init__(self, views=("top",), size=32, action_width=2, action_space="", state_space="", fps=20.0):
         self.views, self.size, self.action_width = views, size, action_width
-        self.action_space, self.state_space = action_space, state_space
+        self.action_space, self.state_space, self.fps = action_space, state_space, fps
 
     def plan(self, observations, seeds, imagine):
         raise AssertionError("nothing may be planned")
@@ -158,6 +158,7 @@ class Unfit:
         (Unfit(action_width=7), {}, r"width 7, those of world 'pointmass' width 2"),
         (Unfit(action_space="joints:2"), {}, r"actions are 'joints:2', of world 'pointmass' 'other:2'"),
         (Unfit(state_space="position"), {}, r"state is 'position', of world 'pointmass' 'other:2'"),
+        (Unfit(fps=10.0), {}, r"acts at 10 control steps a second, world 'pointmass' at 20; train it on"),
         (Unfit(), {"tasks": ("reach-rod",)}, r"did you mean 'reach-red'"),
         (Unfit(), {"tasks": ("reach-red", "reach-red")}, r"each one once"),
         (Unfit(), {"tasks": ()}, r"name at least one"),

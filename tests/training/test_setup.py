@@ -223,6 +223,16 @@ def test_sources_are_mixed_by_weight_each_seen_through_its_own_map(mixed, datase
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["dots", "dots-2"]
 
 
+def test_a_policy_knows_the_rate_that_it_acts_at(dataset, tmp_path):
+    model, _ = prepare(dataset, MODEL, TRAINING, tmp_path)
+    assert model.config.fps == dataset.fps == 20
+    # Another head may learn at another rate.
+    assert prepare(dataset, replace(MODEL, fps=10.0), TRAINING, tmp_path / "fresh")[0].config.fps == 20
+    init = policy(fps=10.0)
+    said = r"20 control steps a second, .* acts at 10; .*convert --fps 10`"
+    refused(said, dataset, tmp_path, init.config, init=init)
+
+
 def posed(path, episodes=3):
     """Poses that differ by where the base stands, in a data set that names its spaces."""
     rng = np.random.default_rng(0)

@@ -51,6 +51,11 @@ class Planner(Protocol):
         """What the dimensions of the state in an observation must mean, "" if it is not looked at."""
         ...
 
+    @property
+    def fps(self) -> float | None:
+        """Control steps a second that its actions are meant for, None if nobody said."""
+        ...
+
     def plan(
         self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
     ) -> list[Plan]:

@@ -102,6 +102,11 @@ class VideoPlanner:
         return str(self._seen_from.state_space) if self._seen_from else ""
 
     @property
+    def fps(self) -> float | None:
+        """Control steps a second that its actions are meant for, None if nobody said."""
+        return self.policy.config.fps
+
+    @property
     def origin(self) -> Float32[np.ndarray, "S"] | None:
         """The state to plan from if nobody knows where the robot is: poses are then as seen from the gripper."""
         return self._seen_from.origin.astype(np.float32) if self._seen_from else None

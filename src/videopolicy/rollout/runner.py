@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from videopolicy import registry
 from videopolicy.actions.space import Space
+from videopolicy.demos.base import SAME_RATE
 from videopolicy.errors import UserError, unknown, within
 from videopolicy.policies.base import Planner, derive_seed
 from videopolicy.rollout.crew import Crew
@@ -137,6 +139,11 @@ def _check_spaces(planner: Planner, world: World, name: str) -> None:
     if width != planner.action_width:
         raise UserError(
             f"the policy's actions have width {planner.action_width}, those of world {name!r} width {width}; {right}"
+        )
+    if planner.fps and not isclose(planner.fps, world.fps, rel_tol=SAME_RATE):
+        raise UserError(
+            f"the policy acts at {planner.fps:g} control steps a second, world {name!r} at {world.fps:g}; train it on "
+            "data of the world's own rate"
         )
 
 

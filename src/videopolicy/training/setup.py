@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
 from videopolicy.clips.dataset import Clips, Episodes
 from videopolicy.clips.normalize import MinMax
-from videopolicy.demos.base import Dataset
+from videopolicy.demos.base import SAME_RATE, Dataset
 from videopolicy.demos.mixture import Source, reconcile
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
@@ -100,6 +101,7 @@ def suited(
     sources = reconcile(sources, config.views, config.size, own.action_space, state_space if config.relative else "")
     for source in sources:
         _check_lengths(source.dataset, config)
+    config = replace(config, fps=_rate(sources[0].dataset, config.fps if learnt else None))
     acting = [source.dataset for source in sources if source.dataset.action_width is not None]
     if training.stage == "video":
         return sources, config
@@ -118,6 +120,16 @@ def suited(
     if relative := config.seen_from:
         _check_relative(acting, relative)
     return sources, config
+
+
+def _rate(dataset: Dataset, learnt: float | None) -> float:
+    """The control steps a second of the data, which must be those that a head has learnt."""
+    if learnt and not isclose(dataset.fps, learnt, rel_tol=SAME_RATE):
+        raise UserError(
+            f"{dataset.path}: {dataset.fps:g} control steps a second, but the checkpoint acts at {learnt:g}; bring "
+            f"them to the same with `videopolicy convert --fps {learnt:g}`, or train from scratch (without --init)"
+        )
+    return learnt or dataset.fps
 
 
 def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoPolicy:
