@@ -1,12 +1,16 @@
 import json
+from typing import get_args
 
 import pytest
 from tests.small import MODEL, TRAINING, policy
 
 from videopolicy import registry
 from videopolicy.checkpoint import Provenance, save
+from videopolicy.cli.bench import PASSES
 from videopolicy.cli.main import main
+from videopolicy.policies import video as policies
 from videopolicy.presets.base import Preset
+from videopolicy.training import choices
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +102,8 @@ def test_options_of_the_other_kind_and_slips_are_refused(arguments, said, capsys
         main(["bench", *arguments])
     assert ending.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_every_precision_of_the_command_line_is_one_of_training():
+    assert set(PASSES) == set(get_args(policies.Precision))
+    assert sorted(PASSES.values()) == sorted(get_args(choices.Precision))

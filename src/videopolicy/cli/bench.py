@@ -18,6 +18,7 @@ from videopolicy.policies.benchmark import Figures, count_weights, measure
 from videopolicy.policies.video import Precision, VideoPlanner, make
 from videopolicy.presets.base import Preset
 from videopolicy.training.benchmark import measure as measure_training
+from videopolicy.training.choices import Precision as Passes
 from videopolicy.training.choices import Stage
 from videopolicy.training.together import engine
 
@@ -27,6 +28,9 @@ MOST_CLIPS = 2**16
 # The options of one kind of measurement, which say nothing to the other, with their defaults.
 PLANNING = {"steps": (), "sampler": (), "offload": False}
 TRAINING = {"stage": "joint", "batch": None, "checkpoint_gradients": False, "profile": None}
+
+# A recipe's names for the precisions.
+PASSES: dict[Precision, Passes] = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Command:
             recipe,
             stage=self.stage,
             batch=recipe.batch if self.batch is None else self.batch,
-            precision="bf16" if self.precision == "bfloat16" else "no",
+            precision=PASSES[self.precision],
             checkpoint_gradients=self.checkpoint_gradients or recipe.checkpoint_gradients,
         )
         place, dtype = engine(training.precision).device, getattr(torch, self.precision)
