@@ -16,7 +16,7 @@ def threads():
 def test_what_is_made_ahead_is_what_each_step_would_have_drawn_itself(trainer):
     run, generator = trainer(copies=2), torch.Generator().manual_seed(0)
     state = generator.get_state()
-    with Ahead(run._prepared) as ahead:
+    with Ahead(run._prepared, 6) as ahead:
         for step in range(3, 6):
             found = ahead.take(step, state)
             batch = run.clips.batch(run.batch_indices(step), np.random.default_rng([run.training.seed, step, 0]))
@@ -37,9 +37,12 @@ def test_one_step_is_made_while_the_one_before_is_taken(trainer):
             second.set()
         return run._prepared(step, state)
 
-    with Ahead(make) as ahead:
+    with Ahead(make, 9) as ahead:
         ahead.take(7, torch.Generator().get_state())
         assert second.wait(5) and made == [7, 8]
+        ahead.take(8, torch.Generator().get_state())
+    # There is no step 9.
+    assert made == [7, 8]
 
 
 def test_an_error_in_the_thread_ends_the_run_at_its_step_and_no_thread_is_left(trainer, monkeypatch):

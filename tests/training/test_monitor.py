@@ -137,7 +137,8 @@ def test_time_that_is_spent_waiting_is_told_apart(trainer, monkeypatch):
     monkeypatch.setattr(run.clips, "batch", lambda *which: (time.sleep(0.3), read(*which))[1])
     run.train()
     speed = lines(run.run, "speed")[0]
-    assert 4 * 4 / speed["clips_a_second"] * speed["waiting"] == pytest.approx(1.2, rel=0.1)
+    # The first batch is waited for whole, the others as far as they outlast the step before.
+    assert 0.28 < 4 * 4 / speed["clips_a_second"] * speed["waiting"] < 1.3
 
 
 def test_a_share_of_the_clips_with_actions_is_told(trainer, dataset):

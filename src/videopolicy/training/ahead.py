@@ -45,13 +45,14 @@ class Prepared:
 class Ahead:
     """Makes one step ahead of whoever takes, in the same order; its thread ends with the block."""
 
-    def __init__(self, make: Callable[[int, Tensor], Prepared]) -> None:
+    def __init__(self, make: Callable[[int, Tensor], Prepared], stop: int) -> None:
         """Nothing is made yet.
 
         Args:
             make: of a step and the generator's state before it; depends on nothing that a step changes.
+            stop: nothing is made ahead of this step, which nobody will take.
         """
-        self._make = make
+        self._make, self._stop = make, stop
         self._pool = ThreadPoolExecutor(1, "ahead")
         self._next: Future[Prepared] | None = None
 
@@ -62,7 +63,7 @@ class Ahead:
         self._pool.shutdown(cancel_futures=True)
 
     def take(self, step: int, before: Tensor) -> Prepared:
-        """What a step needs; begins with that of the one after it.
+        """What a step needs; begins with that of the one after it, if there will be one.
 
         Args:
             step: the first at will, then each the one after the last.
@@ -72,5 +73,5 @@ class Ahead:
             Exception: whatever making it raised.
         """
         found = (self._next or self._pool.submit(self._make, step, before)).result()
-        self._next = self._pool.submit(self._make, step + 1, found.after)
+        self._next = self._pool.submit(self._make, step + 1, found.after) if step + 1 < self._stop else None
         return found

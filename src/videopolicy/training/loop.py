@@ -131,7 +131,7 @@ class Trainer:
                 memory too small, or another process has ended.
         """
         started = time.monotonic() - self.seconds
-        with self._interruptible(), Monitor(self) as monitor, Ahead(self._prepared) as ahead:
+        with self._interruptible(), Monitor(self) as monitor, Ahead(self._prepared, self.training.steps) as ahead:
             while self.progress < 1 and not self._stopping:
                 with monitor.waiting():
                     prepared = ahead.take(self.step, self._generator.get_state())
