@@ -26,6 +26,8 @@ NEAR, CLOSE = 0.02, 0.008
 MOST_STEPS = 60
 OPEN, CLOSED = -1.0, 1.0
 CLOSING, OPENING = 12, 6
+# Between the open fingers, with some room; and how far from a rim the hand is, when a finger is on either side of it.
+OPENING_WIDTH, RIM = 0.075, 0.02
 # The hand's height while it carries, above whatever is highest on its way.
 CLEARANCE = 0.06
 DOWN = Rotation.from_euler("x", 180, degrees=True)
@@ -90,13 +92,26 @@ class Expert:
         return found
 
     def _find_grasp(self, errand: tuple[str, str]) -> Grasp:
-        for grasp in GRASPS:
+        for grasp in self._likeliest(errand[0]):
             with _Rewound(self._world):
                 for action in self._carry(*errand, grasp):
                     self._world.step(action)
                 if self._satisfied(*errand):
                     return grasp
         return GRASPS[0]
+
+    def _likeliest(self, name: str) -> list[Grasp]:
+        """All grasps, first those at which the hand can close around the object, or around a rim of it."""
+        low, high = self._box(name)
+        across, along = (high - low)[:2]
+
+        def unlikely(grasp: Grasp) -> bool:
+            width = across if grasp.yaw == 0 else along if grasp.yaw == np.pi / 2 else max(across, along)
+            if width <= OPENING_WIDTH:
+                return grasp.aside[0] != 0
+            return abs(abs(grasp.aside[0]) - (width / 2 - RIM)) > RIM / 2
+
+        return sorted(GRASPS, key=unlikely)
 
     def _satisfied(self, name: str, target: str) -> bool:
         goals = self._env.parsed_problem["goal_state"]
