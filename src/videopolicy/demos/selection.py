@@ -1,16 +1,15 @@
 """Part of a data set under other names: which views, called what, and which episodes keep their actions."""
 
-import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from videopolicy.demos.base import Dataset
+from videopolicy.demos.derived import Derived
 from videopolicy.errors import UserError, unknown
 from videopolicy.types import Episode
 
 
-class Selection:
+class Selection(Derived):
     """A `videopolicy.demos.base.Dataset` that shows another one, without copying anything.
 
     Args:
@@ -25,25 +24,14 @@ class Selection:
     def __init__(
         self, dataset: Dataset, views: Mapping[str, str] | None = None, actions_for: Collection[str] | None = None
     ) -> None:
-        self._dataset = dataset
         self._names = {view: view for view in dataset.views} if views is None else dict(views)
         self._actions_for = None if actions_for is None else frozenset(actions_for)
         for view in self._names.values():
             if view not in dataset.views:
                 raise UserError(f"{dataset.path}: {unknown('view', view, dataset.views)}")
-        self.path, self.fps, self.tasks, self.skipped = dataset.path, dataset.fps, dataset.tasks, dataset.skipped
+        super().__init__(dataset, [self._names, None if actions_for is None else sorted(self._actions_for or ())])
         self.views = tuple(self._names)
         self.action_width = None if self._actions_for == frozenset() else dataset.action_width
-        self.state_width = dataset.state_width
-        self.action_space, self.state_space = dataset.action_space, dataset.state_space
-        self.fingerprint = self._fingerprint()
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def length(self, index: int) -> int:
-        """The control steps of one episode."""
-        return self._dataset.length(index)
 
     def episode(
         self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
@@ -55,14 +43,9 @@ class Selection:
                 raise UserError(f"{self.path}: {unknown('view', view, self.views)}")
         # Two new names may stand for one view, which is then decoded once.
         own = tuple(dict.fromkeys(self._names[view] for view in chosen))
-        episode = self._dataset.episode(index, own, start, stop)
+        episode = self.inner.episode(index, own, start, stop)
         frames = {view: episode.views[self._names[view]] for view in chosen}
         return replace(episode, views=frames, actions=episode.actions if self._keeps(episode) else None)
-
-    def _fingerprint(self) -> str:
-        wanted = None if self._actions_for is None else sorted(self._actions_for)
-        parts = json.dumps([self._dataset.fingerprint, self._names, wanted])
-        return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
     def _keeps(self, episode: Episode) -> bool:
         wanted = self._actions_for
