@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+from videopolicy.errors import naming
+
 
 def sync(path: Path) -> None:
     """Returns once a file, or a folder and everything in it, is on the disk.
@@ -22,6 +24,21 @@ def sha256(path: Path) -> str:
     """The hash of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file, as UTF-8; it appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; the message names it.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with naming(path):
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def left_behind(folder: Path) -> Path:

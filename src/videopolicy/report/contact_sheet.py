@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from os import getpid
 from pathlib import Path
 from string import Template
 
@@ -17,7 +16,7 @@ from videopolicy.demos.base import Dataset
 from videopolicy.demos.check_problems import Kind, Problem, grouped
 from videopolicy.demos.checks import Findings
 from videopolicy.demos.phrases import plural
-from videopolicy.errors import naming
+from videopolicy.durable import write_text
 from videopolicy.report import plots
 from videopolicy.report.markup import paragraph, plot, section, table
 from videopolicy.report.video import data_uri
@@ -46,13 +45,7 @@ def write_sheet(dataset: Dataset, found: Findings, path: Path) -> Path:
     """
     text = _page(dataset, found)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{getpid()}.partial")
-    try:
-        with naming(path):
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_text(path, text)
     return path
 
 

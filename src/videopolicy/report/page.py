@@ -1,11 +1,10 @@
 """The report of a run: one HTML file that needs nothing else, videos first."""
 
 from html import escape
-from os import getpid
 from pathlib import Path
 from string import Template
 
-from videopolicy.errors import naming
+from videopolicy.durable import write_text
 from videopolicy.report import run as runs
 from videopolicy.report import sections, training, videos
 from videopolicy.report.episodes import Shown, show
@@ -32,13 +31,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     text = page(read, show(read.results, read.recordings))
     path = out or run / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{getpid()}.partial")
-    try:
-        with naming(path):
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_text(path, text)
     return path
 
 
