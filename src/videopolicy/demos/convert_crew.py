@@ -89,8 +89,10 @@ class _Crew:
                 self._workers[worker.connection] = worker
                 worker.give(self._todo.popleft())
             while busy := [connection for connection, worker in self._workers.items() if worker.run]:
-                for connection in wait(busy):
-                    self._hear(self._workers[connection])  # type: ignore[index]
+                ready = wait(busy)
+                for connection in busy:
+                    if connection in ready:
+                        self._hear(self._workers[connection])
             failed = False
         finally:
             for worker in self._workers.values():
@@ -127,6 +129,7 @@ def _work(connection: Connection, job: Job) -> None:
                 connection.send(None)
         except BrokenPipeError:
             raise
+        # Whatever it was: unheard, the main process would wait for ever.
         except Exception as error:
             connection.send(_failure(error))
 
