@@ -53,6 +53,21 @@ def test_a_list_names_weights_views_and_what_keeps_its_actions(listed, tmp_path)
     assert [source.dataset.path for source in reconcile(sources, ("top",), SIZE)] == [robot.path, hands.path]
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("actions_of = [1]", [1]),
+        ('actions_of = [0, 1]\nactions_for = ["push-v1"]', [0]),
+        ("actions_of = [1, 0]", [0, 1]),
+    ],
+)
+def test_a_list_says_which_episodes_keep_their_actions(listed, tmp_path, setting, expected):
+    write(tmp_path / "robot")
+    (source,) = read_mixture(listed(f'path = "robot"\n{setting}'))
+    assert [index for index in (0, 1) if source.dataset.episode(index).actions is not None] == expected
+    assert source.dataset.action_width == 2
+
+
 def test_data_sets_and_lists_of_them_go_together(listed, tmp_path):
     write(tmp_path / "robot")
     inner = listed('path = "robot"')
@@ -76,6 +91,14 @@ def test_data_sets_and_lists_of_them_go_together(listed, tmp_path):
         (["path = robot"], 'texts need quotes, as in path = "robot"'),
         (['path = "robot"\nviews = {top = 1}'], "all of them texts"),
         (['path = "robot"\nactions = false\nactions_for = ["push-v1"]'], "exclude each other"),
+        (['path = "robot"\nactions = false\nactions_of = [0]'], "actions = false and actions_of exclude each other"),
+        (['path = "robot"\nactions_of = []'], "names no episode; if none keeps its actions, write actions = false"),
+        (['path = "robot"\nactions_of = [0, 1.0]'], "has 1.0, but the data set's episodes are called 0 to 1"),
+        (['path = "robot"\nactions_of = [true]'], "has True, but the data set's episodes are called 0 to 1"),
+        (['path = "robot"\nactions_of = [-1]'], "has -1, but the data set's episodes are called 0 to 1"),
+        (['path = "robot"\nactions_of = [2]'], "has 2, but the data set's episodes are called 0 to 1"),
+        (['path = "robot"\nactions_of = [1, 0, 1]'], "data set 1: actions_of names episode 1 twice"),
+        (['path = "robot"\nactions_of = 1'], "actions_of takes a list of whole numbers, such as [0, 3, 7], not 1"),
         (['path = "robot"\nactions_for = ["psh-v1"]'], "no task 'psh-v1'; did you mean 'push-v1'"),
         (['path = "robot"\nviews = {top = "tpo"}'], "no view 'tpo'; did you mean 'top'"),
         (['path = "nowhere"'], "nowhere: no such data set"),

@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
@@ -45,9 +43,30 @@ def test_without_any_tasks_it_is_a_data_set_of_video(dataset):
     assert all(shown.episode(index).actions is None for index in range(len(shown)))
 
 
+def with_actions(shown):
+    return {index for index in range(len(shown)) if shown.episode(index).actions is not None}
+
+
+def test_only_the_numbered_episodes_keep_their_actions(dataset):
+    assert with_actions(Selection(dataset, actions_of=[1])) == {1}
+    assert with_actions(Selection(dataset, actions_for=["push"], actions_of=[0, 1])) == {0}
+    assert with_actions(Selection(dataset, actions_for=["push"], actions_of=[1])) == set()
+    np.testing.assert_array_equal(
+        Selection(dataset, actions_of=[1]).episode(1, start=1, stop=3).actions, dataset.episode(1).actions[1:3]
+    )
+
+
+def test_without_any_numbers_it_is_a_data_set_of_video(dataset):
+    shown = Selection(dataset, actions_of=())
+    assert shown.action_width is None and with_actions(shown) == set()
+
+
 def test_each_selection_has_a_fingerprint_of_its_own(dataset):
-    selections = [Selection(dataset), Selection(dataset, {"left": "right"}), Selection(dataset, actions_for=["push"])]
-    assert all(one.fingerprint != other.fingerprint for one, other in pairwise(selections))
+    told = [{}, {"views": {"left": "right"}}, {"actions_for": ["push"]}, {"actions_of": [0]}, {"actions_of": [1]}]
+    told += [{"actions_for": ["push"], "actions_of": [0]}, {"actions_for": ["push"], "actions_of": [0, 1]}]
+    prints = [Selection(dataset, **one).fingerprint for one in told]
+    assert len(set(prints)) == len(prints)
+    assert Selection(dataset, actions_of=[1, 0]).fingerprint == Selection(dataset, actions_of=[0, 1]).fingerprint
 
 
 def test_views_that_are_not_there_are_refused(dataset):

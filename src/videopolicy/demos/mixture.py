@@ -8,6 +8,7 @@ weight = 2.0              # share of the training clips, in any unit; left out e
 views = {corner2 = "top"} # the model's view = the data set's own
 actions = false           # video only; true if left out
 actions_for = ["push"]    # instead: tasks that keep their actions
+actions_of = [0, 3, 7]    # or: episodes that keep them, by their number from 0; with actions_for, both must hold
 ```
 """
 
@@ -32,6 +33,7 @@ KEYS = {
     "views": (dict, 'a table, such as {front = "top"}'),
     "actions": (bool, "true or false"),
     "actions_for": (list, 'a list of texts, such as ["push"]'),
+    "actions_of": (list, "a list of whole numbers, such as [0, 3, 7]"),
 }
 
 
@@ -154,16 +156,20 @@ def _source(path: Path, number: int, entry: dict[str, Any]) -> Source:
     weight = entry.get("weight")
     if weight is not None and not 0 < weight < float("inf"):
         raise UserError(f"{where}: its weight is {weight}; it must be above 0")
-    views, tasks = entry.get("views"), entry.get("actions_for")
+    views, tasks, numbers = (entry.get(key) for key in ("views", "actions_for", "actions_of"))
     if not all(isinstance(name, str) for name in (*(views or {}).values(), *(tasks or []))):
         raise UserError(f'{where}: views are {{OURS = "THEIRS"}} and actions_for ["TASK"], all of them texts')
     if not entry.get("actions", True):
-        if tasks is not None:
-            raise UserError(f"{where}: actions = false and actions_for exclude each other")
+        for key in ("actions_for", "actions_of"):
+            if key in entry:
+                raise UserError(f"{where}: actions = false and {key} exclude each other")
         tasks = []
     dataset = open_any(path.parent / entry["path"], entry.get("format"))
     _check_tasks(tasks or [], [dataset])
-    shown = dataset if views is None and tasks is None else Selection(dataset, views, tasks)
+    if numbers is not None:
+        _check_numbers(where, numbers, len(dataset))
+    plain = views is None and tasks is None and numbers is None
+    shown = dataset if plain else Selection(dataset, views, tasks, numbers)
     name = (path.parent / entry["path"]).resolve().name
     return Source(shown, name, None if weight is None else float(weight), views or {})
 
@@ -186,6 +192,20 @@ def _check_tasks(tasks: Collection[str], datasets: Sequence[Dataset]) -> None:
     for task in tasks:
         if task not in known:
             raise unknown("task", task, known)
+
+
+def _check_numbers(where: str, numbers: Sequence[Any], count: int) -> None:
+    """Refuses what are not numbers of different episodes of a data set that has so many."""
+    if not numbers:
+        raise UserError(f"{where}: actions_of names no episode; if none keeps its actions, write actions = false")
+    for number in numbers:
+        # TOML's true is no number, though Python takes it for 1.
+        if type(number) is not int or not 0 <= number < count:
+            raise UserError(
+                f"{where}: actions_of has {number!r}, but the data set's episodes are called 0 to {count - 1}"
+            )
+        if numbers.count(number) > 1:
+            raise UserError(f"{where}: actions_of names episode {number} twice")
 
 
 def _check_views(source: Source, views: Sequence[str], alone: bool) -> None:
