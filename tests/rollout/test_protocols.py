@@ -67,6 +67,17 @@ def test_a_file_is_read_as_it_stands(write):
         ('name = "reach-blue"', "", r"discs.toml, task 2: name is missing"),
         (GOOD[GOOD.index("[[task]]") :], "task = []", r"discs.toml: task is empty"),
         (GOOD[GOOD.index("[[task]]") :], "task = [1]", r"discs.toml, task 1: name is missing"),
+        (
+            "horizon = 40",
+            "seeds = [1000000, 7]",
+            r"discs.toml, task 1: seeds has 7, but must be whole numbers from 1000000",
+        ),
+        ("horizon = 40", "seeds = [1e6]", r"task 1: seeds has 1000000.0, but must be whole"),
+        ("horizon = 40", "seeds = [true]", r"task 1: seeds has True, but must be whole"),
+        ("horizon = 40", "seeds = [4294967296]", r"task 1: seeds has 4294967296, but must be whole .* to 4294967295"),
+        ("horizon = 40", "seeds = 1000000", r"task 1: seeds is 1000000, but must be a list"),
+        ("horizon = 40", "seeds = [1000000, 1000001, 1000000]", r"task 1: seeds has 1000000 twice"),
+        ("horizon = 40", "seeds = [1000000, 1000001]", r"task 1: seeds lists 2, but episodes is 5; list one for each"),
         ("mean = 1", "mean", r"discs.toml is no TOML: .*line 7"),
     ],
 )
@@ -75,6 +86,13 @@ def test_every_mistake_is_one_line_that_names_file_and_key(write, old, new, mess
     with pytest.raises(UserError, match=message) as error:
         load(write(GOOD.replace(old, new)))
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_task_may_list_the_seeds_of_its_episodes(write):
+    seeds = (1_000_009, 1_000_000, 2**32 - 1, 1_000_003, 1_000_004, 1_000_005)
+    protocol = load(write(GOOD.replace("horizon = 40", f"seeds = {list(seeds)}")))
+    assert protocol.seeds == {"reach-red": seeds}
+    assert [task.seeds for task in protocol.tasks] == [seeds, ()]
 
 
 def test_an_unknown_name_is_told_the_known_ones():

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from videopolicy.errors import UserError
+from videopolicy.rollout.protocols import load
 from videopolicy.rollout.results import timeless
-from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.rollout.runner import Settings, _jobs, evaluate
 from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
 
 
@@ -47,6 +48,58 @@ def test_another_seed_changes_the_plans_but_not_the_worlds(seeing, settings, tmp
     there = outcomes(evaluate(planner, replace(settings, seed=1), tmp_path / "b", place=threads))
     assert {key: row[0] for key, row in here.items()} == {key: row[0] for key, row in there.items()}
     assert here != there
+
+
+@pytest.fixture
+def listed(tmp_path, settings):
+    """Settings of a protocol that lists seeds of one of two tasks."""
+    path = tmp_path / "listed.toml"
+
+    def writer(*seeds):
+        tasks = f'[[task]]\nname = "reach-red"\nseeds = {list(seeds)}\n[[task]]\nname = "reach-blue"\n'
+        path.write_text(f'title = "Listed"\nworld = "pointmass"\nepisodes = 2\n{tasks}')
+        return replace(settings, episodes=2, protocol=load(str(path)))
+
+    return writer
+
+
+def test_a_protocols_seeds_decide_where_its_episodes_begin(seeing, settings, listed, tmp_path):
+    first, third = EVALUATION_SEED_OFFSET, EVALUATION_SEED_OFFSET + 2
+    # Without noise the start alone decides what an episode is.
+    planner = seeing(noise=0.0)
+    one, two = (
+        timeless(evaluate(planner, listed(third, first), tmp_path / str(workers), workers=workers).rows)
+        for workers in (1, 2)
+    )
+    assert one == two
+    seeds = {(row["task"], row["episode"]): row["seed"] for row in one}
+    assert seeds == {
+        ("reach-red", 0): third,
+        ("reach-red", 1): first,
+        ("reach-blue", 0): first,
+        ("reach-blue", 1): first + 1,
+    }
+    plain = evaluate(planner, replace(settings, tasks=("reach-red",)), tmp_path / "plain").rows
+    steps = {row.seed: row.steps for row in plain}
+    assert steps[first] != steps[third]
+    assert [row["steps"] for row in one if row["task"] == "reach-red"] == [steps[third], steps[first]]
+
+
+def test_a_protocols_seeds_do_not_change_the_noise_of_the_plans(listed, tmp_path):
+    here, there = (list(_jobs(listed(*seeds), tmp_path)) for seeds in ((1_000_005, 1_000_006), (1_000_007, 1_000_008)))
+    assert [job.noise_seed for job in here] == [job.noise_seed for job in there]
+    assert [job.world_seed for job in here[:2]] == [1_000_005, 1_000_006]
+
+
+def test_other_seeds_in_the_file_are_another_evaluation(seeing, listed, tmp_path, threads):
+    evaluate(seeing(), listed(1_000_005, 1_000_006), tmp_path / "out", place=threads)
+    with pytest.raises(UserError, match="protocol_sha256 was"):
+        evaluate(seeing(), listed(1_000_005, 1_000_007), tmp_path / "out", place=threads)
+
+
+def test_more_episodes_than_seeds_are_refused(seeing, listed, tmp_path):
+    with pytest.raises(UserError, match="episodes is 3; it must be from 1 to 2"):
+        evaluate(seeing(), replace(listed(1_000_005, 1_000_006), episodes=3), tmp_path / "out")
 
 
 def test_a_policy_that_sees_nothing_useful_runs_to_the_horizon(seeing, settings, tmp_path, threads):

@@ -2,6 +2,7 @@
 
 import hashlib
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -10,10 +11,13 @@ from typing import Any
 
 from videopolicy import registry
 from videopolicy.errors import UserError, unknown
+from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
 
 # No benchmark asks for more; more would only fill the memory.
 MOST_EPISODES = 100_000
 MOST_STEPS = 1_000_000
+# Simulators seed generators that take 32 bits.
+LAST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,13 @@ class Task:
         name: the world's name of it.
         horizon: control steps after which an episode ends; None for the world's own.
         reference: the success rate that others report, in [0, 1].
+        seeds: that the world is reset with, one an episode, in order; () for EVALUATION_SEED_OFFSET and following.
     """
 
     name: str
     horizon: int | None = None
     reference: float | None = None
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Protocol:
         title: what people call it.
         world: the world's plug-in.
         tasks: in the order of the table.
-        episodes: of each task.
+        episodes: of each task; a task that lists seeds lists at least so many.
         execute: how many actions of each plan are executed; None for the checkpoint's own.
         source: where the references come from.
         mean: the mean over tasks that others report, in [0, 1].
@@ -61,6 +67,11 @@ class Protocol:
     def horizons(self) -> dict[str, int]:
         """Of the tasks that do not leave it to the world."""
         return {task.name: task.horizon for task in self.tasks if task.horizon is not None}
+
+    @property
+    def seeds(self) -> dict[str, tuple[int, ...]]:
+        """The worlds' seeds, of the tasks that list them."""
+        return {task.name: task.seeds for task in self.tasks if task.seeds}
 
     @property
     def references(self) -> dict[str, float]:
@@ -127,16 +138,17 @@ class _Table:
             raise UserError(f"{self.where}: {unknown('key', key, self._asked)}")
 
 
-_KINDS = {str: "a text", int: "a whole number", float: "a number", list: "a list of tables"}
+_KINDS = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
 
 
 def _parse(table: _Table, name: str, sha256: str) -> Protocol:
+    episodes = table.number("episodes", int, 1, MOST_EPISODES, optional=False)
     protocol = Protocol(
         name=name,
         title=table.take("title", str),
         world=table.take("world", str),
-        tasks=_tasks(table.take("task", list), table.where),
-        episodes=table.number("episodes", int, 1, MOST_EPISODES, optional=False),
+        tasks=_tasks(table.take("task", list), table.where, episodes),
+        episodes=episodes,
         execute=table.number("execute", int, 1, MOST_STEPS),
         source=table.take("source", str, optional=True),
         mean=table.number("mean", float, 0, 1),
@@ -148,15 +160,36 @@ def _parse(table: _Table, name: str, sha256: str) -> Protocol:
     return protocol
 
 
-def _tasks(rows: list[Any], where: str) -> tuple[Task, ...]:
+def _tasks(rows: list[Any], where: str, episodes: int) -> tuple[Task, ...]:
     tasks: dict[str, Task] = {}
     for number, row in enumerate(rows, start=1):
         table = _Table(row if isinstance(row, dict) else {}, f"{where}, task {number}")
         name = table.take("name", str)
         if name in tasks:
             raise UserError(f"{table.where}: name {name!r} stands twice")
-        tasks[name] = Task(name, table.number("horizon", int, 1, MOST_STEPS), table.number("reference", float, 0, 1))
+        horizon, reference = table.number("horizon", int, 1, MOST_STEPS), table.number("reference", float, 0, 1)
+        tasks[name] = Task(name, horizon, reference, _seeds(table, episodes))
         table.end()
     if not tasks:
         raise UserError(f"{where}: task is empty; name at least one")
     return tuple(tasks.values())
+
+
+def _seeds(table: _Table, episodes: int) -> tuple[int, ...]:
+    seeds = table.take("seeds", list, optional=True)
+    if seeds is None:
+        return ()
+    for seed in seeds:
+        # The lower ones are those of recordings: no policy is judged on a start that it was trained on.
+        if type(seed) is not int or not EVALUATION_SEED_OFFSET <= seed <= LAST_SEED:
+            raise UserError(
+                f"{table.where}: seeds has {seed!r}, but must be whole numbers from {EVALUATION_SEED_OFFSET} "
+                f"to {LAST_SEED}"
+            )
+    if twice := [seed for seed, times in Counter(seeds).items() if times > 1]:
+        raise UserError(f"{table.where}: seeds has {twice[0]} twice")
+    if len(seeds) < episodes:
+        raise UserError(
+            f"{table.where}: seeds lists {len(seeds)}, but episodes is {episodes}; list one for each episode"
+        )
+    return tuple(seeds)

@@ -1,7 +1,7 @@
 """Joins a planner and a world: plays episodes in several processes, plans for all of them in this one."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from math import isclose
@@ -36,7 +36,8 @@ class Settings:
     Attributes:
         world: the world's plug-in ("metaworld").
         tasks: the tasks to play, by the world's names.
-        episodes: episodes of each task; episode i begins in the state of seed EVALUATION_SEED_OFFSET + i.
+        episodes: episodes of each task; episode i begins in the state of seed EVALUATION_SEED_OFFSET + i, or of the
+            protocol's seed i, if it lists them.
         execute: how many actions of each plan are executed before looking again.
         seed: seeds the plans' noise, not the worlds.
         record: the first so many episodes of each task are recorded, and every failure; 0 records nothing.
@@ -44,7 +45,7 @@ class Settings:
         sampler: how plans are sampled, for the record; the planner already knows.
         steps: sampling steps of a plan, likewise.
         precision: of the weights in memory.
-        protocol: the benchmark that all this comes from, if any; its horizons hold.
+        protocol: the benchmark that all this comes from, if any; its horizons and seeds hold.
     """
 
     world: str
@@ -114,6 +115,7 @@ def check(planner: Planner, settings: Settings) -> None:
         raise UserError(f"tasks are {', '.join(settings.tasks) or 'none'}; name at least one, and each one once")
     for name, least in (("episodes", 1), ("execute", 1), ("record", 0)):
         within(name, getattr(settings, name), least, MOST_EPISODES)
+    within("episodes", settings.episodes, 1, min(len(_seeds(settings, task)) for task in settings.tasks))
     for task in settings.tasks:
         if task not in module.TASKS:
             raise unknown("task", task, module.TASKS)
@@ -166,14 +168,21 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _seeds(settings: Settings, task: str) -> Sequence[int]:
+    """The worlds' seeds, by episode: the protocol's, if it lists any of the task."""
+    listed = settings.protocol.seeds.get(task) if settings.protocol else None
+    return listed or range(EVALUATION_SEED_OFFSET, EVALUATION_SEED_OFFSET + MOST_EPISODES)
+
+
 def _jobs(settings: Settings, out: Path) -> Iterator[Job]:
     horizons = settings.protocol.horizons if settings.protocol else {}
     for task in settings.tasks:
+        seeds = _seeds(settings, task)
         for episode in range(settings.episodes):
             yield Job(
                 task=task,
                 episode=episode,
-                world_seed=EVALUATION_SEED_OFFSET + episode,
+                world_seed=seeds[episode],
                 noise_seed=derive_seed(settings.seed, task, episode),
                 recording=out.absolute() / "recordings" / f"{task}-{episode}" if settings.record else None,
                 failure_only=episode >= settings.record,
