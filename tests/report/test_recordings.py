@@ -22,6 +22,21 @@ def test_every_plan_gets_its_own_frames_and_targets(tmp_path):
                 assert np.abs(frame.astype(int) - found.executed["front"][target]).mean() < 2
 
 
+def test_actions_are_read_where_they_were_recorded(tmp_path):
+    record(tmp_path / "a", length=20)
+    older = load(tmp_path / "a")
+    assert older.actions is None and all(plan.actions is None for plan in older.plans)
+    path = tmp_path / "a" / "plans.json"
+    about = json.loads(path.read_text()) | {"actions": [[0.5, -1.0]] * 20}
+    for plan in about["plans"]:
+        plan["actions"] = [[plan["step"], None]] * 16
+    path.write_text(json.dumps(about))
+    found = load(tmp_path / "a")
+    assert found.actions.shape == (20, 2)
+    for plan in found.plans:
+        assert (plan.actions[:, 0] == plan.step).all() and np.isnan(plan.actions[:, 1]).all()
+
+
 def test_only_steps_that_were_reached_are_measured(tmp_path):
     record(tmp_path / "a", length=20, views=("front", "side"))
     found = load(tmp_path / "a")
@@ -67,6 +82,7 @@ def test_a_missing_file_is_named(tmp_path, name):
         ({"plans": [{"step": 900, "offsets": list(OFFSETS) * 3}]}, r"\[900\]"),
         ({"plans": [{"offsets": []}]}, "step"),
         ({"fps": "fast"}, "fast"),
+        ({"actions": [1.0, 2.0]}, "actions of shape"),
         ({"views": []}, "no views"),
     ],
 )

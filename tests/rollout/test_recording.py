@@ -7,7 +7,9 @@ import pytest
 from videopolicy.media import read_mp4
 from videopolicy.policies.base import derive_seed
 from videopolicy.policies.chunked import Chunked
+from videopolicy.rollout.recording import Recorder
 from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.types import Plan
 from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
 from videopolicy.worlds.pointmass import DOT, make
 
@@ -48,10 +50,33 @@ def test_the_facts_agree_with_the_result_and_the_videos(recorded):
         expected = {"task": task, "episode": episode, "success": row.success, "length": row.steps, "fps": 20.0}
         assert {key: facts[key] for key in expected} == expected
         assert facts["views"] == ["top", "close"] and "disc" in facts["instruction"]
-        assert facts["plans"] == [{"step": EXECUTE * i, "offsets": [4, 8]} for i in range(row.plans)]
+        plans = [{name: plan[name] for name in ("step", "offsets")} for plan in facts["plans"]]
+        assert plans == [{"step": EXECUTE * i, "offsets": [4, 8]} for i in range(row.plans)]
         for view in facts["views"]:
             assert len(read_mp4(folder / f"executed_{view}.mp4")) == row.steps + 1
             assert len(read_mp4(folder / f"imagined_{view}.mp4")) == 2 * row.plans
+
+
+def test_the_executed_actions_are_those_planned_and_replay_to_the_same_end(recorded):
+    out, rows, _ = recorded
+    facts = json.loads((out / "recordings" / "reach-blue-1" / "plans.json").read_text())
+    planned = [action for plan in facts["plans"] for action in plan["actions"][:EXECUTE]]
+    assert facts["actions"] == planned[: facts["length"]]
+    world = make("reach-blue")
+    world.reset(seed=EVALUATION_SEED_OFFSET + 1)
+    reached = [world.step(np.array(action, np.float32))[4]["success"] for action in facts["actions"]]
+    assert len(reached) == rows["reach-blue", 1].steps and reached.index(True) == len(reached) - 1
+
+
+def test_actions_that_are_no_numbers_are_null(tmp_path):
+    recorder = Recorder(20.0)
+    world = make("reach-red")
+    world.reset(seed=0)
+    recorder.saw(world.look())
+    recorder.planned(Plan(np.array([[0.1, np.nan], [np.inf, -1]], np.float32)))
+    recorder.write(tmp_path / "a", task="reach-red", episode=0, instruction="", success=False)
+    facts = json.loads((tmp_path / "a" / "plans.json").read_text())
+    assert facts["plans"][0]["actions"] == [[0.1, None], [None, -1.0]] and facts["actions"] == []
 
 
 def test_executed_frame_n_is_what_was_seen_before_action_n(recorded, seeing):

@@ -1,4 +1,4 @@
-"""A recorded episode as the report needs it: executed frames, and every plan's imagined frames."""
+"""A recorded episode as read back: executed frames and actions, and every plan's imagined frames and actions."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from PIL import Image as Pictures
 
 from videopolicy.errors import UserError
@@ -15,6 +16,8 @@ from videopolicy.report.similarity import Pair, compare
 from videopolicy.types import Frames
 
 AGAIN = "delete the episode's line in results.jsonl, and `videopolicy evaluate` records it again"
+# A plan as plans.json has it: its step, its offsets, and its actions if they are there.
+Written = tuple[int, tuple[int, ...], Float32[np.ndarray, "A D"] | None]
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,14 @@ class Imagined:
         step: the control step at which the plan was made.
         targets: the control step that each imagined frame speaks of, length T.
         frames: view name -> imagined frames (T, H, W, 3).
+        actions: what was to be executed from that step on, NaN where it was no number; None if an older version, which
+            recorded no actions, wrote it.
     """
 
     step: int
     targets: tuple[int, ...]
     frames: Mapping[str, Frames]
+    actions: Float32[np.ndarray, "A D"] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Recording:
         fps: control steps a second.
         executed: view name -> frames; frame n was seen before action n, the last one after the last action.
         plans: every plan in the order in which they were made; empty if nothing was imagined.
+        actions: what was executed, one a control step; None if an older version wrote it.
     """
 
     task: str
@@ -53,6 +60,7 @@ class Recording:
     fps: float
     executed: Mapping[str, Frames]
     plans: tuple[Imagined, ...]
+    actions: Float32[np.ndarray, "N D"] | None = None
 
     @property
     def length(self) -> int:
@@ -76,7 +84,7 @@ def load(folder: Path) -> Recording:
     """
     about = _about(folder / "plans.json")
     try:
-        views, plans = about["views"], [(int(p["step"]), tuple(p["offsets"])) for p in about["plans"]]
+        views, plans = about["views"], [_plan(plan) for plan in about["plans"]]
         executed = {view: read_mp4(folder / f"executed_{view}.mp4") for view in views}
         # A policy that imagines nothing leaves no such file at all; one of several missing is a torn recording.
         imagines = any(folder.glob("imagined_*.mp4"))
@@ -91,6 +99,7 @@ def load(folder: Path) -> Recording:
             float(about["fps"]),
             executed,
             tuple(_split(plans, imagined)) if imagined else (),
+            _actions(about),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'plans.json'}: missing or wrong: {error}; {AGAIN}") from error
@@ -105,31 +114,40 @@ def _about(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is torn: {error}; {AGAIN}") from error
 
 
-def _check(
-    folder: Path, plans: list[tuple[int, tuple[int, ...]]], executed: dict[str, Frames], imagined: dict[str, Frames]
-) -> None:
+def _plan(about: dict[str, Any]) -> Written:
+    return int(about["step"]), tuple(about["offsets"]), _actions(about)
+
+
+def _actions(about: dict[str, Any]) -> Float32[np.ndarray, "n D"] | None:
+    actions = np.array(about["actions"], np.float32) if "actions" in about else None
+    if actions is not None and actions.size and actions.ndim != 2:
+        raise ValueError(f"actions of shape {actions.shape}")
+    return actions
+
+
+def _check(folder: Path, plans: list[Written], executed: dict[str, Frames], imagined: dict[str, Frames]) -> None:
     if not executed:
         raise UserError(f"{folder / 'plans.json'} names no views; {AGAIN}")
     lengths = {view: len(frames) for view, frames in executed.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"{folder}: the views have different numbers of executed frames: {lengths}; {AGAIN}")
     length = next(iter(lengths.values()))
-    if late := [step for step, _ in plans if step >= length]:
+    if late := [step for step, _, _ in plans if step >= length]:
         raise UserError(f"{folder}: plans at steps {late} but only {length} executed frames; {AGAIN}")
-    wanted = sum(len(offsets) for _, offsets in plans)
+    wanted = sum(len(offsets) for _, offsets, _ in plans)
     for view, frames in imagined.items():
         if len(frames) != wanted:
             path = folder / f"imagined_{view}.mp4"
             raise UserError(f"{path} has {len(frames)} frames, plans.json speaks of {wanted}; {AGAIN}")
 
 
-def _split(plans: list[tuple[int, tuple[int, ...]]], imagined: dict[str, Frames]) -> Iterator[Imagined]:
+def _split(plans: list[Written], imagined: dict[str, Frames]) -> Iterator[Imagined]:
     start = 0
-    for step, offsets in plans:
+    for step, offsets, actions in plans:
         end = start + len(offsets)
         if offsets:
             frames = {view: all_frames[start:end] for view, all_frames in imagined.items()}
-            yield Imagined(step, tuple(step + offset for offset in offsets), frames)
+            yield Imagined(step, tuple(step + offset for offset in offsets), frames, actions)
         start = end
 
 

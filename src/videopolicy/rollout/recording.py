@@ -2,7 +2,8 @@
 
 `executed_VIEW.mp4` holds one frame per control step and one more: frame n was seen before action n, the last after the
 last action. `imagined_VIEW.mp4` holds the frames of every plan in order, T a plan; frame k of a plan made at step s
-shows step s + offsets[k]. `plans.json` says which plan was made when.
+shows step s + offsets[k]. `plans.json` says which plan was made when, with what actions, and which were executed; in
+the world's own units, and null for one that is no number.
 """
 
 import json
@@ -12,10 +13,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from videopolicy.errors import naming
 from videopolicy.media import write_mp4
-from videopolicy.types import Image, Observation, Plan
+from videopolicy.types import Action, Image, Observation, Plan
 
 
 class Recorder:
@@ -26,6 +28,7 @@ class Recorder:
         self._executed: defaultdict[str, list[Image]] = defaultdict(list)
         self._imagined: defaultdict[str, list[Image]] = defaultdict(list)
         self._plans: list[dict[str, object]] = []
+        self._actions: list[Action] = []
         self._looks = 0
 
     def saw(self, observation: Observation) -> None:
@@ -36,9 +39,14 @@ class Recorder:
 
     def planned(self, plan: Plan) -> None:
         """Adds the plan made from what was last seen."""
-        self._plans.append({"step": self._looks - 1, "offsets": list(plan.offsets)})
+        facts = {"step": self._looks - 1, "offsets": list(plan.offsets), "actions": _plain(plan.actions)}
+        self._plans.append(facts)
         for view, frames in (plan.imagined or {}).items():
             self._imagined[view].extend(frames)
+
+    def acted(self, action: Action) -> None:
+        """Adds the action that is about to be executed."""
+        self._actions.append(action)
 
     def write(self, folder: Path, *, task: str, episode: int, instruction: str, success: bool) -> None:
         """Writes everything; the folder appears complete or not at all, and replaces an older one of its name."""
@@ -58,8 +66,14 @@ class Recorder:
             for view, frames in videos.items():
                 write_mp4(folder / f"{kind}_{view}.mp4", np.stack(frames), self._fps, full_colour=True)
         facts |= {"fps": self._fps, "views": list(self._executed), "length": self._looks - 1, "plans": self._plans}
-        (folder / "plans.json").write_text(json.dumps(facts, indent=2) + "\n")
+        facts["actions"] = [row for action in self._actions for row in _plain(action[None])]
+        (folder / "plans.json").write_text(json.dumps(facts, allow_nan=False) + "\n")
         folder.chmod(0o755)
+
+
+def _plain(actions: Float32[np.ndarray, "n D"]) -> list[list[float | None]]:
+    """As JSON has them: the shortest digits that give the same float32."""
+    return [[float(str(value)) if np.isfinite(value) else None for value in row] for row in actions.astype(np.float32)]
 
 
 def sweep(recordings: Path) -> None:

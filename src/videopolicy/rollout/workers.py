@@ -169,6 +169,8 @@ def _control(world: World, policy: Chunked, recorder: Recorder | None, job: Job)
             action = policy.act(observation)
         except NotFiniteError:
             return PLAN_NAN, steps
+        if recorder:
+            recorder.acted(action)
         state, _, terminated, truncated, info = world.step(action)
         steps += 1
         if info["success"]:
