@@ -131,6 +131,23 @@ def test_several_tasks_get_a_row_each_and_a_plot(tmp_path):
     assert any("pull 0 %" in a.get("aria-label", "") for a in page.all("div"))
 
 
+def test_episodes_that_ended_oddly_are_counted_and_said_how(tmp_path):
+    run = evaluation(tmp_path / "run", {"push": [True, False, False, False], "pull": [False]}, recorded=0)
+    path = run / "evaluation" / "results.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert "without having come to their end" not in written(run).words
+    endings = ("success", "crashed", "nan from the policy", "horizon", "timed out")
+    for row, ended in zip(rows, endings, strict=True):
+        row |= {"ended": ended} | ({"steps": 0} if ended in ("crashed", "timed out") else {})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = written(run)
+    said = "3 of 5 episodes count as failures without having come to their end"
+    assert f"{said}: 1 crashed, 1 nan from the policy, 1 timed out." in page.words
+    # Nobody knows how long an episode was whose process died.
+    assert re.search(r"push</th><td>1/4</td>.*?<td>20</td>", page.rawdata)
+    assert re.search(r"pull</th><td>0/1</td>.*?<td>–</td>", page.rawdata)
+
+
 def test_text_is_escaped_wherever_it_comes_from(tmp_path):
     nasty = '<script>alert("x")</script>&'
     run = evaluation(tmp_path / "run", {"push": [True], "pull": [True]})

@@ -11,22 +11,26 @@ from videopolicy.report.episodes import Shown
 from videopolicy.report.markup import paragraph, plot, section, table
 from videopolicy.report.run import Run
 from videopolicy.report.similarity import Pair, Spread, by_offset, spread
-from videopolicy.rollout.results import Result
-from videopolicy.rollout.statistics import clopper_pearson
+from videopolicy.rollout.results import DEATHS, Result
+from videopolicy.rollout.statistics import clopper_pearson, odd_endings
 from videopolicy.similarity import CEILING
 
 
 def success(results: Sequence[Result]) -> str:
-    """A row a task with its Clopper-Pearson interval; a plot if there are several."""
+    """A row a task with its Clopper-Pearson interval; a plot if there are several; what ended oddly, if anything."""
     tasks = {task: [r for r in results if r.task == task] for task in dict.fromkeys(r.task for r in results)}
     rows, bars = [], {}
     for task, group in tasks.items():
         won, n = sum(r.success for r in group), len(group)
         interval = clopper_pearson(won, n)
         bars[task] = (won / n, interval.low, interval.high)
-        steps = sum(r.steps for r in group) / n
-        rows.append((task, f"{won}/{n}", f"{100 * won / n:.0f} %", str(interval), f"{steps:.0f}"))
+        # Of an episode whose process died nobody knows how long it was.
+        lived = [r.steps for r in group if r.ended not in DEATHS]
+        steps = f"{sum(lived) / len(lived):.0f}" if lived else "–"
+        rows.append((task, f"{won}/{n}", f"{100 * won / n:.0f} %", str(interval), steps))
     parts = [table(("task", "successes", "rate", "95 % interval", "mean steps"), rows)]
+    if odd := odd_endings(results):
+        parts.append(paragraph(f"{odd}."))
     if len(tasks) > 1:
         words = "Success by task: " + "; ".join(f"{row[0]} {row[2]}, interval {row[3]}" for row in rows)
         parts.append(f'<div class="plots">{plot(plots.success(bars), words)}</div>')
