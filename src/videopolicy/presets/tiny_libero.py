@@ -1,0 +1,22 @@
+"""LIBERO on two CPU cores: `tiny` with both cameras, 2 frames each 16 control steps (0.8 s) apart, as dear as `tiny`.
+
+The fixed camera alone, at 64 pixels, misses grasps that the one on the hand can aim.
+"""
+
+from dataclasses import replace
+
+from videopolicy.clips.windows import Window
+from videopolicy.presets import tiny
+from videopolicy.presets.base import Preset
+from videopolicy.text import words
+
+PRESET = Preset(
+    model=replace(
+        tiny.PRESET.model,
+        views=("agentview", "eye_in_hand"),
+        window=Window(frames=2, stride=16, actions=32),
+        # LIBERO's longest instruction has 18 words.
+        text=words.Config(length=18),
+    ),
+    training=tiny.PRESET.training,
+)
