@@ -1,4 +1,4 @@
-"""LIBERO on two CPU cores: `tiny` with both cameras, 2 frames each 16 control steps (0.8 s) apart, as dear as `tiny`.
+"""LIBERO on two CPU cores: `tiny` with both cameras, 2 frames each 16 control steps apart, 8 million parameters.
 
 The fixed camera alone, at 64 pixels, misses grasps that the one on the hand can aim.
 """

@@ -1,0 +1,228 @@
+"""What does video buy? One study: records, trains the video policy and the cloning baseline, evaluates both, compares.
+
+    python run.py STUDY            with STUDY one of many_tasks, few_actions, half_space, held_out_task
+
+Both policies train for the same wall time, side by side on one thread each, from the same demonstrations. The video
+policy sees the video of all of them: where most have actions, video model and head learn jointly; where few have, the
+head learns by itself, afterwards. Cloning can use those with actions alone. What is finished is not done again. Figures
+land in STUDY.json beside this file.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import halves
+import torch
+
+from videopolicy.demos.base import Dataset
+from videopolicy.demos.formats import open_any
+from videopolicy.hardware import device_name
+from videopolicy.rollout.comparison import pair, pooled
+from videopolicy.rollout.protocols import load
+from videopolicy.rollout.results import Result, read_evaluation
+from videopolicy.rollout.statistics import clopper_pearson
+
+HERE = Path(__file__).parent
+MT10 = tuple(task.name for task in load("mt10").tasks)
+HELD_OUT = "window-close-v3"
+# One thread each; what the two policies share is the clock.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """Of training.
+
+    Attributes:
+        head: of the head, for each condition.
+        video: of the video model before that, once for all conditions; 0 trains both jointly.
+    """
+
+    head: float
+    video: float = 0
+
+    @property
+    def cloning(self) -> float:
+        """As long as a video policy takes."""
+        return self.video + self.head
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question.
+
+    Attributes:
+        protocol: what is played, by name or beside this file.
+        tasks: what is recorded, 50 demonstrations each.
+        minutes: of training.
+        conditions: name -> which demonstrations keep their actions, as settings of a list of data sets.
+    """
+
+    protocol: str
+    tasks: tuple[str, ...]
+    minutes: Minutes
+    conditions: Mapping[str, Callable[[Dataset], dict[str, Any]]]
+
+
+def first(count: int) -> Callable[[Dataset], dict[str, Any]]:
+    """The first so many demonstrations keep their actions."""
+    return lambda data: {"actions_of": list(range(count))}
+
+
+MANY, ONE = Minutes(head=24), Minutes(video=5, head=3)
+STUDIES = {
+    "many_tasks": Study("mt10", MT10, MANY, {"all": lambda data: {}}),
+    "few_actions": Study(
+        str(HERE / "few_actions.toml"), (halves.TASK,), ONE, {f"{count:02}": first(count) for count in (1, 2, 5, 10)}
+    ),
+    "half_space": Study(
+        str(HERE / "half_space.toml"), (halves.TASK,), ONE, {"left": lambda data: {"actions_of": halves.left(data)}}
+    ),
+    "held_out_task": Study(
+        str(HERE / "held_out_task.toml"),
+        MT10,
+        MANY,
+        {"nine": lambda data: {"actions_for": [task for task in MT10 if task != HELD_OUT]}},
+    ),
+}
+
+
+def main() -> None:
+    """Runs the study that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--runs", type=Path, default=Path("runs/generalisation"), help="data, checkpoints and logs")
+    options = parser.parse_args()
+    study, runs = STUDIES[options.study], options.runs.resolve()
+    data = runs / ("mt10" if len(study.tasks) > 1 else study.tasks[0])
+    if not data.exists():
+        command("record", "--task", *study.tasks, "--views", "corner2", "--out", data, log=runs / f"{data.name}.log")
+    folder = runs / options.study
+    lists = {name: write_list(folder / f"{name}.toml", data, keep) for name, keep in study.conditions.items()}
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(train, study, data, folder, lists) for train in (train_video_policies, train_cloning)]
+        for job in jobs:
+            job.result()
+    for name in study.conditions:
+        for policy in ("video", "cloning"):
+            evaluate(study, folder / f"{policy}-{name}")
+    found = {name: compared(folder / f"cloning-{name}", folder / f"video-{name}") for name in study.conditions}
+    facts = {"study": options.study, **machine(), "conditions": found}
+    (HERE / f"{options.study}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    print(json.dumps(facts, indent=1))
+
+
+def write_list(path: Path, data: Path, keep: Callable[[Dataset], dict[str, Any]]) -> Path:
+    """A list of one data set that says which of its actions are known."""
+    settings = {"path": str(data), **keep(open_any(data, None))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # JSON's texts and lists are TOML's, too.
+    path.write_text("[[data]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+    return path
+
+
+def train_video_policies(study: Study, data: Path, folder: Path, lists: Mapping[str, Path]) -> None:
+    """A head for each condition, and its video model: one of all demonstrations, or one learnt jointly with it."""
+    stage: tuple[object, ...] = ("--stage", "joint")
+    if study.minutes.video:
+        video = data.with_name(f"{data.name}-video")
+        train(video, "--data", data, "--stage", "video", "--minutes", study.minutes.video)
+        stage = ("--stage", "action", "--init", video / "checkpoint")
+    for name, listed in lists.items():
+        train(folder / f"video-{name}", "--data", listed, *stage, "--minutes", study.minutes.head)
+
+
+def train_cloning(study: Study, data: Path, folder: Path, lists: Mapping[str, Path]) -> None:
+    """The baseline for each condition."""
+    for name, listed in lists.items():
+        where = folder / f"cloning-{name}"
+        train(where, "--preset", "cloning", "--data", listed, "--minutes", study.minutes.cloning)
+
+
+def train(run: Path, *options: object) -> None:
+    """Trains, or goes on training, until the minutes are over."""
+    if not (run / "done").exists():
+        resume = ("--resume",) if (run / "state").exists() else ()
+        command("train", "--out", run, "--steps", 10**6, *options, *resume, log=run.with_suffix(".log"))
+        (run / "done").touch()
+
+
+def evaluate(study: Study, run: Path) -> None:
+    """Plays the protocol, and records every episode."""
+    command(
+        "evaluate", "--checkpoint", run / "checkpoint", "--protocol", study.protocol, "--record", 1000,
+        log=run.with_suffix(".evaluation.log"),
+    )  # fmt: skip
+
+
+def command(verb: str, *options: object, log: Path) -> None:
+    """Runs a verb of videopolicy; what it says goes to a log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, "-m", "videopolicy", verb, *map(str, options)]
+    print(" ".join(words[2:]), flush=True)
+    with log.open("a") as file:
+        subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, env=ENVIRONMENT, check=True)
+
+
+def compared(cloning: Path, video: Path) -> dict[str, Any]:
+    """Both policies' figures, and whether they differ."""
+    rows = {run.name.split("-")[0]: read_evaluation(run)[1] for run in (cloning, video)}
+    both = pooled(list(pair(rows["cloning"], rows["video"]).values()))
+    low, high = both.interval()
+    return {
+        "cloning": {**trained(cloning), **rates(rows["cloning"])},
+        "video": {**trained(video), **rates(rows["video"])},
+        "video_minus_cloning": {
+            "episodes": both.n,
+            "difference": round(both.difference, 3),
+            "interval_95": [round(low, 3), round(high, 3)],
+            "mcnemar_p": round(both.p, 4),
+        },
+    }
+
+
+def trained(run: Path) -> dict[str, Any]:
+    """How long a run trained."""
+    provenance = json.loads((run / "checkpoint" / "config.json").read_text())["provenance"]
+    known = provenance["episodes"] - provenance["without_actions"]
+    return {"steps": provenance["steps"], "demonstrations_with_actions": known}
+
+
+def rates(rows: list[Result]) -> dict[str, Any]:
+    """Success of each task, and of all episodes."""
+    groups = {task: [row.success for row in rows if row.task == task] for task in dict.fromkeys(r.task for r in rows)}
+    every = {**(groups if len(groups) > 1 else {}), "all": [row.success for row in rows]}
+    return {name: rate(outcomes) for name, outcomes in every.items()}
+
+
+def rate(outcomes: list[bool]) -> dict[str, Any]:
+    """Successes, episodes, and Clopper and Pearson's interval."""
+    interval = clopper_pearson(sum(outcomes), len(outcomes))
+    return {
+        "successes": sum(outcomes),
+        "episodes": len(outcomes),
+        "interval_95": [round(interval.low, 3), round(interval.high, 3)],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where and by which code."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE).stdout
+    return {
+        "commit": commit.strip(),
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": device_name(torch.device("cpu")),
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()
