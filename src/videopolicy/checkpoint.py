@@ -30,7 +30,7 @@ class Provenance:
     """Where the weights come from.
 
     Attributes:
-        stage: what was trained: "video", "action" or "joint".
+        stage: what was trained: "video", "action", "joint" or "end_to_end".
         steps: training steps taken.
         tasks: what was shown, by the world's names.
         instructions: what was shown, in words.
@@ -171,17 +171,18 @@ def _shrinks(name: str, tensor: Tensor) -> bool:
 def _card(policy: VideoPolicy, provenance: Provenance, parameters: int) -> str:
     config, window = policy.config, policy.config.window
     notes = "".join(f"\n- {name}: {value}" for name, value in provenance.notes.items())
+    imagines = imagine = ""
+    if policy.backbone.imagines:
+        imagines = f"\n- Imagines {window.frames} frames a view, {window.stride} control steps apart."
+        imagine = "\n    videopolicy imagine --checkpoint THIS_FOLDER --help"
     return f"""---
 library_name: videopolicy
 pipeline_tag: robotics
 license: {provenance.license}
 ---
-# A video policy
+{_kind(policy, provenance)}
 
-A video diffusion model that imagines how the task goes on, and a head that reads the actions out of its features.
-
-- Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction.
-- Imagines {window.frames} frames a view, {window.stride} control steps apart.
+- Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction.{imagines}
 - Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed\
 {f", at {config.fps:g} control steps a second" if config.fps else ""}.{_meaning(config)}
 - {parameters / 1e6:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
@@ -191,9 +192,25 @@ A video diffusion model that imagines how the task goes on, and a head that read
 
 It knows these tasks in the world that the demonstrations come from, and nothing else: expect no success elsewhere.
 
-    videopolicy evaluate --checkpoint THIS_FOLDER --task TASK
-    videopolicy imagine --checkpoint THIS_FOLDER --help
+    videopolicy evaluate --checkpoint THIS_FOLDER --task TASK{imagine}
 """
+
+
+def _kind(policy: VideoPolicy, provenance: Provenance) -> str:
+    if not policy.backbone.imagines:
+        return (
+            "# A cloning policy\n\nAn encoder of the current images and a head that denoises the actions, both learnt "
+            "from actions alone: behaviour cloning, without video."
+        )
+    if provenance.stage == "end_to_end":
+        return (
+            "# A policy\n\nThe network of a video diffusion model and a head that reads the actions out of its features, "
+            "both learnt from actions alone: what it draws need not mean anything."
+        )
+    return (
+        "# A video policy\n\nA video diffusion model that imagines how the task goes on, and a head that reads the "
+        "actions out of its features."
+    )
 
 
 def _shown(provenance: Provenance) -> str:

@@ -241,8 +241,9 @@ class VideoPolicy(nn.Module):
         return scale.skip * actions + scale.out * denoised.float()
 
     def _time(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
-        # The embedding is the video model's own: the head reads it and never trains it.
-        return self.backbone.embed(Scaling()(sigma).noise).detach()
+        embedding = self.backbone.embed(Scaling()(sigma).noise)
+        # A video model's embedding is its own: the head reads it and never trains it.
+        return embedding.detach() if self.backbone.imagines else embedding
 
     @property
     def _head(self) -> Head:

@@ -82,8 +82,9 @@ class Plan:
 
     Attributes:
         actions: the chunk, in the world's own units; row k is executed k control steps from now, (A, D).
-        imagined: view name -> the future frames that the video model imagined, (T, H, W, 3); None if not asked.
-        offsets: control steps from now to each imagined frame, length T.
+        imagined: view name -> the future frames that the video model imagined, (T, H, W, 3); None if not asked,
+            or if the policy draws no video.
+        offsets: control steps from now to each frame that it imagines, length T; 0 if it draws no video.
     """
 
     actions: Float32[np.ndarray, "A D"]

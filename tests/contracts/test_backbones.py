@@ -19,6 +19,17 @@ def inputs(batch=2, frames=3, side=8):
     return draw(batch, frames, CHANNELS, side, side), condition, draw(batch, seed=3)
 
 
+def kept(features):
+    """All that a pass gives."""
+    return features.video, *features.taps
+
+
+def read(backbone, *given):
+    """What those who use a backbone read: the video, or the features of one that draws none."""
+    features = backbone(*given)
+    return features.video if backbone.imagines else features.taps[-1]
+
+
 @pytest.fixture(params=registry.names("backbones"), scope="module")
 def name(request):
     return request.param
@@ -40,6 +51,7 @@ def test_shapes_for_any_number_of_frames_and_odd_sizes(backbone, frames, side):
     assert tuple(tap.shape[2] for tap in features.taps) == backbone.tap_channels
     assert all(tap.shape[:2] == (2, frames) and tap.dtype == torch.float32 for tap in features.taps)
     assert backbone.embed(noise).shape == (2, backbone.time_width)
+    assert bool(features.video.any()) == backbone.imagines
 
 
 @torch.no_grad()
@@ -53,34 +65,43 @@ def test_each_clip_stands_alone(backbone):
 
 
 @torch.no_grad()
-def test_it_heeds_the_video_the_picture_the_text_and_the_noise_level(backbone):
+def test_it_heeds_the_picture_and_the_text_and_what_it_denoises(backbone):
+    """A backbone that imagines nothing knows the current images alone: no noisy video, at whatever level."""
     video, condition, noise = inputs()
-    before = backbone(video, condition, noise).video
+    before = read(backbone, video, condition, noise)
     changes = {
         "video": (video + 0.3, condition, noise),
-        "picture": (video, Condition(condition.latents + 0.3, condition.text), noise),
-        "text": (video, Condition(condition.latents, condition.text.flip(3)), noise),
         "noise": (video, condition, noise + 0.5),
+        "picture": (video, Condition(condition.latents * draw(1, 1, 1, 8, 8, seed=4), condition.text), noise),
+        "text": (video, Condition(condition.latents, condition.text.flip(3)), noise),
     }
-    deaf = [what for what, changed in changes.items() if torch.allclose(backbone(*changed).video, before, atol=1e-6)]
-    assert not deaf
+    heeded = {what for what, changed in changes.items() if (read(backbone, *changed) - before).abs().max() > 1e-6}
+    assert heeded == ({"picture", "text", "video", "noise"} if backbone.imagines else {"picture", "text"})
 
 
 @torch.no_grad()
-def test_frames_know_of_each_other(backbone):
+def test_the_noise_level_is_embedded(backbone):
+    noise = draw(2, seed=3)
+    assert (backbone.embed(noise) - backbone.embed(noise + 0.5)).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_frames_of_a_video_know_of_each_other_and_images_do_not(backbone):
     video, condition, noise = inputs()
-    changed = video.clone()
+    changed, latents = video.clone(), condition.latents.clone()
     changed[:, 0] += 1
-    moved = backbone(changed, condition, noise).video - backbone(video, condition, noise).video
-    assert moved[:, 2].abs().max() > 1e-6
+    latents[:, 0] *= draw(1, 8, 8, seed=4)
+    before, after = backbone(video, condition, noise), backbone(changed, Condition(latents, condition.text), noise)
+    moved = [(one - other)[:, 2].abs().max() > 1e-6 for one, other in zip(kept(before), kept(after), strict=True)]
+    assert any(moved) == backbone.imagines
 
 
 @torch.no_grad()
 def test_all_dropped_is_the_unconditional_condition(backbone):
     video, condition, noise = inputs()
     everything = torch.ones(2, 3, dtype=torch.bool)
-    dropped = backbone(video, condition.drop(everything, everything), noise).video
-    torch.testing.assert_close(dropped, backbone(video, condition.unconditional(), noise).video, rtol=0, atol=0)
+    dropped = read(backbone, video, condition.drop(everything, everything), noise)
+    torch.testing.assert_close(dropped, read(backbone, video, condition.unconditional(), noise), rtol=0, atol=0)
     only_text = condition.drop(~everything, everything)
     assert torch.equal(only_text.latents, condition.latents)
     assert not only_text.text.any()
@@ -95,11 +116,26 @@ def test_every_tap_sends_gradient_back_unless_detached(backbone):
         assert any(part is not None and part.any() for part in gradient)
     detached = features.detach()
     assert not any(tap.requires_grad for tap in detached.taps)
-    assert detached.video.requires_grad
+    assert detached.video.requires_grad == backbone.imagines
 
 
 @torch.no_grad()
 def test_a_saved_state_restores_it(name, backbone):
     other = registry.build("backbones", name).build(CHANNELS, WIDTH).eval()
     other.load_state_dict(backbone.state_dict())
-    assert torch.equal(other(*inputs()).video, backbone(*inputs()).video)
+    assert all(
+        torch.equal(one, two) for one, two in zip(kept(other(*inputs())), kept(backbone(*inputs())), strict=True)
+    )
+
+
+def test_gradients_do_not_depend_on_whether_inner_values_are_computed_again(name):
+    plain, again = (registry.build("backbones", name).build(CHANNELS, WIDTH) for _ in range(2))
+    again.load_state_dict(plain.state_dict())
+    again.checkpoint_gradients()
+    for backbone in (plain, again):
+        sum(tap.square().mean() for tap in backbone.train()(*inputs()).taps).backward()
+    pairs = zip(plain.parameters(), again.parameters(), strict=True)
+    for one, other in pairs:
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad)

@@ -74,7 +74,7 @@ def test_its_recipe_can_be_followed(preset):
     assert 0 < training.ema < 1 and training.batch > 0
 
 
-@pytest.mark.parametrize("name", ["tiny", "small"])
+@pytest.mark.parametrize("name", ["tiny", "small", "cloning"])
 def test_every_instruction_of_metaworld_fits(name):
     text = registry.entry("presets", name).model.text.build()
     assert len(text(list(INSTRUCTIONS.values()))) == 50

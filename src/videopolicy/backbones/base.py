@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -57,10 +58,13 @@ class Backbone(nn.Module, ABC):
     """A video denoiser whose inner features can be read.
 
     Attributes:
+        imagines: whether it draws video; otherwise its features are of the current images alone, and `Features.video`
+            is zeros.
         tap_channels: channels C_i of each tap.
         time_width: width E of the noise level's embedding.
     """
 
+    imagines: ClassVar[bool] = True
     tap_channels: tuple[int, ...]
     time_width: int
 

@@ -14,6 +14,7 @@ from videopolicy.demos.mixture import Source
 from videopolicy.errors import UserError
 from videopolicy.model import Config, VideoPolicy
 from videopolicy.training import state, trackers
+from videopolicy.training.choices import Stage
 from videopolicy.training.config import Training
 from videopolicy.training.heldout import set_apart
 from videopolicy.training.loop import Trainer
@@ -48,7 +49,7 @@ def train(command: "Command", given: dict[str, Any], sources: Sequence[Source]) 
         init, origin = checkpoint.load(command.init)
         model, licence = init.config, origin.license
     if command.video_horizon is not None:
-        model = _looking_ahead(command, model, init)
+        model = _looking_ahead(command, model, init, training.stage)
     if command.relative and not model.relative:
         if init and init.head:
             raise UserError(f"{command.init}: its head learnt actions that are not relative; leave --relative out")
@@ -93,7 +94,8 @@ def _run(trainer: Trainer) -> None:
 
 def _recipe(command: "Command", given: dict[str, Any], preset: Training) -> Training:
     """The preset's, with what the options change of it."""
-    changes = {**given, "stage": command.stage}
+    changes = {**given, "stage": command.stage or preset.stage}
+    command.check_features(changes["stage"])
     if command.precision:
         changes["precision"] = command.precision
     changes["compile"] = command.compile or preset.compile
@@ -103,14 +105,14 @@ def _recipe(command: "Command", given: dict[str, Any], preset: Training) -> Trai
     return replace(preset, **changes)
 
 
-def _looking_ahead(command: "Command", model: Config, init: VideoPolicy | None) -> Config:
+def _looking_ahead(command: "Command", model: Config, init: VideoPolicy | None, stage: Stage) -> Config:
     """The model with as many frames as --video-horizon says; the video model's weights suit any number."""
     assert command.video_horizon is not None
     try:
         window = model.window.reaching(command.video_horizon)
     except UserError as error:
         raise UserError(f"--video-horizon {command.video_horizon}: {error}") from error
-    if init and init.head and command.stage != "video" and window != model.window:
+    if init and init.head and stage != "video" and window != model.window:
         raise UserError(
             f"--video-horizon {command.video_horizon}: the head of {command.init} reads {model.window.frames} frames a "
             f"view, not {window.frames}; begin from a checkpoint of --stage video, or leave --video-horizon out"

@@ -27,7 +27,7 @@ MOST_REPEATS = 10**6
 MOST_CLIPS = 2**16
 # The options of one kind of measurement, which say nothing to the other, with their defaults.
 PLANNING = {"steps": (), "sampler": (), "offload": False}
-TRAINING = {"stage": "joint", "batch": None, "checkpoint_gradients": False, "profile": None}
+TRAINING = {"stage": None, "batch": None, "checkpoint_gradients": False, "profile": None}
 
 # A recipe's names for the precisions.
 PASSES: dict[Precision, Passes] = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -55,8 +55,8 @@ class Command:
     """Planning: one or more samplers, each with all of --steps; by default the checkpoint's own."""
     offload: bool = False
     """Planning: keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
-    stage: Stage = "joint"
-    """Training: what learns."""
+    stage: Stage | None = None
+    """Training: what learns; the preset's own if not given."""
     batch: int | None = None
     """Training: clips a step; the preset's own if not given."""
     checkpoint_gradients: bool = False
@@ -128,7 +128,7 @@ class Command:
         recipe = preset.training
         training = replace(
             recipe,
-            stage=self.stage,
+            stage=self.stage or recipe.stage,
             batch=recipe.batch if self.batch is None else self.batch,
             precision=PASSES[self.precision],
             checkpoint_gradients=self.checkpoint_gradients or recipe.checkpoint_gradients,
@@ -142,14 +142,14 @@ class Command:
         print(f"limit    {peak / GIGA:,.1f} GFLOP/s, the best {self.precision} matrix product")
         share = figures.flops_per_second / peak
         print(
-            f"{self.stage}, batches of {figures.batch}: {figures.clips_per_second:.2f} clips/s, "
+            f"{training.stage}, batches of {figures.batch}: {figures.clips_per_second:.2f} clips/s, "
             f"{figures.step} ms a step, {figures.flops_per_second / GIGA:,.1f} GFLOP/s ({share:.1%} of the limit), "
             f"{figures.memory / GIGA:.2f} GB at most"
         )
         rates = {"clips_per_second": figures.clips_per_second, "gflops": figures.flops_per_second / GIGA}
         return {
             "preset": self.train,
-            "stage": self.stage,
+            "stage": training.stage,
             "precision": self.precision,
             "checkpoint_gradients": training.checkpoint_gradients,
             "repeats": self.repeats,

@@ -65,6 +65,8 @@ class Command:
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         within("--seed", self.seed, 0, SEEDS - 1)
         policy, provenance = open_policy(self.checkpoint, self.precision, self.offload)
+        if not policy.backbone.imagines:
+            raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")
         own = policy.config.sampling
         steps = own.steps if self.steps is None else self.steps
         planner = VideoPlanner(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))

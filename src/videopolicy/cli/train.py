@@ -51,8 +51,9 @@ class Command:
     """Tasks or instructions whose actions are used; of all others only the video. All, if none are given."""
     preset: str = "tiny"
     """The recipe, and the model unless --init gives one: a name from `videopolicy.presets`."""
-    stage: Stage = "joint"
-    """What learns: the video model, the head on a frozen video model, or both."""
+    stage: Stage | None = None
+    """What learns: the video model, the head on a frozen video model, both (joint), or everything by the action loss
+    alone (end_to_end); the preset's own if not given: joint, but for cloning."""
     init: Path | None = None
     """A checkpoint to start from; without one, all weights are fresh."""
     relative: bool = False
@@ -121,6 +122,11 @@ class Command:
             raise UserError(f"--views is {' '.join(self.views)}; name each view once")
         if self.video_horizon is not None:
             within("--video-horizon", self.video_horizon, 0, MOST_AHEAD)
-        if self.features and self.stage != "joint":
-            raise UserError(f"--features is about --stage joint; in stage {self.stage!r} only one of the parts learns")
+        if self.stage:
+            self.check_features(self.stage)
         return given
+
+    def check_features(self, stage: Stage) -> None:
+        """Raises UserError if --features says something about a stage that leaves no choice."""
+        if self.features and stage != "joint":
+            raise UserError(f"--features is about --stage joint; stage {stage!r} has one loss alone; leave it out")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 # Shares are multiples of one part in so many, in integers: exact up to position 2^39.
 _BITS = 24
@@ -22,12 +22,12 @@ class Order:
         """An order.
 
         Args:
-            sizes: clips of each source; at least 1 if there are weights.
+            sizes: clips of each source; one without any has no share, whatever its weight.
             weights: shares of the sources, above 0, in any unit; None for their sizes.
         """
         self.sizes = np.array(sizes, np.int64)
         natural = self.sizes / max(self.sizes.sum(), 1)
-        self.shares = natural if weights is None else np.array(weights, float) / sum(weights)
+        self.shares = natural if weights is None else _normed(np.array(weights, float) * (self.sizes > 0))
         self._one = np.allclose(self.shares, natural, rtol=1e-9, atol=0)
         self._first = np.cumsum(self.sizes) - self.sizes
         # The epoch of the moment and the one after it, of each source.
@@ -38,7 +38,8 @@ class Order:
         if self._one:
             return self._visited(positions, int(self.sizes.sum()), seed, None)
         clips = np.empty_like(positions)
-        for source, (mine, turns) in enumerate(_dealt(positions, self.shares)):
+        used = np.nonzero(self.sizes)[0].tolist()
+        for source, (mine, turns) in zip(used, _dealt(positions, self.shares[used]), strict=True):
             clips[mine] = self._first[source] + self._visited(turns, int(self.sizes[source]), seed, source)
         return clips
 
@@ -50,6 +51,10 @@ class Order:
             now = epochs == epoch
             clips[now] = self._permutation(size, seed, int(epoch), source)[turns[now] % size]
         return clips
+
+
+def _normed(shares: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    return shares / shares.sum()
 
 
 def epoch_order(n: int, seed: int, epoch: int, source: int | None = None) -> Int64[np.ndarray, "n"]:

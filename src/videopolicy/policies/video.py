@@ -153,18 +153,19 @@ class VideoPlanner:
         return Joint.cat(drawn).map(lambda part: part.to(self.policy.device))
 
     def decode(self, drawn: Joint, wanted: Sequence[bool]) -> list[Plan]:
-        """Plans in the world's units, relative if it learnt that, with their video decoded where it is wanted."""
+        """Plans in the world's units, relative if it learnt that, with their video, if any, decoded where wanted."""
         # A sample may fall outside of what was demonstrated; a robot must not.
         actions = drawn.actions.clamp(-1, 1).cpu().numpy()
         if self.policy.normalizer:
             actions = self.policy.normalizer.invert(actions)
-        plans = []
+        plans, draws = [], self.policy.backbone.imagines
+        offsets = self.policy.config.window.offsets if draws else ()
         for index, show in enumerate(wanted):
             imagined = None
-            if show:
+            if show and draws:
                 frames = self.policy.decode(drawn.video[index : index + 1])[0]
                 imagined = dict(zip(self.views, frames.cpu().numpy(), strict=True))
-            plans.append(Plan(actions[index], imagined, self.policy.config.window.offsets))
+            plans.append(Plan(actions[index], imagined, offsets))
         return plans
 
     def _state(self, observation: Observation) -> Float32[np.ndarray, "S"] | None:

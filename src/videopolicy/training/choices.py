@@ -2,5 +2,13 @@
 
 from typing import Literal
 
-Stage = Literal["video", "action", "joint"]
+Stage = Literal["video", "action", "joint", "end_to_end"]
 Precision = Literal["no", "bf16", "fp16"]
+
+# The losses that a stage learns by.
+PARTS: dict[Stage, tuple[str, ...]] = {
+    "video": ("video",),
+    "action": ("action",),
+    "joint": ("video", "action"),
+    "end_to_end": ("action",),
+}

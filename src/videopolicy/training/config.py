@@ -13,7 +13,8 @@ class Training:
     """A recipe.
 
     Attributes:
-        stage: what learns: the video model, the head on a frozen video model, or both at once.
+        stage: what learns: the video model, the head on a frozen video model, or both at once, each by its own loss;
+            or, end to end, everything by the action loss alone.
         steps: optimiser steps.
         minutes: if given, wall-clock budget; the learning rate then falls by whichever of the two is further along.
         batch: clips a step, over all processes.

@@ -17,6 +17,7 @@ from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
 from videopolicy.similarity import CEILING, psnr, ssim
+from videopolicy.training.choices import PARTS
 from videopolicy.training.stages import Objective
 
 # Noise levels: the middles of as many parts of the training distribution, all of the same probability.
@@ -87,16 +88,17 @@ class HeldOut:
         """All numbers, and what was drawn.
 
         Returns:
-            "video" and "action", whichever learns: the mean loss over all levels, and at each as "video/sigma_2.72";
+            "video" and "action", whichever is learnt by: the mean loss over all levels, and at each as
+            "video/sigma_2.72";
             "action_error": mean absolute error of sampled chunks in normalised units, and of each part in the
-            world's units as "action_error/gripper", unless the video alone learns; "psnr" in dB and "ssim" of
-            the imagined video against what followed, unless the head alone learns.
+            world's units as "action_error/gripper", if actions are learnt by; "psnr" in dB and "ssim" of the
+            imagined video against what followed, if the video is.
         """
         drawn = self.draw(DRAWN)
-        stage, found = self.objective.training_config.stage, self.losses()
-        if stage != "video":
+        learnt, found = PARTS[self.objective.training_config.stage], self.losses()
+        if "action" in learnt:
             found |= self._action_error(drawn)
-        if stage != "action":
+        if "video" in learnt:
             found |= similarity(drawn)
         return found, drawn
 
@@ -111,7 +113,7 @@ class HeldOut:
                 video += losses.video.mean(1).tolist()
                 action += losses.actions.mean(1)[losses.has_actions].tolist()
             for part, values in (("video", video), ("action", action)):
-                if values and config.stage in (part, "joint"):
+                if values and part in PARTS[config.stage]:
                     mean = float(np.mean(values))
                     found.setdefault(part, []).append(mean)
                     found[f"{part}/sigma_{sigma:.3g}"] = [mean]

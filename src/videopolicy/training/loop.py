@@ -18,11 +18,12 @@ from videopolicy.diffusion.loss import Losses
 from videopolicy.model import VideoPolicy
 from videopolicy.training import lora, trackers
 from videopolicy.training.ahead import Ahead, Prepared
+from videopolicy.training.choices import PARTS
 from videopolicy.training.config import Training
 from videopolicy.training.draws import draw
 from videopolicy.training.ema import Ema
 from videopolicy.training.learner import Learner
-from videopolicy.training.meter import PARTS, Meter
+from videopolicy.training.meter import Meter
 from videopolicy.training.monitor import Monitor
 from videopolicy.training.stages import Objective, total
 from videopolicy.training.state import STATE, Learning, load_state, newest, save_state

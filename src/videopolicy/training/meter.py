@@ -10,10 +10,7 @@ from torch import Tensor
 
 from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.loss import Losses
-from videopolicy.training.choices import Stage
 
-# What learns in a stage.
-PARTS: dict[Stage, tuple[str, ...]] = {"video": ("video",), "action": ("action",), "joint": ("video", "action")}
 BANDS = ("low", "middle", "high")
 # Columns of what is kept of a clip.
 _VIDEO, _ACTION, _SIGMA, _HAS_ACTIONS = range(4)
@@ -37,7 +34,7 @@ class Meter:
         """An empty one.
 
         Args:
-            parts: what learns: "video", "action" or both.
+            parts: the losses that are learnt by: "video", "action" or both.
             noise: the levels that are trained on.
         """
         self.parts, self.noise = tuple(parts), noise
@@ -62,8 +59,9 @@ class Meter:
         """Means over the clips since the last reading.
 
         Returns:
-            "video" and "action", whichever learns, over all clips and, as "video_low" and so on, over each band that
-            has any; "gradient", the mean length of the gradient; "with_actions", the share of clips that have them.
+            "video" and "action", whichever is learnt by, over all clips and, as "video_low" and so on, over each band
+            that has any; "gradient", the mean length of the gradient; "with_actions", the share of clips that have
+            actions.
         """
         found = self.state()
         rows, norm = found["clips"].double().numpy(), found["norms"].mean().item()

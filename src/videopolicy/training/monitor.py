@@ -14,6 +14,7 @@ from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError
 from videopolicy.media import write_mp4
 from videopolicy.training import trackers
+from videopolicy.training.choices import PARTS
 from videopolicy.training.heldout import SHOWN, Drawn, HeldOut, imagined_above_real
 from videopolicy.training.journal import Journal
 from videopolicy.training.speed import Stopwatch, memory
@@ -97,8 +98,8 @@ class Monitor:
 
     def _look(self) -> None:
         """Every process computes the same, as weights that are spread over processes need; one writes."""
-        trainer, heads_alone = self.trainer, self.trainer.training.stage == "action"
-        if heads_alone and not self._measures:
+        trainer, video = self.trainer, "video" in PARTS[self.trainer.training.stage]
+        if not video and not self._measures:
             return
         trainer.objective.eval()
         with trainer.learner.clips_fit(), trainer.averaged(), trainer.accelerator.autocast():
@@ -106,8 +107,8 @@ class Monitor:
         trainer.objective.train()
         if self._journal and found:
             self._journal.write("held_out", trainer.step, found)
-        # A video model that does not learn draws the same for ever.
-        if self._journal and not heads_alone:
+        # What does not learn by video draws the same for ever, or what means nothing.
+        if self._journal and video:
             self._show(drawn)
 
     def _show(self, drawn: Drawn) -> None:

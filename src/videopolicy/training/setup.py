@@ -19,7 +19,9 @@ from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.model import Config, VideoPolicy
 from videopolicy.training import lora
+from videopolicy.training.choices import PARTS
 from videopolicy.training.config import Training
+from videopolicy.training.stages import check_imagines
 from videopolicy.training.state import facts_of, weights_of
 from videopolicy.training.together import ENCODING, Together, joined
 from videopolicy.types import Frames
@@ -42,7 +44,8 @@ def prepare(
 ) -> tuple[VideoPolicy, Clips]:
     """Builds the policy, fits its latents, and encodes the data into RUN/cache.
 
-    Episodes shorter than a clip are encoded with the others, and have no clips.
+    Episodes shorter than a clip are encoded with the others, and have no clips; nor have, in a stage that learns by
+    actions alone, episodes without any.
 
     Of several processes the main one does the work, and the others wait; all of them must see the run's folder.
 
@@ -71,9 +74,13 @@ def prepare(
         caches = _caches(sources, config, training, run / "cache", latents)
     weights = [source.weight for source in sources if source.weight is not None] or None
     every = Episodes.of(caches)
-    long = every.take(np.nonzero(every.lengths >= config.window.span)[0])
+    useful = every.lengths >= config.window.span
+    if PARTS[training.stage] == ("action",):
+        useful &= every.has_actions
     relative = config.seen_from if training.stage != "video" else None
-    clips = Clips(caches, config.window, normalizer, weights, relative=relative, episodes=long)
+    clips = Clips(
+        caches, config.window, normalizer, weights, relative=relative, episodes=every.take(np.nonzero(useful)[0])
+    )
     policy = build(config, clips.normalizer if training.stage != "video" else None, training.seed)
     policy.latents.load_state_dict(latents.cpu().state_dict())
     if init:
@@ -90,8 +97,11 @@ def suited(
 
     Raises:
         UserError: a data set is empty, lacks a view, has only episodes too short, pictures of another size, another
-            rate, or actions of another width or meaning; or none has the actions, or states, that the stage needs.
+            rate, or actions of another width or meaning; none has the actions, or states, that the stage needs; or
+            the stage teaches a video that the policy does not draw.
     """
+    with torch.device("meta"):
+        check_imagines(config.backbone.build(1, 1), training.stage)
     sources = tuple(data) if isinstance(data, Sequence) else (Source(data, data.path.name),)
     # Without a head that has learnt actions, what the checkpoint says of their meaning binds nobody.
     learnt = init.normalizer if init and training.stage != "video" else None

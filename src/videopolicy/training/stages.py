@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from videopolicy.backbones.base import Condition
+from videopolicy.backbones.base import Backbone, Condition
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.loss import Losses, denoising_loss
@@ -26,14 +26,15 @@ class Objective(nn.Module):
         super().__init__()
         if training.stage != "video" and policy.head is None:
             raise UserError(f"stage {training.stage!r} needs actions, but no episode has any; use --stage video")
+        check_imagines(policy.backbone, training.stage)
         self.policy = policy
         self.training_config = training
-        learns_video, learns_head = training.stage != "action", training.stage != "video"
+        learns_backbone, learns_head = training.stage != "action", training.stage != "video"
         policy.latents.requires_grad_(False)
-        if not learns_video or training.lora:
+        if not learns_backbone or training.lora:
             # Never switched on: a pretrained text encoder stays as it is in every stage.
             policy.text.requires_grad_(False)
-        policy.backbone.requires_grad_(learns_video)
+        policy.backbone.requires_grad_(learns_backbone)
         if training.lora:
             lora.adapt(policy.backbone, training.lora, training.seed)
         if policy.head is not None:
@@ -90,7 +91,8 @@ class Objective(nn.Module):
             video, features = policy.denoise_video(noisy.video, sigma, condition)
         actions = clean.actions
         if config.stage != "video":
-            read = features.detach() if config.detach_features else features
+            detached = config.detach_features and config.stage != "end_to_end"
+            read = features.detach() if detached else features
             actions = policy.denoise_actions(noisy.actions, sigma, policy.read(read, sigma))
         has_actions = torch.from_numpy(batch.has_actions).to(policy.device)
         return denoising_loss(Joint(video, actions), clean, sigma, has_actions)
@@ -151,6 +153,8 @@ class Counted:
 def total(losses: Losses, stage: str, of: Counted | None = None, pooled: bool = False) -> Float[Tensor, ""]:
     """What is minimised: the mean over frames, over action steps, or the sum of both means.
 
+    In stage "end_to_end" the video's counts nothing, but is there: distributed training waits for every weight.
+
     Args:
         losses: of some clips, or all, of a batch.
         stage: what learns.
@@ -164,7 +168,15 @@ def total(losses: Losses, stage: str, of: Counted | None = None, pooled: bool = 
     video, actions = losses.video.sum() / frames, losses.actions.sum() / max(steps, 1)
     if stage == "video":
         return video
-    return actions if stage == "action" else video + actions
+    if stage == "action":
+        return actions
+    return actions + video * (0 if stage == "end_to_end" else 1)
+
+
+def check_imagines(backbone: Backbone, stage: str) -> None:
+    """Raises UserError if a stage would teach a video that the backbone does not draw, or read a frozen encoder."""
+    if not backbone.imagines and stage != "end_to_end":
+        raise UserError(f"this model draws no video, so stage {stage!r} is not for it; use --stage end_to_end")
 
 
 def _learning(parameters: list[nn.Parameter]) -> list[nn.Parameter]:

@@ -1,6 +1,6 @@
 """What a run understood of its data, in lines for whoever started it."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -26,7 +26,8 @@ def overview(sources: Sequence[Source], clips: Clips, held_out: Clips | None, as
         mine, apart = _of(clips, place), _of(held_out, place) if held_out else ()
         share = f", {clips.shares[place]:.0%} of what is trained on" if len(sources) > 1 else ""
         lines.append(f"{source.name}: {_counted(mine)}, {int(mine.lengths.sum()):,} clips{share}")
-        lines += [f"  {line}" for line in _differing(source, len(mine) + len(apart), clips.window.span)]
+        used = {*mine.number.tolist(), *(apart.number.tolist() if apart else ())}
+        lines += [f"  {line}" for line in _differing(source, used, clips.window.span)]
         if apart:
             numbers.append(f"{source.name} {_listed([str(number) for number in apart.number])}")
     return lines + _told_of_held_out(clips, held_out, numbers, asked)
@@ -62,12 +63,15 @@ def _counted(episodes: Episodes) -> str:
     return f"{count} episodes {kind}, {said} instruction{'s' if said > 1 else ''}"
 
 
-def _differing(source: Source, used: int, span: int) -> list[str]:
+def _differing(source: Source, used: Set[int], span: int) -> list[str]:
     """How the data set that is trained on differs from the one on disk."""
     dataset, name, lines = source.dataset, source.name, []
-    if short := len(dataset) - used:
+    unused = set(range(len(dataset))) - used
+    if short := sum(dataset.length(index) < span for index in unused):
         told = f"left out: {short} of {len(dataset)} episodes of {name} are shorter than a clip"
         lines.append(f"{told} ({span} control steps)")
+    if watched := len(unused) - short:
+        lines.append(f"left out: {watched} of {len(dataset)} episodes of {name} have no actions, all that is learnt by")
     if dataset.skipped:
         lines.append(f"left out, as they cannot be used ({len(dataset.skipped)}): {_listed(dataset.skipped)}")
     if isinstance(dataset, Respaced):

@@ -1,0 +1,111 @@
+"""A plain convolutional encoder of the current images: what cloning reads actions from, with no video model at all."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from videopolicy.backbones.base import Backbone, Condition, Features
+from videopolicy.errors import UserError
+
+# Of every norm.
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    """Shape of the encoder.
+
+    Attributes:
+        channels: width of each level, finest first, multiples of 8; each level but the first is half as large.
+        blocks: residual blocks a level.
+    """
+
+    channels: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.channels or any(width < 1 or width % GROUPS for width in self.channels):
+            raise UserError(f"channels of an image encoder are one or more multiples of {GROUPS}, not {self.channels}")
+        if self.blocks < 1:
+            raise UserError(f"an image encoder has at least one block a level, not {self.blocks}")
+
+    def build(self, latent_channels: int, text_width: int) -> "Images":
+        """An encoder with fresh weights for latents of C channels and tokens of width W."""
+        return Images(self, latent_channels, text_width)
+
+
+class Images(Backbone):
+    """Features of each frame's current image, modulated by the instruction; the noisy video is not looked at."""
+
+    imagines = False
+
+    def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
+        super().__init__()
+        first = config.channels[0]
+        self.stem = nn.Conv2d(latent_channels, first, 3, padding=1)
+        self.levels = nn.ModuleList()
+        for before, after in pairwise((first, *config.channels)):
+            blocks = [Block(after, text_width) for _ in range(config.blocks)]
+            enter = nn.Conv2d(before, after, 3, stride=2, padding=1) if len(self.levels) else nn.Identity()
+            self.levels.append(Level(enter, blocks))
+        self.out = nn.Sequential(nn.GroupNorm(GROUPS, config.channels[-1]), nn.SiLU())
+        self.time_width = 4 * first
+        self.frequencies = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time = TimestepEmbedding(first, self.time_width)
+        self.tap_channels = (config.channels[-1],)
+        self._recomputes = False
+
+    def forward(self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]) -> Features:
+        """See `Backbone.forward`; the noise level is left to the head."""
+        frames, text = video.shape[:2], condition.text.mean(2).flatten(0, 1)
+        x = self.stem(condition.latents.flatten(0, 1))
+        for level in self.levels:
+            again = self._recomputes and torch.is_grad_enabled()
+            x = checkpoint(level, x, text, use_reentrant=False) if again else level(x, text)
+        return Features(torch.zeros_like(video), (self.out(x).unflatten(0, frames),))
+
+    def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
+        """See `Backbone.embed`."""
+        return self.time(self.frequencies(noise).to(self.stem.weight.dtype))
+
+    def checkpoint_gradients(self) -> None:
+        """See `Backbone.checkpoint_gradients`."""
+        self._recomputes = True
+
+
+class Level(nn.Module):
+    """Residual blocks of one width, behind what brings the level above to it."""
+
+    def __init__(self, enter: nn.Module, blocks: list["Block"]) -> None:
+        super().__init__()
+        self.enter, self.blocks = enter, nn.ModuleList(blocks)
+
+    def forward(self, x: Float[Tensor, "n C h w"], text: Float[Tensor, "n W"]) -> Float[Tensor, "n C2 h2 w2"]:
+        """Odd sizes are halved rounding up."""
+        x = self.enter(x)
+        for block in self.blocks:
+            x = block(x, text)
+        return x
+
+
+class Block(nn.Module):
+    """A residual block with feature-wise modulation by the instruction (Perez et al. 2018, FiLM)."""
+
+    def __init__(self, channels: int, text_width: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.modulate = nn.Linear(text_width, 2 * channels)
+        self.second = nn.Sequential(nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Float[Tensor, "n C h w"], text: Float[Tensor, "n W"]) -> Float[Tensor, "n C h w"]:
+        """The same size and width."""
+        scale, shift = self.modulate(text)[..., None, None].chunk(2, 1)
+        return x + self.second(self.norm(self.first(x)) * (1 + scale) + shift)
