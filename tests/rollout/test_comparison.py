@@ -19,6 +19,13 @@ counts = st.integers(0, 30)
 some_pairs = st.builds(Pairs, counts, counts, counts, counts).filter(lambda pairs: pairs.n)
 
 
+def test_a_protocols_seeds_pair_episodes_of_other_numbers():
+    """A seed is a start, whichever number its episode has in a protocol that lists seeds."""
+    listed = [Result("a", n, seed, won, 10, 1.0, 2, False) for n, (seed, won) in enumerate([(8, True), (5, False)])]
+    plain = [result("a", seed, won) for seed, won in [(5, True), (6, True), (7, False), (8, True)]]
+    assert pair(listed, plain) == {"a": Pairs(both=1, first=0, second=1, neither=0)}
+
+
 def test_episodes_are_paired_by_task_and_seed():
     first = [result("a", 1, True), result("a", 2, False), result("a", 3, True), result("b", 1, True)]
     second = [result("a", 3, True), result("a", 1, False), result("a", 2, True), result("c", 1, True)]

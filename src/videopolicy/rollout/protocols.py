@@ -1,4 +1,23 @@
-"""What a benchmark consists of, as data: tasks, episodes, horizons, and the numbers that others report."""
+"""What a benchmark consists of, as data: tasks, episodes, seeds, horizons, and the numbers that others report.
+
+```toml
+title = "Reach and push"
+world = "metaworld"
+episodes = 2                 # of each task
+execute = 8                  # actions of each plan; may be left out, as all that follows but the names
+source = "a paper, its table"
+mean = 0.7
+
+[[task]]
+name = "reach-v3"
+horizon = 200                # control steps; the world's own if left out
+reference = 0.9
+seeds = [1000003, 1000007]   # of the world, by episode; 1000000, 1000001, ... if left out
+
+[[task]]
+name = "push-v3"
+```
+"""
 
 import hashlib
 import tomllib
