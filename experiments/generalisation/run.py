@@ -77,7 +77,7 @@ def first(count: int) -> Callable[[Dataset], dict[str, Any]]:
     return lambda data: {"actions_of": list(range(count))}
 
 
-MANY, ONE = Minutes(head=24), Minutes(video=5, head=3)
+MANY, ONE = Minutes(head=20), Minutes(video=4, head=2.5)
 STUDIES = {
     "many_tasks": Study("mt10", MT10, MANY, {"all": lambda data: {}}),
     "few_actions": Study(

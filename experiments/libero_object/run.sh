@@ -6,7 +6,7 @@
 # What is finished is not done again; the figures land in experiments/libero_object/results.json.
 set -euo pipefail
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-study=experiments/libero_object runs=${RUNS:-runs/libero_object} minutes=${MINUTES:-22}
+study=experiments/libero_object runs=${RUNS:-runs/libero_object} minutes=${MINUTES:-20}
 salad=pick_up_the_salad_dressing_and_place_it_in_the_basket bbq=pick_up_the_bbq_sauce_and_place_it_in_the_basket
 
 train() { # NAME OPTIONS...
