@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from videopolicy import registry
-from videopolicy.backbones import unet
+from videopolicy.backbones import images, unet
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.windows import Window
@@ -41,6 +41,12 @@ MODEL = Config(
     ),
     execute=4,
 )
+# Changes that make of it the baseline without video.
+CLONING = {
+    "window": MODEL.window.reaching(0),
+    "latents": pca.Config(patch=2, channels=12),
+    "backbone": images.Config(channels=(8, 16), blocks=1),
+}
 TRAINING = Training(steps=4, batch=4, warmup=2, ema=0.9, log_every=1, sample_every=1000, save_every=1000)
 NORMALIZER = MinMax((-1.0, -0.5), (1.0, 2.0))
 # An arm whose actions are learnt as seen from where the gripper is.

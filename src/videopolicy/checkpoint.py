@@ -204,8 +204,8 @@ def _kind(policy: VideoPolicy, provenance: Provenance) -> str:
         )
     if provenance.stage == "end_to_end":
         return (
-            "# A policy\n\nThe network of a video diffusion model and a head that reads the actions out of its features, "
-            "both learnt from actions alone: what it draws need not mean anything."
+            "# A policy\n\nThe network of a video diffusion model and a head that reads the actions out of its "
+            "features, both learnt from actions alone: what it draws need not mean anything."
         )
     return (
         "# A video policy\n\nA video diffusion model that imagines how the task goes on, and a head that reads the "

@@ -119,6 +119,12 @@ class Config:
         return Space.parse(self.action_space) if self.action_space else None
 
     @property
+    def imagines(self) -> bool:
+        """Whether its backbone draws video."""
+        with torch.device("meta"):
+            return self.backbone.build(1, 1).imagines
+
+    @property
     def flat_frames(self) -> int:
         """F = pad + V * T."""
         return self.pad + len(self.views) * self.window.frames

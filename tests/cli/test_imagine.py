@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.small import ARM, NORMALIZER, SIZE, policy, relative_policy
+from tests.small import ARM, CLONING, NORMALIZER, SIZE, policy, relative_policy
 
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.imagine import assign, read_image
@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     save(policy(views=("front", "side")), seen, folder / "two")
     save(policy(None, views=("front",)), seen, folder / "video")
     save(relative_policy(views=("front",)), seen, folder / "relative")
+    save(policy(views=("front",), **CLONING), seen, folder / "cloning")
     ramp = np.linspace(0, 255, SIZE).astype(np.uint8)
     draw(folder / "front.png", np.stack(np.broadcast_arrays(ramp[:, None], ramp, 128), 2))
     draw(folder / "side.png", np.stack(np.broadcast_arrays(30, ramp, ramp[::-1, None]), 2))
@@ -189,3 +190,8 @@ def test_a_cut_or_a_deep_image_is_refused(tmp_path, folder, capsys):
     Image.fromarray(np.full((32, 32), 40_000, np.uint16)).save(tmp_path / "deep.png")
     assert "not a readable image" in refused(capsys, folder, "one", str(tmp_path / "cut.png"))
     assert "save it with 8 bits a colour" in refused(capsys, folder, "one", str(tmp_path / "deep.png"))
+
+
+def test_a_policy_without_video_imagines_nothing(folder, capsys):
+    line = refused(capsys, folder, "cloning", str(folder / "front.png"), out="nothing")
+    assert "this policy draws no video" in line and not (folder / "nothing").exists()

@@ -74,3 +74,10 @@ def test_a_position_says_all_there_is_to_know(mixture, positions):
 def test_the_seed_decides_the_order(weights):
     order = Order([30, 30], weights)
     assert (order.at(np.arange(20), 0) != order.at(np.arange(20), 1)).any()
+
+
+def test_a_source_without_clips_has_no_share_whatever_its_weight():
+    order = Order([6, 0, 4], [1.0, 5.0, 3.0])
+    assert order.shares.tolist() == [0.25, 0.0, 0.75]
+    counts = np.bincount(source_of(order.at(np.arange(400), 0), [6, 0, 4]), minlength=3)
+    assert counts.tolist() == [100, 0, 300]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from tests.small import ARM, NORMALIZER, observation, policy, relative_policy
+from tests.small import ARM, CLONING, NORMALIZER, observation, policy, relative_policy
 
 from videopolicy import checkpoint
 from videopolicy.checkpoint import Provenance
@@ -180,3 +180,13 @@ def test_a_policy_of_the_worlds_own_actions_needs_no_state(planner):
     np.testing.assert_array_equal(
         planner.plan([blind], [5], False)[0].actions, planner.plan([observation()], [5], False)[0].actions
     )
+
+
+def test_a_policy_without_video_shows_none_and_looks_at_every_picture():
+    planner = VideoPlanner(policy(views=("close", "top"), **CLONING), SAMPLING)
+    (plan,) = planner.plan([observation()], [1], imagine=True)
+    assert plan.imagined is None and plan.offsets == ()
+    assert plan.actions.shape == (8, 2) and np.isfinite(plan.actions).all()
+    seen = observation()
+    changed = replace(seen, images={**seen.images, "top": 255 - seen.images["top"]})
+    assert not np.array_equal(planner.plan([changed], [1], False)[0].actions, plan.actions)

@@ -36,7 +36,8 @@ def test_a_line_is_the_mean_of_the_steps_since_the_last(trainer):
 
 
 @pytest.mark.parametrize(
-    ("stage", "parts"), [("video", {"video"}), ("action", {"action"}), ("joint", {"video", "action"})]
+    ("stage", "parts"),
+    [("video", {"video"}), ("action", {"action"}), ("joint", {"video", "action"}), ("end_to_end", {"action"})],
 )
 def test_only_what_is_trained_is_logged(trainer, stage, parts):
     run = trainer(stage=stage, steps=1)
@@ -62,9 +63,12 @@ def test_sampled_videos_are_of_the_models_frames(trainer):
     run.train()
     assert sorted(path.name for path in (run.run / "samples").iterdir()) == ["step-000002.mp4", "step-000004.mp4"]
     assert read_mp4(run.run / "samples" / "step-000004.mp4").shape == (2, 64, SHOWN * 32, 3)
-    head_only = trainer("action", stage="action", sample_every=1)
-    head_only.train()
-    assert not (head_only.run / "samples").exists()
+    for stage in ("action", "end_to_end"):
+        acting = trainer(stage, stage=stage, sample_every=1, split=1, steps=1)
+        acting.train()
+        assert not (acting.run / "samples").exists()
+        (looked,) = lines(acting.run, "held_out")
+        assert {"action", "action_error"} < set(looked) and not {"video", "psnr", "ssim"} & set(looked)
 
 
 def test_the_lower_half_is_what_followed_and_sampling_changes_nothing(trainer, dataset):

@@ -94,7 +94,13 @@ def test_a_horizon_is_kept_by_the_stage_that_follows(demos, drawn, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stage", "moved"), [("video", {"backbone", "text"}), ("action", {"head"}), ("joint", {"backbone", "text", "head"})]
+    ("stage", "moved"),
+    [
+        ("video", {"backbone", "text"}),
+        ("action", {"head"}),
+        ("joint", {"backbone", "text", "head"}),
+        ("end_to_end", {"backbone", "text", "head"}),
+    ],
 )
 def test_a_stage_moves_its_own_weights_and_no_others(trainer, stage, moved):
     run = trainer(stage=stage)
@@ -157,6 +163,24 @@ def test_clips_without_actions_teach_the_head_nothing(trainer, dataset):
     assert any(gradient.any() for gradient in of_alone)
 
 
+@pytest.mark.parametrize("stage", ["action", "end_to_end"])
+def test_what_learns_by_actions_alone_sees_no_clip_without_them(trainer, dataset, drawn, stage):
+    """Nor a data set without any, whatever its weight; the others' weights hold."""
+    half = Partly(dataset, {1, 3})
+    sources = (
+        Source(half, "half", 1.0),
+        Source(Partly(dataset, {0, 1, 2, 3}), "none", 5.0),
+        Source(dataset, "all", 3.0),
+    )
+    run = trainer(data=sources, batch=8, steps=2, stage=stage)
+    run.train()
+    assert all(batch.has_actions.all() for _, _, batch in drawn)
+    assert run.clips.shares == (0.25, 0.0, 0.75) and run.clips.share_with_actions == 1
+    assert run.clips.episodes.number[run.clips.episodes.source == 0].tolist() == [0, 2]
+    provenance = checkpoint.load(run.run / "checkpoint")[1]
+    assert (provenance.episodes, provenance.without_actions, provenance.video_only) == (6, 0, ())
+
+
 def test_batches_mix_clips_with_and_without_actions_as_weighted_and_the_log_says_so(trainer, dataset, drawn):
     weighted = (Source(dataset, "acted", 3.0), Source(Partly(dataset, {0, 1, 2, 3}), "watched", 1.0))
     run = trainer(data=weighted, batch=8, steps=4, model=replace(MODEL, views=("top",)))
@@ -171,6 +195,9 @@ def test_batches_mix_clips_with_and_without_actions_as_weighted_and_the_log_says
         (["--video-horizon", "12"], "8 control steps apart cannot look 12 ahead; 8 or 16 would do"),
         (["--video-horizon", "-8"], "--video-horizon is -8"),
         (["--stage", "action", "--features", "attached"], "--features is about --stage joint"),
+        (["--preset", "cloning", "--features", "attached"], "--features is about --stage joint"),
+        (["--preset", "cloning", "--stage", "joint"], "draws no video, so stage 'joint' is not for it"),
+        (["--preset", "cloning", "--video-horizon", "8"], "draws no video: leave --video-horizon out"),
     ],
 )
 def test_what_makes_no_sense_is_refused(demos, tmp_path, capsys, more, message):

@@ -2,7 +2,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from tests.small import TRAINING, batch, policy
+from tests.small import CLONING, TRAINING, batch, policy
 
 from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.loss import Losses
@@ -11,7 +11,7 @@ from videopolicy.latents import svd
 from videopolicy.training.draws import draw
 from videopolicy.training.stages import Counted, Objective, total
 
-STAGES = ("video", "action", "joint")
+STAGES = ("video", "action", "joint", "end_to_end")
 
 
 def generator(seed=0):
@@ -54,6 +54,7 @@ def test_what_is_minimised():
     torch.testing.assert_close(total(losses, "video"), video)
     torch.testing.assert_close(total(losses, "action"), actions)
     torch.testing.assert_close(total(losses, "joint"), video + actions)
+    torch.testing.assert_close(total(losses, "end_to_end"), actions)
 
 
 def test_clips_without_actions_do_not_count_whatever_they_hold(model):
@@ -166,7 +167,9 @@ def test_flat_frames_of_the_truth_are_behind_the_pad():
     assert torch.equal(model.unflatten(clean.video), torch.from_numpy(clips.future))
 
 
-@pytest.mark.parametrize(("stage", "rates"), [("video", [1.0]), ("action", [2.0]), ("joint", [1.0, 2.0])])
+@pytest.mark.parametrize(
+    ("stage", "rates"), [("video", [1.0]), ("action", [2.0]), ("joint", [1.0, 2.0]), ("end_to_end", [1.0, 2.0])]
+)
 def test_each_part_learns_at_its_own_rate(model, stage, rates):
     groups = objective(model, stage=stage, rate=1.0, head_rate=2.0).parameter_groups()
     assert [group["lr"] for group in groups] == [group["peak"] for group in groups] == rates
@@ -212,3 +215,28 @@ def test_latents_with_a_spread_are_drawn_for_every_clip_by_itself():
 def take(clips, index):
     rows = slice(index, index + 1)
     return type(clips)(**{field.name: getattr(clips, field.name)[rows] for field in fields(clips)})
+
+
+@pytest.mark.parametrize("changes", [{}, CLONING], ids=["video model", "encoder"])
+def test_end_to_end_every_weight_that_can_hears_of_the_actions_and_nothing_of_the_video(changes):
+    model, gradients = policy(**changes), []
+    loss, one, other = objective(model, stage="end_to_end"), batch(model), batch(model)
+    other.future[:] += 1
+    for clips in (one, other):
+        model.zero_grad()
+        losses = loss(clips, draw(model, replace(TRAINING, text_dropout=0.0), 3, 2, generator()))
+        total(losses, "end_to_end").backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters()})
+    silent = {name for name, gradient in gradients[0].items() if gradient is None or not gradient.any()}
+    # Of a video model, what lies behind its last tap; distributed training must hear of that, too.
+    assert not silent if changes else all(name.startswith("backbone.net.conv_") for name in silent)
+    assert all(gradient is not None for gradient in gradients[0].values())
+    if changes:
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(gradient, gradients[1][name], msg=name)
+
+
+@pytest.mark.parametrize("stage", ["video", "action", "joint"])
+def test_other_stages_are_not_for_a_model_without_video(stage):
+    with pytest.raises(UserError, match=f"draws no video, so stage '{stage}' is not for it; use --stage end_to_end"):
+        objective(policy(**CLONING), stage=stage)

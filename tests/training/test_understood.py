@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.small import MODEL, TRAINING, Partly
@@ -36,6 +38,18 @@ def test_every_source_is_told_with_its_share_and_what_is_left_out(two, dataset):
         "  left out, as they cannot be used (1): episode 7: no frames",
         f"more: 4 episodes with actions, 2 instructions, {sum(steps)} clips, 75% of what is trained on",
     ]
+
+
+def test_episodes_without_actions_are_told_where_actions_alone_are_learnt_by(two, dataset, tmp_path):
+    sources, _ = two
+    _, clips = prepare(sources, MODEL, replace(TRAINING, stage="action"), tmp_path)
+    told = overview(sources, clips, None, 0)
+    assert told[0].startswith("dots: 2 episodes with actions, ")
+    assert told[1:3] == [
+        "  left out: 1 of 4 episodes of dots are shorter than a clip (8 control steps)",
+        "  left out: 1 of 4 episodes of dots have no actions, all that is learnt by",
+    ]
+    assert "left out" not in told[4]
 
 
 def test_what_is_held_out_is_told_and_that_it_is_less_than_was_asked_for(two):

@@ -108,6 +108,8 @@ def _recipe(command: "Command", given: dict[str, Any], preset: Training) -> Trai
 def _looking_ahead(command: "Command", model: Config, init: VideoPolicy | None, stage: Stage) -> Config:
     """The model with as many frames as --video-horizon says; the video model's weights suit any number."""
     assert command.video_horizon is not None
+    if not model.imagines:
+        raise UserError("this model draws no video: leave --video-horizon out")
     try:
         window = model.window.reaching(command.video_horizon)
     except UserError as error:

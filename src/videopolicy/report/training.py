@@ -20,9 +20,9 @@ _MEASURES = {
 }
 _NOTE = (
     "Training losses are bold as a running median. Noise: the lowest, the middle and the highest third of the noise "
-    "levels that are trained on. Held-out episodes are never trained on; their losses are at fixed noise, and imagined "
-    "frames are compared with real ones as the latents show them."
+    "levels that are trained on. Held-out episodes are never trained on; their losses are at fixed noise"
 )
+_NOTE_ON_VIDEO = ", and imagined frames are compared with real ones as the latents show them"
 
 
 def section_of(run: Run) -> str:
@@ -37,11 +37,12 @@ def section_of(run: Run) -> str:
         drawn = plots.training("speed", "clips a second", [Line(steps, values, plots.INK)], False)
         figures.append(plot(drawn, f"clips a second: {median(values):.3g} in the median"))
     said = _speed(run.speed)
+    note = f"{_NOTE}{_NOTE_ON_VIDEO if 'psnr' in run.held_out else ''}."
     return section(
         "Training",
         *([paragraph(said)] if said else []),
         f'<div class="plots many">{"".join(figures)}</div>',
-        paragraph(_NOTE, "note") if run.held_out or any(f"{parts[0]}_{band}" in run.losses for band in _BANDS) else "",
+        paragraph(note, "note") if run.held_out or any(f"{parts[0]}_{band}" in run.losses for band in _BANDS) else "",
     )
 
 

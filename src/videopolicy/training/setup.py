@@ -100,8 +100,7 @@ def suited(
             rate, or actions of another width or meaning; none has the actions, or states, that the stage needs; or
             the stage teaches a video that the policy does not draw.
     """
-    with torch.device("meta"):
-        check_imagines(config.backbone.build(1, 1), training.stage)
+    check_imagines(config.imagines, training.stage)
     sources = tuple(data) if isinstance(data, Sequence) else (Source(data, data.path.name),)
     # Without a head that has learnt actions, what the checkpoint says of their meaning binds nobody.
     learnt = init.normalizer if init and training.stage != "video" else None

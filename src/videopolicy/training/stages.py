@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from videopolicy.backbones.base import Backbone, Condition
+from videopolicy.backbones.base import Condition
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.loss import Losses, denoising_loss
@@ -26,7 +26,7 @@ class Objective(nn.Module):
         super().__init__()
         if training.stage != "video" and policy.head is None:
             raise UserError(f"stage {training.stage!r} needs actions, but no episode has any; use --stage video")
-        check_imagines(policy.backbone, training.stage)
+        check_imagines(policy.backbone.imagines, training.stage)
         self.policy = policy
         self.training_config = training
         learns_backbone, learns_head = training.stage != "action", training.stage != "video"
@@ -173,9 +173,9 @@ def total(losses: Losses, stage: str, of: Counted | None = None, pooled: bool = 
     return actions + video * (0 if stage == "end_to_end" else 1)
 
 
-def check_imagines(backbone: Backbone, stage: str) -> None:
-    """Raises UserError if a stage would teach a video that the backbone does not draw, or read a frozen encoder."""
-    if not backbone.imagines and stage != "end_to_end":
+def check_imagines(imagines: bool, stage: str) -> None:
+    """Raises UserError if a stage would teach a video that a model does not draw, or leave its encoder as it is."""
+    if not imagines and stage != "end_to_end":
         raise UserError(f"this model draws no video, so stage {stage!r} is not for it; use --stage end_to_end")
 
 

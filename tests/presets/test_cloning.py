@@ -1,0 +1,48 @@
+"""The baseline without video, by the same commands as every policy: trained, evaluated, reported."""
+
+import json
+
+import pytest
+from tests.small import observation, write_data
+
+from videopolicy import checkpoint
+from videopolicy.cli.main import main
+from videopolicy.policies.video import VideoPlanner
+from videopolicy.presets.cloning import PRESET
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cloning")
+    data = write_data(folder / "dots", episodes=2, size=64, steps=36)
+    options = ["--preset", "cloning", "--views", "top", "--steps", "2", "--batch", "2", "--sample-every", "1"]
+    main(["train", "--data", str(data), "--out", str(folder / "run"), *options])
+    return folder / "run"
+
+
+def test_it_learns_from_actions_alone_and_shows_no_video(run):
+    model, provenance = checkpoint.load(run / "checkpoint")
+    assert provenance.stage == "end_to_end" and not model.backbone.imagines
+    assert not (run / "samples").exists()
+    logged = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+    assert not any(name.startswith("video") for line in logged for name in line)
+
+
+def test_it_is_evaluated_and_reported_like_every_policy(run, capsys):
+    where = ["--world", "pointmass", "--task", "reach-red", "--episodes", "1", "--workers", "1"]
+    main(["evaluate", "--checkpoint", str(run / "checkpoint"), *where, "--steps", "2", "--sampler", "one_pass"])
+    assert "/1 (" in capsys.readouterr().out
+    (recorded,) = (run / "evaluation" / "recordings").iterdir()
+    assert (recorded / "executed_top.mp4").exists() and not list(recorded.glob("imagined_*"))
+    main(["report", str(run)])
+    page = (run / "report.html").read_text()
+    assert "imagined no frames" in page and "executed</span>" in page
+
+
+def test_a_view_is_looked_at_once_and_every_pixel_counts(run):
+    """As many numbers of each patch as it has pixels: what the encoder is given can be decoded again."""
+    model, _ = checkpoint.load(run / "checkpoint")
+    assert PRESET.model.flat_frames == len(PRESET.model.views)
+    codes = VideoPlanner(model, model.config.sampling).encode([observation(size=64)])
+    again = model.latents.decode(model.latents.condition(codes[0])).numpy().astype(int)
+    assert abs(again[0] - observation(size=64).images["top"]).max() <= 1
