@@ -1,4 +1,4 @@
-"""The baseline without video for LIBERO: `cloning` with the views and the words of `tiny_libero`, 7 million parameters."""
+"""The baseline without video for LIBERO: `cloning` with views and words of `tiny_libero`, 7 million parameters."""
 
 from dataclasses import replace
 
