@@ -2,10 +2,10 @@
 
     python run.py STUDY            with STUDY one of many_tasks, few_actions, half_space, held_out_task
 
-Both policies train for the same wall time, side by side on one thread each, from the same demonstrations. The video
-policy sees the video of all of them: where most have actions, video model and head learn jointly; where few have, the
-head learns by itself, afterwards. Cloning can use those with actions alone. What is finished is not done again. Figures
-land in STUDY.json beside this file.
+Both policies train for as long, from the same demonstrations. The video policy sees the video of all of them: where
+most have actions, video model and head learn jointly; where few have, the head learns by itself, afterwards. Cloning can
+use those with actions alone. Training is counted in steps, so that any machine gets the same weights; `speed.py` measures
+how long a step of each takes. What is finished is not done again. Figures land in STUDY.json beside this file.
 """
 
 import argparse
@@ -33,26 +33,23 @@ from videopolicy.rollout.statistics import clopper_pearson
 HERE = Path(__file__).parent
 MT10 = tuple(task.name for task in load("mt10").tasks)
 HELD_OUT = "window-close-v3"
-# One thread each; what the two policies share is the clock.
+# One thread each: more are slower.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
-class Minutes:
-    """Of training.
+class Steps:
+    """Of training, of 16 clips each.
 
     Attributes:
+        cloning: of the baseline, for each condition; they take as long as the others together.
         head: of the head, for each condition.
         video: of the video model before that, once for all conditions; 0 trains both jointly.
     """
 
-    head: float
-    video: float = 0
-
-    @property
-    def cloning(self) -> float:
-        """As long as a video policy takes."""
-        return self.video + self.head
+    cloning: int
+    head: int
+    video: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,13 @@ class Study:
     Attributes:
         protocol: what is played, by name or beside this file.
         tasks: what is recorded, 50 demonstrations each.
-        minutes: of training.
+        steps: of training.
         conditions: name -> which demonstrations keep their actions, as settings of a list of data sets.
     """
 
     protocol: str
     tasks: tuple[str, ...]
-    minutes: Minutes
+    steps: Steps
     conditions: Mapping[str, Callable[[Dataset], dict[str, Any]]]
 
 
@@ -77,7 +74,7 @@ def first(count: int) -> Callable[[Dataset], dict[str, Any]]:
     return lambda data: {"actions_of": list(range(count))}
 
 
-MANY, ONE = Minutes(head=20), Minutes(video=4, head=2.5)
+MANY, ONE = Steps(cloning=4800, head=2800), Steps(cloning=1600, head=600, video=900)
 STUDIES = {
     "many_tasks": Study("mt10", MT10, MANY, {"all": lambda data: {}}),
     "few_actions": Study(
@@ -132,27 +129,27 @@ def write_list(path: Path, data: Path, keep: Callable[[Dataset], dict[str, Any]]
 def train_video_policies(study: Study, data: Path, folder: Path, lists: Mapping[str, Path]) -> None:
     """A head for each condition, and its video model: one of all demonstrations, or one learnt jointly with it."""
     stage: tuple[object, ...] = ("--stage", "joint")
-    if study.minutes.video:
+    if study.steps.video:
         video = data.with_name(f"{data.name}-video")
-        train(video, "--data", data, "--stage", "video", "--minutes", study.minutes.video)
+        train(video, "--data", data, "--stage", "video", "--steps", study.steps.video)
         stage = ("--stage", "action", "--init", video / "checkpoint")
     for name, listed in lists.items():
-        train(folder / f"video-{name}", "--data", listed, *stage, "--minutes", study.minutes.head)
+        train(folder / f"video-{name}", "--data", listed, *stage, "--steps", study.steps.head)
 
 
 def train_cloning(study: Study, data: Path, folder: Path, lists: Mapping[str, Path]) -> None:
     """The baseline for each condition."""
     for name, listed in lists.items():
         where = folder / f"cloning-{name}"
-        train(where, "--preset", "cloning", "--data", listed, "--minutes", study.minutes.cloning)
+        train(where, "--preset", "cloning", "--data", listed, "--steps", study.steps.cloning)
 
 
 def train(run: Path, *options: object) -> None:
-    """Trains, or goes on training, until the minutes are over."""
+    """Trains, or goes on training, to the end."""
     if not (run / "done").exists():
         resume = ("--resume",) if (run / "state").exists() else ()
         # No demonstration is spared to measure on: where two have actions, one would be half of all there is to learn.
-        always = ("--out", run, "--steps", 10**6, "--held-out", 0)
+        always = ("--out", run, "--held-out", 0)
         command("train", *always, *options, *resume, log=run.with_suffix(".log"))
         (run / "done").touch()
 
