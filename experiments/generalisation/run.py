@@ -3,9 +3,9 @@
     python run.py STUDY            with STUDY one of many_tasks, few_actions, half_space, held_out_task
 
 Both policies train for as long, from the same demonstrations. The video policy sees the video of all of them: where
-most have actions, video model and head learn jointly; where few have, the head learns by itself, afterwards. Cloning can
-use those with actions alone. Training is counted in steps, so that any machine gets the same weights; `speed.py` measures
-how long a step of each takes. What is finished is not done again. Figures land in STUDY.json beside this file.
+most have actions, video model and head learn jointly; where few have, the head learns by itself, afterwards. Cloning
+can use those with actions alone. Training is counted in steps, so that any machine gets the same weights; `speed.py`
+measures how long a step of each takes. What is finished is not done again. Figures land in STUDY.json beside this file.
 """
 
 import argparse
