@@ -11,10 +11,10 @@ from videopolicy.rollout.results import Result
 def evaluate(tmp_path):
     """Writes an evaluation as `videopolicy evaluate` does."""
 
-    def write(name, outcomes, world="metaworld", first_seed=0):
+    def write(name, outcomes, world="metaworld", first_seed=0, **settings):
         folder = tmp_path / name / "evaluation"
         folder.mkdir(parents=True)
-        (folder / "settings.json").write_text(json.dumps({"world": world}))
+        (folder / "settings.json").write_text(json.dumps({"world": world, **settings}))
         rows = [Result("press", i, first_seed + i, won, 9, 1.0, 2, False) for i, won in enumerate(outcomes)]
         (folder / "results.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
         return str(tmp_path / name)
@@ -40,6 +40,13 @@ def test_says_whether_the_difference_is_real(evaluate, capsys):
 def test_episodes_without_a_partner_are_told(evaluate, capsys):
     main(["compare", evaluate("a", [True] * 5) + "/evaluation", evaluate("b", [True] * 8)])
     assert "note: 3 episodes of the second have no partner" in capsys.readouterr().out
+
+
+def test_another_protocol_is_told(evaluate, capsys):
+    main(["compare", evaluate("a", [True], protocol_sha256="1"), evaluate("b", [True], protocol_sha256="2")])
+    assert "not evaluated by the same protocol" in capsys.readouterr().out
+    main(["compare", evaluate("c", [True], protocol_sha256="1"), evaluate("d", [True], protocol_sha256="1")])
+    assert "protocol" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared_is_refused(evaluate, tmp_path, capsys):

@@ -108,6 +108,16 @@ def test_every_part_has_its_place(page):
     assert "videopolicy report" in page.words
 
 
+@pytest.mark.parametrize(("name", "given"), [("mt10", "mt10"), ("half", "half.toml")])
+def test_a_protocol_is_played_again_by_its_name(tmp_path, name, given):
+    run = evaluation(tmp_path / "run", {"push": [True]}, recorded=0)
+    settings = run / "evaluation" / "settings.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "protocol": name}))
+    page = written(run)
+    assert f"videopolicy evaluate --protocol {given} --checkpoint" in page.words
+    assert "--task" not in page.words and "--world" not in page.words
+
+
 def test_a_run_without_losses_or_recordings_says_what_is_missing(tmp_path):
     page = written(evaluation(tmp_path / "run", {"push": [True]}, recorded=0))
     assert page.headings() == ["Success", "Settings"]

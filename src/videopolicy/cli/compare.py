@@ -36,6 +36,8 @@ class Command:
         worlds = [settings.get("world") for settings, _ in read]
         if worlds[0] != worlds[1]:
             raise UserError(f"{self.first} was evaluated in world {worlds[0]!r}, {self.second} in {worlds[1]!r}")
+        if len({settings.get("protocol_sha256") for settings, _ in read}) > 1:
+            print("note: they were not evaluated by the same protocol: episodes may have been cut at other lengths")
         pairs = pair(*(rows for _, rows in read))
         print(table(pairs))
         everything = pooled(list(pairs.values()))

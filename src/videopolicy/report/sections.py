@@ -11,6 +11,7 @@ from videopolicy.report.episodes import Shown
 from videopolicy.report.markup import paragraph, plot, section, table
 from videopolicy.report.run import Run
 from videopolicy.report.similarity import Pair, Spread, by_offset, spread
+from videopolicy.rollout import protocols
 from videopolicy.rollout.results import DEATHS, Result
 from videopolicy.rollout.statistics import clopper_pearson, odd_endings
 from videopolicy.similarity import CEILING
@@ -135,8 +136,13 @@ def settings(run: Run) -> str:
 def _again(run: Run) -> str:
     commands = [["videopolicy", "report", str(run.folder)]]
     if run.settings.get("checkpoint"):
-        flags = ("checkpoint", "tasks", "world", "episodes", "execute", "steps", "sampler", "seed", "record")
+        flags = ["checkpoint", "episodes", "execute", "steps", "sampler", "precision", "seed", "record"]
         words = ["videopolicy", "evaluate"]
+        if protocol := run.settings.get("protocol"):
+            # One that does not come with the package is its owner's file of that name.
+            words += ["--protocol", protocol if protocol in protocols.names() else f"{protocol}.toml"]
+        else:
+            flags[1:1] = ["tasks", "world"]
         for name in flags:
             if (value := run.settings.get(name)) is not None:
                 values = value if isinstance(value, list) else [value]
