@@ -7,11 +7,11 @@ half="reach-v3 pick-place-v3 drawer-open-v3 button-press-topdown-v3 window-open-
 
 record data/mt10 $mt10
 # With the video of all tasks, and with nothing of the others: the difference is what video without actions teaches.
-measure mt10-half data/mt10 --actions-for $half
+measure mt10-half data/mt10 small --actions-for $half
 record data/mt10-half $half
-measure mt10-half-alone data/mt10-half
+measure mt10-half-alone data/mt10-half small
 
 for horizon in 16 0; do
-    measure mt10-horizon-$horizon data/mt10 --video-horizon $horizon
+    measure mt10-horizon-$horizon data/mt10 small --video-horizon $horizon
 done
-measure mt10-attached data/mt10 --features attached
+measure mt10-attached data/mt10 small --features attached

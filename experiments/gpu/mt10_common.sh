@@ -8,10 +8,10 @@ record() { # FOLDER TASKS...
     [[ -d $folder ]] || videopolicy record --out "$folder" --views gripperPOV corner2 corner3 --task "$@"
 }
 
-measure() { # NAME DATA OPTIONS...
-    local name=$1 data=$2
-    shift 2
-    videopolicy train --data "$data" --out "runs/$name" --preset small "$@"
-    videopolicy evaluate --checkpoint "runs/$name/checkpoint" --workers "$(nproc)" --task $mt10
+measure() { # NAME DATA PRESET OPTIONS...
+    local name=$1 data=$2 preset=$3
+    shift 3
+    videopolicy train --data "$data" --out "runs/$name" --preset "$preset" "$@"
+    videopolicy evaluate --checkpoint "runs/$name/checkpoint" --workers "$(nproc)" --protocol mt10
     videopolicy report "runs/$name"
 }
