@@ -138,14 +138,24 @@ def read_evaluation(run: Path) -> tuple[dict[str, Any], list[Result]]:
     Raises:
         UserError: there is none, no episode has ended, or a file is damaged.
     """
+    folder = evaluation_folder(run)
+    path = folder / "results.jsonl"
+    whole = path.read_bytes().rpartition(b"\n")[0]
+    rows = [_row(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+    if not rows:
+        raise UserError(f"{path}: no episode has ended yet; let `videopolicy evaluate` go on")
+    return _read_settings(folder / "settings.json"), rows
+
+
+def evaluation_folder(run: Path) -> Path:
+    """The folder of an evaluation, or of the one that a run holds as `evaluation`.
+
+    Raises:
+        UserError: there is none.
+    """
     for folder in (run, run / "evaluation"):
         if (folder / "settings.json").is_file() and (folder / "results.jsonl").is_file():
-            path = folder / "results.jsonl"
-            whole = path.read_bytes().rpartition(b"\n")[0]
-            rows = [_row(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
-            if not rows:
-                raise UserError(f"{path}: no episode has ended yet; let `videopolicy evaluate` go on")
-            return _read_settings(folder / "settings.json"), rows
+            return folder
     raise UserError(f"{run}: holds no evaluation; `videopolicy evaluate` makes one")
 
 

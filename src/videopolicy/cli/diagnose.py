@@ -1,0 +1,51 @@
+"""Says whether success is tied to the imagined video, and whether failures are the video's or the actions'."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from videopolicy.cli._files import write_json
+from videopolicy.cli._threads import choose_threads
+from videopolicy.demos.formats import open_any
+from videopolicy.diagnosis.diagnosis import diagnose
+from videopolicy.diagnosis.plots import draw
+from videopolicy.diagnosis.words import text
+from videopolicy.rollout.results import evaluation_folder, read_evaluation
+
+
+@dataclass(frozen=True)
+class Command:
+    """Diagnose an evaluation: is success tied to the video, and was it wrong where the policy failed, or the actions?
+
+    Judged from recordings and demonstrations, without the simulator. Writes diagnosis.json, with every episode's
+    numbers, and two pictures. Evaluate with --record as large as --episodes, so that no success is missing.
+
+    Example: videopolicy diagnose runs/button --data data/button
+    """
+
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", name="run")]
+    """A run that was evaluated, or the folder of an evaluation."""
+    data: Path
+    """Demonstrations of the same tasks, with actions; what the policy was trained on will do."""
+    out: Path | None = None
+    """Where to write, if not to `diagnosis` in the evaluation's folder."""
+
+    def run(self) -> None:
+        """Measures, writes, and prints what was found.
+
+        Raises:
+            UserError: no evaluation, nothing recorded, a policy without video, or demonstrations that do not fit.
+        """
+        choose_threads()
+        _, rows = read_evaluation(self.run_folder)
+        folder = evaluation_folder(self.run_folder)
+        found = diagnose(folder, rows, open_any(self.data))
+        out = self.out or folder / "diagnosis"
+        out.mkdir(parents=True, exist_ok=True)
+        about = {"evaluation": str(folder), "data": str(self.data)}
+        write_json(out / "diagnosis.json", about | found.to_json())
+        pictures = draw(found, out)
+        print(text(found))
+        print(f"wrote {', '.join(str(path) for path in (out / 'diagnosis.json', *pictures))}")
