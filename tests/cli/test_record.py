@@ -1,4 +1,5 @@
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,6 +51,22 @@ def test_failures_are_replaced_by_later_seeds_and_counted(tmp_path, capsys):
     assert seeds == sorted(set(seeds))
     assert seeds[-1] > 5, "no failure happened: this test needs more noise"
     assert f"6 of {seeds[-1] + 1} " in capsys.readouterr().out
+
+
+def test_the_data_says_that_it_is_scripted_and_how_to_make_it_again(tmp_path):
+    arguments = ["--episodes", 3, "--noise", 6, "--seed", 4, "--views", "close"]
+    record("--task", "reach-red", *arguments, "--out", tmp_path / "d")
+    text = (tmp_path / "d" / "README.md").read_text()
+    assert "scripted expert" in text and "not human demonstrations" in text
+    seeds = [episode.seed for episode in map(open_dataset(tmp_path / "d").episode, range(3))]
+    assert f"3 successes of {seeds[-1] - 3} tried" in text
+    for seed in (seeds[0], seeds[-1]):
+        assert str(seed) in text.split("| reach-red | 3 |")[1].splitlines()[0]
+    command = shlex.split(text.split("```sh\n")[1].split("\n```")[0])
+    cli.main([*command[1:-1], str(tmp_path / "again"), "--workers", "1"])
+    one, other = (open_dataset(tmp_path / name) for name in ("d", "again"))
+    for index in range(3):
+        np.testing.assert_array_equal(one.episode(index).actions, other.episode(index).actions)
 
 
 def test_the_same_command_records_the_same(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from videopolicy import registry
+from videopolicy.demos.card import Card
 from videopolicy.demos.lerobot_writer import Writer, refuse_existing
 from videopolicy.errors import UserError, within
 from videopolicy.processes import check_workers
@@ -32,7 +33,8 @@ class Command:
     """Records demonstrations: the world's scripted expert acts, disturbed a little, in parallel processes.
 
     Only successes are kept; a failure is replaced by the next seed. The recorded action is the expert's own, the
-    executed one has noise on it, so that recovery is seen. The data set is a LeRobotDataset v3.0.
+    executed one has noise on it, so that recovery is seen. The data set is a LeRobotDataset v3.0, and its README.md
+    says how it was made.
 
     Example: videopolicy record --task button-press-topdown-v3 --views corner2 --out demos/button
 
@@ -68,13 +70,15 @@ class Command:
         """
         self._check()
         tried = 0
+        seeds: dict[str, list[int]] = {task: [] for task in self.task}
 
         def successes() -> Generator[Episode, None, None]:
             nonlocal tried
             for task in self.task:
                 for episode in self._episodes(task):
                     tried += 1
-                    if episode.success:
+                    if episode.success and episode.seed is not None:
+                        seeds[task].append(episode.seed)
                         yield episode
 
         with closing(successes()) as episodes:
@@ -83,9 +87,22 @@ class Command:
             with Writer(self.out, first.fps, tuple(first.views), action_space=actions, state_space=states) as writer:
                 for episode in chain([first], episodes):
                     writer.add(episode)
+                writer.card = self._card(first, seeds, tried, actions, states)
         kept = self.episodes * len(self.task)
         share = f"the expert succeeded in {kept} of {tried} ({kept / tried:.0%})"
         print(f"wrote {kept} episodes of {', '.join(self.task)} to {self.out}; {share}")
+
+    def _card(self, first: Episode, seeds: dict[str, list[int]], tried: int, actions: str, states: str) -> str:
+        kept = tuple(tuple(seeds[task]) for task in self.task)
+        views = tuple(first.views)
+        command = ["videopolicy", "record", "--world", self.world, "--task", *self.task, "--views", *views]
+        for name in ("episodes", "size", "noise", "steps", "seed", "out"):
+            command += [f"--{name}", str(getattr(self, name))]
+        card = Card(
+            *(self.world, self.task, kept, tried, self.noise, views, self.size, first.fps, actions, states),
+            tuple(command),
+        )
+        return card.text()
 
     def _episodes(self, task: str) -> Generator[Episode, None, None]:
         what = Recording(self.world, task, self.views, self.size, self.noise, self.steps)

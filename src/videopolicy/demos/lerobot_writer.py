@@ -35,6 +35,9 @@ class Writer:
         action_space: what an action's dimensions mean (see `videopolicy.actions.space`), "" if nobody said.
         state_space: the same of the state.
 
+    Attributes:
+        card: what the data set's README.md will say; none is written unless it is set before the end.
+
     Raises:
         UserError: the target exists; an episode does not fit the first one, or its widths the spaces; the disk is full.
     """
@@ -49,6 +52,7 @@ class Writer:
         state_space: str = "",
     ) -> None:
         self.path = Path(path)
+        self.card = ""
         refuse_existing(self.path)
         self._aside = self.path.absolute().with_name(f".{self.path.name}.{os.getpid()}.partial")
         self._about = About(fps, action_space, state_space)
@@ -122,6 +126,8 @@ class Writer:
             raise UserError(f"{self.path}: nothing was written, as no episode was added")
         whole = self._aside / "whole"
         assemble(map(Shard.load, self._shards), self._about, whole)
+        if self.card:
+            (whole / "README.md").write_text(self.card, encoding="utf-8")
         refuse_existing(self.path)
         whole.rename(self.path)
 
