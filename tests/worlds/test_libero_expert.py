@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-pytest.importorskip("mujoco")
-
 from videopolicy.errors import UserError
 from videopolicy.worlds import libero
 from videopolicy.worlds.libero_expert import plan

@@ -1,10 +1,10 @@
 """What a LIBERO expert reads from the simulator: where bodies, joints and goal regions are."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import product
 from typing import Any
 
-import mujoco
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
@@ -52,6 +52,8 @@ class Scene:
 
     def __init__(self, env: Any) -> None:
         self.env = env
+        # Not before a world is open, which has chosen how to render.
+        self._mujoco: Any = import_module("mujoco")
 
     @property
     def _model(self) -> Any:
@@ -72,7 +74,7 @@ class Scene:
         moving = self._data.joint(owner.joints[0])
         # At rest it is shut, or off, so it opens toward the end of its range that is far from there.
         opening = 1.0 if abs(joint.range[1]) > abs(joint.range[0]) else -1.0
-        slides = joint.type[0] == mujoco.mjtJoint.mjJNT_SLIDE
+        slides = joint.type[0] == self._mujoco.mjtJoint.mjJNT_SLIDE
         return Joint(int(joint.bodyid[0]), slides, np.array(moving.xanchor), opening * np.array(moving.xaxis))
 
     def body(self, name: str) -> int:
@@ -115,7 +117,7 @@ class Scene:
     def surface(self, place: Point) -> float:
         """The height of what is under a place, or of the place itself if nothing is higher."""
         top = place + np.array([0, 0, ABOVE])
-        distance = mujoco.mj_ray(
+        distance = self._mujoco.mj_ray(
             self._model, self._data, top, np.array([0.0, 0.0, -1.0]), COLLIDING, 1, -1, np.zeros(1, np.int32)
         )
         return float(place[2]) if distance < 0 else max(float(place[2]), float(top[2] - distance))
