@@ -74,9 +74,9 @@ def first(count: int) -> Callable[[Dataset], dict[str, Any]]:
     return lambda data: {"actions_of": list(range(count))}
 
 
-MANY, ONE = Steps(cloning=4800, head=2800), Steps(cloning=1600, head=600, video=900)
+ONE = Steps(cloning=1600, head=600, video=900)
 STUDIES = {
-    "many_tasks": Study("mt10", MT10, MANY, {"all": lambda data: {}}),
+    "many_tasks": Study("mt10", MT10, Steps(cloning=4800, head=2800), {"all": lambda data: {}}),
     "few_actions": Study(
         str(HERE / "few_actions.toml"), (halves.TASK,), ONE, {f"{count:02}": first(count) for count in (1, 2, 5, 10)}
     ),
@@ -86,7 +86,7 @@ STUDIES = {
     "held_out_task": Study(
         str(HERE / "held_out_task.toml"),
         MT10,
-        MANY,
+        Steps(cloning=2400, head=1400),
         {"nine": lambda data: {"actions_for": [task for task in MT10 if task != HELD_OUT]}},
     ),
 }
@@ -155,11 +155,10 @@ def train(run: Path, *options: object) -> None:
 
 
 def evaluate(study: Study, run: Path) -> None:
-    """Plays the protocol, and records every episode."""
-    command(
-        "evaluate", "--checkpoint", run / "checkpoint", "--protocol", study.protocol, "--record", 1000,
-        log=run.with_suffix(".evaluation.log"),
-    )  # fmt: skip
+    """Plays the protocol; all of what a video policy imagines is kept, for `videopolicy diagnose`."""
+    options = ("--checkpoint", run / "checkpoint", "--protocol", study.protocol)
+    record = ("--record", 0 if run.name.startswith("cloning") else 1000)
+    command("evaluate", *options, *record, log=run.with_suffix(".evaluation.log"))
 
 
 def command(verb: str, *options: object, log: Path) -> None:
