@@ -1,6 +1,6 @@
 """What does video buy? One study: records, trains the video policy and the cloning baseline, evaluates both, compares.
 
-    python run.py STUDY            with STUDY one of many_tasks, few_actions, half_space, held_out_task
+    python run.py STUDY       one of many_tasks, few_actions, half_space, held_out_task, libero_object
 
 Both policies train for as long, from the same demonstrations. The video policy sees the video of all of them: where
 most have actions, video model and head learn jointly; where few have, the head learns by itself, afterwards. Cloning
@@ -57,16 +57,26 @@ class Study:
     """One question.
 
     Attributes:
-        protocol: what is played, by name or beside this file.
+        protocol: what is played, by name or as a file.
         tasks: what is recorded, 50 demonstrations each.
         steps: of training.
         conditions: name -> which demonstrations keep their actions, as settings of a list of data sets.
+        world: where.
+        views: that are recorded.
+        video: the video policy's preset.
+        cloning: the baseline's.
+        figures: where they land.
     """
 
     protocol: str
     tasks: tuple[str, ...]
     steps: Steps
     conditions: Mapping[str, Callable[[Dataset], dict[str, Any]]]
+    figures: Path
+    world: str = "metaworld"
+    views: tuple[str, ...] = ("corner2",)
+    video: str = "tiny"
+    cloning: str = "cloning"
 
 
 def first(count: int) -> Callable[[Dataset], dict[str, Any]]:
@@ -74,20 +84,46 @@ def first(count: int) -> Callable[[Dataset], dict[str, Any]]:
     return lambda data: {"actions_of": list(range(count))}
 
 
+def every(data: Dataset) -> dict[str, Any]:
+    """All of them do."""
+    return {}
+
+
+LIBERO = HERE.parent / "libero_object"
 ONE = Steps(cloning=1600, head=600, video=900)
 STUDIES = {
-    "many_tasks": Study("mt10", MT10, Steps(cloning=4800, head=2800), {"all": lambda data: {}}),
+    "many_tasks": Study("mt10", MT10, Steps(cloning=4800, head=2800), {"all": every}, figures=HERE / "many_tasks.json"),
     "few_actions": Study(
-        str(HERE / "few_actions.toml"), (halves.TASK,), ONE, {f"{count:02}": first(count) for count in (1, 2, 5, 10)}
+        str(HERE / "few_actions.toml"),
+        (halves.TASK,),
+        ONE,
+        {f"{count:02}": first(count) for count in (1, 2, 5, 10)},
+        figures=HERE / "few_actions.json",
     ),
     "half_space": Study(
-        str(HERE / "half_space.toml"), (halves.TASK,), ONE, {"left": lambda data: {"actions_of": halves.left(data)}}
+        str(HERE / "half_space.toml"),
+        (halves.TASK,),
+        ONE,
+        {"left": lambda data: {"actions_of": halves.left(data)}},
+        figures=HERE / "half_space.json",
     ),
     "held_out_task": Study(
         str(HERE / "held_out_task.toml"),
         MT10,
         Steps(cloning=2400, head=1400),
         {"nine": lambda data: {"actions_for": [task for task in MT10 if task != HELD_OUT]}},
+        figures=HERE / "held_out_task.json",
+    ),
+    "libero_object": Study(
+        str(LIBERO / "two_tasks.toml"),
+        tuple(task.name for task in load(str(LIBERO / "two_tasks.toml")).tasks),
+        Steps(cloning=3400, head=2400),
+        {"all": every},
+        figures=LIBERO / "results.json",
+        world="libero",
+        views=("agentview", "eye_in_hand"),
+        video="tiny_libero",
+        cloning="cloning_libero",
     ),
 }
 
@@ -99,10 +135,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/generalisation"), help="data, checkpoints and logs")
     options = parser.parse_args()
     study, runs = STUDIES[options.study], options.runs.resolve()
-    data = runs / ("mt10" if len(study.tasks) > 1 else study.tasks[0])
+    folder, data = runs / options.study, runs / f"{study.world}-{len(study.tasks)}"
     if not data.exists():
-        command("record", "--task", *study.tasks, "--views", "corner2", "--out", data, log=runs / f"{data.name}.log")
-    folder = runs / options.study
+        what = ("--world", study.world, "--task", *study.tasks, "--views", *study.views, "--size", 64)
+        command("record", *what, "--out", data, log=data.with_suffix(".log"))
     lists = {name: write_list(folder / f"{name}.toml", data, keep) for name, keep in study.conditions.items()}
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(train, study, data, folder, lists) for train in (train_video_policies, train_cloning)]
@@ -113,7 +149,7 @@ def main() -> None:
             evaluate(study, folder / f"{policy}-{name}")
     found = {name: compared(folder / f"cloning-{name}", folder / f"video-{name}") for name in study.conditions}
     facts = {"study": options.study, **machine(), "conditions": found}
-    (HERE / f"{options.study}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    study.figures.write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts, indent=1))
 
 
@@ -128,10 +164,10 @@ def write_list(path: Path, data: Path, keep: Callable[[Dataset], dict[str, Any]]
 
 def train_video_policies(study: Study, data: Path, folder: Path, lists: Mapping[str, Path]) -> None:
     """A head for each condition, and its video model: one of all demonstrations, or one learnt jointly with it."""
-    stage: tuple[object, ...] = ("--stage", "joint")
+    stage: tuple[object, ...] = ("--preset", study.video)
     if study.steps.video:
         video = data.with_name(f"{data.name}-video")
-        train(video, "--data", data, "--stage", "video", "--steps", study.steps.video)
+        train(video, "--preset", study.video, "--data", data, "--stage", "video", "--steps", study.steps.video)
         stage = ("--stage", "action", "--init", video / "checkpoint")
     for name, listed in lists.items():
         train(folder / f"video-{name}", "--data", listed, *stage, "--steps", study.steps.head)
@@ -141,7 +177,7 @@ def train_cloning(study: Study, data: Path, folder: Path, lists: Mapping[str, Pa
     """The baseline for each condition."""
     for name, listed in lists.items():
         where = folder / f"cloning-{name}"
-        train(where, "--preset", "cloning", "--data", listed, "--steps", study.steps.cloning)
+        train(where, "--preset", study.cloning, "--data", listed, "--steps", study.steps.cloning)
 
 
 def train(run: Path, *options: object) -> None:
