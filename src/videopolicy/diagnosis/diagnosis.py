@@ -14,7 +14,7 @@ from videopolicy.diagnosis import demonstrations
 from videopolicy.diagnosis.association import Association, Group, associate
 from videopolicy.diagnosis.goal import Goal
 from videopolicy.diagnosis.inverse import Trust, fit
-from videopolicy.diagnosis.measures import Instruments, Measured, Summary, measure, summary
+from videopolicy.diagnosis.measures import Instruments, Measured, Summary, compared, measure, summary
 from videopolicy.diagnosis.sorting import Limits, Sorted, done, leads, limits, reaches, sort
 from videopolicy.errors import UserError
 from videopolicy.report.recordings import Recording, load
@@ -130,9 +130,11 @@ def diagnose(folder: Path, rows: Sequence[Result], dataset: Dataset) -> Diagnosi
     if not recorded:
         raise UserError(f"{folder}: no episode was recorded; {AGAIN}")
     paths = {row: folder / "recordings" / f"{row.task}-{row.episode}" for row in recorded}
-    first = load(paths[recorded[0]])
-    gaps, width = _facts(first, paths[recorded[0]])
-    space, shown = demonstrations.read(dataset, tuple(first.executed))
+    # Only one that looked again says how soon.
+    longest = max(recorded, key=lambda row: row.plans)
+    example = load(paths[longest])
+    gaps, width = _facts(example, paths[longest])
+    space, shown = demonstrations.read(dataset, tuple(example.executed))
     if dataset.action_width != width:
         raise UserError(f"{dataset.path}: actions {dataset.action_width} wide, but {width} wide in {folder}")
     reader, trust = fit(shown, gaps, _SEED)
@@ -174,13 +176,14 @@ def _ties(diagnosis: Diagnosis, window: str, name: str, tasks: Sequence[str]) ->
 
 
 def _facts(recording: Recording, path: Path) -> tuple[list[int], int]:
-    """The control steps between a plan's frames, and the width of an action."""
+    """The control steps between a plan's frames that are compared, and the width of an action."""
     offsets = [target - recording.plans[0].step for target in recording.plans[0].targets] if recording.plans else []
     if not offsets or min(offsets) < 1:
         raise UserError(f"{path}: its plans hold no video of the future; only a policy that imagines can be diagnosed")
     if recording.actions is None or not recording.actions.size:
         raise UserError(f"{path}: an older version recorded it, without actions; {AGAIN}")
-    return sorted({int(gap) for gap in np.diff([0, *offsets])}), recording.actions.shape[1]
+    near = offsets[: compared(recording)]
+    return sorted({int(gap) for gap in np.diff([0, *near])}), recording.actions.shape[1]
 
 
 def _notes(rows: Sequence[Result], lived: Sequence[Result], trust: Trust) -> list[str]:

@@ -1,4 +1,8 @@
-"""Inverse dynamics: which actions lead from one frame to a later one, read by a small network."""
+"""Inverse dynamics: which actions lead from one frame to a later one, read by a small network.
+
+It sees only what changes, and not where. Shown a whole frame, it would know from where the robot and the object are
+what the expert does there, and read that from any video, whatever moves in it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +64,7 @@ class Pairs:
 
 
 class Reader(nn.Module):
-    """Reads the mean action between two frames from the first one and the change; see `fit`.
+    """Reads the mean action between two frames from what changes; see `fit`.
 
     Attributes:
         reach: the longest gap.
@@ -73,27 +77,25 @@ class Reader(nn.Module):
         self.reach = int(pairs.gaps.max())
         self.mean, deviation = pairs.actions.mean(0), pairs.actions.std(0)
         self.deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
-        channels, side = pairs.before.shape[1], pairs.before.shape[-2:]
         self._convolutions = nn.ModuleList(
             [
-                nn.Conv2d(2 * channels + 1, width, 3, stride=2, padding=1),
-                nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+                nn.Conv2d(pairs.before.shape[1] + 1, width, 3, stride=2, padding=1),
+                nn.Conv2d(width, 2 * width, 3, padding=1),
             ]
         )
-        cells = -(-side[0] // 4) * -(-side[1] // 4)
-        self._joined = nn.Linear(2 * width * cells, 4 * width)
+        self._joined = nn.Linear(2 * width, 4 * width)
         self._read = nn.Linear(4 * width, len(self.mean))
 
     def forward(
         self, before: Float[Tensor, "n K h w"], after: Float[Tensor, "n K h w"], gaps: Int[Tensor, "n"]
     ) -> Float[Tensor, "n D"]:
         """Mean actions as `normalised` gives them."""
-        now = before.float()
-        when = (gaps / self.reach)[:, None, None, None].expand(-1, 1, *now.shape[-2:])
-        x = torch.cat([now, after.float() - now, when], dim=1)
+        change = after.float() - before.float()
+        when = (gaps / self.reach)[:, None, None, None].expand(-1, 1, *change.shape[-2:])
+        x = torch.cat([change, when], dim=1)
         for convolution in self._convolutions:
             x = silu(convolution(x))
-        return self._read(silu(self._joined(x.flatten(1))))
+        return self._read(silu(self._joined(x.mean((2, 3)))))
 
     @torch.no_grad()
     def read(self, pairs: Pairs) -> Float32[np.ndarray, "n D"]:
