@@ -7,6 +7,7 @@ import pytest
 from tests.report.samples import evaluation, losses
 
 from videopolicy.errors import UserError
+from videopolicy.report import episodes
 from videopolicy.report.episodes import order
 from videopolicy.report.page import write_report
 from videopolicy.rollout.results import Result
@@ -194,3 +195,15 @@ def test_a_failing_report_leaves_the_earlier_one_and_nothing_else(run):
         write_report(run)
     assert (run / "report.html").read_bytes() == earlier
     assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_a_page_of_many_recordings_plays_the_first_and_measures_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(episodes, "MOST", 2)
+    page = written(evaluation(tmp_path / "run", {"push": [True, False, True]}, recorded=3))
+    assert len(page.all("video")) == 2
+    assert "2 of 3 recorded episodes; all of them are measured below" in page.words
+    monkeypatch.setattr(episodes, "MOST", 3)
+    whole = written(tmp_path / "run")
+    assert "recorded episodes; all" not in whole.words and len(whole.all("video")) == 3
+    measured = [one.words.partition("Imagined against executed")[2] for one in (page, whole)]
+    assert "PSNR" in measured[0] and measured[0] == measured[1]

@@ -12,6 +12,9 @@ from videopolicy.report.recordings import Recording, load
 from videopolicy.report.similarity import Pair
 from videopolicy.rollout.results import Result
 
+# Episodes that are on the page as videos, a screen or two; hundreds would make it too large to send or to open.
+MOST = 24
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -34,8 +37,8 @@ class Shown:
         result: how it went.
         instruction: what was to be done, in words.
         views: the views, from left to right.
-        source: the stacked video as a data URI.
-        shape: its height and width.
+        source: the stacked video as a data URI; None beyond the first `MOST` episodes, which are measured alone.
+        shape: its height and width; zeros if there is none.
         imagined: whether there is an imagined panel at all.
         pairs: every imagined frame whose control step was reached, measured in every view.
         strip: its liveliest plan, if that was asked for and there is one.
@@ -44,7 +47,7 @@ class Shown:
     result: Result
     instruction: str
     views: tuple[str, ...]
-    source: str
+    source: str | None
     shape: tuple[int, int]
     imagined: bool
     pairs: tuple[Pair, ...]
@@ -61,7 +64,7 @@ def show(results: tuple[Result, ...], folders: Mapping[tuple[str, int], Path]) -
     with_strip: set[bool] = set()
     for result in tqdm(order(results), desc="report", unit="episode", leave=False):
         recording = load(folders[result.task, result.episode])
-        episode = _shown(result, recording, strip=result.success not in with_strip)
+        episode = _shown(result, recording, strip=result.success not in with_strip, playing=len(shown) < MOST)
         if episode.strip:
             with_strip.add(result.success)
         shown.append(episode)
@@ -78,15 +81,15 @@ def order(results: tuple[Result, ...]) -> list[Result]:
     return [result for result in turns if result is not None]
 
 
-def _shown(result: Result, recording: Recording, *, strip: bool) -> Shown:
-    frames = video.stacked(recording)
+def _shown(result: Result, recording: Recording, *, strip: bool, playing: bool) -> Shown:
+    frames = video.stacked(recording) if playing else None
     plan = video.liveliest(recording) if strip else None
     return Shown(
         result,
         recording.instruction,
         tuple(recording.executed),
-        video.mp4_uri(frames, recording.fps),
-        (frames.shape[1], frames.shape[2]),
+        None if frames is None else video.mp4_uri(frames, recording.fps),
+        (0, 0) if frames is None else (frames.shape[1], frames.shape[2]),
         bool(recording.plans),
         tuple(pair for plan in recording.plans for pair in recording.pairs(plan)),
         Strip(plan.step, {view: video.filmstrip(recording, plan, view) for view in recording.executed})

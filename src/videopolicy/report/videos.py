@@ -13,17 +13,20 @@ _NARROWEST, _WIDEST, _SPACE = 164, 280, 14
 
 
 def grid(shown: Sequence[Shown]) -> str:
-    """Every recorded episode as a looping, silent video."""
+    """The first recorded episodes as looping, silent videos."""
     if not shown:
         missing = "No episode was recorded. `videopolicy evaluate --record 6` records the first six of each task."
         return section("", paragraph(missing, "note"))
     several = len({episode.result.task for episode in shown}) > 1
     texts = len({episode.instruction for episode in shown}) > 1
     views = max(len(episode.views) for episode in shown)
-    widest = len(shown) * (views * _WIDEST + _SPACE)
-    cards = "".join(_card(episode, name_task=several, name_instruction=texts) for episode in shown)
+    playing = [episode for episode in shown if episode.source]
+    widest = len(playing) * (views * _WIDEST + _SPACE)
+    cards = "".join(_card(episode, name_task=several, name_instruction=texts) for episode in playing)
     style = f"--card:{views * _NARROWEST}px;--widest:{widest}px"
-    return section("", f'<div class="episodes" style="{style}">{cards}</div>', _how_to_read(shown))
+    more = [f"{len(playing)} of {len(shown)} recorded episodes; all of them are measured below."]
+    notes = [paragraph(note, "note") for note in (more if len(playing) < len(shown) else [])]
+    return section("", f'<div class="episodes" style="{style}">{cards}</div>', _how_to_read(shown), *notes)
 
 
 def _how_to_read(shown: Sequence[Shown]) -> str:
