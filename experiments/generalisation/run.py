@@ -61,11 +61,12 @@ class Study:
         tasks: what is recorded, 50 demonstrations each.
         steps: of training.
         conditions: name -> which demonstrations keep their actions, as settings of a list of data sets.
+        figures: where they land.
+        data: the folder that the demonstrations are recorded in, which studies may share.
         world: where.
         views: that are recorded.
         video: the video policy's preset.
         cloning: the baseline's.
-        figures: where they land.
     """
 
     protocol: str
@@ -73,6 +74,7 @@ class Study:
     steps: Steps
     conditions: Mapping[str, Callable[[Dataset], dict[str, Any]]]
     figures: Path
+    data: str
     world: str = "metaworld"
     views: tuple[str, ...] = ("corner2",)
     video: str = "tiny"
@@ -92,13 +94,16 @@ def every(data: Dataset) -> dict[str, Any]:
 LIBERO = HERE.parent / "libero_object"
 ONE = Steps(cloning=1600, head=600, video=900)
 STUDIES = {
-    "many_tasks": Study("mt10", MT10, Steps(cloning=4800, head=2800), {"all": every}, figures=HERE / "many_tasks.json"),
+    "many_tasks": Study(
+        "mt10", MT10, Steps(cloning=4800, head=2800), {"all": every}, figures=HERE / "many_tasks.json", data="mt10"
+    ),
     "few_actions": Study(
         str(HERE / "few_actions.toml"),
         (halves.TASK,),
         ONE,
         {f"{count:02}": first(count) for count in (1, 2, 5, 10)},
         figures=HERE / "few_actions.json",
+        data=halves.TASK,
     ),
     "half_space": Study(
         str(HERE / "half_space.toml"),
@@ -106,6 +111,7 @@ STUDIES = {
         ONE,
         {"left": lambda data: {"actions_of": halves.left(data)}},
         figures=HERE / "half_space.json",
+        data=halves.TASK,
     ),
     "held_out_task": Study(
         str(HERE / "held_out_task.toml"),
@@ -113,6 +119,7 @@ STUDIES = {
         Steps(cloning=2400, head=1400),
         {"nine": lambda data: {"actions_for": [task for task in MT10 if task != HELD_OUT]}},
         figures=HERE / "held_out_task.json",
+        data="mt10",
     ),
     "libero_object": Study(
         str(LIBERO / "two_tasks.toml"),
@@ -120,6 +127,7 @@ STUDIES = {
         Steps(cloning=3400, head=2400),
         {"all": every},
         figures=LIBERO / "results.json",
+        data="libero_object",
         world="libero",
         views=("agentview", "eye_in_hand"),
         video="tiny_libero",
@@ -135,7 +143,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/generalisation"), help="data, checkpoints and logs")
     options = parser.parse_args()
     study, runs = STUDIES[options.study], options.runs.resolve()
-    folder, data = runs / options.study, runs / f"{study.world}-{len(study.tasks)}"
+    folder, data = runs / options.study, runs / "data" / study.data
     if not data.exists():
         what = ("--world", study.world, "--task", *study.tasks, "--views", *study.views, "--size", 64)
         command("record", *what, "--out", data, log=data.with_suffix(".log"))
@@ -227,7 +235,8 @@ def trained(run: Path) -> dict[str, Any]:
     """How long a run trained."""
     provenance = json.loads((run / "checkpoint" / "config.json").read_text())["provenance"]
     known = provenance["episodes"] - provenance["without_actions"]
-    return {"steps": provenance["steps"], "demonstrations_with_actions": known}
+    minutes = provenance["notes"]["minutes of training"]
+    return {"steps": provenance["steps"], "minutes": minutes, "demonstrations_with_actions": known}
 
 
 def rates(rows: list[Result]) -> dict[str, Any]:

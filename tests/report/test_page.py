@@ -10,6 +10,7 @@ from videopolicy.errors import UserError
 from videopolicy.report import episodes
 from videopolicy.report.episodes import order
 from videopolicy.report.page import write_report
+from videopolicy.rollout.protocols import load
 from videopolicy.rollout.results import Result
 
 VOID = {"meta", "link", "img", "br", "path", "use"}
@@ -109,11 +110,17 @@ def test_every_part_has_its_place(page):
     assert "videopolicy report" in page.words
 
 
-@pytest.mark.parametrize(("name", "given"), [("mt10", "mt10"), ("half", "half.toml")])
-def test_a_protocol_is_played_again_by_its_name(tmp_path, name, given):
+OWN, OTHER = load("mt10").sha256, "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "given"),
+    [("mt10", OWN, "mt10"), ("mt10", OTHER, "mt10.toml"), ("half", OTHER, "half.toml")],
+)
+def test_a_protocol_is_played_again_by_its_name(tmp_path, name, sha256, given):
     run = evaluation(tmp_path / "run", {"push": [True]}, recorded=0)
     settings = run / "evaluation" / "settings.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "protocol": name}))
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "protocol": name, "protocol_sha256": sha256}))
     page = written(run)
     assert f"videopolicy evaluate --protocol {given} --checkpoint" in page.words
     assert "--task" not in page.words and "--world" not in page.words

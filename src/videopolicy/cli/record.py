@@ -77,7 +77,8 @@ class Command:
             for task in self.task:
                 for episode in self._episodes(task):
                     tried += 1
-                    if episode.success and episode.seed is not None:
+                    if episode.success:
+                        assert episode.seed is not None, "what is recorded here was begun with a seed"
                         seeds[task].append(episode.seed)
                         yield episode
 

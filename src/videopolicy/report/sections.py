@@ -139,8 +139,7 @@ def _again(run: Run) -> str:
         flags = ["checkpoint", "episodes", "execute", "steps", "sampler", "precision", "seed", "record"]
         words = ["videopolicy", "evaluate"]
         if protocol := run.settings.get("protocol"):
-            # One that does not come with the package is its owner's file of that name.
-            words += ["--protocol", protocol if protocol in protocols.names() else f"{protocol}.toml"]
+            words += ["--protocol", protocol if _shipped(run.settings) else f"{protocol}.toml"]
         else:
             flags[1:1] = ["tasks", "world"]
         for name in flags:
@@ -149,6 +148,12 @@ def _again(run: Run) -> str:
                 words += [f"--{name}".replace("--tasks", "--task"), *map(str, values)]
         commands.insert(0, [*words, "--out", str(run.folder / "evaluation")])
     return f"<pre>{escape(chr(10).join(map(shlex.join, commands)))}</pre>"
+
+
+def _shipped(settings: Mapping[str, Any]) -> bool:
+    """Whether a protocol is the package's own of that name, and not its owner's file."""
+    name = settings["protocol"]
+    return name in protocols.names() and protocols.load(name).sha256 == settings.get("protocol_sha256")
 
 
 def _plain(value: Any) -> str:

@@ -52,21 +52,23 @@ class Expert:
 
     def _find_ways(self) -> list[Any]:
         """For each skill a way that works when played; the likeliest for those where none does."""
-        with _Rewound(self._world):
+        before = _Moment(self._world)
+        try:
             return [self._find_way(skill) for skill in self._skills]
+        finally:
+            before.restore()
 
     def _find_way(self, skill: Skill) -> Any:
-        """A way of a skill; afterwards the world is where this way leads."""
+        """A way of a skill; afterwards the world is where this way leads, or as it was if none does."""
         ways = skill.ways()[:TRIES]
         if not skill.done():
             for way in ways:
-                before = _Rewound(self._world)
-                before.__enter__()
+                before = _Moment(self._world)
                 for action in skill.play(way):
                     self._world.step(action)
                 if skill.done():
                     return way
-                before.__exit__()
+                before.restore()
         return ways[0]
 
 
@@ -102,19 +104,17 @@ def plan(env: Any, task: str) -> list[Skill]:
     return skills
 
 
-class _Rewound:
-    """Puts a world back, after the block, to where it was before."""
+class _Moment:
+    """A world as it is now, to be put back to this later."""
 
     def __init__(self, world: "Libero") -> None:
         self._world, self._env = world, world._env.env
-
-    def __enter__(self) -> None:
         robot = self._env.robots[0]
         self._state = self._env.sim.get_state()
         self._kept = (deepcopy(robot.gripper.current_action), self._env.timestep, self._env.cur_time)
-        self._seen = (self._world._obs, self._world._steps)
+        self._seen = (world._obs, world._steps)
 
-    def __exit__(self, *_: Any) -> None:
+    def restore(self) -> None:
         env, robot = self._env, self._env.robots[0]
         env.sim.set_state(self._state)
         env.sim.forward()
