@@ -12,7 +12,19 @@ from videopolicy.diagnosis.association import Group, associate
 from videopolicy.diagnosis.diagnosis import MEASURES, SHARED, WHOLE, conclude, diagnose
 from videopolicy.diagnosis.goal import Goal
 from videopolicy.diagnosis.measures import Instruments, measure, summary
-from videopolicy.diagnosis.sorting import ACTIONS, DISAGREE, NOT_THERE, VIDEO
+from videopolicy.diagnosis.sorting import (
+    ACTIONS,
+    DEPARTS,
+    DISAGREE,
+    FEWEST,
+    LOOKS_DONE,
+    NOT_THERE,
+    UNREMARKABLE,
+    VIDEO,
+    done,
+    sort,
+)
+from videopolicy.diagnosis.words import text
 from videopolicy.errors import UserError
 from videopolicy.report.recordings import Imagined, load
 
@@ -90,10 +102,51 @@ def test_with_outcomes_dealt_out_anew_nothing_is_tied(diagnosed):
     assert np.median([one.p for one in found]) > 0.2
 
 
-def test_too_few_successes_sort_nothing(diagnosed):
-    failed = [replace(one, success=False) for one in diagnosed.episodes[:-1]]
-    found = conclude([*failed, diagnosed.episodes[-1]], diagnosed.trust)
-    assert all(found.sorted(one) is None for one in found.episodes)
+def unskilled(part, **changes):
+    """A plan whose video errs ten times as much as "nothing moves"."""
+    return replace(part, error=10.0, change=1.0, **changes)
+
+
+def test_a_longer_life_alone_does_not_make_the_video_wrong(diagnosed):
+    limit, shared = diagnosed.limits["reach-red"], diagnosed.shared["reach-red"]
+    # A failure that was a success, but for its last frame.
+    undone = [
+        replace(one, success=False, distance=limit.executed + 1, episode=100)
+        for one in diagnosed.episodes
+        if one.success and one.task == "reach-red"
+    ]
+    compared = 0
+    for short in undone:
+        found, last = sort(short, limit, diagnosed.telling), short.parts[-1]
+        lasting = [unskilled(last, step=step, until=step + 6) for step in range(shared, limit.steps)]
+        longer = replace(short, steps=short.steps + 60, parts=(*short.parts, *lasting))
+        assert summary(longer.before(limit.steps)).skill < limit.skill
+        assert sort(longer, limit, diagnosed.telling) == found
+        worse = replace(short, parts=tuple(unskilled(part) for part in short.parts))
+        if found.reason == UNREMARKABLE:
+            assert sort(worse, limit, diagnosed.telling).reason == DEPARTS
+            compared += 1
+    assert compared >= 3
+
+
+def test_a_task_with_too_few_successes_is_not_sorted_by_the_others(diagnosed):
+    red = [one for one in diagnosed.episodes if one.task == "reach-red" and one.success]
+    lost = [replace(one, success=False) if one in red[FEWEST - 1 :] else one for one in diagnosed.episodes]
+    found = conclude(lost, diagnosed.trust)
+    failures = [one for one in found.episodes if not one.success]
+    assert all((found.sorted(one) is None) == (one.task == "reach-red") for one in failures)
+    count = sum(one.task == "reach-red" for one in failures)
+    assert found.to_json()["failures_not_sorted"] == count
+    assert f"{count}  fewer than 5 successes of the task" in text(found)
+
+
+def test_a_judge_that_lets_all_pass_decides_nothing(diagnosed):
+    assert done in diagnosed.telling
+    alike = conclude([replace(one, distance=0.0) for one in diagnosed.episodes], diagnosed.trust)
+    assert done not in alike.telling
+    assert not any(found.reason == LOOKS_DONE for one in alike.episodes if (found := alike.sorted(one)))
+    (line,) = (line for line in text(alike).splitlines() if "looks done: 100 %" in line)
+    assert "tells nothing here" in line
 
 
 def test_the_verb_writes_numbers_and_pictures_and_says_what_is_missing(evaluated, demonstrated, tmp_path, capsys):
@@ -111,6 +164,15 @@ def test_the_verb_writes_numbers_and_pictures_and_says_what_is_missing(evaluated
     assert set(written["associations"]) == {SHARED, WHOLE} and set(written["associations"][WHOLE]) == set(MEASURES)
     for name in ("episodes.png", "failures.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_demonstrations_at_another_rate_are_refused(evaluated, demonstrated, tmp_path):
+    folder = copytree(evaluated[0], tmp_path / "evaluation")
+    for path in folder.rglob("plans.json"):
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps(about | {"fps": about["fps"] / 2}))
+    with pytest.raises(UserError, match="20 control steps a second, but 10 in"):
+        diagnose(folder, evaluated[1], open_any(demonstrated))
 
 
 def test_without_recordings_there_is_nothing_to_diagnose(evaluated, demonstrated):

@@ -28,7 +28,7 @@ class Command:
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", name="run")]
     """A run that was evaluated, or the folder of an evaluation."""
     data: Path
-    """Demonstrations of the same tasks, with actions; what the policy was trained on will do."""
+    """A folder of demonstrations of the same tasks, all of whose actions are used (not a .toml list)."""
     out: Path | None = None
     """Where to write, if not to `diagnosis` in the evaluation's folder."""
 

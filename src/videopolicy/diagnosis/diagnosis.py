@@ -1,28 +1,29 @@
 """Diagnoses an evaluation: is success tied to the video, and are failures the video's or the actions'?"""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import isclose
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from videopolicy.demos.base import Dataset
+from videopolicy.demos.base import SAME_RATE, Dataset
 from videopolicy.diagnosis import demonstrations
 from videopolicy.diagnosis.association import Association, Group, associate
 from videopolicy.diagnosis.goal import Goal
 from videopolicy.diagnosis.inverse import Trust, fit
 from videopolicy.diagnosis.measures import Instruments, Measured, Summary, compared, measure, summary
-from videopolicy.diagnosis.sorting import Limits, Sorted, done, leads, limits, reaches, sort
+from videopolicy.diagnosis.sorting import JUDGES, Judge, Limits, Sorted, limits, sort
 from videopolicy.errors import UserError
 from videopolicy.report.recordings import Recording, load
 from videopolicy.rollout.results import HORIZON, SUCCESS, Result
 
 # What may be tied to success: the first three compare frames, the others actions.
 MEASURES = ("psnr", "ssim", "skill", "disagreement", "floor")
-JUDGES = {"the last frame looks done": done, "a video reaches the goal": reaches, "most videos lead on": leads}
 # Over the control steps that all recorded episodes of a task lived through, and over all of each.
 SHARED, WHOLE = "shared", "whole"
 AGAIN = "evaluate again, into another --out, with --record as large as --episodes"
@@ -38,7 +39,7 @@ class Diagnosis:
         trust: how well the inverse dynamics read demonstrations they were not trained on.
         shared: task -> the control steps that all of its recorded episodes lived through.
         associations: window -> measure -> task, or "" for all within tasks -> its association with success.
-        limits: task -> what most successes keep to; None if too few succeeded.
+        limits: task -> what most of its successes keep to; None if too few of its episodes succeeded.
         notes: what a reader must know.
     """
 
@@ -54,12 +55,18 @@ class Diagnosis:
         return summary(one.until(self.shared[one.task]) if window == SHARED else one.parts)
 
     def sorted(self, one: Measured) -> Sorted | None:
-        """Where a failure belongs; None for a success, and where too few episodes succeeded to tell."""
+        """Where a failure belongs; None for a success, and where too few episodes of the task succeeded to tell."""
         found = self.limits[one.task]
-        return None if one.success or found is None else sort(one, found)
+        return None if one.success or found is None else sort(one, found, self.telling)
 
-    def share(self, success: bool, judge: Callable[[Measured, Limits], bool]) -> float | None:
-        """The share of the successes, or of the failures, that a judge of `videopolicy.diagnosis.sorting` lets pass."""
+    @cached_property
+    def telling(self) -> tuple[Judge, ...]:
+        """The judges that let pass a larger share of the successes than of the failures; the others tell nothing."""
+        shares = [(judge, self.share(True, judge), self.share(False, judge)) for judge in JUDGES.values()]
+        return tuple(judge for judge, won, lost in shares if won is not None and won > (lost or 0))
+
+    def share(self, success: bool, judge: Judge) -> float | None:
+        """The share of the successes, or of the failures, that a judge lets pass; of the tasks with limits."""
         limits = [(one, self.limits[one.task]) for one in self.episodes if one.success == success]
         passed = [judge(one, found) for one, found in limits if found]
         return float(np.mean(passed)) if passed else None
@@ -73,7 +80,11 @@ class Diagnosis:
             "compared_dimensions": self.trust.readable.tolist(),
         }
         shares = {
-            name: {kind: self.share(success, judge) for kind, success in (("successes", True), ("failures", False))}
+            name: {
+                "successes": self.share(True, judge),
+                "failures": self.share(False, judge),
+                "tells": judge in self.telling,
+            }
             for name, judge in JUDGES.items()
         }
         counts = Counter(found.kind for one in self.episodes if (found := self.sorted(one)))
@@ -92,6 +103,7 @@ class Diagnosis:
             "limits": {task: found and _finite(asdict(found)) for task, found in self.limits.items()},
             "judges": shares,
             "failures": dict(counts),
+            "failures_not_sorted": sum(not one.success for one in self.episodes) - counts.total(),
             "episodes": [self._episode(one) for one in self.episodes],
         }
 
@@ -134,6 +146,11 @@ def diagnose(folder: Path, rows: Sequence[Result], dataset: Dataset) -> Diagnosi
     longest = max(recorded, key=lambda row: row.plans)
     example = load(paths[longest])
     gaps, width = _facts(example, paths[longest])
+    if not isclose(dataset.fps, example.fps, rel_tol=SAME_RATE):
+        raise UserError(
+            f"{dataset.path}: {dataset.fps:g} control steps a second, but {example.fps:g} in {folder}; "
+            "give demonstrations at the rate of the evaluation"
+        )
     space, shown = demonstrations.read(dataset, tuple(example.executed))
     if dataset.action_width != width:
         raise UserError(f"{dataset.path}: actions {dataset.action_width} wide, but {width} wide in {folder}")
@@ -153,7 +170,7 @@ def conclude(episodes: Sequence[Measured], trust: Trust, notes: Sequence[str] = 
     """What measured episodes say together."""
     tasks = tuple(dict.fromkeys(one.task for one in episodes))
     shared = {task: min(one.steps for one in episodes if one.task == task) for task in tasks}
-    found = {task: limits(episodes, task) for task in tasks}
+    found = {task: limits(episodes, task, shared[task]) for task in tasks}
     bare = Diagnosis(tuple(episodes), trust, shared, {}, found, tuple(notes))
     ties = {window: {name: _ties(bare, window, name, tasks) for name in MEASURES} for window in (SHARED, WHOLE)}
     return Diagnosis(bare.episodes, trust, shared, ties, found, bare.notes)

@@ -1,7 +1,8 @@
 """How a frame compares with demonstrations of its task: how unlike their ends it is, and how long they still took.
 
-The end of a demonstration is as much as `videopolicy record` keeps after success, so that a frame of the moment of
-success has its like among them.
+The end of a demonstration is its last frames, as many as `videopolicy record` goes on for at least after success.
+Where its `--steps` (a least length, 75 by default) makes a demonstration go on longer, the end shows a robot that has
+been done for a while, and the moment of success may have no like in it.
 """
 
 from collections.abc import Sequence

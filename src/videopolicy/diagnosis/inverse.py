@@ -2,6 +2,10 @@
 
 It sees only what changes, and not where. Shown a whole frame, it would know from where the robot and the object are
 what the expert does there, and read that from any video, whatever moves in it.
+
+What `videopolicy record` writes are the expert's own actions, while the frames show what the disturbed ones did: noise
+in the labels. It is part of the error on demonstrations held out, and what it spoils in the reading is part of floor
+and disagreement alike.
 """
 
 from collections.abc import Sequence

@@ -55,8 +55,8 @@ def _episodes(diagnosis: Diagnosis) -> Figure:
 
 
 def _failures(diagnosis: Diagnosis) -> Figure:
-    """How the failures of each task are sorted."""
-    tasks = list(diagnosis.shared)
+    """How the failures of each task are sorted, where they are."""
+    tasks = [task for task, found in diagnosis.limits.items() if found]
     figure = Figure(figsize=(6.4, 1.4 + 0.36 * len(tasks)), layout="constrained")
     axes = figure.add_subplot()
     _style(axes)

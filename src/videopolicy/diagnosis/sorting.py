@@ -1,9 +1,10 @@
 """Sorts failures: was the imagined video wrong, or the actions?
 
 The limits come from the episodes that succeeded, so that the sorting asks: in what is this failure unlike them?
+What changes in the course of an episode is compared over the same control steps of every episode.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from videopolicy.diagnosis.measures import Measured, Parts, summary
 VIDEO, ACTIONS, UNCLEAR = "video wrong", "actions wrong", "unclear"
 # Share of the successes that a limit lets pass.
 PASS = 0.9
-# With fewer successes of a task, those of all tasks set its limits; with fewer of all, nothing is sorted.
+# With fewer successes of a task, its failures are not sorted.
 FEWEST = 5
 # A plan's video leads on if by its end so large a share of the control steps it looks ahead is won.
 LEADS = 0.5
@@ -31,7 +32,9 @@ class Limits:
     """What `PASS` of the successes keep to.
 
     Attributes:
-        steps: control steps that the slowest success took; of failures, only what is planned until then is judged.
+        shared: control steps that every episode of the task lived through: disagreement, floor and skill are over them,
+            as all three change in the course of an episode, and failures last longer.
+        steps: control steps that the slowest success took: until then a plan may reach the goal, or lead on.
         executed: distance of the last executed frame to a demonstration's end, at most: then it looks done.
         imagined: the same of the nearest imagined frame; more, as what is imagined is less sharp.
         disagreement: of the plans' actions and their video, at most.
@@ -40,6 +43,7 @@ class Limits:
         successes: how many episodes set the limits.
     """
 
+    shared: int
     steps: int
     executed: float
     imagined: float
@@ -57,21 +61,26 @@ class Sorted:
     reason: str
 
 
-def limits(episodes: Sequence[Measured], task: str) -> Limits | None:
-    """The limits of a task; None if too few episodes succeeded."""
-    successes = [one for one in episodes if one.success]
-    own = [one for one in successes if one.task == task]
-    used = own if len(own) >= FEWEST else successes
+def limits(episodes: Sequence[Measured], task: str, shared: int) -> Limits | None:
+    """The limits of a task; None if fewer than `FEWEST` of its episodes succeeded.
+
+    Args:
+        episodes: of all tasks.
+        task: whose limits.
+        shared: control steps that every episode of the task lived through.
+    """
+    used = [one for one in episodes if one.success and one.task == task]
     if len(used) < FEWEST:
         return None
-    whole = [summary(one.parts) for one in used]
+    first = [summary(one.until(shared)) for one in used]
     return Limits(
+        shared=shared,
         steps=max(one.steps for one in used),
         executed=_quantile([one.distance for one in used], PASS, 0),
         imagined=_quantile([_nearest(one.parts) for one in used], PASS, 0),
-        disagreement=_quantile([one.disagreement for one in whole], PASS, np.inf),
-        floor=_quantile([one.floor for one in whole], PASS, np.inf),
-        skill=_quantile([one.skill for one in whole], 1 - PASS, -np.inf),
+        disagreement=_quantile([one.disagreement for one in first], PASS, np.inf),
+        floor=_quantile([one.floor for one in first], PASS, np.inf),
+        skill=_quantile([one.skill for one in first], 1 - PASS, -np.inf),
         successes=len(used),
     )
 
@@ -102,18 +111,35 @@ def leads(measured: Measured, found: Limits) -> bool:
     return 2 * sum(won) >= len(won)
 
 
-def sort(measured: Measured, found: Limits) -> Sorted:
+Judge = Callable[[Measured, Limits], bool]
+# What each judge says of the episodes that it lets pass.
+JUDGES: dict[str, Judge] = {
+    "the last frame looks done": done,
+    "a video reaches the goal": reaches,
+    "most videos lead on": leads,
+}
+
+
+def sort(measured: Measured, found: Limits, telling: Collection[Judge]) -> Sorted:
     """Sorts one failure.
 
     A plan looks ahead only so far: where other actions than the video's lead astray, it may never come near enough to
     the goal to show it. Such a video is not blamed as long as it leads on.
+
+    Args:
+        measured: the failure.
+        found: the limits of its task.
+        telling: the judges that tell successes from failures; without the others nothing looks done, and no video is
+            blamed for what they say.
     """
-    judged = summary(measured.before(found.steps))
+    judged = summary(measured.until(found.shared))
     disagrees = (judged.disagreement or 0) > found.disagreement
-    if done(measured, found):
+    if done in telling and done(measured, found):
         return Sorted(UNCLEAR, LOOKS_DONE)
-    if not (reaches(measured, found) or (disagrees and leads(measured, found))):
-        return Sorted(VIDEO, NOT_THERE)
+    if reaches in telling and not reaches(measured, found):
+        astray = leads in telling and not leads(measured, found)
+        if astray or not disagrees:
+            return Sorted(VIDEO, NOT_THERE)
     if (judged.floor or 0) > found.floor:
         return Sorted(ACTIONS, NOT_FOLLOWING)
     if disagrees:

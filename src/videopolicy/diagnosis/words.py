@@ -1,10 +1,11 @@
 """A diagnosis as text for a terminal."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from videopolicy.diagnosis.association import Association
-from videopolicy.diagnosis.diagnosis import JUDGES, MEASURES, SHARED, WHOLE, Diagnosis
-from videopolicy.diagnosis.sorting import ACTIONS, UNCLEAR, VIDEO
+from videopolicy.diagnosis.diagnosis import MEASURES, SHARED, WHOLE, Diagnosis
+from videopolicy.diagnosis.sorting import ACTIONS, FEWEST, JUDGES, UNCLEAR, VIDEO, Sorted
 
 _WINDOWS = {
     SHARED: "over the first control steps, which every episode of a task lived through:",
@@ -32,7 +33,8 @@ def _ties(diagnosis: Diagnosis) -> list[str]:
     # With one task, all tasks together say the same again.
     tasks = tasks[1:] if len(tasks) == 2 else tasks
     lines = [
-        "Is success tied to the video? AUC: how often a success has more of it than a failure; 0.5 is no relation."
+        "Is success tied to the video? AUC: how often a success has more of it than a failure; 0.5 is no relation.",
+        "The p are of many measures and not corrected for that; chosen in advance is one, skill over the first steps.",
     ]
     for window, introduction in _WINDOWS.items():
         lines += ["", introduction]
@@ -54,15 +56,21 @@ def _failures(diagnosis: Diagnosis) -> list[str]:
     failures = [one for one in diagnosis.episodes if not one.success]
     if not failures:
         return ["No recorded episode failed."]
-    if not all(diagnosis.limits[one.task] for one in failures):
-        return ["Too few episodes succeeded to say in what the failures differ; they are not sorted."]
-    kinds = [(one.task, found) for one in failures if (found := diagnosis.sorted(one))]
+    kinds = [found for one in failures if (found := diagnosis.sorted(one))]
     lines = [f"{len(failures)} failures:"]
+    if missing := len(failures) - len(kinds):
+        lines.append(f"  {'not sorted':13}  {missing:3}  fewer than {FEWEST} successes of the task")
+    return lines + _kinds(diagnosis, kinds) if kinds else lines
+
+
+def _kinds(diagnosis: Diagnosis, kinds: Sequence[Sorted]) -> list[str]:
+    lines = []
     for kind in (VIDEO, ACTIONS, UNCLEAR):
-        reasons = Counter(found.reason for _, found in kinds if found.kind == kind)
+        reasons = Counter(found.reason for found in kinds if found.kind == kind)
         why = "; ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         lines.append(f"  {kind:13}  {sum(reasons.values()):3}  {why}")
     for name, judge in JUDGES.items():
         shares = [f"{(diagnosis.share(success, judge) or 0) * 100:.0f} %" for success in (True, False)]
-        lines.append(f"  {name}: {shares[0]} of the successes, {shares[1]} of the failures")
+        nothing = "" if judge in diagnosis.telling else "; tells nothing here, so it does not decide"
+        lines.append(f"  {name}: {shares[0]} of the successes, {shares[1]} of the failures{nothing}")
     return lines
