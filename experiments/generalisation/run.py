@@ -157,6 +157,8 @@ def main() -> None:
             evaluate(study, folder / f"{policy}-{name}")
     found = {name: compared(folder / f"cloning-{name}", folder / f"video-{name}") for name in study.conditions}
     facts = {"study": options.study, **machine(), "conditions": found}
+    if study.steps.video:
+        facts["video_model"] = trained(video_model(data))
     study.figures.write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts, indent=1))
 
@@ -174,11 +176,16 @@ def train_video_policies(study: Study, data: Path, folder: Path, lists: Mapping[
     """A head for each condition, and its video model: one of all demonstrations, or one learnt jointly with it."""
     stage: tuple[object, ...] = ("--preset", study.video)
     if study.steps.video:
-        video = data.with_name(f"{data.name}-video")
+        video = video_model(data)
         train(video, "--preset", study.video, "--data", data, "--stage", "video", "--steps", study.steps.video)
         stage = ("--stage", "action", "--init", video / "checkpoint")
     for name, listed in lists.items():
         train(folder / f"video-{name}", "--data", listed, *stage, "--steps", study.steps.head)
+
+
+def video_model(data: Path) -> Path:
+    """The run of the video model that is trained before the heads."""
+    return data.with_name(f"{data.name}-video")
 
 
 def train_cloning(study: Study, data: Path, folder: Path, lists: Mapping[str, Path]) -> None:
@@ -226,7 +233,7 @@ def compared(cloning: Path, video: Path) -> dict[str, Any]:
             "episodes": both.n,
             "difference": round(both.difference, 3),
             "interval_95": [round(low, 3), round(high, 3)],
-            "mcnemar_p": round(both.p, 4),
+            "mcnemar_p": float(f"{both.p:.2g}"),
         },
     }
 
