@@ -20,7 +20,7 @@ WAYS = (
     ("tiny_libero", "joint"),
     ("cloning_libero", "end_to_end"),
 )
-ROUNDS = 5
+ROUNDS = 2
 
 
 def main() -> None:
