@@ -4,14 +4,14 @@ The numbers of steps in `run.py` and in the study of LIBERO are chosen by it, so
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+from run import ENVIRONMENT, machine
+
 WAYS = (
     ("tiny", "video"),
     ("tiny", "action"),
@@ -29,8 +29,10 @@ def main() -> None:
     for _ in range(ROUNDS):
         for preset, stage in WAYS:
             rounds[f"{preset} {stage}"].append(step(preset, stage))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    facts = {"commit": commit, "milliseconds_a_step": {name: round(median(ms), 1) for name, ms in rounds.items()}}
+    facts = {
+        "commit": machine()["commit"],
+        "milliseconds_a_step": {name: round(median(ms), 1) for name, ms in rounds.items()},
+    }
     (Path(__file__).parent / "speed.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts, indent=1))
 

@@ -62,8 +62,8 @@ class Expert:
         """A way of a skill; afterwards the world is where this way leads, or as it was if none does."""
         ways = skill.ways()[:TRIES]
         if not skill.done():
+            before = _Moment(self._world)
             for way in ways:
-                before = _Moment(self._world)
                 for action in skill.play(way):
                     self._world.step(action)
                 if skill.done():
