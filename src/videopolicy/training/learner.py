@@ -1,8 +1,8 @@
 """One step of the optimiser, on whatever devices and processes Accelerate finds."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from itertools import pairwise
 from typing import cast
@@ -113,33 +113,21 @@ class Learner:
             self.optimizer.step()
         self.optimizer.zero_grad()
 
-    @contextmanager
-    def clips_fit(self) -> Iterator[None]:
+    def clips_fit(self) -> AbstractContextManager[None]:
         """Within, the device's memory is filled by clips.
 
         Raises:
             UserError: it does not suffice; what takes less of it.
         """
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise self._too_large() from error
+        return _memory(self._too_large)
 
-    @contextmanager
-    def weights_fit(self) -> Iterator[None]:
+    def weights_fit(self) -> AbstractContextManager[None]:
         """Within, the device's memory is filled by what stays there from step to step.
 
         Raises:
             UserError: it does not suffice; what takes less of it.
         """
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            lora = self.training.lora or self.training.stage == "action"
-            raise UserError(
-                "the device's memory does not hold the weights, their average and the optimiser's moments; use more "
-                f"processes with {SHARDING}{'' if lora else ', or --lora 16 with --init'}"
-            ) from error
+        return _memory(self._too_heavy)
 
     def _everyones(self, found: list[Losses]) -> Losses:
         """The losses of the whole batch, in its order."""
@@ -160,6 +148,22 @@ class Learner:
         clips = -(-share // training.accumulate)
         advice = f"try {', or '.join(ways)}" if ways else f"use more processes with {SHARDING}"
         return UserError(f"the device's memory does not hold a step of {clips} clips; {advice}")
+
+    def _too_heavy(self) -> UserError:
+        lora = self.training.lora or self.training.stage == "action"
+        return UserError(
+            "the device's memory does not hold the weights, their average and the optimiser's moments; use more "
+            f"processes with {SHARDING}{'' if lora else ', or --lora 16 with --init'}"
+        )
+
+
+@contextmanager
+def _memory(refusal: Callable[[], UserError]) -> Iterator[None]:
+    """Raises a refusal in place of the device's own error when its memory does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise refusal() from error
 
 
 def _rows(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
