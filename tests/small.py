@@ -1,4 +1,4 @@
-"""A policy with all parts of the real ones, so small that it trains on the point-mass world within a test."""
+"""A policy with all parts of the real ones, so small that it trains on the point-mass env within a test."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,27 +11,27 @@ from videopolicy.backbones import images, unet
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.windows import Window
-from videopolicy.demos.base import Dataset
-from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.datasets.base import Dataset
+from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.heads import unet1d
 from videopolicy.heads.adapter import AdapterConfig
 from videopolicy.latents import pca
-from videopolicy.model import Config, VideoPolicy
-from videopolicy.rollout.record import record_episode
-from videopolicy.text import words
+from videopolicy.models.video_action import Config, VideoActionModel
+from videopolicy.rollout.demonstrate import record_episode
+from videopolicy.text import hashed_words
 from videopolicy.training.config import Training
-from videopolicy.training.setup import build
+from videopolicy.training.prepare import build
 from videopolicy.types import Observation
 
 SIZE = 32
 VIEWS = ("top",)
-# Every instruction of the point-mass world has four words.
+# Every instruction of the point-mass env has four words.
 MODEL = Config(
     views=VIEWS,
     size=SIZE,
     window=Window(frames=2, stride=2, actions=8),
     latents=pca.Config(channels=6),
-    text=words.Config(width=16, buckets=64, length=4),
+    text=hashed_words.Config(width=16, buckets=64, length=4),
     backbone=unet.Config(channels=(32, 32), attention=(False, True), id_width=8),
     head=unet1d.Config(
         channels=(16, 32),
@@ -50,30 +50,30 @@ CLONING = {
 TRAINING = Training(steps=4, batch=4, warmup=2, ema=0.9, log_every=1, sample_every=1000, save_every=1000)
 NORMALIZER = MinMax((-1.0, -0.5), (1.0, 2.0))
 # An arm whose actions are learnt as seen from where the gripper is.
-ARM = {"action_space": "position axis_angle gripper[-1,1]", "state_space": "position quaternion", "relative": True}
+ARM = {"action_layout": "position axis_angle gripper[-1,1]", "state_layout": "position quaternion", "relative": True}
 ARM_NORMALIZER = MinMax((-0.1,) * 3 + (-1.0,) * 7, (0.2,) * 3 + (1.0,) * 7)
 
 
-def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> VideoPolicy:
-    """Random weights; latents fitted to pictures of the world."""
+def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> VideoActionModel:
+    """Random weights; latents fitted to pictures of the env."""
     built = build(replace(MODEL, **changes), normalizer, seed)
     built.latents.fit(np.stack(list(observation(seed=1, size=built.config.size).images.values())))
     return built.eval()
 
 
-def relative_policy(**changes) -> VideoPolicy:
+def relative_policy(**changes) -> VideoActionModel:
     """Random weights that act as `ARM`."""
     return policy(ARM_NORMALIZER, **ARM, **changes)
 
 
 def observation(seed: int = 0, size: int = SIZE, task: str = "reach-red") -> Observation:
-    """What the world shows at the start of an episode, in both its views."""
-    world = registry.build("worlds", "pointmass", task, size=size)
-    world.reset(seed=seed)
-    return world.look()
+    """What the env shows at the start of an episode, in both its views."""
+    env = registry.build("envs", "pointmass", task, size=size)
+    env.reset(seed=seed)
+    return env.observe()
 
 
-def batch(model: VideoPolicy, size: int = 3, seed: int = 0, has_actions: bool = True) -> ClipBatch:
+def batch(model: VideoActionModel, size: int = 3, seed: int = 0, has_actions: bool = True) -> ClipBatch:
     """Random clips of the right shapes."""
     rng = np.random.default_rng(seed)
     config, side = model.config, model.config.size // model.latents.downsampling
@@ -89,11 +89,11 @@ def batch(model: VideoPolicy, size: int = 3, seed: int = 0, has_actions: bool = 
 
 
 def write_data(path: Path, episodes: int = 4, size: int = SIZE, steps: int = 16) -> Path:
-    """Demonstrations of the point-mass world's expert, half of either task, in the project's own format."""
+    """Demonstrations of the point-mass env's expert, half of either task, in the project's own format."""
     with Writer(path, 20, ("top", "close")) as writer:
         for seed in range(episodes):
-            world = registry.build("worlds", "pointmass", ("reach-red", "reach-blue")[seed % 2], size=size)
-            writer.add(record_episode(world, seed, noise=0.1, steps=steps))
+            env = registry.build("envs", "pointmass", ("reach-red", "reach-blue")[seed % 2], size=size)
+            writer.add(record_episode(env, seed, noise=0.1, steps=steps))
     return path
 
 
@@ -104,7 +104,7 @@ class Partly:
         self.inner, self.without = inner, without
         self.path, self.views, self.fps, self.tasks = inner.path, inner.views, inner.fps, inner.tasks
         self.state_width, self.skipped = inner.state_width, inner.skipped
-        self.action_space, self.state_space = inner.action_space, inner.state_space
+        self.action_layout, self.state_layout = inner.action_layout, inner.state_layout
         self.action_width = None if len(without) == len(inner) else inner.action_width
         self.fingerprint = f"{inner.fingerprint} without {sorted(without)}"
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
 PROSE = [path for name in ("*.md", "Makefile", ".ci/*", "experiments/**/*.md") for path in sorted(ROOT.glob(name))]
-NO_TORCH = ("actions", "demos", "worlds", "clips", "rollout", "report")
+NO_TORCH = ("actions", "datasets", "envs", "clips", "rollout", "report")
 
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"}
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "np.random.seed", "numpy.random.seed", "random.seed", "set_seed"}

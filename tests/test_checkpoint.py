@@ -11,7 +11,7 @@ from tests.small import ARM, CLONING, NORMALIZER, observation, policy, relative_
 
 from videopolicy.checkpoint import HASHED, Provenance, load, save
 from videopolicy.errors import UserError
-from videopolicy.policies.video import VideoPlanner
+from videopolicy.policies.checkpoint import CheckpointPolicy
 
 PROVENANCE = Provenance("joint", 12, ("reach-red",), ("reach the red disc",), 4, {"data": "dots", "seed": 3})
 FILES = ("config.json", "model.safetensors", "statistics.json")
@@ -36,7 +36,7 @@ def folder(saved, tmp_path):
 
 
 def plan(model):
-    return VideoPlanner(model, model.config.sampling).plan([observation()], [7], True)[0]
+    return CheckpointPolicy(model, model.config.sampling).plan([observation()], [7], True)[0]
 
 
 def test_it_comes_back_to_the_bit_and_plans_the_same(model, saved):
@@ -106,22 +106,22 @@ def test_the_card_calls_nothing_a_video_model_that_learnt_no_video(model, tmp_pa
 
 
 def test_the_card_names_the_action_space(tmp_path):
-    save(policy(action_space="other:2"), PROVENANCE, tmp_path / "checkpoint")
+    save(policy(action_layout="other:2"), PROVENANCE, tmp_path / "checkpoint")
     assert "- An action is `other:2`.\n" in (tmp_path / "checkpoint" / "README.md").read_text()
     save(relative_policy(), PROVENANCE, tmp_path / "relative")
     card = (tmp_path / "relative" / "README.md").read_text()
-    assert f"`{ARM['action_space']}`, learnt as `relative_position relative_rotation_6d gripper[-1,1]`" in card
+    assert f"`{ARM['action_layout']}`, learnt as `relative_position relative_rotation_6d gripper[-1,1]`" in card
     loaded, _ = load(tmp_path / "relative")
-    assert loaded.config.relative and loaded.config.seen_from == relative_policy().config.seen_from
+    assert loaded.config.relative and loaded.config.relative_transform == relative_policy().config.relative_transform
 
 
 def test_a_checkpoint_from_before_action_spaces_has_none(folder):
     description = json.loads((folder / "config.json").read_text())
-    for name in ("action_space", "state_space", "relative"):
+    for name in ("action_layout", "state_layout", "relative"):
         del description["model"][name]
     (folder / "config.json").write_text(json.dumps(description))
     loaded, _ = load(folder)
-    assert (loaded.config.action_space, loaded.config.state_space, loaded.config.relative) == ("", "", False)
+    assert (loaded.config.action_layout, loaded.config.state_layout, loaded.config.relative) == ("", "", False)
 
 
 def test_the_folder_may_be_moved_and_its_card_lost(folder, model, tmp_path):

@@ -7,7 +7,7 @@ from tests.small import MODEL, TRAINING
 from videopolicy import registry
 from videopolicy.configs import from_json, to_json
 from videopolicy.errors import UserError
-from videopolicy.model import Config
+from videopolicy.models.video_action import Config
 from videopolicy.training.config import Training
 
 PRESETS = {name: registry.entry("presets", name) for name in registry.names("presets")}
@@ -33,7 +33,7 @@ def test_plugins_carry_the_name_of_their_file_and_plain_settings_do_not():
     names = {part: written[part]["plugin"] for part in ("latents", "text", "backbone", "head")}
     assert names == {
         "latents": "latents/pca",
-        "text": "text/words",
+        "text": "text/hashed_words",
         "backbone": "backbones/unet",
         "head": "heads/unet1d",
     }

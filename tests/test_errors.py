@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videopolicy.errors import UserError, naming, refused, unknown, within
+from videopolicy.errors import UserError, check_range, explain_os_error, name_path_in_errors, unknown
 
 NAMES = ["euler", "heun", "dpmpp"]
 
@@ -21,7 +21,7 @@ def test_unknown_suggests_the_nearest_name():
 
 
 def test_unknown_with_nothing_known():
-    assert str(unknown("world", "kitchen", [])) == "no world 'kitchen'; known: none"
+    assert str(unknown("env", "kitchen", [])) == "no env 'kitchen'; known: none"
 
 
 @given(st.text(max_size=40), st.lists(st.from_regex(r"[a-z0-9_-]{1,20}", fullmatch=True), max_size=6))
@@ -32,28 +32,28 @@ def test_the_message_is_one_line_whatever_was_typed(name, known):
 @pytest.mark.parametrize("value", [0, 11, -math.inf, math.inf, math.nan])
 def test_a_number_outside_its_bounds_is_refused_with_both(value):
     with pytest.raises(UserError, match=f"--steps is {value}; it must be from 1 to 10"):
-        within("--steps", value, 1, 10)
+        check_range("--steps", value, 1, 10)
 
 
 @pytest.mark.parametrize("value", [1, 10, 2.5])
 def test_a_number_within_its_bounds_passes(value):
-    within("--steps", value, 1, 10)
+    check_range("--steps", value, 1, 10)
 
 
 def test_what_the_system_refuses_names_the_path_and_a_remedy(tmp_path):
     with pytest.raises(OSError) as caught:
         (tmp_path / "nowhere" / "file").write_text("")
-    assert str(refused(caught.value)).startswith(f"{tmp_path}/nowhere/file: No such file or directory; ")
-    assert "make room" in str(refused(OSError(errno.ENOSPC, "ignored")))
+    assert str(explain_os_error(caught.value)).startswith(f"{tmp_path}/nowhere/file: No such file or directory; ")
+    assert "make room" in str(explain_os_error(OSError(errno.ENOSPC, "ignored")))
 
 
 @pytest.mark.parametrize("error", [OSError("torn"), OSError(errno.ENOENT, "no name"), ConnectionResetError(104, "x")])
 def test_what_is_no_fault_of_the_users_is_left_alone(error):
-    assert refused(error) is None
+    assert explain_os_error(error) is None
 
 
 def test_what_the_system_refuses_without_a_name_gets_one_and_no_other_is_lost(tmp_path):
     for named, said in ((None, tmp_path), ("mine", "mine")):
-        with pytest.raises(OSError) as caught, naming(tmp_path):
+        with pytest.raises(OSError) as caught, name_path_in_errors(tmp_path):
             raise OSError(errno.ENOSPC, "full", named)
-        assert str(refused(caught.value)).startswith(f"{said}: No space left on device; make room")
+        assert str(explain_os_error(caught.value)).startswith(f"{said}: No space left on device; make room")

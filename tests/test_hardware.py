@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from videopolicy.hardware import Spread, count_flops, matmul_peak
+from videopolicy.hardware import Timing, count_flops, matmul_peak
 
 
 def test_counts_what_attention_convolution_and_products_are_worth():
@@ -15,7 +15,7 @@ def test_counts_what_attention_convolution_and_products_are_worth():
 
 
 def test_spread_is_the_median_and_the_90th_percentile_in_milliseconds():
-    spread = Spread.of([0.001 * n for n in range(1, 102)])
+    spread = Timing.of([0.001 * n for n in range(1, 102)])
     assert (spread.median, spread.p90) == pytest.approx((51.0, 91.0))
 
 

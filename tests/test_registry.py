@@ -12,13 +12,13 @@ PLUGINS = [(package, name) for package in registry.ENTRIES for name in registry.
 
 @pytest.mark.parametrize("package", registry.ENTRIES)
 def test_every_package_of_plugins_exists_and_has_one(package):
-    import_module(f"videopolicy.{package}")
+    import_module(registry.module(package))
     assert registry.names(package)
 
 
 @pytest.mark.parametrize(("package", "name"), PLUGINS)
 def test_an_entry_comes_from_the_file_of_its_name(package, name):
-    module = import_module(f"videopolicy.{package}.{name}")
+    module = import_module(f"{registry.module(package)}.{name}")
     assert registry.entry(package, name) is getattr(module, registry.ENTRIES[package])
 
 
@@ -31,8 +31,8 @@ def test_an_unknown_name_lists_the_known_ones(package):
 
 
 def test_build_calls_the_entry_with_the_arguments():
-    task = import_module("videopolicy.worlds.pointmass").TASKS[0]
-    assert registry.build("worlds", "pointmass", task, size=32).size == 32
+    task = import_module("videopolicy.envs.pointmass").TASKS[0]
+    assert registry.build("envs", "pointmass", task, size=32).size == 32
 
 
 def test_looking_for_names_imports_no_plugin():
@@ -51,13 +51,13 @@ def test_looking_for_names_imports_no_plugin():
         ("def make(task): return task", True),
         ("class make: pass", True),
         ("make = other", True),
-        ("from videopolicy.worlds.base import make", False),
+        ("from videopolicy.envs.base import make", False),
         ("def helper():\n    def make(): pass", False),
     ],
 )
 def test_a_plugin_defines_its_entry_at_the_top_of_its_file(tmp_path, monkeypatch, source, found):
-    (tmp_path / "worlds").mkdir()
-    (tmp_path / "worlds" / "kitchen.py").write_text(source)
-    (tmp_path / "worlds" / "_hidden.py").write_text("def make(task): return task")
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "kitchen.py").write_text(source)
+    (tmp_path / "envs" / "_hidden.py").write_text("def make(task): return task")
     monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
-    assert registry.names.__wrapped__("worlds") == (("kitchen",) if found else ())
+    assert registry.names.__wrapped__("envs") == (("kitchen",) if found else ())

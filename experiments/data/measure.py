@@ -27,8 +27,8 @@ from tqdm import tqdm
 from videopolicy.clips.cache import build_cache, open_cache
 from videopolicy.clips.dataset import Clips
 from videopolicy.clips.windows import Window
-from videopolicy.demos.lerobot import open_dataset
-from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.datasets.lerobot import open_dataset
+from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.types import Episode
 
 EPISODES, STEPS, SIZE, VIEW, FPS = 2000, 100, 64, "corner2", 20
@@ -75,8 +75,8 @@ def train(folder: Path, steps: int = 20) -> dict[str, int]:
     import torch
 
     from videopolicy.presets.tiny import PRESET
-    from videopolicy.training.setup import prepare
-    from videopolicy.training.stages import Objective, total
+    from videopolicy.training.objective import Objective, total
+    from videopolicy.training.prepare import prepare
 
     torch.set_num_threads(1)
     training = replace(PRESET.training, stage="joint")

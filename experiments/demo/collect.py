@@ -1,4 +1,4 @@
-"""Gathers the figures of finished demos into one JSON file: `python collect.py RUN [RUN ...] > results.json`."""
+"""Figures of finished runs of the demo as JSON: `python collect.py RUN [RUN ...] > results.json`."""
 
 import json
 import os

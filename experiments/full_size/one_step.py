@@ -13,7 +13,7 @@ import torch
 from videopolicy.clips.normalize import MinMax
 from videopolicy.hardware import device_name, peak_memory
 from videopolicy.policies.benchmark import count_weights
-from videopolicy.policies.video import VideoPlanner
+from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.presets.svd import PRESET
 from videopolicy.types import Observation
 
@@ -29,13 +29,13 @@ def timed(seconds: dict[str, float], part: str, run: Callable[[], Any]) -> Any:
     return result
 
 
-def build(dtype: torch.dtype, device: str) -> VideoPlanner:
+def build(dtype: torch.dtype, device: str) -> CheckpointPolicy:
     """The preset with fresh weights, one step a plan."""
     torch.set_default_dtype(dtype)
     policy = PRESET.model.build(MinMax((-1.0,) * 7, (1.0,) * 7))
     torch.set_default_dtype(torch.float32)
     policy.latents.float()
-    return VideoPlanner(policy.to(device), replace(PRESET.model.sampling, steps=1))
+    return CheckpointPolicy(policy.to(device), replace(PRESET.model.sampling, steps=1))
 
 
 @torch.inference_mode()

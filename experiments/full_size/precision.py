@@ -10,14 +10,14 @@ from videopolicy.backbones.base import Condition
 from videopolicy.clips.normalize import MinMax
 from videopolicy.diffusion.joint import Joint
 from videopolicy.hardware import device_name
-from videopolicy.model import VideoPolicy
-from videopolicy.training.setup import build
+from videopolicy.models.video_action import VideoActionModel
+from videopolicy.training.prepare import build
 
 SIGMA = 10.0
 
 
 @torch.inference_mode()
-def look(policy: VideoPolicy) -> Joint:
+def look(policy: VideoActionModel) -> Joint:
     """The denoised video and actions of one noisy sample, the same whatever the precision."""
     generator = torch.Generator().manual_seed(0)
     noise = Joint.randn_like(policy.blank(1), generator)

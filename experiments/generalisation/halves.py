@@ -4,8 +4,8 @@ The hand ends above the button, so the last state of an episode tells where that
 """
 
 from videopolicy import registry
-from videopolicy.demos.base import Dataset
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, World
+from videopolicy.datasets.base import Dataset
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 
 TASK = "button-press-topdown-v3"
 EPISODES = 50
@@ -15,7 +15,7 @@ MIDDLE = 0.0
 STEPS = 75
 HEADER = """# Buttons to the right of the middle, where no episode with actions had its button; made by halves.py.
 title = "Half space: video of everywhere, actions of the left half, tested in the right half"
-world = "metaworld"
+env = "metaworld"
 episodes = {episodes}
 
 [[task]]
@@ -33,21 +33,21 @@ def left(data: Dataset) -> list[int]:
 
 def right() -> list[int]:
     """The first seeds of evaluation with the button to the right of the middle."""
-    world = registry.build("worlds", "metaworld", TASK)
+    env = registry.build("envs", "metaworld", TASK)
     seeds, seed = [], EVALUATION_SEED_OFFSET
     while len(seeds) < EPISODES:
-        if _pressed_at(world, seed) > MIDDLE:
+        if _pressed_at(env, seed) > MIDDLE:
             seeds.append(seed)
         seed += 1
     return seeds
 
 
-def _pressed_at(world: World, seed: int) -> float:
+def _pressed_at(env: Env, seed: int) -> float:
     """Where the expert's hand ends, across the table."""
-    state, _ = world.reset(seed=seed)
-    act = world.expert()
+    state, _ = env.reset(seed=seed)
+    act = env.expert()
     for _ in range(STEPS):
-        state, *_ = world.step(act())
+        state, *_ = env.step(act())
     return float(state[0])
 
 

@@ -22,8 +22,8 @@ from typing import Any
 import halves
 import torch
 
-from videopolicy.demos.base import Dataset
-from videopolicy.demos.formats import open_any
+from videopolicy.datasets.base import Dataset
+from videopolicy.datasets.formats import open_any
 from videopolicy.hardware import device_name
 from videopolicy.rollout.comparison import pair, pooled
 from videopolicy.rollout.protocols import load
@@ -42,7 +42,7 @@ class Steps:
     """Of training, of 16 clips each.
 
     Attributes:
-        cloning: of the baseline, for each condition; they take as long as the others together.
+        cloning: of the baseline, for each condition; they take as long as the others group.
         head: of the head, for each condition.
         video: of the video model before that, once for all conditions; 0 trains both jointly.
     """
@@ -63,7 +63,7 @@ class Study:
         conditions: name -> which demonstrations keep their actions, as settings of a list of data sets.
         figures: where they land.
         data: the folder that the demonstrations are recorded in, which studies may share.
-        world: where.
+        env: where.
         views: that are recorded.
         video: the video policy's preset.
         cloning: the baseline's.
@@ -75,7 +75,7 @@ class Study:
     conditions: Mapping[str, Callable[[Dataset], dict[str, Any]]]
     figures: Path
     data: str
-    world: str = "metaworld"
+    env: str = "metaworld"
     views: tuple[str, ...] = ("corner2",)
     video: str = "tiny"
     cloning: str = "cloning"
@@ -128,7 +128,7 @@ STUDIES = {
         {"all": every},
         figures=LIBERO / "results.json",
         data="libero_object",
-        world="libero",
+        env="libero",
         views=("agentview", "eye_in_hand"),
         video="tiny_libero",
         cloning="cloning_libero",
@@ -145,7 +145,7 @@ def main() -> None:
     study, runs = STUDIES[options.study], options.runs.resolve()
     folder, data = runs / options.study, runs / "data" / study.data
     if not data.exists():
-        what = ("--world", study.world, "--task", *study.tasks, "--views", *study.views, "--size", 64)
+        what = ("--env", study.env, "--task", *study.tasks, "--views", *study.views, "--size", 64)
         command("record", *what, "--out", data, log=data.with_suffix(".log"))
     lists = {name: write_list(folder / f"{name}.toml", data, keep) for name, keep in study.conditions.items()}
     with ThreadPoolExecutor(2) as pool:

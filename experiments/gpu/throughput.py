@@ -17,8 +17,8 @@ from videopolicy import registry
 from videopolicy.errors import UserError
 from videopolicy.hardware import Spread, device_name, matmul_peak, peak_memory, seconds_of
 from videopolicy.presets.base import Preset
-from videopolicy.training.benchmark import WARM_UP, measure
-from videopolicy.training.setup import build
+from videopolicy.training.performance.benchmark import WARM_UP, measure
+from videopolicy.training.prepare import build
 
 # Clips a step: what should fit a GPU of 80 GB without gradient checkpointing.
 BATCH = {"tiny": 16, "small": 64, "svd": 2}

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from videopolicy.envs import libero
+from videopolicy.envs.libero.tasks import SUITE
 from videopolicy.errors import UserError
-from videopolicy.worlds import libero
-from videopolicy.worlds.libero_tasks import SUITE
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 
@@ -34,23 +34,23 @@ class Settings:
     noise: float = 0.0
 
 
-def episode(world: libero.Libero, seed: int, noise: float) -> dict[str, object]:
+def episode(env: libero.Libero, seed: int, noise: float) -> dict[str, object]:
     """Plays one episode until success; noise and horizon are those of `videopolicy record`."""
     generator = np.random.default_rng([seed, 1])
-    world.reset(seed=seed)
+    env.reset(seed=seed)
     begin = time.perf_counter()
     try:
-        expert = world.expert()
+        expert = env.expert()
     except UserError as error:
         return {"refused": str(error)}
     search = time.perf_counter() - begin
-    for step in range(world.horizon):
+    for step in range(env.horizon):
         action = expert()
         disturbed = np.clip(action + noise * generator.standard_normal(action.shape), -1, 1)
-        *_, info = world.step(disturbed.astype(np.float32))
+        *_, info = env.step(disturbed.astype(np.float32))
         if info["success"]:
             return {"success": True, "steps": step + 1, "search_seconds": round(search, 1)}
-    return {"success": False, "steps": world.horizon, "search_seconds": round(search, 1)}
+    return {"success": False, "steps": env.horizon, "search_seconds": round(search, 1)}
 
 
 def main(settings: Settings) -> None:
@@ -61,11 +61,11 @@ def main(settings: Settings) -> None:
     for part in settings.tasks:
         for task in (task for task in SUITE if part in task):
             todo = [seed for seed in settings.seeds if (task, seed, settings.noise) not in done]
-            world = libero.make(task) if todo else None
+            env = libero.make(task) if todo else None
             for seed in todo:
                 done.add((task, seed, settings.noise))
                 line = {"suite": SUITE[task], "task": task, "seed": seed, "noise": settings.noise}
-                line |= episode(world, seed, settings.noise)
+                line |= episode(env, seed, settings.noise)
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 print(json.dumps(line), flush=True)

@@ -3,7 +3,7 @@
     python measure.py metaworld OUT.json --checkpoint ../../checkpoints/button-press-topdown-v3
     python measure.py libero OUT.json
 
-Without a checkpoint the policy is the preset `tiny` with random weights and the world's own views: it costs what a
+Without a checkpoint the policy is the preset `tiny` with random weights and the env's own views: it costs what a
 trained one costs, and never succeeds, so that every episode is as long as may be.
 """
 
@@ -24,14 +24,14 @@ from tqdm import tqdm
 
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
+from videopolicy.executors.chunked import Chunked
 from videopolicy.hardware import device_name
 from videopolicy.policies.base import derive_seed
-from videopolicy.policies.chunked import Chunked
-from videopolicy.policies.video import VideoPlanner
+from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.rollout.results import timeless
 from videopolicy.rollout.runner import Settings, evaluate
-from videopolicy.training.setup import build
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, World
+from videopolicy.training.prepare import build
 
 WORKERS = (1, 2)
 PARTS = ("reset", "render", "physics", "policy")
@@ -41,24 +41,22 @@ TASKS = {
 }
 
 
-def prepared(name: str, checkpoint: Path | None) -> tuple[VideoPlanner, World]:
-    """The policy, and the world that it sees; once only, as closing one simulator disturbs the next."""
-    make, tiny = registry.entry("worlds", name), registry.entry("presets", "tiny").model
+def prepared(name: str, checkpoint: Path | None) -> tuple[CheckpointPolicy, Env]:
+    """The policy, and the env that it sees; once only, as closing one simulator disturbs the next."""
+    make, tiny = registry.entry("envs", name), registry.entry("presets", "tiny").model
     if checkpoint:
         planner = registry.build("policies", "video", checkpoint)
         return planner, make(TASKS[name], views=planner.views, size=planner.size)
-    world: World = make(TASKS[name], views=import_module(make.__module__).VIEWS, size=tiny.size)
-    world.reset(seed=0)
+    env: Env = make(TASKS[name], views=import_module(make.__module__).VIEWS, size=tiny.size)
+    env.reset(seed=0)
     # LIBERO says it in more words than the preset has room for.
-    config = replace(tiny, views=world.views, text=replace(tiny.text, length=16))
-    policy = build(
-        config, MinMax(*(tuple(end.tolist()) for end in (world.action_space.low, world.action_space.high))), 0
-    )
-    policy.latents.fit(np.stack(list(world.look().images.values())))
-    return VideoPlanner(policy, config.sampling), world
+    config = replace(tiny, views=env.views, text=replace(tiny.text, length=16))
+    policy = build(config, MinMax(*(tuple(end.tolist()) for end in (env.action_space.low, env.action_space.high))), 0)
+    policy.latents.fit(np.stack(list(env.observe().images.values())))
+    return CheckpointPolicy(policy, config.sampling), env
 
 
-def shares(planner: VideoPlanner, world: World, settings: Settings) -> dict[str, float]:
+def shares(planner: CheckpointPolicy, env: Env, settings: Settings) -> dict[str, float]:
     """Seconds an episode of each of `PARTS`, in one process that does one thing after another."""
     task, seconds = settings.tasks[0], dict.fromkeys(PARTS, 0.0)
 
@@ -69,22 +67,22 @@ def shares(planner: VideoPlanner, world: World, settings: Settings) -> dict[str,
         return result
 
     # The first picture opens the renderer, and the first plan is slow too.
-    world.reset(seed=0)
-    planner.plan([world.look()], [0], False)
+    env.reset(seed=0)
+    planner.plan([env.observe()], [0], False)
     policy = Chunked(lambda seen, seed: timed("policy", planner.plan, [seen], [seed], False)[0], settings.execute)
     for episode in tqdm(range(settings.episodes), desc="shares", unit="episode"):
         policy.reset(derive_seed(settings.seed, task, episode))
-        timed("reset", world.reset, seed=EVALUATION_SEED_OFFSET + episode)
+        timed("reset", env.reset, seed=EVALUATION_SEED_OFFSET + episode)
         ended = False
         while not ended:
-            seen = timed("render", world.look) if policy.looks else None
-            *_, truncated, info = timed("physics", world.step, policy.act(seen))
+            seen = timed("render", env.observe) if policy.needs_observation else None
+            *_, truncated, info = timed("physics", env.step, policy.act(seen))
             ended = truncated or info["success"]
     return {part: total / settings.episodes for part, total in seconds.items()}
 
 
-def rates(planner: VideoPlanner, settings: Settings) -> dict[int, dict[str, float]]:
-    """Episodes an hour for each number of workers: from the command's start, and once every world stands.
+def rates(planner: CheckpointPolicy, settings: Settings) -> dict[int, dict[str, float]]:
+    """Episodes an hour for each number of workers: from the command's start, and once every env stands.
 
     Raises:
         AssertionError: the results depend on the number of workers.
@@ -105,27 +103,27 @@ def rates(planner: VideoPlanner, settings: Settings) -> dict[int, dict[str, floa
 def main() -> None:
     """Measures; the results of all numbers of workers are checked to be the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("world", choices=TASKS)
+    parser.add_argument("env", choices=TASKS)
     parser.add_argument("out", type=Path)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--episodes", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    task = TASKS[options.world]
-    planner, world = prepared(options.world, options.checkpoint)
-    settings = Settings(options.world, (task,), options.episodes, planner.execute, record=0)
+    task = TASKS[options.env]
+    planner, env = prepared(options.env, options.checkpoint)
+    settings = Settings(options.env, (task,), options.episodes, planner.execute, record=0)
     facts = {
-        "world": options.world,
+        "env": options.env,
         "task": task,
         "policy": str(options.checkpoint.name) if options.checkpoint else "tiny, random",
         "device": device_name(planner.policy.device),
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
         "episodes": options.episodes,
-        "seconds an episode": shares(planner, world, settings),
+        "seconds an episode": shares(planner, env, settings),
         "episodes an hour": rates(planner, settings),
     }
-    world.close()
+    env.close()
     options.out.write_text(json.dumps(facts, indent=2) + "\n")
     spent = facts["seconds an episode"]
     for part, seconds in spent.items():

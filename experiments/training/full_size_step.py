@@ -13,15 +13,15 @@ from torch import nn
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
 from videopolicy.hardware import device_name, peak_memory
-from videopolicy.model import Config, VideoPolicy
+from videopolicy.models.video_action import Config, VideoActionModel
 from videopolicy.policies.benchmark import count_weights
 from videopolicy.presets.base import Preset
-from videopolicy.training.benchmark import ACTION_WIDTH, random_clips
-from videopolicy.training.convolutions import never_two_frames
-from videopolicy.training.stages import Objective, total
+from videopolicy.training.objective import Objective, total
+from videopolicy.training.performance.benchmark import ACTION_WIDTH, random_clips
+from videopolicy.training.performance.onednn_workaround import never_two_frames
 
 
-def build(model: Config, stage: str) -> VideoPolicy:
+def build(model: Config, stage: str) -> VideoActionModel:
     """Random weights in bfloat16, as are the optimiser's then: a quarter of what float32 with mixed precision takes."""
     normalizer = None if stage == "video" else MinMax((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH)
     torch.set_default_dtype(torch.bfloat16)

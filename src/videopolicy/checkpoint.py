@@ -12,12 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from videopolicy import model
 from videopolicy.clips.normalize import MinMax
 from videopolicy.configs import from_json, to_json
-from videopolicy.durable import left_behind, put_in_place, sha256
+from videopolicy.durable import left_behind, replace_folder, sha256
 from videopolicy.errors import UserError
-from videopolicy.model import VideoPolicy
+from videopolicy.models.video_action import Config, VideoActionModel
 
 FORMAT = 1
 # Of weights that began from nothing, as the Hugging Face hub names it.
@@ -32,7 +31,7 @@ class Provenance:
     Attributes:
         stage: what was trained: "video", "action", "joint" or "end_to_end".
         steps: training steps taken.
-        tasks: what was shown, by the world's names.
+        tasks: what was shown, by the env's names.
         instructions: what was shown, in words.
         video_only: those of the instructions that were only shown without actions.
         episodes: demonstrations seen.
@@ -53,7 +52,7 @@ class Provenance:
 
 
 def save(
-    policy: VideoPolicy,
+    policy: VideoActionModel,
     provenance: Provenance,
     folder: Path,
     dtype: torch.dtype = torch.float32,
@@ -92,7 +91,7 @@ def save(
         buffers = {name for name, _ in policy.named_buffers()}
         parameters = sum(tensor.numel() for name, tensor in stored.items() if name not in buffers)
         (aside / "README.md").write_text(_card(policy, provenance, parameters))
-        put_in_place(aside, folder)
+        replace_folder(aside, folder)
     except (OSError, SafetensorError) as error:
         still = "; what was there before still is" if folder.exists() else ""
         raise UserError(f"{folder}: cannot be written ({error}); make room there, and try again{still}") from error
@@ -102,7 +101,7 @@ def save(
 
 def load(
     folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> tuple[VideoPolicy, Provenance]:
+) -> tuple[VideoActionModel, Provenance]:
     """Opens a checkpoint folder; if a process was killed while it replaced it, the one before.
 
     Args:
@@ -131,10 +130,10 @@ def load(
     return policy.to(device).eval(), provenance
 
 
-def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> VideoPolicy:
+def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> VideoActionModel:
     statistics = (folder / "statistics.json").read_text()
     normalizer = None if statistics == "null" else MinMax.from_json(statistics)
-    config = from_json(model.Config, description)
+    config = from_json(Config, description)
     before = torch.get_default_dtype()
     # Built in the final precision: in float32 first, a large model would need thrice the memory.
     torch.set_default_dtype(dtype)
@@ -168,7 +167,7 @@ def _shrinks(name: str, tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not name.startswith("latents.")
 
 
-def _card(policy: VideoPolicy, provenance: Provenance, parameters: int) -> str:
+def _card(policy: VideoActionModel, provenance: Provenance, parameters: int) -> str:
     config, window = policy.config, policy.config.window
     notes = "".join(f"\n- {name}: {value}" for name, value in provenance.notes.items())
     imagines = imagine = ""
@@ -190,13 +189,13 @@ license: {provenance.license}
 
 {_shown(provenance)}
 
-It knows these tasks in the world that the demonstrations come from, and nothing else: expect no success elsewhere.
+It knows these tasks in the env that the demonstrations come from, and nothing else: expect no success elsewhere.
 
     videopolicy evaluate --checkpoint THIS_FOLDER --task TASK{imagine}
 """
 
 
-def _kind(policy: VideoPolicy, provenance: Provenance) -> str:
+def _kind(policy: VideoActionModel, provenance: Provenance) -> str:
     if not policy.backbone.imagines:
         return (
             "# A cloning policy\n\nAn encoder of the current images and a head that denoises the actions, both learnt "
@@ -224,8 +223,8 @@ def _shown(provenance: Provenance) -> str:
     return "\n\n".join("\n".join((title, *(f"- {name}" for name in names))) for title, names in groups)
 
 
-def _meaning(config: model.Config) -> str:
-    if not config.action_space:
+def _meaning(config: Config) -> str:
+    if not config.action_layout:
         return ""
-    learnt = f", learnt as `{config.learnt_space}`" if config.relative else ""
-    return f"\n- An action is `{config.action_space}`{learnt}."
+    learnt = f", learnt as `{config.learned_layout}`" if config.relative else ""
+    return f"\n- An action is `{config.action_layout}`{learnt}."

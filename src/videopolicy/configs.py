@@ -1,9 +1,9 @@
 """Configurations as JSON: frozen dataclasses in, the same dataclasses out; plug-ins are named by their file."""
 
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
-from videopolicy.errors import UserError, unknown
+from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.registry import ENTRIES, entry
 
 T = TypeVar("T")
@@ -12,6 +12,27 @@ PLUGIN = "plugin"
 # What such a plug-in's settings are called, and the packages that hold them.
 CONFIG = "Config"
 CONFIGURED = tuple(package for package, name in ENTRIES.items() if name == CONFIG)
+
+
+# What a field's metadata calls the least and the most that it may be.
+LIMITS = "limits"
+
+
+def limited(default: Any, least: float, most: float) -> Any:
+    """A dataclass field with a default and the range that `check_limits` holds it to; None is always within."""
+    return field(default=default, metadata={LIMITS: (least, most)})
+
+
+def check_limits(config: Any) -> None:
+    """Refuses a dataclass of which a field is out of its range; call it from `__post_init__`.
+
+    Raises:
+        UserError: names the field as an option is named ("--batch-size"), and its range.
+    """
+    for known in fields(config):
+        value = getattr(config, known.name)
+        if LIMITS in known.metadata and value is not None:
+            check_range(f"--{known.name.replace('_', '-')}", value, *known.metadata[LIMITS])
 
 
 def to_json(config: Any) -> Any:

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from videopolicy.errors import naming
+from videopolicy.errors import name_path_in_errors
 
 
 def sync(path: Path) -> None:
@@ -34,7 +34,7 @@ def write_text(path: Path, text: str) -> None:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with naming(path):
+        with name_path_in_errors(path):
             aside.write_text(text, encoding="utf-8")
             aside.replace(path)
     finally:
@@ -42,11 +42,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def left_behind(folder: Path) -> Path:
-    """Where `put_in_place` keeps what stands at `folder` while the new one takes its place."""
+    """Where `replace_folder` keeps what stands at `folder` while the new one takes its place."""
     return folder.with_name(f".{folder.name}.old")
 
 
-def put_in_place(aside: Path, folder: Path) -> None:
+def replace_folder(aside: Path, folder: Path) -> None:
     """Replaces a folder by one that was written aside, on the same disk.
 
     A folder cannot take another's place in one step on every file system. Killed between the two steps, the old one

@@ -45,7 +45,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"no {kind} {name!r}; {hint}known: {', '.join(known) or 'none'}")
 
 
-def within(name: str, value: float, least: float, most: float) -> None:
+def check_range(name: str, value: float, least: float, most: float) -> None:
     """Refuses a number that makes no sense, or would keep the machine busy for ever.
 
     Args:
@@ -61,7 +61,7 @@ def within(name: str, value: float, least: float, most: float) -> None:
         raise UserError(f"{name} is {value}; it must be from {least} to {most}")
 
 
-def refused(error: OSError) -> UserError | None:
+def explain_os_error(error: OSError) -> UserError | None:
     """The line for a full disk, a path that may not be used, and the like; None if the user is not at fault."""
     remedy = _REMEDIES.get(error.errno or 0)
     if remedy is None or (error.errno == errno.ENOENT and error.filename is None):
@@ -71,7 +71,7 @@ def refused(error: OSError) -> UserError | None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_path_in_errors(path: Path) -> Iterator[None]:
     """Within the block, what the operating system refuses without saying where is about this path.
 
     A file that was opened with success and then finds the disk full has forgotten its name.

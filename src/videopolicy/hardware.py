@@ -20,14 +20,14 @@ MULTIPLICATIONS = 20
 
 
 @dataclass(frozen=True)
-class Spread:
+class Timing:
     """A time over all repeats, in milliseconds: the median, and what 90 % of the repeats stay below."""
 
     median: float
     p90: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> "Spread":
+    def of(cls, seconds: list[float]) -> "Timing":
         """The spread of these times."""
         return cls(float(np.median(seconds)) * 1e3, float(np.percentile(seconds, 90)) * 1e3)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
 
-from videopolicy.errors import within
+from videopolicy.errors import check_range
 
 # More than this a core only wait for each other; ten thousand stop the machine.
 PROCESSES_PER_CORE = 16
@@ -20,12 +20,12 @@ def check_workers(workers: int) -> None:
     Raises:
         UserError: says what would be right here.
     """
-    within("--workers", workers, 1, PROCESSES_PER_CORE * len(os.sched_getaffinity(0)))
+    check_range("--workers", workers, 1, PROCESSES_PER_CORE * len(os.sched_getaffinity(0)))
 
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Within the block, Ctrl-C and SIGTERM wait, and processes that are started inherit that until they `belong`.
+    """Within the block, Ctrl-C and SIGTERM wait, and processes that are started inherit that until they `init_child`.
 
     Without it, one that is still importing, or has been told only half of what to do, would die with a traceback of
     its own.
@@ -48,7 +48,7 @@ def _ours() -> set[signal.Signals]:
     return INTERRUPTS if threading.current_thread() is threading.main_thread() else set()
 
 
-def belong() -> None:
+def init_child() -> None:
     """Called first in the new process: Ctrl-C is the parent's to act upon, and when the parent is gone this ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)

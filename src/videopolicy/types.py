@@ -22,7 +22,7 @@ class Observation:
     Attributes:
         images: view name -> RGB image, upright, 0 to 255.
         instruction: what to do, in words.
-        state: proprioception in the world's own units, or None.
+        state: proprioception in the env's own units, or None.
     """
 
     images: Mapping[str, Image]
@@ -38,11 +38,11 @@ class Episode:
         views: view name -> RGB frames, upright, one per control step.
         instruction: what was to be done, in words.
         fps: control steps a second.
-        actions: the action executed at each step, in the world's own units; None for video without actions.
+        actions: the action executed at each step, in the env's own units; None for video without actions.
         states: proprioception at each step, or None.
-        task: the world's name of the task ("button-press-topdown-v3"), "" if unknown.
+        task: the env's name of the task ("button-press-topdown-v3"), "" if unknown.
         success: whether the task was done; None if nobody said.
-        seed: the seed that the world was reset with; None if there was none.
+        seed: the seed that the env was reset with; None if there was none.
     """
 
     views: Mapping[str, Frames]
@@ -81,7 +81,7 @@ class Plan:
     """What a policy intends from the current step on.
 
     Attributes:
-        actions: the chunk, in the world's own units; row k is executed k control steps from now, (A, D).
+        actions: the chunk, in the env's own units; row k is executed k control steps from now, (A, D).
         imagined: view name -> the future frames that the video model imagined, (T, H, W, 3); None if not asked,
             or if the policy draws no video.
         offsets: control steps from now to each frame that it imagines, length T; 0 if it draws no video.

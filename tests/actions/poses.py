@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
+from videopolicy.actions.layout import ROTATIONS
 from videopolicy.actions.rotations import matrices, rewritten
-from videopolicy.actions.space import ROTATIONS
 
 UNITS = st.floats(-1, 1, width=32)
 AXES = hnp.arrays(np.float64, 3, elements=UNITS).filter(lambda axis: np.linalg.norm(axis) > 1e-2)

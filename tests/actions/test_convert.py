@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.actions.poses import KINDS, UNITS, agree, values
 
 from videopolicy.actions.convert import convert, obstacle
-from videopolicy.actions.space import Space
+from videopolicy.actions.layout import Layout
 from videopolicy.errors import UserError
 
 ENDS = st.sampled_from([(-1, 1), (1, -1), (0, 1), (1, 0), (0.08, 0)])
@@ -20,7 +20,7 @@ def two_spellings(draw):
     for _ in range(2):
         opened, closed = draw(ENDS)
         words = f"{reference}position {reference}{draw(turns)} gripper[{opened},{closed}] force:1 joints:2"
-        spaces.append(Space.parse(words))
+        spaces.append(Layout.parse(words))
     return tuple(spaces)
 
 
@@ -36,7 +36,7 @@ def test_there_and_back_means_the_same(data, spaces):
 @given(st.data(), two_spellings(), KINDS.filter(lambda kind: kind != "axis_angle"))
 def test_a_detour_changes_nothing(data, spaces, kind):
     source, target = spaces
-    between = Space.parse(
+    between = Layout.parse(
         " ".join(f"{part.reference}_{kind}".lstrip("_") if i == 1 else str(part) for i, part in enumerate(source.parts))
     )
     given_values = data.draw(values(source, 2))
@@ -46,23 +46,23 @@ def test_a_detour_changes_nothing(data, spaces, kind):
 
 @given(ENDS, ENDS, UNITS)
 def test_open_stays_open_closed_stays_closed_and_half_stays_half(ends, others, share):
-    source, target = (Space.parse(f"gripper[{opened},{closed}]") for opened, closed in (ends, others))
+    source, target = (Layout.parse(f"gripper[{opened},{closed}]") for opened, closed in (ends, others))
     opened, half, closed = convert(np.array([[ends[0]], [sum(ends) / 2], [ends[1]]], float), source, target)
     np.testing.assert_allclose([opened[0], half[0], closed[0]], [others[0], sum(others) / 2, others[1]], atol=1e-12)
 
 
 def test_polarity_is_never_guessed():
-    source, target = Space.parse("position gripper:1"), Space.parse("position gripper[-1,1]")
+    source, target = Layout.parse("position gripper:1"), Layout.parse("position gripper[-1,1]")
     with pytest.raises(UserError, match="gripper:1 does not say which value is open"):
         convert(np.zeros((2, 4)), source, target)
     assert "gripper:1 does not say" in obstacle(target, source)
 
 
 def test_what_is_the_same_stays_to_the_bit():
-    space = Space.parse("position quaternion gripper[-1,1] joints:7")
+    space = Layout.parse("position quaternion gripper[-1,1] joints:7")
     given_values = np.random.default_rng(0).normal(size=(4, 5, space.width)).astype(np.float32)
     assert convert(given_values, space, space).tobytes() == given_values.tobytes()
-    other = Space.parse("position axis_angle gripper[-1,1] joints:7")
+    other = Layout.parse("position axis_angle gripper[-1,1] joints:7")
     there = convert(given_values, space, other)
     assert there.dtype == np.float32 and there.shape == (4, 5, other.width)
     np.testing.assert_array_equal(there[..., :3], given_values[..., :3])
@@ -86,7 +86,7 @@ def test_what_is_the_same_stays_to_the_bit():
     ],
 )
 def test_what_cannot_be_known_is_refused_with_the_reason(source, target, reason):
-    source, target = Space.parse(source), Space.parse(target)
+    source, target = Layout.parse(source), Layout.parse(target)
     assert reason in obstacle(source, target)
     with pytest.raises(UserError, match=reason):
         convert(np.zeros((1, source.width)), source, target)
@@ -94,4 +94,4 @@ def test_what_cannot_be_known_is_refused_with_the_reason(source, target, reason)
 
 def test_values_of_another_width_are_refused():
     with pytest.raises(UserError, match=r"\(2, 4\).*3 wide"):
-        convert(np.zeros((2, 4)), Space.parse("position"), Space.parse("position"))
+        convert(np.zeros((2, 4)), Layout.parse("position"), Layout.parse("position"))

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.actions.poses import KINDS, TURNS, agree, values
 
+from videopolicy.actions.layout import POSITION, ROTATIONS, Layout
 from videopolicy.actions.relative import Relative
 from videopolicy.actions.rotations import matrices, rewritten, written
-from videopolicy.actions.space import POSITION, ROTATIONS, Space
 from videopolicy.errors import UserError
 
 STEPS = 4
@@ -18,11 +18,11 @@ def two_arms(draw):
     arms = draw(st.integers(1, 2))
     one, other = draw(KINDS), draw(KINDS)
     how = Relative(
-        Space.parse(" ".join([f"position {one} gripper[-1,1]"] * arms + ["force:1"])),
-        Space.parse(" ".join(["joints:2", *[f"{other} position"] * arms])),
+        Layout.parse(" ".join([f"position {one} gripper[-1,1]"] * arms + ["force:1"])),
+        Layout.parse(" ".join(["joints:2", *[f"{other} position"] * arms])),
     )
     actions = draw(values(how.space, 2 * STEPS)).reshape(2, STEPS, -1)
-    return how, actions, draw(values(how.state_space, 2))
+    return how, actions, draw(values(how.state_layout, 2))
 
 
 def moved(space, given_values, turn, shift):
@@ -51,7 +51,7 @@ def test_inverting_gives_back_what_was_meant(drawn):
 def test_where_the_base_stands_does_not_matter(drawn, turn, shift):
     how, actions, states = drawn
     turn = matrices(turn, "axis_angle")
-    elsewhere = how.apply(moved(how.space, actions, turn, shift), moved(how.state_space, states, turn, shift))
+    elsewhere = how.apply(moved(how.space, actions, turn, shift), moved(how.state_layout, states, turn, shift))
     np.testing.assert_allclose(elsewhere, how.apply(actions, states), rtol=0, atol=2e-6)
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_pose_stays_to_the_bit(drawn):
             np.testing.assert_array_equal(relative[..., other.slice], actions[..., one.slice])
 
 
-ARM = Relative(Space.parse("position axis_angle gripper[-1,1]"), Space.parse("position quaternion"))
+ARM = Relative(Layout.parse("position axis_angle gripper[-1,1]"), Layout.parse("position quaternion"))
 
 
 def test_to_stay_where_one_is_is_no_motion():
@@ -106,7 +106,7 @@ def test_the_relative_space_is_named():
 )
 def test_without_absolute_poses_nothing_is_relative(space, state, message):
     with pytest.raises(UserError, match=message):
-        Relative(Space.parse(space), Space.parse(state))
+        Relative(Layout.parse(space), Layout.parse(state))
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,12 @@ from tests.small import SIZE, policy, write_data
 from videopolicy import checkpoint as checkpoints
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.main import main
-from videopolicy.demos import lerobot_layout as layout
-from videopolicy.demos.lerobot import open_dataset
-from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.datasets.lerobot import open_dataset, spec
+from videopolicy.datasets.lerobot.writer import Writer
 
-ROWS = layout.DATA.format(chunk_index=0, file_index=0)
-EPISODES = layout.EPISODES.format(chunk_index=0, file_index=0)
-VIDEO = layout.VIDEO.format(video_key="observation.images.top", chunk_index=0, file_index=0)
+ROWS = spec.DATA.format(chunk_index=0, file_index=0)
+EPISODES = spec.EPISODES.format(chunk_index=0, file_index=0)
+VIDEO = spec.VIDEO.format(video_key="observation.images.top", chunk_index=0, file_index=0)
 HUGE = str(10**30)
 
 
@@ -49,12 +48,12 @@ def commands(given, tmp_path):
     """Every verb with all that it needs; what is written goes to OUT, which does not exist yet."""
     checkpoint, out = ["--checkpoint", str(given / "run" / "checkpoint")], ["--out", str(tmp_path / "out")]
     start = ["--init", str(given / "run" / "checkpoint"), "--batch", "2", "--steps", "2"]
-    world = ["--world", "pointmass", "--task", "reach-red", "--workers", "1"]
+    env = ["--env", "pointmass", "--task", "reach-red", "--workers", "1"]
     image = ["--image", str(given / "now.png"), "--instruction", "reach the red disc"]
     return {
-        "record": ["record", *world, "--episodes", "2", "--size", "32", *out],
+        "record": ["record", *env, "--episodes", "2", "--size", "32", *out],
         "train": ["train", "--data", str(given / "data"), *start, *out],
-        "evaluate": ["evaluate", *checkpoint, *world, "--episodes", "2", "--record", "1", *out],
+        "evaluate": ["evaluate", *checkpoint, *env, "--episodes", "2", "--record", "1", *out],
         "imagine": ["imagine", *checkpoint, *image, *out],
         "bench": ["bench", *checkpoint, "--repeats", "1"],
         "report": ["report", str(given / "run"), *out],
@@ -172,9 +171,9 @@ def test_an_instruction_of_too_many_words_is_refused_not_cut(commands, tmp_path,
 
 
 def edit_info(data, **entries):
-    info = json.loads((data / layout.INFO).read_text())
+    info = json.loads((data / spec.INFO).read_text())
     features = info["features"] | entries.pop("features", {})
-    (data / layout.INFO).write_text(json.dumps(info | {"features": features} | entries))
+    (data / spec.INFO).write_text(json.dumps(info | {"features": features} | entries))
 
 
 def edit_column(data, file, name, values):
@@ -220,7 +219,7 @@ DAMAGES = {
         "not a list of the data set's",
     ),
     "info a folder": (
-        lambda data: ((data / layout.INFO).unlink(), (data / layout.INFO).mkdir()),
+        lambda data: ((data / spec.INFO).unlink(), (data / spec.INFO).mkdir()),
         "holds no data set of a known format",
     ),
     "no rate": (lambda data: edit_info(data, fps=None), "fps is None; it must be a number above 0"),
@@ -264,7 +263,7 @@ def test_a_disk_that_fills_while_training_leaves_no_checkpoint_or_a_whole_one(si
 
 
 def test_a_disk_that_fills_while_evaluating_is_one_line_and_the_same_command_goes_on(commands, tmp_path, capsys):
-    # The world's own process writes the recording, and is the first to notice.
+    # The env's own process writes the recording, and is the first to notice.
     with full_disk(2_000):
         assert "File too large; make room, then give the same command again" in refused(capsys, commands["evaluate"])
     out = tmp_path / "out"

@@ -8,7 +8,7 @@ from videopolicy import registry
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.bench import PASSES
 from videopolicy.cli.main import main
-from videopolicy.policies import video as policies
+from videopolicy.policies import checkpoint as policies
 from videopolicy.presets.base import Preset
 from videopolicy.training import choices
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.demos.test_checks import EPISODES, each, freeze, write
+from tests.datasets.checking.test_checks import EPISODES, each, freeze, write
 
 from videopolicy.cli.main import main
 from videopolicy.media import write_mp4

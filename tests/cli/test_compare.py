@@ -11,10 +11,10 @@ from videopolicy.rollout.results import Result
 def evaluate(tmp_path):
     """Writes an evaluation as `videopolicy evaluate` does."""
 
-    def write(name, outcomes, world="metaworld", first_seed=0, **settings):
+    def write(name, outcomes, env="metaworld", first_seed=0, **settings):
         folder = tmp_path / name / "evaluation"
         folder.mkdir(parents=True)
-        (folder / "settings.json").write_text(json.dumps({"world": world, **settings}))
+        (folder / "settings.json").write_text(json.dumps({"env": env, **settings}))
         rows = [Result("press", i, first_seed + i, won, 9, 1.0, 2, False) for i, won in enumerate(outcomes)]
         (folder / "results.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
         return str(tmp_path / name)
@@ -52,6 +52,6 @@ def test_another_protocol_is_told(evaluate, capsys):
 def test_what_cannot_be_compared_is_refused(evaluate, tmp_path, capsys):
     one = evaluate("a", [True])
     assert "no episode in common" in refused(capsys, one, evaluate("b", [True], first_seed=5))
-    assert "world 'metaworld'" in refused(capsys, one, evaluate("c", [True], world="libero"))
+    assert "env 'metaworld'" in refused(capsys, one, evaluate("c", [True], env="libero"))
     assert "holds no evaluation" in refused(capsys, one, str(tmp_path / "nowhere"))
     assert "no episode has ended" in refused(capsys, one, evaluate("d", []))

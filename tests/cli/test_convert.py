@@ -11,10 +11,9 @@ from tests.disk import full_disk
 from tests.small import write_data
 
 from videopolicy.cli import main as cli
-from videopolicy.demos import lerobot_layout as layout
-from videopolicy.demos.convert_staging import staging_folder
-from videopolicy.demos.lerobot import open_dataset
-from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.datasets.conversion.staging import staging_folder
+from videopolicy.datasets.lerobot import open_dataset, spec
+from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.media import write_mp4
 from videopolicy.types import Episode
 
@@ -75,15 +74,15 @@ def test_what_the_source_does_not_say_is_told_by_options(source, tmp_path):
     convert(
         source,
         tmp_path / "d",
-        "--action-space",
+        "--action-layout",
         "delta_joints:2",
         "--fps",
         "10",
         "--instruction",
         f"{old}={new}",
     )
-    info = json.loads((tmp_path / "d" / layout.INFO).read_text())
-    assert (info["fps"], info[layout.ACTION_SPACE]) == (10, "delta_joints:2")
+    info = json.loads((tmp_path / "d" / spec.INFO).read_text())
+    assert (info["fps"], info[spec.ACTION_LAYOUT]) == (10, "delta_joints:2")
     assert open_dataset(tmp_path / "d").tasks[0] == new
 
 
@@ -101,9 +100,9 @@ BAD = [
     (["--instruction", "push it"], "two names are needed"),
     (["--instruction", "push it=pull it"], "no instruction 'push it'"),
     (["--fps", "7"], "lower by a whole factor"),
-    (["--fps", "10"], "--action-space"),
-    (["--action-space", "position"], "has 3 dimensions, but its actions have 2"),
-    (["--action-space", "nonsense"], "no action space has the word"),
+    (["--fps", "10"], "--action-layout"),
+    (["--action-layout", "position"], "has 3 dimensions, but its actions have 2"),
+    (["--action-layout", "nonsense"], "no action layout has the word"),
     (["--format", "robomimicc"], "no data format 'robomimicc'; did you mean 'robomimic'?"),
 ]
 

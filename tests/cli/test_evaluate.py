@@ -36,7 +36,7 @@ def checkpoint(tmp_path, monkeypatch):
 
 def arguments(checkpoint, *more):
     tasks = ["--task", "reach-red", "reach-blue"]
-    settings = ["--world", "pointmass", "--episodes", "2", "--steps", "3", "--record", "1"]
+    settings = ["--env", "pointmass", "--episodes", "2", "--steps", "3", "--record", "1"]
     return ["evaluate", "--checkpoint", str(checkpoint), *tasks, *settings, *more]
 
 
@@ -66,7 +66,7 @@ def test_other_settings_in_the_same_folder_exit_with_2_and_name_them(checkpoint,
 
 PROTOCOL = """
 title = "Two discs"
-world = "pointmass"
+env = "pointmass"
 episodes = 2
 execute = 4
 source = "a paper"
@@ -99,7 +99,7 @@ def test_a_protocol_says_what_is_played_and_what_others_report(checkpoint, proto
     assert closing[1] == "reference: a paper"
     assert closing[-1] == "mean over 2 tasks 100 % (16-100 %), reference 90 %"
     settings = json.loads((checkpoint.parent / "evaluation" / "settings.json").read_text())
-    assert (settings["world"], settings["tasks"], settings["execute"]) == ("pointmass", ["reach-blue", "reach-red"], 4)
+    assert (settings["env"], settings["tasks"], settings["execute"]) == ("pointmass", ["reach-blue", "reach-red"], 4)
     assert settings["protocol"] == "discs"
     assert settings["protocol_sha256"] == hashlib.sha256(PROTOCOL.encode()).hexdigest()
 
@@ -107,8 +107,8 @@ def test_a_protocol_says_what_is_played_and_what_others_report(checkpoint, proto
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--task", "reach-red"], "leave out --world and --task"),
-        (["--world", "pointmass"], "leave out --world and --task"),
+        (["--task", "reach-red"], "leave out --env and --task"),
+        (["--env", "pointmass"], "leave out --env and --task"),
         (["--episodes", "3"], "--episodes is 3, but protocol discs says 2"),
         (["--execute", "5"], "--execute is 5, but protocol discs says 4"),
     ],

@@ -10,7 +10,7 @@ from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.imagine import assign, read_image
 from videopolicy.cli.main import main
 from videopolicy.media import read_mp4
-from videopolicy.policies.video import make
+from videopolicy.policies.checkpoint import make
 from videopolicy.types import Observation
 
 FRAMES, OFFSETS, ACTIONS = 2, [2, 4], (8, 2)
@@ -87,7 +87,7 @@ def test_the_plan_is_what_the_planner_would_do(folder):
 
 def test_without_a_state_relative_actions_are_seen_from_the_gripper(folder):
     plan = json.loads((imagine(folder, "relative", str(folder / "front.png"), out="arm") / "plan.json").read_text())
-    assert (plan["action_space"], plan["seen_from_the_gripper"]) == (ARM["action_space"], True)
+    assert (plan["action_layout"], plan["seen_from_the_gripper"]) == (ARM["action_layout"], True)
     assert np.array(plan["actions"]).shape == (8, 7)
 
 

@@ -76,17 +76,17 @@ def test_a_policy_takes_its_statistics_from_json_or_from_its_data(weights, use, 
     main(["import", source, "--out", str(tmp_path / "json"), "--statistics", str(given)])
     policy, provenance = checkpoint.load(tmp_path / "json")
     assert policy.normalizer == STATISTICS and provenance.stage == "action"
-    # The point-mass world has two actions.
+    # The point-mass env has two actions.
     source = lightning(weights | head_weights(width=2), tmp_path / "two.ckpt")
     main(["import", source, "--out", str(tmp_path / "data-ranges"), "--data", str(data)])
     policy, _ = checkpoint.load(tmp_path / "data-ranges")
-    actions = np.concatenate([registry.build("demos", "lerobot", data).episode(i).actions for i in range(2)])
+    actions = np.concatenate([registry.build("datasets", "lerobot", data).episode(i).actions for i in range(2)])
     np.testing.assert_allclose(policy.normalizer.low, actions.min(0))
     np.testing.assert_allclose(policy.normalizer.high, actions.max(0))
 
 
 def test_data_without_actions_has_no_statistics(tmp_path, monkeypatch):
-    dataset = registry.build("demos", "lerobot", write_data(tmp_path / "data", episodes=2))
+    dataset = registry.build("datasets", "lerobot", write_data(tmp_path / "data", episodes=2))
     monkeypatch.setattr(verb.registry, "build", lambda *_: Partly(dataset, {0, 1}))
     with pytest.raises(UserError, match="no episode has actions"):
         verb.fit(tmp_path / "data", "lerobot")

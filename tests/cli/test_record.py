@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from videopolicy.cli import main as cli
-from videopolicy.demos.lerobot import open_dataset
-from videopolicy.worlds.pointmass import PointMass
+from videopolicy.datasets.lerobot import open_dataset
+from videopolicy.envs.pointmass import PointMass
 
-POINTMASS = ["record", "--world", "pointmass", "--workers", "1", "--size", "32", "--steps", "20"]
+POINTMASS = ["record", "--env", "pointmass", "--workers", "1", "--size", "32", "--steps", "20"]
 
 
 def record(*arguments):
@@ -38,7 +38,7 @@ def test_tasks_are_recorded_one_after_the_other(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"wrote 4 episodes of reach-red, reach-blue to {tmp_path / 'd'}; " in said
     assert "4 of 4 (100%)" in said
-    assert (dataset.action_space, dataset.state_space) == (PointMass.control, PointMass.proprioception)
+    assert (dataset.action_layout, dataset.state_layout) == (PointMass.action_layout, PointMass.state_layout)
 
 
 def test_failures_are_replaced_by_later_seeds_and_counted(tmp_path, capsys):
@@ -81,7 +81,7 @@ def test_the_same_command_records_the_same(tmp_path):
 BAD = [
     (["--task", "reach-rod"], "no task 'reach-rod'; did you mean 'reach-red'?"),
     (["--task", "reach-red", "--views", "topp"], "no view 'topp'; did you mean 'top'?"),
-    (["--task", "reach-red", "--world", "pointmas"], "no world 'pointmas'; did you mean 'pointmass'?"),
+    (["--task", "reach-red", "--env", "pointmas"], "no env 'pointmas'; did you mean 'pointmass'?"),
     (["--task", "reach-red", "--episodes", "0"], "--episodes is 0; it must be from 1 to 1000000"),
     (["--task", "reach-red", "--noise", "nan"], "--noise is nan; it must be from 0 to 1000000"),
     (["--task", "reach-red", "--seed", "1000000"], "kept for evaluation"),

@@ -17,7 +17,7 @@ from tests.small import same, write_data
 from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
 from videopolicy.configs import to_json
-from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.types import Episode
 
 
@@ -60,7 +60,7 @@ def test_a_run_leaves_a_checkpoint_and_what_was_trained(trained, data):
     assert model.config.backbone == registry.entry("presets", "tiny").model.backbone
     told = json.loads((trained / "config.json").read_text())
     assert told["model"] == to_json(model.config)
-    assert (told["preset"], told["data"]) == ("tiny", [[registry.build("demos", "lerobot", data).fingerprint, None]])
+    assert (told["preset"], told["data"]) == ("tiny", [[registry.build("datasets", "lerobot", data).fingerprint, None]])
     assert (told["training"]["steps"], told["training"]["batch"]) == (2, 2)
 
 

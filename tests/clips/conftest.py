@@ -24,8 +24,8 @@ class Memory:
     fps: float = 20.0
     state_width: int | None = None
     action_width: int | None = 3
-    action_space: str = ""
-    state_space: str = ""
+    action_layout: str = ""
+    state_layout: str = ""
     skipped: tuple[str, ...] = ()
 
     @property

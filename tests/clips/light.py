@@ -11,7 +11,7 @@ import numpy as np
 from videopolicy.clips import building
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache
-from videopolicy.demos.lerobot import open_dataset
+from videopolicy.datasets.lerobot import open_dataset
 
 SETTINGS = {"views": ["top", "close"], "copies": 2, "jitter": ColorJitter(), "key": "means"}
 

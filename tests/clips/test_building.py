@@ -16,7 +16,7 @@ from tests.small import write_data
 from videopolicy.clips import building
 from videopolicy.clips.cache import build_cache
 from videopolicy.clips.decoding import usable_workers
-from videopolicy.demos.lerobot import open_dataset
+from videopolicy.datasets.lerobot import open_dataset
 from videopolicy.errors import UserError
 
 BUILDING = ".cache.building"

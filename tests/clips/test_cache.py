@@ -8,8 +8,8 @@ from tests.clips.conftest import Memory
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache, open_cache
-from videopolicy.demos.lerobot import open_dataset
-from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.datasets.lerobot import open_dataset
+from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.errors import UserError
 
 VIEWS = ["wrist", "front"]

@@ -164,9 +164,9 @@ def test_the_clips_of_several_caches_follow_each_other(cache, second):
         np.testing.assert_array_equal(batch.future[row], clip.future)
         assert batch.instructions[row] == clip.instruction
     assert batch.has_actions.tolist() == [True, True, False]
-    world = both.normalizer.invert(batch.actions[:2])
-    np.testing.assert_allclose(world[0], cache.actions[:5], atol=1e-5)
-    np.testing.assert_allclose(world[1], second.actions[5:10], atol=1e-5)
+    env = both.normalizer.invert(batch.actions[:2])
+    np.testing.assert_allclose(env[0], cache.actions[:5], atol=1e-5)
+    np.testing.assert_allclose(env[1], second.actions[5:10], atol=1e-5)
     assert both.normalizer == one.normalizer.union(other.normalizer)
     assert both.instructions == ("move 11 steps", "move 12 steps", "move 70 steps", "move 9 steps")
     assert both.tasks == ("task-11", "task-12", "task-70", "task-9")

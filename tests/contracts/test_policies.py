@@ -14,7 +14,7 @@ def save_video(folder):
 
 
 # Planner -> a function that makes what its `make` is given.
-EXAMPLES = {"video": save_video}
+EXAMPLES = {"checkpoint": save_video}
 OBSERVATIONS = [observation(0), observation(1, task="reach-blue"), observation(2)]
 SEEDS = [3, 2**62 + 5, 11]
 
@@ -29,7 +29,7 @@ def test_it_tells_what_it_sees_and_does(planner):
     assert set(planner.views) <= {"top", "close"}
     assert planner.size == 32
     assert planner.action_width == 2
-    assert (planner.action_space, planner.state_space, planner.fps) == ("", "", None)
+    assert (planner.action_layout, planner.state_layout, planner.fps) == ("", "", None)
     assert planner.execute >= 1
 
 

@@ -8,11 +8,11 @@ import torch
 
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
-from videopolicy.model import Config
+from videopolicy.envs.metaworld import INSTRUCTIONS
+from videopolicy.models.video_action import Config
 from videopolicy.presets.base import Preset
 from videopolicy.training.config import Training
 from videopolicy.training.loop import rate_factor
-from videopolicy.worlds.metaworld import INSTRUCTIONS
 
 WIDTH = 7
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from videopolicy import registry
-from videopolicy.text import clip, words
+from videopolicy.text import clip, hashed_words
 
 INSTRUCTIONS = ["press the button", "open the drawer"]
 # A new file needs a line here: its configuration at a size that suits a test.
-EXAMPLES = {"clip": clip.Config(width=24, hidden=32, layers=2, heads=4), "words": words.Config()}
+EXAMPLES = {"clip": clip.Config(width=24, hidden=32, layers=2, heads=4), "hashed_words": hashed_words.Config()}
 
 
 @pytest.fixture(params=registry.names("text"), scope="module")

@@ -1,20 +1,20 @@
-"""An evaluation in the point-mass world of which it is known why each episode fails."""
+"""An evaluation in the point-mass env of which it is known why each episode fails."""
 
 import numpy as np
 import pytest
 from tests.rollout.seeing import SeeingPlanner, find
 
 from videopolicy import registry
-from videopolicy.demos.formats import open_any
-from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.datasets.formats import open_any
+from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.diagnosis import demonstrations
 from videopolicy.diagnosis.inverse import fit
-from videopolicy.rollout.record import record_episode
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET
+from videopolicy.envs.pointmass import COLOURS, STRIDE, draw
+from videopolicy.rollout.demonstrate import record_episode
 from videopolicy.rollout.results import read_evaluation
 from videopolicy.rollout.runner import Settings, evaluate
 from videopolicy.types import Plan
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
-from videopolicy.worlds.pointmass import COLOURS, STRIDE, draw
 
 EPISODES, OTHERS = 12, 24
 
@@ -49,9 +49,9 @@ def demonstrated(tmp_path_factory):
     path = tmp_path_factory.mktemp("diagnosis") / "data"
     with Writer(path, 20, ("top",)) as writer:
         for task in ("reach-red", "reach-blue"):
-            world = registry.build("worlds", "pointmass", task, views=("top",), size=32)
+            env = registry.build("envs", "pointmass", task, views=("top",), size=32)
             for seed in (*range(OTHERS), *range(EVALUATION_SEED_OFFSET, EVALUATION_SEED_OFFSET + EPISODES)):
-                writer.add(record_episode(world, seed, noise=0.1, steps=16))
+                writer.add(record_episode(env, seed, noise=0.1, steps=16))
     return path
 
 

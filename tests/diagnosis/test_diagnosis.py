@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videopolicy.cli.main import main
-from videopolicy.demos.formats import open_any
+from videopolicy.datasets.formats import open_any
 from videopolicy.diagnosis import demonstrations
 from videopolicy.diagnosis.association import Group, associate
 from videopolicy.diagnosis.diagnosis import MEASURES, SHARED, WHOLE, conclude, diagnose
@@ -24,7 +24,7 @@ from videopolicy.diagnosis.sorting import (
     done,
     sort,
 )
-from videopolicy.diagnosis.words import text
+from videopolicy.diagnosis.text import text
 from videopolicy.errors import UserError
 from videopolicy.report.recordings import Imagined, load
 

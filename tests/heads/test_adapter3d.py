@@ -10,14 +10,14 @@ from videopolicy.configs import from_json, to_json
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
 from videopolicy.heads import conv3d
-from videopolicy.heads.adapter3d import Adapter3d, Adapter3dConfig, Stage
-from videopolicy.training.stages import Objective, total
+from videopolicy.heads.adapter3d import Adapter3d, Adapter3dConfig, ResidualStage
+from videopolicy.training.objective import Objective, total
 
 CONFIG = Adapter3dConfig(
-    levels=(Stage(16, 2, 1, stride=2), Stage(16, 2, 1)),
-    joins=(Stage(8, 2, 1),),
+    levels=(ResidualStage(16, 2, 1, stride=2), ResidualStage(16, 2, 1)),
+    joins=(ResidualStage(8, 2, 1),),
     view=(),
-    joint=(Stage(16, 2, 1, pace=2), Stage(16, 2, 2, squeeze=2, pace=2)),
+    joint=(ResidualStage(16, 2, 1, pace=2), ResidualStage(16, 2, 2, squeeze=2, pace=2)),
     groups=4,
     side=2,
 )
@@ -73,7 +73,7 @@ def test_views_have_nets_of_the_same_shape_and_weights_of_their_own():
 
 @torch.no_grad()
 def test_all_blocks_of_a_stage_keep_the_size_but_the_first():
-    adapter = built(replace(CONFIG, joint=(Stage(16, 2, blocks=3, pace=2),)))
+    adapter = built(replace(CONFIG, joint=(ResidualStage(16, 2, blocks=3, pace=2),)))
     steps = [block.mix[0].stride for block in adapter.joint[0]]
     assert steps == [(2, 1, 1), (1, 1, 1), (1, 1, 1)]
 
@@ -100,7 +100,7 @@ def test_a_table_that_cannot_be_is_refused(change, message):
 @pytest.mark.parametrize("stage", [{"width": 20, "groups": 3}, {"width": 16, "groups": 2, "stride": 0}])
 def test_a_stage_that_cannot_be_is_refused(stage):
     with pytest.raises(UserError, match="stage"):
-        Stage(**stage)
+        ResidualStage(**stage)
 
 
 def test_another_number_of_taps_is_refused_when_the_head_is_built():

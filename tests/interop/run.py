@@ -23,10 +23,9 @@ import numpy as np
 import scene
 
 from videopolicy import registry
-from videopolicy.demos import lerobot_writer
-from videopolicy.demos.lerobot import LeRobot, open_dataset
-from videopolicy.demos.lerobot_layout import view_name
-from videopolicy.rollout.record import record_episode
+from videopolicy.datasets.lerobot import LeRobot, open_dataset
+from videopolicy.datasets.lerobot.spec import view_name
+from videopolicy.rollout.demonstrate import record_episode
 
 HERE = Path(__file__).parent
 # Mean difference of two decoders' pixels, of 255: each turns YUV into RGB by its own arithmetic.
@@ -102,13 +101,13 @@ def exchange(folder: Path, new: str, old: str | None) -> list[Result]:
 
 
 def write_own(path: Path, task: str, steps_a_file: int) -> None:
-    """Four demonstrations of the point-mass world, as `videopolicy record` writes them."""
+    """Four demonstrations of the point-mass env, as `videopolicy record` writes them."""
     lerobot_writer.STEPS_A_FILE = steps_a_file
-    world = registry.build("worlds", "pointmass", task, size=64)
-    space, state = world.control, world.proprioception
-    with lerobot_writer.Writer(path, world.fps, world.views, action_space=space, state_space=state) as writer:
+    env = registry.build("envs", "pointmass", task, size=64)
+    space, state = env.action_layout, env.state_layout
+    with lerobot_writer.Writer(path, env.fps, env.views, action_layout=space, state_layout=state) as writer:
         for seed in range(4):
-            writer.add(record_episode(world, seed, 0.1, 20 + 5 * seed))
+            writer.add(record_episode(env, seed, 0.1, 20 + 5 * seed))
 
 
 def compare(path: Path, python: str, backend: str, name: str, recordings: list | None = None) -> Result:
@@ -230,7 +229,7 @@ nearer to the other side's frame of its own step than to the ones beside it.
 
 {results}
 
-This project's second data set is cut into several files, and both name their action space in info.json, which lerobot
+This project's second data set is cut into several files, and both name their action layout in info.json, which lerobot
 leaves alone. Each of lerobot's data sets holds four episodes, where it can in several small files: cameras of odd names
 and two sizes, two instructions, one episode that changes from one to the other on its way.
 

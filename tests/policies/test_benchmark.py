@@ -6,15 +6,15 @@ import pytest
 from tests.small import policy
 
 from videopolicy import hardware
-from videopolicy.hardware import Spread, count_flops
+from videopolicy.hardware import Timing, count_flops
 from videopolicy.policies.benchmark import PARTS, count_weights, measure
-from videopolicy.policies.video import VideoPlanner
+from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.types import Observation
 
 
 def planner(sampler="euler", steps=1, views=("top",)):
     model = policy(views=views)
-    return VideoPlanner(model, replace(model.config.sampling, sampler=sampler, steps=steps))
+    return CheckpointPolicy(model, replace(model.config.sampling, sampler=sampler, steps=steps))
 
 
 def plan(planner, seed=0):
@@ -56,7 +56,7 @@ def test_time_is_counted_where_it_is_spent(part, of, method, calls, spends):
     measured = planner(steps=2)
     spends(getattr(measured.policy, of), method)
     figures = measure(measured, repeats=2)
-    expected = dict.fromkeys((*PARTS, "other"), Spread(0, 0)) | {part: Spread(calls * 1e3, calls * 1e3)}
+    expected = dict.fromkeys((*PARTS, "other"), Timing(0, 0)) | {part: Timing(calls * 1e3, calls * 1e3)}
     assert figures.parts == expected
     assert figures.total == expected[part]
 
@@ -88,7 +88,7 @@ def test_flops_grow_with_the_passes_of_each_net():
 
 
 def test_rates_follow_from_time_and_work():
-    figures = replace(measure(planner(), repeats=1), total=Spread(50.0, 60.0), flops=10**9)
+    figures = replace(measure(planner(), repeats=1), total=Timing(50.0, 60.0), flops=10**9)
     assert figures.chunks_per_second == 20
     assert figures.flops_per_second == 20e9
 

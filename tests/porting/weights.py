@@ -12,9 +12,9 @@ from torch import Tensor
 from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.windows import Window
 from videopolicy.heads import conv3d
-from videopolicy.heads.adapter3d import Adapter3dConfig, Stage
+from videopolicy.heads.adapter3d import Adapter3dConfig, ResidualStage
 from videopolicy.heads.authors_keys import authors_names
-from videopolicy.model import Config
+from videopolicy.models.video_action import Config
 from videopolicy.presets.svd import PRESET
 from videopolicy.text import clip
 from videopolicy.text.clip_keys import to_openclip
@@ -38,10 +38,10 @@ ACTING: Config = replace(
         channels=(16, 32),
         time_width=16,
         adapter=Adapter3dConfig(
-            levels=(*(Stage(16, 2, 1, stride=2),) * 3, *(Stage(16, 2, 1),) * 2),
-            joins=(Stage(16, 2, 1),) * 4,
-            view=(Stage(16, 2, 1),),
-            joint=(Stage(16, 2, 1), Stage(16, 2, 1, pace=2)),
+            levels=(*(ResidualStage(16, 2, 1, stride=2),) * 3, *(ResidualStage(16, 2, 1),) * 2),
+            joins=(ResidualStage(16, 2, 1),) * 4,
+            view=(ResidualStage(16, 2, 1),),
+            joint=(ResidualStage(16, 2, 1), ResidualStage(16, 2, 1, pace=2)),
             side=1,
         ),
     ),

@@ -7,7 +7,7 @@ from tests.small import observation, write_data
 
 from videopolicy import checkpoint
 from videopolicy.cli.main import main
-from videopolicy.policies.video import VideoPlanner
+from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.presets.cloning import PRESET
 
 
@@ -30,7 +30,7 @@ def test_it_learns_from_actions_alone_and_shows_no_video(run):
 
 
 def test_it_is_evaluated_and_reported_like_every_policy(run, capsys):
-    where = ["--world", "pointmass", "--task", "reach-red", "--episodes", "1", "--workers", "1"]
+    where = ["--env", "pointmass", "--task", "reach-red", "--episodes", "1", "--workers", "1"]
     main(["evaluate", "--checkpoint", str(run / "checkpoint"), *where, "--steps", "2", "--sampler", "one_pass"])
     assert "/1 (" in capsys.readouterr().out
     (recorded,) = (run / "evaluation" / "recordings").iterdir()
@@ -44,6 +44,6 @@ def test_a_view_is_looked_at_once_and_every_pixel_counts(run):
     """As many numbers of each patch as it has pixels: what the encoder is given can be decoded again."""
     model, _ = checkpoint.load(run / "checkpoint")
     assert PRESET.model.flat_frames == len(PRESET.model.views)
-    codes = VideoPlanner(model, model.config.sampling).encode([observation(size=64)])
+    codes = CheckpointPolicy(model, model.config.sampling).encode([observation(size=64)])
     again = model.latents.decode(model.latents.condition(codes[0])).numpy().astype(int)
     assert abs(again[0] - observation(size=64).images["top"]).max() <= 1

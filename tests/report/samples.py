@@ -43,7 +43,7 @@ def evaluation(run: Path, outcomes: dict[str, list[bool]], *, recorded: int = 1)
     """`evaluation/` of a run: task -> whether each episode succeeded; the first few of each task are recorded."""
     folder = run / "evaluation"
     folder.mkdir(parents=True)
-    settings = {"checkpoint": "runs/x/checkpoint", "world": "toy", "tasks": list(outcomes), "steps": None}
+    settings = {"checkpoint": "runs/x/checkpoint", "env": "toy", "tasks": list(outcomes), "steps": None}
     (folder / "settings.json").write_text(json.dumps(settings))
     rows = []
     for task, successes in outcomes.items():
@@ -70,7 +70,7 @@ def watched(run: Path) -> None:
     fast = {"clips_a_second": 37.0, "waiting": 0.042, "memory_gb": 1.5}
     for name, rows in (
         ("losses", [line | bands for line in lines]),
-        ("held_out", [{"step": step, **seen} for step in (100, 200)]),
-        ("speed", [{"step": line["step"], **fast} for line in lines]),
+        ("validation", [{"step": step, **seen} for step in (100, 200)]),
+        ("throughput", [{"step": line["step"], **fast} for line in lines]),
     ):
         (run / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from tests.demos.test_checks import EPISODES, InMemory, each, freeze
+from tests.datasets.checking.test_checks import EPISODES, InMemory, each, freeze
 from tests.report.test_page import Page
 
-from videopolicy.demos.checks import examine
+from videopolicy.datasets.checking.checks import examine
 from videopolicy.errors import UserError
 from videopolicy.report import contact_sheet
 from videopolicy.report.contact_sheet import write_sheet
@@ -76,7 +76,7 @@ def test_problems_stand_above_the_tasks_and_a_sound_episode_is_shown(tmp_path):
 
 def test_video_without_actions_has_no_plot(tmp_path):
     dataset = InMemory([replace(one, actions=None, states=None) for one in EPISODES])
-    dataset.action_width, dataset.action_space = None, ""
+    dataset.action_width, dataset.action_layout = None, ""
     page = sheet(dataset, tmp_path)
     assert not page.all("svg") and pictures(page)
 

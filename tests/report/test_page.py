@@ -106,7 +106,7 @@ def test_every_part_has_its_place(page):
         "Training",
         "Settings",
     ]
-    assert "videopolicy evaluate --checkpoint runs/x/checkpoint --task push --world toy" in page.words
+    assert "videopolicy evaluate --checkpoint runs/x/checkpoint --task push --env toy" in page.words
     assert "videopolicy report" in page.words
 
 
@@ -123,7 +123,7 @@ def test_a_protocol_is_played_again_by_its_name(tmp_path, name, sha256, given):
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "protocol": name, "protocol_sha256": sha256}))
     page = written(run)
     assert f"videopolicy evaluate --protocol {given} --checkpoint" in page.words
-    assert "--task" not in page.words and "--world" not in page.words
+    assert "--task" not in page.words and "--env" not in page.words
 
 
 def test_a_run_without_losses_or_recordings_says_what_is_missing(tmp_path):

@@ -31,10 +31,10 @@ def test_a_resumed_training_overwrites_the_steps_it_repeated(run):
 def test_what_is_logged_at_some_steps_only_keeps_its_own_steps(run):
     rows = [{"step": 1, "video": 3, "seconds": 1}, {"step": 2, "video": 2, "video_low": 1}, {"step": 3, "video": None}]
     (run / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (run / "held_out.jsonl").write_text('{"step": 2, "psnr": 20.5}\n')
+    (run / "validation.jsonl").write_text('{"step": 2, "psnr": 20.5}\n')
     found = read(run)
     assert found.losses == {"video": ([1, 2], [3, 2]), "video_low": ([2], [1])}
-    assert found.held_out == {"psnr": ([2], [20.5])} and found.speed == {}
+    assert found.validation == {"psnr": ([2], [20.5])} and found.throughput == {}
 
 
 @pytest.mark.parametrize("name", ["evaluation/results.jsonl", "losses.jsonl"])

@@ -23,7 +23,7 @@ def settings():
 
 
 class Threads:
-    """A site whose worlds run in threads of this process: they start at once, and can be made to fail."""
+    """A site whose envs run in threads of this process: they start at once, and can be made to fail."""
 
     def __init__(self, setup, workers):
         self._setup = setup

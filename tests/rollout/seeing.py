@@ -1,4 +1,4 @@
-"""A planner for the point-mass world that works from the image: it sees where the disc is and heads there.
+"""A planner for the point-mass env that works from the image: it sees where the disc is and heads there.
 
 As a script it evaluates itself, for the test that kills it: `python seeing.py OUT EPISODES PAUSE`.
 """
@@ -10,16 +10,16 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from videopolicy.envs.pointmass import COLOURS, HALF_WIDTHS, STRIDE, draw
 from videopolicy.rollout.runner import Settings, evaluate
 from videopolicy.types import Plan
-from videopolicy.worlds.pointmass import COLOURS, HALF_WIDTHS, STRIDE, draw
 
 
 class SeeingPlanner:
     views = ("top", "close")
     size = 32
     action_width = 2
-    action_space, state_space, fps = "", "", None
+    action_layout, state_layout, fps = "", "", None
     tasks = ("reach-red", "reach-blue")
 
     def __init__(self, noise=1.5, pause=0.0, length=12, offsets=(4, 8)):

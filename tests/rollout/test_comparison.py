@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from videopolicy.errors import UserError
-from videopolicy.rollout.comparison import Pairs, pair, pairs_needed, pooled, table, verdict
+from videopolicy.rollout.comparison import PairedOutcomes, pair, pairs_needed, pooled, table, verdict
 from videopolicy.rollout.results import Result
 
 
@@ -16,20 +16,20 @@ def result(task, seed, success):
 
 
 counts = st.integers(0, 30)
-some_pairs = st.builds(Pairs, counts, counts, counts, counts).filter(lambda pairs: pairs.n)
+some_pairs = st.builds(PairedOutcomes, counts, counts, counts, counts).filter(lambda pairs: pairs.n)
 
 
 def test_a_protocols_seeds_pair_episodes_of_other_numbers():
     """A seed is a start, whichever number its episode has in a protocol that lists seeds."""
     listed = [Result("a", n, seed, won, 10, 1.0, 2, False) for n, (seed, won) in enumerate([(8, True), (5, False)])]
     plain = [result("a", seed, won) for seed, won in [(5, True), (6, True), (7, False), (8, True)]]
-    assert pair(listed, plain) == {"a": Pairs(both=1, first=0, second=1, neither=0)}
+    assert pair(listed, plain) == {"a": PairedOutcomes(both=1, first=0, second=1, neither=0)}
 
 
 def test_episodes_are_paired_by_task_and_seed():
     first = [result("a", 1, True), result("a", 2, False), result("a", 3, True), result("b", 1, True)]
     second = [result("a", 3, True), result("a", 1, False), result("a", 2, True), result("c", 1, True)]
-    assert pair(first, second) == {"a": Pairs(both=1, first=1, second=1, neither=0)}
+    assert pair(first, second) == {"a": PairedOutcomes(both=1, first=1, second=1, neither=0)}
 
 
 def test_nothing_in_common_is_refused():
@@ -41,10 +41,10 @@ def test_nothing_in_common_is_refused():
     ("pairs", "interval"),
     # Newcombe 1998 (Statistics in Medicine 17, 2635-2650), table III, method 10; the difference there is turned round.
     [
-        (Pairs(36, 12, 2, 0), (0.0569, 0.3404)),
-        (Pairs(36, 14, 0, 0), (0.1528, 0.4167)),
-        (Pairs(0, 30, 0, 0), (0.8395, 1.0000)),
-        (Pairs(54, 0, 0, 0), (-0.0664, 0.0664)),
+        (PairedOutcomes(36, 12, 2, 0), (0.0569, 0.3404)),
+        (PairedOutcomes(36, 14, 0, 0), (0.1528, 0.4167)),
+        (PairedOutcomes(0, 30, 0, 0), (0.8395, 1.0000)),
+        (PairedOutcomes(54, 0, 0, 0), (-0.0664, 0.0664)),
     ],
 )
 def test_published_intervals(pairs, interval):
@@ -56,7 +56,7 @@ def test_published_intervals(pairs, interval):
 def test_the_interval_holds_the_difference_and_mirrors(pairs):
     low, high = pairs.interval()
     assert -1 - 1e-9 <= low <= pairs.difference <= high <= 1 + 1e-9
-    mirrored = Pairs(pairs.both, pairs.second, pairs.first, pairs.neither)
+    mirrored = PairedOutcomes(pairs.both, pairs.second, pairs.first, pairs.neither)
     assert mirrored.interval() == pytest.approx((-high, -low), abs=1e-9)
     assert mirrored.p == pytest.approx(pairs.p)
 
@@ -71,7 +71,7 @@ def test_the_interval_covers_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     for shares in ([0.5, 0.2, 0.1, 0.2], [0.8, 0.05, 0.1, 0.05], [0.1, 0.1, 0.3, 0.5]):
         truth = shares[2] - shares[1]
-        draws = [Pairs(*map(int, rng.multinomial(40, shares))).interval() for _ in range(1000)]
+        draws = [PairedOutcomes(*map(int, rng.multinomial(40, shares))).interval() for _ in range(1000)]
         assert 0.93 < np.mean([low <= truth <= high for low, high in draws]) < 0.99
 
 
@@ -80,7 +80,7 @@ def test_so_many_pairs_find_the_difference_four_times_in_five():
     for difference, discordant in ((0.1, 0.2), (0.2, 0.5)):
         n = pairs_needed(difference, discordant)
         shares = [0.2, (discordant - difference) / 2, (discordant + difference) / 2, 0.8 - discordant]
-        found = [Pairs(*map(int, rng.multinomial(n, shares))).p < 0.05 for _ in range(1000)]
+        found = [PairedOutcomes(*map(int, rng.multinomial(n, shares))).p < 0.05 for _ in range(1000)]
         # The exact test is a little more cautious than the formula.
         assert 0.72 < np.mean(found) < 0.85
 
@@ -92,22 +92,22 @@ def test_impossible_differences_are_refused(difference, discordant):
 
 
 def test_the_verdict_says_which_is_better_or_what_it_would_take():
-    assert verdict(Pairs(10, 2, 15, 3)).startswith("the second is better: +43 points (+19 to +61), p = 0.0023")
-    assert verdict(Pairs(10, 15, 2, 3)).startswith("the second is worse: -43 points")
-    assert "no difference shown: +3 points" in verdict(Pairs(20, 4, 5, 1))
-    assert "would show it" in verdict(Pairs(20, 4, 5, 1))
-    assert verdict(Pairs(20, 0, 0, 0)).endswith("20 episodes that both played")
+    assert verdict(PairedOutcomes(10, 2, 15, 3)).startswith("the second is better: +43 points (+19 to +61), p = 0.0023")
+    assert verdict(PairedOutcomes(10, 15, 2, 3)).startswith("the second is worse: -43 points")
+    assert "no difference shown: +3 points" in verdict(PairedOutcomes(20, 4, 5, 1))
+    assert "would show it" in verdict(PairedOutcomes(20, 4, 5, 1))
+    assert verdict(PairedOutcomes(20, 0, 0, 0)).endswith("20 episodes that both played")
 
 
 def test_the_table_has_a_row_a_task_and_all_tasks_pool():
-    tasks = {"a": Pairs(1, 2, 3, 4), "longer": Pairs(5, 0, 0, 5)}
+    tasks = {"a": PairedOutcomes(1, 2, 3, 4), "longer": PairedOutcomes(5, 0, 0, 5)}
     rows = table(tasks).splitlines()
     assert [row.split()[:3] for row in rows[1:]] == [["a", "3/10", "4/10"], ["longer", "5/10", "5/10"]]
     assert len({len(row) for row in rows}) == 1
-    assert pooled(list(tasks.values())) == Pairs(6, 2, 3, 9)
+    assert pooled(list(tasks.values())) == PairedOutcomes(6, 2, 3, 9)
 
 
 def test_every_split_of_a_few_episodes_has_a_verdict():
     for split in product(range(3), repeat=4):
         if sum(split):
-            assert verdict(Pairs(*split))
+            assert verdict(PairedOutcomes(*split))

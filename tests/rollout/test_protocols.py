@@ -4,13 +4,13 @@ from importlib import import_module
 import pytest
 
 from videopolicy import registry
+from videopolicy.envs.libero.tasks import HORIZONS, SUITES
 from videopolicy.errors import UserError
-from videopolicy.rollout.protocols import Task, load, names
-from videopolicy.worlds.libero_tasks import HORIZONS, SUITES
+from videopolicy.rollout.protocols import ProtocolTask, load, names
 
 GOOD = """
 title = "Two discs"
-world = "pointmass"
+env = "pointmass"
 episodes = 5
 execute = 4
 source = "a paper"
@@ -38,14 +38,14 @@ def write(tmp_path):
 def test_a_file_is_read_as_it_stands(write):
     path = write(GOOD)
     protocol = load(path)
-    assert (protocol.name, protocol.title, protocol.world, protocol.source) == (
+    assert (protocol.name, protocol.title, protocol.env, protocol.source) == (
         "discs",
         "Two discs",
         "pointmass",
         "a paper",
     )
     assert (protocol.episodes, protocol.execute, protocol.mean) == (5, 4, 1)
-    assert protocol.tasks == (Task("reach-red", 40, 0.5), Task("reach-blue"))
+    assert protocol.tasks == (ProtocolTask("reach-red", 40, 0.5), ProtocolTask("reach-blue"))
     assert (protocol.horizons, protocol.references) == ({"reach-red": 40}, {"reach-red": 0.5})
     assert protocol.sha256 == hashlib.sha256(GOOD.encode()).hexdigest()
 
@@ -59,7 +59,7 @@ def test_a_file_is_read_as_it_stands(write):
         ("episodes = 5", "episodes = 0", r"discs.toml: episodes is 0, but must be from 1"),
         ("mean = 1", "mean = 63", r"discs.toml: mean is 63, but must be from 0 to 1"),
         ("execute = 4", "exeucte = 4", r"discs.toml: no key 'exeucte'; did you mean 'execute'"),
-        ("pointmass", "pointmas", r"discs.toml: no world 'pointmas'; did you mean 'pointmass'"),
+        ("pointmass", "pointmas", r"discs.toml: no env 'pointmas'; did you mean 'pointmass'"),
         ("reach-blue", "reach-red", r"discs.toml, task 2: name 'reach-red' stands twice"),
         ("reference = 0.5", "reference = nan", r"discs.toml, task 1: reference is nan"),
         ("horizon = 40", "horizon = 40.0", r"discs.toml, task 1: horizon is 40.0, but must be a whole number"),
@@ -103,14 +103,14 @@ def test_an_unknown_name_is_told_the_known_ones():
 @pytest.mark.parametrize("name", names())
 def test_what_comes_with_the_package_names_tasks_of_its_world(name):
     protocol = load(name)
-    known = import_module(registry.entry("worlds", protocol.world).__module__).TASKS
+    known = import_module(registry.entry("envs", protocol.env).__module__).TASKS
     assert {task.name for task in protocol.tasks} <= set(known)
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_liberos_suites_are_whole(suite):
     protocol = load(suite.replace("libero_10", "libero10"))
-    assert protocol.tasks == tuple(Task(task, HORIZONS[suite]) for task in SUITES[suite])
+    assert protocol.tasks == tuple(ProtocolTask(task, HORIZONS[suite]) for task in SUITES[suite])
     # One for each of the states that LIBERO fixes.
     assert protocol.episodes == 50
 

@@ -6,7 +6,7 @@ import pytest
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result, open_results, timeless
 
-SETTINGS = {"world": "pointmass", "seed": 0, "checkpoint": "a"}
+SETTINGS = {"env": "pointmass", "seed": 0, "checkpoint": "a"}
 
 
 def result(episode):
@@ -74,7 +74,7 @@ def test_a_value_of_another_kind_is_damage_too(folder, name, value):
 def test_other_settings_are_refused_and_named(folder):
     with pytest.raises(UserError, match="seed was 0, now 5") as error:
         open_results(folder, SETTINGS | {"seed": 5})
-    assert "world was" not in str(error.value)
+    assert "env was" not in str(error.value)
 
 
 def test_a_setting_that_one_run_lacks_differs(folder):

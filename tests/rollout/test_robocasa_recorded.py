@@ -5,24 +5,24 @@ import json
 import h5py
 import numpy as np
 import pytest
-from tests.demos.hdf5 import recorded, write_robocasa
+from tests.datasets.hdf5 import recorded, write_robocasa
 from tests.small import SIZE, policy
 
 from videopolicy.clips.normalize import MinMax
-from videopolicy.demos import robomimic
+from videopolicy.datasets import robomimic
+from videopolicy.envs import robocasa
+from videopolicy.envs.robocasa import VIEWS
+from videopolicy.envs.robocasa.tasks import RELEASES
 from videopolicy.policies.base import derive_seed
-from videopolicy.policies.video import VideoPlanner
+from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.rollout.protocols import load
 from videopolicy.rollout.runner import Settings, evaluate
 from videopolicy.types import Observation
-from videopolicy.worlds import robocasa
-from videopolicy.worlds.robocasa import VIEWS
-from videopolicy.worlds.robocasa_tasks import RELEASES
 
 TASK, HORIZON, EXECUTE, SEED = "OpenDrawer", 8, 4, 1_000_023
 PROTOCOL = f"""
 title = "One recording"
-world = "robocasa"
+env = "robocasa"
 episodes = 1
 execute = {EXECUTE}
 
@@ -77,7 +77,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def simulator(file, monkeypatch):
-    """The recording, opened by the world instead of RoboCasa."""
+    """The recording, opened by the env instead of RoboCasa."""
     opened = Recording(file)
     monkeypatch.setattr(robocasa, "prepare", lambda: None)
     monkeypatch.setattr(robocasa, "installed", lambda: ("0.2.0", RELEASES["0.2.0"]))
@@ -88,8 +88,8 @@ def simulator(file, monkeypatch):
 def planner_for(dataset):
     """Random weights that see the three views and act as the recordings do."""
     actions = np.concatenate([dataset.episode(index, ()).actions for index in range(len(dataset))])
-    made = policy(MinMax.fit(actions), views=VIEWS, action_space=dataset.action_space, fps=dataset.fps)
-    return VideoPlanner(made, made.config.sampling)
+    made = policy(MinMax.fit(actions), views=VIEWS, action_layout=dataset.action_layout, fps=dataset.fps)
+    return CheckpointPolicy(made, made.config.sampling)
 
 
 def test_what_was_recorded_goes_through_world_policy_and_runner_to_the_robot(simulator, file, tmp_path, threads):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.errors import UserError
 from videopolicy.rollout.protocols import load
 from videopolicy.rollout.results import timeless
 from videopolicy.rollout.runner import Settings, _jobs, evaluate
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
 
 
 def outcomes(results):
@@ -42,7 +42,7 @@ def test_results_do_not_depend_on_the_number_of_workers(seeing, settings, tmp_pa
     assert len({(row["steps"], row["plans"]) for row in one}) > 4
 
 
-def test_another_seed_changes_the_plans_but_not_the_worlds(seeing, settings, tmp_path, threads):
+def test_another_seed_changes_the_plans_but_not_the_envs(seeing, settings, tmp_path, threads):
     planner = seeing(noise=3.0)
     here = outcomes(evaluate(planner, settings, tmp_path / "a", place=threads))
     there = outcomes(evaluate(planner, replace(settings, seed=1), tmp_path / "b", place=threads))
@@ -88,7 +88,7 @@ def test_a_protocols_seeds_decide_where_its_episodes_begin(seeing, settings, lis
 def test_a_protocols_seeds_do_not_change_the_noise_of_the_plans(listed, tmp_path):
     here, there = (list(_jobs(listed(*seeds), tmp_path)) for seeds in ((1_000_005, 1_000_006), (1_000_007, 1_000_008)))
     assert [job.noise_seed for job in here] == [job.noise_seed for job in there]
-    assert [job.world_seed for job in here[:2]] == [1_000_005, 1_000_006]
+    assert [job.env_seed for job in here[:2]] == [1_000_005, 1_000_006]
 
 
 def test_other_seeds_in_the_file_are_another_evaluation(seeing, listed, tmp_path, threads):
@@ -160,12 +160,12 @@ def test_a_finished_run_plays_nothing_more(seeing, settings, tmp_path, threads):
 
 
 class Killing:
-    """Makes a planner kill the world's process whose episode it plans for, `times` times."""
+    """Makes a planner kill the env's process whose episode it plans for, `times` times."""
 
     def __init__(self, planner, times):
         self.planner, self.times = planner, times
         self.views, self.size, self.action_width = planner.views, planner.size, planner.action_width
-        self.action_space, self.state_space, self.fps = planner.action_space, planner.state_space, planner.fps
+        self.action_layout, self.state_layout, self.fps = planner.action_layout, planner.state_layout, planner.fps
 
     def plan(self, observations, seeds, imagine):
         if self.times:
@@ -196,9 +196,9 @@ def test_a_mistake_found_in_a_process_reaches_the_user(seeing, settings, tmp_pat
 
 
 class Unfit:
-    def __init__(self, views=("top",), size=32, action_width=2, action_space="", state_space="", fps=20.0):
+    def __init__(self, views=("top",), size=32, action_width=2, action_layout="", state_layout="", fps=20.0):
         self.views, self.size, self.action_width = views, size, action_width
-        self.action_space, self.state_space, self.fps = action_space, state_space, fps
+        self.action_layout, self.state_layout, self.fps = action_layout, state_layout, fps
 
     def plan(self, observations, seeds, imagine):
         raise AssertionError("nothing may be planned")
@@ -208,14 +208,14 @@ class Unfit:
     ("planner", "changes", "message"),
     [
         (Unfit(views=("top", "wrist")), {}, r"sees the views top, wrist, but .* has no wrist; it has top, close"),
-        (Unfit(action_width=7), {}, r"width 7, those of world 'pointmass' width 2"),
-        (Unfit(action_space="joints:2"), {}, r"actions are 'joints:2', of world 'pointmass' 'other:2'"),
-        (Unfit(state_space="position"), {}, r"state is 'position', of world 'pointmass' 'other:2'"),
-        (Unfit(fps=10.0), {}, r"acts at 10 control steps a second, world 'pointmass' at 20; train it on"),
+        (Unfit(action_width=7), {}, r"width 7, those of env 'pointmass' width 2"),
+        (Unfit(action_layout="joints:2"), {}, r"actions are 'joints:2', of env 'pointmass' 'other:2'"),
+        (Unfit(state_layout="position"), {}, r"state is 'position', of env 'pointmass' 'other:2'"),
+        (Unfit(fps=10.0), {}, r"acts at 10 control steps a second, env 'pointmass' at 20; train it on"),
         (Unfit(), {"tasks": ("reach-rod",)}, r"did you mean 'reach-red'"),
         (Unfit(), {"tasks": ("reach-red", "reach-red")}, r"each one once"),
         (Unfit(), {"tasks": ()}, r"name at least one"),
-        (Unfit(), {"world": "pointmas"}, r"did you mean 'pointmass'"),
+        (Unfit(), {"env": "pointmas"}, r"did you mean 'pointmass'"),
         (Unfit(), {"episodes": 0}, r"episodes is 0"),
         (Unfit(), {"execute": 0}, r"execute is 0"),
     ],
@@ -242,5 +242,5 @@ def test_a_checkpoint_that_was_trained_again_is_another_one(seeing, settings, tm
 
 
 def test_the_processes_of_a_rollout_need_no_torch():
-    code = "import sys, videopolicy.rollout.runner, videopolicy.worlds.pointmass; sys.exit('torch' in sys.modules)"
+    code = "import sys, videopolicy.rollout.runner, videopolicy.envs.pointmass; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from videopolicy.demos.lerobot_writer import Writer
+from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.types import Episode
 
-ACTION_SPACE, STATE_SPACE = "position axis_angle gripper[-1,1]", "position quaternion"
+ACTION_LAYOUT, STATE_LAYOUT = "position axis_angle gripper[-1,1]", "position quaternion"
 STEPS, SIZE = 16, 32
 # What the gripper does in one control step, seen from itself: it goes ahead and turns about its own axis.
 AHEAD, TURN = 0.02, 0.05
@@ -16,7 +16,7 @@ AHEAD, TURN = 0.02, 0.05
 
 def write_arm(path: Path, episodes: int = 3) -> Path:
     """Episodes that differ in the base's place alone, and so in every absolute pose."""
-    with Writer(path, 20, ("top",), action_space=ACTION_SPACE, state_space=STATE_SPACE) as writer:
+    with Writer(path, 20, ("top",), action_layout=ACTION_LAYOUT, state_layout=STATE_LAYOUT) as writer:
         for seed in range(episodes):
             writer.add(arm_episode(seed))
     return path

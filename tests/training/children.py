@@ -1,4 +1,4 @@
-"""Runs in processes of their own, alone or together, that a test can kill.
+"""Runs in processes of their own, alone or group, that a test can kill.
 
 They are forked from a server that has imported everything, so that each takes milliseconds to start.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.small import MODEL, TRAINING
 
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["videopolicy.training.loop", "videopolicy.training.setup", "tensorboard.summary"])
+CONTEXT.set_forkserver_preload(["videopolicy.training.loop", "videopolicy.training.prepare", "tensorboard.summary"])
 # Exit code of a process that found itself alone.
 ALONE = 3
 # As `configs/accelerate/fsdp2.yaml` has it, in the words that accelerate's launcher hands down.
@@ -65,14 +65,14 @@ def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None
     """A trainer as `videopolicy train` has it."""
     from videopolicy import checkpoint, registry
     from videopolicy.training import state
+    from videopolicy.training.distributed import ProcessGroup
     from videopolicy.training.loop import Trainer
-    from videopolicy.training.setup import prepare
-    from videopolicy.training.together import Together
+    from videopolicy.training.prepare import prepare
 
     training = replace(TRAINING, **changes)
-    begun = state.newest(run / state.STATE, Together()) if resume else None
+    begun = state.newest(run / state.STATE, ProcessGroup()) if resume else None
     weights = checkpoint.load(init)[0] if init else None
-    policy, clips = prepare(registry.build("demos", "lerobot", data), MODEL, training, run, weights, begun)
+    policy, clips = prepare(registry.build("datasets", "lerobot", data), MODEL, training, run, weights, begun)
     trainer = Trainer(policy, clips, training, run, data="dots")
     if begun:
         trainer.resume(begun)
@@ -92,7 +92,7 @@ def train_to_the_signal(data: Path, run: Path, resume: bool, changes: dict) -> N
     try:
         trainer.train()
     except KeyboardInterrupt:
-        (run / f"stopped-{trainer.together.rank}").write_text(str(trainer.step))
+        (run / f"stopped-{trainer.group.rank}").write_text(str(trainer.step))
     except UserError as error:
         sys.exit(ALONE if "another process" in str(error) else 1)
 
@@ -102,14 +102,14 @@ def hang() -> None:
     import torch
 
     from videopolicy.errors import UserError
-    from videopolicy.training.together import Together
+    from videopolicy.training.distributed import ProcessGroup
 
-    together = Together(timedelta(seconds=1))
-    if not together.main:
+    group = ProcessGroup(timedelta(seconds=1))
+    if not group.main:
         time.sleep(5)
         return
     try:
-        together.gather(torch.zeros(1))
+        group.gather(torch.zeros(1))
     except UserError as error:
         sys.exit(ALONE if "another process" in str(error) else 1)
 

@@ -4,27 +4,27 @@ import pytest
 from tests.small import MODEL, TRAINING, write_data
 
 from videopolicy import registry
-from videopolicy.training import heldout
 from videopolicy.training.loop import Trainer
-from videopolicy.training.setup import prepare
+from videopolicy.training.monitoring import validation
+from videopolicy.training.prepare import prepare
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """Four episodes of the point-mass world on disk."""
+    """Four episodes of the point-mass env on disk."""
     return write_data(tmp_path_factory.mktemp("data") / "dots")
 
 
 @pytest.fixture(scope="session")
 def dataset(data):
-    return registry.build("demos", "lerobot", data)
+    return registry.build("datasets", "lerobot", data)
 
 
 @pytest.fixture(autouse=True)
 def few_looks(monkeypatch):
     """Six clips at a look are enough to see what it tells."""
-    monkeypatch.setattr(heldout, "MEASURED", 6)
-    monkeypatch.setattr(heldout, "DRAWN", 6)
+    monkeypatch.setattr(validation, "MEASURED", 6)
+    monkeypatch.setattr(validation, "DRAWN", 6)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def kill_at_random(data, run, chance):
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def full_tensor(data, tmp_path_factory):
     """A run that nobody kills."""
     run = tmp_path_factory.mktemp("whole") / "run"
     assert children.wait(children.start(children.train, data, run, False, CHANGES)) == [0]

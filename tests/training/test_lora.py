@@ -15,12 +15,12 @@ from torch import nn
 from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
 from videopolicy.errors import UserError
-from videopolicy.model import VideoPolicy
+from videopolicy.models.video_action import VideoActionModel
 from videopolicy.training import lora
 from videopolicy.training.config import Training
-from videopolicy.training.draws import draw
-from videopolicy.training.setup import build
-from videopolicy.training.stages import Objective
+from videopolicy.training.noise import draw
+from videopolicy.training.objective import Objective
+from videopolicy.training.prepare import build
 
 RANK = 4
 FAST = {"lora": RANK, "rate": 1e-2, "head_rate": 1e-2, "steps": 6}
@@ -28,12 +28,12 @@ ADAPTED = tuple(f".{name}.weight" for name in lora.PROJECTIONS)
 
 
 @pytest.fixture(scope="module")
-def init() -> VideoPolicy:
+def init() -> VideoActionModel:
     return policy(seed=3)
 
 
 @pytest.fixture(scope="module")
-def demos(tmp_path_factory):
+def dots(tmp_path_factory):
     """One episode of the size of the preset."""
     return write_data(tmp_path_factory.mktemp("lora") / "dots", episodes=1, size=64, steps=36)
 
@@ -164,7 +164,7 @@ def test_less_memory_and_the_same_gradient(trainer, init, changes):
 
 
 @pytest.fixture(scope="module")
-def runs(data, init, tmp_path_factory):
+def runs(dots, init, tmp_path_factory):
     """The same run in one process, in two with all weights each, in two with half of them each, and in bfloat16."""
     folder, more = tmp_path_factory.mktemp("runs"), FAST | {"rate": 1e-3, "head_rate": 1e-3, "batch": 8}
     checkpoint.save(init, checkpoint.Provenance("joint", 0), folder / "init")
@@ -174,7 +174,7 @@ def runs(data, init, tmp_path_factory):
         ("ddp", children.start_pair, {}, {}),
         ("fsdp2", children.start_pair, {}, children.SHARDED),
     ):
-        begun = begin(children.train, data, folder / name, False, more | changes, folder / "init", **environment)
+        begun = begin(children.train, dots, folder / name, False, more | changes, folder / "init", **environment)
         processes = begun if isinstance(begun, list) else [begun]
         assert children.wait(*processes) == [0] * len(processes), name
     return folder
@@ -215,8 +215,8 @@ def test_a_backbone_without_such_projections_is_named():
         lora.adapt(nn.Linear(2, 2), RANK, 0)
 
 
-def test_from_the_command_line(init_on_disk, demos, tmp_path):
-    line = ["train", "--data", str(demos), "--out", str(tmp_path / "run"), "--batch", "2", "--lora", "2"]
+def test_from_the_command_line(init_on_disk, dots, tmp_path):
+    line = ["train", "--data", str(dots), "--out", str(tmp_path / "run"), "--batch", "2", "--lora", "2"]
     line += ["--init", str(init_on_disk), "--stage", "video"]
     main([*line, "--steps", "1"])
     main([*line, "--steps", "2", "--resume"])
@@ -234,9 +234,9 @@ def test_from_the_command_line(init_on_disk, demos, tmp_path):
         (["--lora", "-1"], "--lora is -1"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(demos, tmp_path, capsys, more, message):
+def test_what_makes_no_sense_is_refused_in_one_line(dots, tmp_path, capsys, more, message):
     with pytest.raises(SystemExit) as ending:
-        main(["train", "--data", str(demos), "--out", str(tmp_path / "run"), "--views", "top", *more])
+        main(["train", "--data", str(dots), "--out", str(tmp_path / "run"), "--views", "top", *more])
     assert ending.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "run").exists()

@@ -12,16 +12,16 @@ from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
 from videopolicy.clips.dataset import ClipBatch, Clips
 from videopolicy.clips.normalize import MinMax
-from videopolicy.demos.mixture import Source
-from videopolicy.training.draws import draw
-from videopolicy.training.setup import build
-from videopolicy.training.stages import total
+from videopolicy.datasets.mixture import Source
+from videopolicy.training.noise import draw
+from videopolicy.training.objective import total
+from videopolicy.training.prepare import build
 
 HALF = "reach-red"
 
 
 @pytest.fixture(scope="session")
-def demos(tmp_path_factory):
+def dots(tmp_path_factory):
     """Two episodes, one of either task, of the size of the preset."""
     return write_data(tmp_path_factory.mktemp("recipes") / "dots", episodes=2, size=64, steps=36)
 
@@ -42,16 +42,16 @@ def drawn(monkeypatch):
     return found
 
 
-def train(data, out, *more):
-    main(["train", "--data", str(data), "--out", str(out), "--views", "top", "--log-every", "1", *more])
+def train(dots, out, *more):
+    main(["train", "--data", str(dots), "--out", str(out), "--views", "top", "--log-every", "1", *more])
 
 
 def lines(run):
     return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
 
 
-def test_half_tasks_give_actions_of_these_tasks_alone_and_video_of_all(demos, drawn, tmp_path):
-    train(demos, tmp_path / "run", "--actions-for", HALF, "--batch", "3", "--steps", "3", "--held-out", "0")
+def test_half_tasks_give_actions_of_these_tasks_alone_and_video_of_all(dots, drawn, tmp_path):
+    train(dots, tmp_path / "run", "--actions-for", HALF, "--batch", "3", "--steps", "3", "--held-out", "0")
     assert len(drawn) == 3
     every = [
         clip for _, _, batch in drawn for clip in zip(batch.instructions, batch.has_actions, batch.actions, strict=True)
@@ -67,12 +67,12 @@ def test_half_tasks_give_actions_of_these_tasks_alone_and_video_of_all(demos, dr
 @pytest.mark.parametrize(
     ("horizon", "offsets"), [(None, (8, 16, 24, 32)), (32, (8, 16, 24, 32)), (16, (8, 16)), (0, (0,))]
 )
-def test_the_video_looks_as_far_ahead_as_said_and_the_actions_stay(demos, drawn, tmp_path, horizon, offsets):
+def test_the_video_looks_as_far_ahead_as_said_and_the_actions_stay(dots, drawn, tmp_path, horizon, offsets):
     more = [] if horizon is None else ["--video-horizon", str(horizon)]
-    train(demos, tmp_path / "run", "--batch", "4", "--steps", "1", *more)
+    train(dots, tmp_path / "run", "--batch", "4", "--steps", "1", *more)
     ((clips, indices, batch),) = drawn
     latents = checkpoint.load(tmp_path / "run" / "checkpoint")[0].latents
-    dataset = registry.build("demos", "lerobot", demos)
+    dataset = registry.build("datasets", "lerobot", dots)
     numbers = np.searchsorted(clips.episodes.starts, indices, side="right") - 1
     for clip, (number, index) in enumerate(zip(numbers, indices, strict=True)):
         episode = dataset.episode(int(clips.episodes.first[number]) // 36)
@@ -85,10 +85,10 @@ def test_the_video_looks_as_far_ahead_as_said_and_the_actions_stay(demos, drawn,
         np.testing.assert_allclose(clips.normalizer.invert(batch.actions[clip]), episode.actions[steps], atol=1e-5)
 
 
-def test_a_horizon_is_kept_by_the_stage_that_follows(demos, drawn, tmp_path):
-    train(demos, tmp_path / "video", "--stage", "video", "--video-horizon", "0", "--batch", "2", "--steps", "1")
+def test_a_horizon_is_kept_by_the_stage_that_follows(dots, drawn, tmp_path):
+    train(dots, tmp_path / "video", "--stage", "video", "--video-horizon", "0", "--batch", "2", "--steps", "1")
     init = ["--stage", "action", "--init", str(tmp_path / "video" / "checkpoint")]
-    main(["train", "--data", str(demos), "--out", str(tmp_path / "action"), "--batch", "2", "--steps", "1", *init])
+    main(["train", "--data", str(dots), "--out", str(tmp_path / "action"), "--batch", "2", "--steps", "1", *init])
     assert [batch.future.shape[2] for _, _, batch in drawn] == [1, 1]
     assert checkpoint.load(tmp_path / "action" / "checkpoint")[0].config.window.first == 0
 
@@ -136,13 +136,13 @@ def test_the_action_loss_reaches_the_video_model_only_if_attached(trainer, detac
     assert any(weight.grad.any() for weight in policy.head.parameters())
 
 
-def test_attached_features_change_what_the_video_model_learns(demos, tmp_path):
+def test_attached_features_change_what_the_video_model_learns(dots, tmp_path):
     """The preset detaches them by itself."""
     learnt = {}
     for features in ("", "detached", "attached"):
         out = tmp_path / (features or "plain")
         more = ["--features", features] if features else []
-        train(demos, out, "--batch", "2", "--steps", "1", *more)
+        train(dots, out, "--batch", "2", "--steps", "1", *more)
         learnt[features] = checkpoint.load(out / "checkpoint")[0].backbone
     assert same(learnt[""], learnt["detached"])
     assert not same(learnt[""], learnt["attached"])
@@ -200,18 +200,18 @@ def test_batches_mix_clips_with_and_without_actions_as_weighted_and_the_log_says
         (["--preset", "cloning", "--video-horizon", "8"], "draws no video: leave --video-horizon out"),
     ],
 )
-def test_what_makes_no_sense_is_refused(demos, tmp_path, capsys, more, message):
+def test_what_makes_no_sense_is_refused(dots, tmp_path, capsys, more, message):
     with pytest.raises(SystemExit) as ending:
-        train(demos, tmp_path / "run", *more)
+        train(dots, tmp_path / "run", *more)
     assert ending.value.code == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_head_that_reads_other_frames_is_refused(demos, tmp_path, capsys):
+def test_a_head_that_reads_other_frames_is_refused(dots, tmp_path, capsys):
     config = registry.entry("presets", "tiny").model
     built = build(replace(config, views=("top",)), MinMax((-1.0, -1.0), (1.0, 1.0)), 0)
     checkpoint.save(built, checkpoint.Provenance("joint", 0), tmp_path / "acts")
     more = ["--init", str(tmp_path / "acts"), "--video-horizon", "0"]
     with pytest.raises(SystemExit):
-        main(["train", "--data", str(demos), "--out", str(tmp_path / "run"), *more])
+        main(["train", "--data", str(dots), "--out", str(tmp_path / "run"), *more])
     assert "reads 4 frames a view, not 1; begin from a checkpoint of --stage video" in capsys.readouterr().err

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from tests.small import MODEL
-from tests.training.arm import ACTION_SPACE, AHEAD, STATE_SPACE, TURN, arm_episode, write_arm
+from tests.training.arm import ACTION_LAYOUT, AHEAD, STATE_LAYOUT, TURN, arm_episode, write_arm
 
 from videopolicy import registry
-from videopolicy.policies.video import make
+from videopolicy.policies.checkpoint import make
 from videopolicy.types import Observation
 
 CHUNK = MODEL.window.actions
@@ -17,13 +17,13 @@ CHUNK = MODEL.window.actions
 
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory):
-    return registry.build("demos", "lerobot", write_arm(tmp_path_factory.mktemp("arms") / "data"))
+    return registry.build("datasets", "lerobot", write_arm(tmp_path_factory.mktemp("arms") / "data"))
 
 
 def test_the_head_learns_one_motion_from_arms_that_stand_anywhere(arms, trainer):
     run = trainer(data=arms, model=replace(MODEL, relative=True))
     config, normalizer = run.objective.policy.config, run.clips.normalizer
-    assert (config.action_space, config.state_space) == (ACTION_SPACE, STATE_SPACE)
+    assert (config.action_layout, config.state_layout) == (ACTION_LAYOUT, STATE_LAYOUT)
     np.testing.assert_allclose(normalizer.low[:3], [AHEAD, 0, 0], atol=2e-6)
     np.testing.assert_allclose(normalizer.high[:3], [AHEAD * CHUNK, 0, 0], atol=2e-6)
     assert (normalizer.low[9], normalizer.high[9]) == (-1, 1)
@@ -36,7 +36,7 @@ def test_a_plan_goes_on_from_where_the_arm_is(arms, trainer):
     run = trainer(data=arms, model=replace(MODEL, relative=True))
     run.train()
     planner = make(run.run / "checkpoint")
-    assert (planner.action_width, planner.state_space) == (7, STATE_SPACE)
+    assert (planner.action_width, planner.state_layout) == (7, STATE_LAYOUT)
     elsewhere = arm_episode(99)
     state = elsewhere.states[0]
     seen = Observation({"top": elsewhere.views["top"][0]}, "go ahead", state)

@@ -8,11 +8,11 @@ from torch import nn
 from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError
+from videopolicy.training.distributed import ProcessGroup
 from videopolicy.training.ema import Ema
-from videopolicy.training.meter import Meter
+from videopolicy.training.monitoring.divergence import DivergenceGuard
+from videopolicy.training.monitoring.loss_stats import LossStats
 from videopolicy.training.state import Learning, exists, facts_of, load_state, newest, save_state, weights_of
-from videopolicy.training.together import Together
-from videopolicy.training.trouble import Guard
 
 PARTS = ("weights", "average", "optimizer", "random", "recent")
 FILES = {*(f"{part}.safetensors" for part in PARTS), "facts.json"}
@@ -20,7 +20,7 @@ FILES = {*(f"{part}.safetensors" for part in PARTS), "facts.json"}
 
 def recent(seed):
     """A meter and a guard that have seen some steps."""
-    meter, guard = Meter(("video", "action"), LogNormal(0.0, 1.0)), Guard()
+    meter, guard = LossStats(("video", "action"), LogNormal(0.0, 1.0)), DivergenceGuard()
     rng = torch.Generator().manual_seed(seed)
     for _ in range(seed):
         video, actions = torch.rand(2, 3, generator=rng), torch.rand(2, 4, generator=rng)
@@ -51,8 +51,8 @@ def equal(first, second):
 
 
 @pytest.fixture
-def together():
-    return Together()
+def group():
+    return ProcessGroup()
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def saved(folder, together):
+def saved(folder, group):
     """What states 1 and 2 hold."""
     found = {}
     for step in (1, 2):
         done = learning(step)
-        save_state(folder, done, {"step": step, "seconds": 1.5 * step}, together)
+        save_state(folder, done, {"step": step, "seconds": 1.5 * step}, group)
         found[step] = values(done)
     return found
 
@@ -75,43 +75,43 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_everything_comes_back_into_other_objects(folder, saved, together):
+def test_everything_comes_back_into_other_objects(folder, saved, group):
     other = learning(7, steps=0)
-    assert load_state(newest(folder, together), other) == {"step": 2, "seconds": 3.0}
+    assert load_state(newest(folder, group), other) == {"step": 2, "seconds": 3.0}
     assert equal(values(other), saved[2])
     assert len(saved[2]) == 2 + 2 + 6 + 1 + 3
-    assert torch.equal(weights_of(newest(folder, together), "wei")["ght"], saved[2]["weights", "weight"])
+    assert torch.equal(weights_of(newest(folder, group), "wei")["ght"], saved[2]["weights", "weight"])
 
 
-def test_a_state_from_before_recent_steps_were_kept_goes_on(folder, saved, together):
-    state = newest(folder, together)
+def test_a_state_from_before_recent_steps_were_kept_goes_on(folder, saved, group):
+    state = newest(folder, group)
     (state / "recent.safetensors").unlink()
     other = learning(7, steps=0)
     load_state(state, other)
     assert torch.equal(other.parts()["weights"]["weight"], saved[2]["weights", "weight"])
 
 
-def test_the_last_two_stay_and_nothing_else(folder, saved, together):
+def test_the_last_two_stay_and_nothing_else(folder, saved, group):
     (folder / ".step-000001.partial").mkdir()
-    save_state(folder, learning(3), {"step": 10}, together)
+    save_state(folder, learning(3), {"step": 10}, group)
     assert names(folder) == ["step-000002", "step-000010"]
     assert {path.name for path in (folder / "step-000010").iterdir()} == FILES
     # A run that went on from an earlier state has another future.
-    save_state(folder, learning(3), {"step": 4}, together)
+    save_state(folder, learning(3), {"step": 4}, group)
     assert names(folder) == ["step-000002", "step-000004"]
 
 
-def test_a_state_of_the_same_step_takes_the_old_ones_place(folder, saved, together):
+def test_a_state_of_the_same_step_takes_the_old_ones_place(folder, saved, group):
     done = learning(5)
-    save_state(folder, done, {"step": 2}, together)
+    save_state(folder, done, {"step": 2}, group)
     other = learning(7, steps=0)
-    load_state(newest(folder, together), other)
+    load_state(newest(folder, group), other)
     assert equal(values(other), values(done)) and names(folder) == ["step-000001", "step-000002"]
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
-def test_a_damaged_state_is_noticed_and_the_one_before_is_used(folder, saved, together, capsys, name, harm):
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(folder, saved, group, capsys, name, harm):
     file = folder / "step-000002" / name
     content = file.read_bytes()
     if harm == "gone":
@@ -121,7 +121,7 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(folder, saved, to
     else:
         place = content.index(b'"step": 2') + 8 if name == "facts.json" else -1
         file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place:][1:])
-    found = newest(folder, together)
+    found = newest(folder, group)
     other = learning(7, steps=0)
     assert load_state(found, other)["step"] == 1 and equal(values(other), saved[1])
     told = capsys.readouterr().err
@@ -129,48 +129,48 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(folder, saved, to
     assert names(folder) == ["damaged-step-000002", "step-000001"]
 
 
-def test_states_all_of_which_are_damaged_are_refused(folder, saved, together):
+def test_states_all_of_which_are_damaged_are_refused(folder, saved, group):
     for state in folder.iterdir():
         (state / "facts.json").write_text("{")
     with pytest.raises(UserError, match="every state is damaged"):
-        newest(folder, together)
+        newest(folder, group)
     assert not exists(folder)
 
 
-def test_nothing_to_resume(folder, together):
+def test_nothing_to_resume(folder, group):
     with pytest.raises(UserError, match="nothing to resume"):
-        newest(folder, together)
+        newest(folder, group)
 
 
 @pytest.mark.parametrize("size", [100, 1000])
-def test_a_full_disk_leaves_what_was_there(folder, saved, together, size):
+def test_a_full_disk_leaves_what_was_there(folder, saved, group, size):
     with full_disk(size), pytest.raises(UserError, match=r"cannot be written \(.+\); make room.*with --resume"):
-        save_state(folder, learning(3), {"step": 3, "seconds": 1.0}, together)
+        save_state(folder, learning(3), {"step": 3, "seconds": 1.0}, group)
     other = learning(7, steps=0)
-    load_state(newest(folder, together), other)
+    load_state(newest(folder, group), other)
     assert equal(values(other), saved[2]) and names(folder) == ["step-000001", "step-000002"]
 
 
-def test_a_disk_that_is_full_at_the_first_save_is_not_a_run_to_go_on_with(tmp_path, together):
+def test_a_disk_that_is_full_at_the_first_save_is_not_a_run_to_go_on_with(tmp_path, group):
     with full_disk(100), pytest.raises(UserError, match="make room there, then give the same command again"):
-        save_state(tmp_path / "state", learning(3), {"step": 3}, together)
+        save_state(tmp_path / "state", learning(3), {"step": 3}, group)
     assert not exists(tmp_path / "state")
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, together):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, group):
     (tmp_path / "state").write_text("a file in its place")
     with pytest.raises(UserError, match="state: cannot be written"):
-        save_state(tmp_path / "state", learning(0), {"step": 1}, together)
+        save_state(tmp_path / "state", learning(0), {"step": 1}, group)
 
 
-def test_another_models_state_is_refused(folder, saved, together):
+def test_another_models_state_is_refused(folder, saved, group):
     other = nn.Linear(4, 2)
     wider = Learning(other, Ema(other, 0.9), torch.optim.AdamW(other.parameters()), torch.Generator(), *recent(0))
     with pytest.raises(UserError, match="trained another model"):
-        load_state(newest(folder, together), wider)
+        load_state(newest(folder, group), wider)
 
 
-def test_the_facts_are_plain_json(folder, saved, together):
-    state = newest(folder, together)
+def test_the_facts_are_plain_json(folder, saved, group):
+    state = newest(folder, group)
     assert facts_of(state) == {"step": 2, "seconds": 3.0}
     assert set(json.loads((state / "facts.json").read_text())["sha256"]) == FILES

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from videopolicy.demos.robomimic import open_dataset
+from videopolicy.datasets.robomimic import open_dataset
 
 HERE = Path(__file__).parent
 # The gripper is told to close once in each demonstration; by then it has.
@@ -30,9 +30,11 @@ def main() -> None:
     dataset = open_dataset(path)
     episodes = [dataset.episode(index) for index in range(len(dataset))]
     with h5py.File(path) as file:
-        demos = [file["data"][name] for name in sorted(file["data"], key=lambda name: int(name.removeprefix("demo_")))]
-        cube = [demo["states"][:, CUBE_Y] for demo in demos]
-        right = _right_of_camera(demos[0].attrs["model_file"])
+        demonstrations = [
+            file["data"][name] for name in sorted(file["data"], key=lambda name: int(name.removeprefix("demo_")))
+        ]
+        cube = [demo["states"][:, CUBE_Y] for demo in demonstrations]
+        right = _right_of_camera(demonstrations[0].attrs["model_file"])
     steps = np.concatenate([_columns(episode.views["agentview"]) for episode in episodes])
     facts = {
         "episodes": [len(episode) for episode in episodes],
@@ -67,7 +69,7 @@ def _columns(frames: np.ndarray) -> np.ndarray:
 
 
 def _right_of_camera(model: str) -> list[float]:
-    """Where the right edge of an upright, unmirrored picture lies in the world, from the camera's quaternion."""
+    """Where the right edge of an upright, unmirrored picture lies in the env, from the camera's quaternion."""
     w, x, y, z = map(float, re.search(r'<camera name="agentview"[^>]*quat="([^"]*)"', model)[1].split())
     return [round(value, 3) for value in (1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w))]
 

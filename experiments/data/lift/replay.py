@@ -36,18 +36,18 @@ def main() -> None:
     aside = arguments.out.with_suffix(".part")
     with h5py.File(source) as recorded, h5py.File(aside, "w") as file:
         kwargs = json.loads(recorded["data"].attrs["env_info"]) | {"control_freq": 20}
-        world = _world(kwargs, arguments.size)
+        env = _env(kwargs, arguments.size)
         data = file.create_group("data")
         names = sorted(recorded["data"], key=lambda name: int(name.removeprefix("demo_")))
         for name in names:
-            _replay(world, recorded["data"][name], data.create_group(name), name)
+            _replay(env, recorded["data"][name], data.create_group(name), name)
         data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in names)
         told = {"env_name": kwargs.pop("env_name"), "env_version": robosuite.__version__, "type": 1}
         data.attrs["env_args"] = json.dumps(told | {"env_kwargs": kwargs}, indent=4)
     aside.rename(arguments.out)
 
 
-def _world(kwargs: dict, size: int) -> robosuite.environments.base.MujocoEnv:
+def _env(kwargs: dict, size: int) -> robosuite.environments.base.MujocoEnv:
     return robosuite.make(
         **kwargs,
         has_renderer=False,
@@ -60,20 +60,20 @@ def _world(kwargs: dict, size: int) -> robosuite.environments.base.MujocoEnv:
     )
 
 
-def _replay(world: robosuite.environments.base.MujocoEnv, source: h5py.Group, target: h5py.Group, name: str) -> None:
-    world.reset()
-    world.reset_from_xml_string(world.edit_model_xml(source.attrs["model_file"]))
-    world.sim.reset()
+def _replay(env: robosuite.environments.base.MujocoEnv, source: h5py.Group, target: h5py.Group, name: str) -> None:
+    env.reset()
+    env.reset_from_xml_string(env.edit_model_xml(source.attrs["model_file"]))
+    env.sim.reset()
     seen = {key: [] for key in (*STATES, *(f"{camera}_image" for camera in CAMERAS))}
     success = []
     for state in tqdm(source["states"][()], desc=name, unit="frame"):
-        world.sim.set_state_from_flattened(state)
-        world.sim.forward()
-        observed = world._get_observations(force_update=True)
+        env.sim.set_state_from_flattened(state)
+        env.sim.forward()
+        observed = env._get_observations(force_update=True)
         for key, values in seen.items():
             # robosuite stores the bottom row first; RoboCasa's files are upright.
             values.append(observed[key][::-1] if key.endswith("_image") else observed[key])
-        success.append(bool(world._check_success()))
+        success.append(bool(env._check_success()))
     for key, values in seen.items():
         target.create_dataset(f"obs/{key}", data=np.array(values), compression="gzip")
     target.create_dataset("actions", data=source["actions"][()])

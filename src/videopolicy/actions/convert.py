@@ -3,12 +3,12 @@
 import numpy as np
 from jaxtyping import Float
 
+from videopolicy.actions.layout import ROTATIONS, Layout, Part
 from videopolicy.actions.rotations import rewritten
-from videopolicy.actions.space import ROTATIONS, Part, Space
 from videopolicy.errors import UserError
 
 
-def convert(values: Float[np.ndarray, "*n D"], source: Space, target: Space) -> Float[np.ndarray, "*n E"]:
+def convert(values: Float[np.ndarray, "*n D"], source: Layout, target: Layout) -> Float[np.ndarray, "*n E"]:
     """These actions or states in another space, part by part and in order; a part that is the same stays to the bit.
 
     Rotations change their representation, and a gripper's values go linearly from the source's ends to the target's.
@@ -31,7 +31,7 @@ def convert(values: Float[np.ndarray, "*n D"], source: Space, target: Space) -> 
     return np.concatenate([_part(values[..., one.slice], one, other) for one, other in parts], -1)
 
 
-def obstacle(source: Space, target: Space) -> str:
+def obstacle(source: Layout, target: Layout) -> str:
     """Why values of one space cannot be converted to the other; "" if they can."""
     if len(source.parts) != len(target.parts):
         return f"the one has {_count(source)}, the other {_count(target)}, and nothing is dropped or made up"
@@ -39,7 +39,7 @@ def obstacle(source: Space, target: Space) -> str:
     return next(filter(None, reasons), "")
 
 
-def _count(space: Space) -> str:
+def _count(space: Layout) -> str:
     return f"{len(space.parts)} part{'s' if len(space.parts) > 1 else ''}"
 
 

@@ -11,8 +11,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Float64
 
+from videopolicy.actions.layout import POSITION, ROTATIONS, Layout, Part
 from videopolicy.actions.rotations import matrices, written
-from videopolicy.actions.space import POSITION, ROTATIONS, Part, Space
 from videopolicy.errors import UserError
 
 # Continuous, so a network learns it more easily than the others (Zhou et al. 2019).
@@ -34,36 +34,36 @@ class Relative:
 
     Attributes:
         space: of the actions.
-        state_space: of the states; their poses are in the same frame as the actions'.
+        state_layout: of the states; their poses are in the same frame as the actions'.
 
     Raises:
         UserError: the action or the state has no absolute poses, or not equally many.
     """
 
-    space: Space
-    state_space: Space
+    space: Layout
+    state_layout: Layout
 
     def __post_init__(self) -> None:
         _check_absolute(self.space, "action")
-        _check_absolute(self.state_space, "state")
-        actions, states = len(_poses(self.space)), len(_poses(self.state_space))
+        _check_absolute(self.state_layout, "state")
+        actions, states = len(_poses(self.space)), len(_poses(self.state_layout))
         if actions != states:
             raise UserError(
                 f"relative actions need a pose of the state for each of the action's, but the action "
-                f"{str(self.space)!r} has {actions}, the state {str(self.state_space)!r} {states}"
+                f"{str(self.space)!r} has {actions}, the state {str(self.state_layout)!r} {states}"
             )
 
     @cached_property
-    def relative(self) -> Space:
+    def relative(self) -> Layout:
         """What the relative actions mean."""
         words = {POSITION: f"relative_{POSITION}", **dict.fromkeys(ROTATIONS, f"relative_{LEARNT}")}
-        return Space.parse(" ".join(words.get(part.kind, str(part)) for part in self.space.parts))
+        return Layout.parse(" ".join(words.get(part.kind, str(part)) for part in self.space.parts))
 
     @property
     def origin(self) -> Float64[np.ndarray, "S"]:
         """A state at the origin of its frame; absolute actions there are relative ones in the words of `space`."""
-        state = np.zeros(self.state_space.width)
-        for _, turn in _poses(self.state_space):
+        state = np.zeros(self.state_layout.width)
+        for _, turn in _poses(self.state_layout):
             state[turn.slice] = written(np.eye(3), turn.kind)
         return state
 
@@ -74,7 +74,7 @@ class Relative:
 
         Args:
             actions: chunks in `space`.
-            states: in `state_space`, each at the first step of its chunk.
+            states: in `state_layout`, each at the first step of its chunk.
 
         Raises:
             UserError: another width, or a pose that is none.
@@ -94,7 +94,7 @@ class Relative:
 
         Args:
             relative: chunks in the space `relative`; rotations need not be quite orthonormal.
-            states: in `state_space`, each at the first step of its chunk.
+            states: in `state_layout`, each at the first step of its chunk.
 
         Raises:
             UserError: another width, or a pose that is none.
@@ -110,14 +110,14 @@ class Relative:
         self, states: Float[np.ndarray, "*n S"]
     ) -> Iterator[tuple[Pose, Pose, tuple[Float64[np.ndarray, "*n 1 3"], Float64[np.ndarray, "*n 1 3 3"]]]]:
         """Of each arm, where its absolute and its relative pose stand, and its pose now."""
-        self.state_space.check(states, "states")
-        spaces = (self.space, self.relative, self.state_space)
+        self.state_layout.check(states, "states")
+        spaces = (self.space, self.relative, self.state_layout)
         for absolute, seen, (place, turn) in zip(*map(_poses, spaces), strict=True):
             now = states[..., None, place.slice].astype(np.float64)
             yield absolute, seen, (now, matrices(states[..., None, turn.slice], turn.kind))
 
     @staticmethod
-    def _carried(values: Float[np.ndarray, "*n A D"], source: Space, target: Space) -> Float[np.ndarray, "*n A E"]:
+    def _carried(values: Float[np.ndarray, "*n A D"], source: Layout, target: Layout) -> Float[np.ndarray, "*n A E"]:
         """The result with everything but the poses in place."""
         source.check(values, "actions")
         result = np.zeros((*values.shape[:-1], target.width), values.dtype)
@@ -133,12 +133,12 @@ def _turned(
     return np.squeeze(turns @ places[..., None].astype(np.float64), -1)
 
 
-def _poses(space: Space) -> list[Pose]:
+def _poses(space: Layout) -> list[Pose]:
     places = [part for part in space.parts if part.kind == POSITION]
     return list(zip(places, [part for part in space.parts if part.kind in ROTATIONS], strict=True))
 
 
-def _check_absolute(space: Space, what: str) -> None:
+def _check_absolute(space: Layout, what: str) -> None:
     poses = [part for part in space.parts if part.kind == POSITION or part.kind in ROTATIONS]
     places = sum(part.kind == POSITION for part in poses)
     if not places or len(poses) != 2 * places or any(part.reference for part in poses):

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.spatial.transform import Rotation
 
-from videopolicy.actions.space import ROTATIONS
+from videopolicy.actions.layout import ROTATIONS
 from videopolicy.errors import UserError, unknown
 
 # What is shorter than this has no direction to speak of.

@@ -50,9 +50,9 @@ class Images(Backbone):
         self.stem = nn.Conv2d(latent_channels, first, 3, padding=1)
         self.levels = nn.ModuleList()
         for before, after in pairwise((first, *config.channels)):
-            blocks = [Block(after, text_width) for _ in range(config.blocks)]
+            blocks = [FilmBlock(after, text_width) for _ in range(config.blocks)]
             enter = nn.Conv2d(before, after, 3, stride=2, padding=1) if len(self.levels) else nn.Identity()
-            self.levels.append(Level(enter, blocks))
+            self.levels.append(EncoderLevel(enter, blocks))
         self.out = nn.Sequential(nn.GroupNorm(GROUPS, config.channels[-1]), nn.SiLU())
         self.time_width = 4 * first
         self.frequencies = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
@@ -78,10 +78,10 @@ class Images(Backbone):
         self._recomputes = True
 
 
-class Level(nn.Module):
+class EncoderLevel(nn.Module):
     """Residual blocks of one width, behind what brings the level above to it."""
 
-    def __init__(self, enter: nn.Module, blocks: list["Block"]) -> None:
+    def __init__(self, enter: nn.Module, blocks: list["FilmBlock"]) -> None:
         super().__init__()
         self.enter, self.blocks = enter, nn.ModuleList(blocks)
 
@@ -93,7 +93,7 @@ class Level(nn.Module):
         return x
 
 
-class Block(nn.Module):
+class FilmBlock(nn.Module):
     """A residual block with feature-wise modulation by the instruction (Perez et al. 2018, FiLM)."""
 
     def __init__(self, channels: int, text_width: int) -> None:

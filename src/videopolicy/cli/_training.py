@@ -10,17 +10,18 @@ from videopolicy import checkpoint, registry
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
 from videopolicy.configs import to_json
-from videopolicy.demos.mixture import Source
+from videopolicy.datasets.mixture import Source
 from videopolicy.errors import UserError
-from videopolicy.model import Config, VideoPolicy
-from videopolicy.training import state, trackers
+from videopolicy.models.video_action import Config, VideoActionModel
+from videopolicy.training import state
 from videopolicy.training.choices import Stage
 from videopolicy.training.config import Training
-from videopolicy.training.heldout import set_apart
+from videopolicy.training.data_summary import overview
+from videopolicy.training.distributed import ProcessGroup
 from videopolicy.training.loop import Trainer
-from videopolicy.training.setup import prepare, suited
-from videopolicy.training.together import Together
-from videopolicy.training.understood import overview
+from videopolicy.training.monitoring import trackers
+from videopolicy.training.monitoring.validation import set_apart
+from videopolicy.training.prepare import prepare, suited
 
 if TYPE_CHECKING:
     from videopolicy.cli.train import Command
@@ -43,7 +44,7 @@ def train(command: "Command", given: dict[str, Any], sources: Sequence[Source]) 
     trackers.check(command.track)
     _check_out(command)
     model = replace(preset.model, views=command.views) if command.views else preset.model
-    init: VideoPolicy | None = None
+    init: VideoActionModel | None = None
     licence = checkpoint.LICENCE
     if command.init:
         init, origin = checkpoint.load(command.init)
@@ -64,24 +65,24 @@ def train(command: "Command", given: dict[str, Any], sources: Sequence[Source]) 
     }
     if command.resume:
         _check_same(command, facts)
-    together = Together()
-    begun = state.newest(command.out / state.STATE, together) if command.resume else None
+    group = ProcessGroup()
+    begun = state.newest(command.out / state.STATE, group) if command.resume else None
     policy, clips = prepare(sources, model, training, command.out, init, begun)
     clips, held_out = set_apart(clips, training.held_out)
-    if together.main:
+    if group.main:
         print("\n".join(overview(sources, clips, held_out, training.held_out)), flush=True)
     named = ", ".join(source.name for source in sources)
     trainer = Trainer(policy, clips, training, command.out, named, licence, held_out, command.track)
     if begun:
         trainer.resume(begun)
-    if together.main:
+    if group.main:
         write_json(command.out / "config.json", facts)
     _run(trainer)
 
 
 def _run(trainer: Trainer) -> None:
     """Trains, and says in the main process how far it came."""
-    where, main = trainer.run, trainer.together.main
+    where, main = trainer.run, trainer.group.main
     try:
         trainer.train()
     except KeyboardInterrupt:
@@ -105,7 +106,7 @@ def _recipe(command: "Command", given: dict[str, Any], preset: Training) -> Trai
     return replace(preset, **changes)
 
 
-def _looking_ahead(command: "Command", model: Config, init: VideoPolicy | None, stage: Stage) -> Config:
+def _looking_ahead(command: "Command", model: Config, init: VideoActionModel | None, stage: Stage) -> Config:
     """The model with as many frames as --video-horizon says; the video model's weights suit any number."""
     assert command.video_horizon is not None
     if not model.imagines:

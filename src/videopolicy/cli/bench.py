@@ -12,15 +12,15 @@ import tyro
 from videopolicy import registry
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
-from videopolicy.errors import UserError, within
+from videopolicy.errors import UserError, check_range
 from videopolicy.hardware import device_name, matmul_peak, peak_memory
-from videopolicy.policies.benchmark import Figures, count_weights, measure
-from videopolicy.policies.video import Precision, VideoPlanner, make
+from videopolicy.policies.benchmark import PlanBenchmark, count_weights, measure
+from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, make
 from videopolicy.presets.base import Preset
-from videopolicy.training.benchmark import measure as measure_training
 from videopolicy.training.choices import Precision as Passes
 from videopolicy.training.choices import Stage
-from videopolicy.training.together import engine
+from videopolicy.training.distributed import engine
+from videopolicy.training.performance.benchmark import measure as measure_training
 
 GIGA = 1e9
 MOST_REPEATS = 10**6
@@ -90,8 +90,8 @@ class Command:
         if given := [name for name, default in others.items() if getattr(self, name) != default]:
             option, what = given[0].replace("_", "-"), "training" if self.checkpoint else "planning"
             raise UserError(f"--{option} is about {what}; leave it out here")
-        within("--repeats", self.repeats, 1, MOST_REPEATS)
-        within("--batch", 1 if self.batch is None else self.batch, 1, MOST_CLIPS)
+        check_range("--repeats", self.repeats, 1, MOST_REPEATS)
+        check_range("--batch", 1 if self.batch is None else self.batch, 1, MOST_CLIPS)
         for name in ("json", "profile"):
             path: Path | None = getattr(self, name)
             if path and not path.parent.is_dir():
@@ -104,7 +104,7 @@ class Command:
         policy, own = first.policy, first.sampling
         ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
         # All of them before the first is measured: a slip in the last would waste the others.
-        planners = [VideoPlanner(policy, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]
+        planners = [CheckpointPolicy(policy, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]
         device = described(policy.device)
         peak, weights = matmul_peak(policy.device), count_weights(policy)
         print(header(device, weights, peak), end="\n\n")
@@ -183,7 +183,7 @@ def header(device: Mapping[str, Any], weights: Mapping[str, int], peak: float) -
     )
 
 
-def table(figures: Sequence[Figures], peak: float) -> str:
+def table(figures: Sequence[PlanBenchmark], peak: float) -> str:
     """A row for each setting, columns aligned; what the columns mean is below."""
     times = [*figures[0].parts, "total"]
     rows = [["sampler", "steps", *times, "chunks/s", "GFLOP", "GFLOP/s", "of limit"]]
@@ -210,6 +210,6 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _rates(figures: Figures) -> dict[str, Any]:
+def _rates(figures: PlanBenchmark) -> dict[str, Any]:
     rates = {"chunks_per_second": figures.chunks_per_second, "gflops": figures.flops_per_second / GIGA}
     return {**asdict(figures), **rates}

@@ -7,10 +7,10 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from videopolicy.demos import check_words as words
-from videopolicy.demos.check_problems import grouped
-from videopolicy.demos.checks import Findings, examine
-from videopolicy.demos.formats import open_any
+from videopolicy.datasets.checking import text
+from videopolicy.datasets.checking.checks import Findings, examine
+from videopolicy.datasets.checking.problems import grouped
+from videopolicy.datasets.formats import open_any
 from videopolicy.errors import UserError
 from videopolicy.report.contact_sheet import write_sheet
 
@@ -28,7 +28,7 @@ class Command:
     data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """The data set: a folder or a file."""
     format: str | None = None
-    """Its format, a name from `videopolicy.demos`; seen from what lies there if not given."""
+    """Its format, a name from `videopolicy.datasets`; seen from what lies there if not given."""
     html: Path | None = None
     """Also write a contact sheet here: one HTML file with a strip for each task."""
 
@@ -55,12 +55,12 @@ class Command:
 
 def report(found: Findings) -> str:
     """The findings as text; what a terminal would obey rather than show is taken out."""
-    rows = [*words.facts(found), *words.dimensions(found), *words.instructions(found)]
+    rows = [*text.facts(found), *text.dimensions(found), *text.instructions(found)]
     wide = max(len(name) for name, _ in rows)
     lines = [str(found.path), *(f"  {name:{wide}}  {value}" for name, value in rows), ""]
     for kind, problems in grouped(found.problems).items():
-        lines.append(f"{kind.severity}: {words.headline(kind, problems)}")
-        lines += [f"    {detail}" for detail in words.details(problems)]
-        lines += [f"    to do: {words.remedy(kind, found)}", ""]
-    text = "\n".join([*lines, words.verdict(found)])
-    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
+        lines.append(f"{kind.severity}: {text.headline(kind, problems)}")
+        lines += [f"    {detail}" for detail in text.details(problems)]
+        lines += [f"    to do: {text.remedy(kind, found)}", ""]
+    whole = "\n".join([*lines, text.verdict(found)])
+    return "".join(letter for letter in whole if letter.isprintable() or letter == "\n")

@@ -30,12 +30,12 @@ class Command:
         """Prints a row a task and the verdict.
 
         Raises:
-            UserError: no evaluation in a folder, other worlds, or no episodes in common.
+            UserError: no evaluation in a folder, other envs, or no episodes in common.
         """
         read = [read_evaluation(run) for run in (self.first, self.second)]
-        worlds = [settings.get("world") for settings, _ in read]
-        if worlds[0] != worlds[1]:
-            raise UserError(f"{self.first} was evaluated in world {worlds[0]!r}, {self.second} in {worlds[1]!r}")
+        envs = [settings.get("env") for settings, _ in read]
+        if envs[0] != envs[1]:
+            raise UserError(f"{self.first} was evaluated in env {envs[0]!r}, {self.second} in {envs[1]!r}")
         if len({settings.get("protocol_sha256") for settings, _ in read}) > 1:
             print("note: they were not evaluated by the same protocol: episodes may have been cut at other lengths")
         pairs = pair(*(rows for _, rows in read))

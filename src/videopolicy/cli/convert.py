@@ -8,11 +8,11 @@ from typing import Annotated
 
 import tyro
 
-from videopolicy.demos.convert import Outcome, convert
-from videopolicy.demos.convert_source import Source
-from videopolicy.demos.convert_staging import staging_folder
-from videopolicy.demos.phrases import duration, plural
-from videopolicy.errors import UserError, within
+from videopolicy.datasets.checking.phrases import duration, plural
+from videopolicy.datasets.conversion.convert import Outcome, convert
+from videopolicy.datasets.conversion.source import ConversionSource
+from videopolicy.datasets.conversion.staging import staging_folder
+from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
 
 # Reasons of skipped episodes that are shown; all of them are in the data set's meta/info.json.
@@ -33,7 +33,7 @@ class Command:
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """A folder or a file of a format from `videopolicy.demos`."""
+    """A folder or a file of a format from `videopolicy.datasets`."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of the data set; must not exist."""
     format: str | None = None
@@ -47,9 +47,9 @@ class Command:
     absolute ones are the last of the steps they stand for."""
     instruction: tuple[str, ...] = ()
     """Instructions to replace: OLD=NEW each."""
-    action_space: str = ""
+    action_layout: str = ""
     """What an action's dimensions mean, if the source does not say: "delta_position delta_axis_angle gripper[-1,1]"."""
-    state_space: str = ""
+    state_layout: str = ""
     """The same of the state."""
     skip_damaged: bool = False
     """Leave out episodes that cannot be read, and list them, instead of stopping."""
@@ -65,15 +65,15 @@ class Command:
         self._check()
         # Threads that wait for each other on busy cores run many times slower; processes inherit this.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        source = Source(
+        source = ConversionSource(
             self.source,
             self.format,
             _renamed("--views", self.views) if self.views else None,
             self.fps,
             self.size,
             dict(_pair("--instruction", text) for text in self.instruction),
-            self.action_space,
-            self.state_space,
+            self.action_layout,
+            self.state_layout,
         )
         try:
             outcome = convert(source, self.out, self.workers, self.skip_damaged)
@@ -86,7 +86,7 @@ class Command:
     def _check(self) -> None:
         for name, (least, most) in LIMITS.items():
             if getattr(self, name) is not None:
-                within(f"--{name}", getattr(self, name), least, most)
+                check_range(f"--{name}", getattr(self, name), least, most)
         check_workers(self.workers)
 
 

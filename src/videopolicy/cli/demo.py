@@ -11,11 +11,11 @@ from typing import Literal
 from videopolicy import checkpoint, registry
 from videopolicy.cli import evaluate, record, train
 from videopolicy.cli._files import write_json
-from videopolicy.demos.lerobot_writer import refuse_existing
-from videopolicy.errors import UserError, within
+from videopolicy.datasets.lerobot.writer import refuse_existing
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET
+from videopolicy.errors import UserError, check_range
 from videopolicy.report.page import write_report
 from videopolicy.rollout.runner import MOST_EPISODES
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
 
 # Seconds kept back for what comes after training: at least so many, and more where recording was slow.
 RESERVE = 75.0
@@ -51,7 +51,7 @@ class Command:
     """
 
     task: tuple[str, ...] = (SHIPPED,)
-    """One or more Meta-World tasks."""
+    """One or more Meta-Env tasks."""
     minutes: float = 14.0
     """Time for everything; training gets what the other steps leave."""
     out: Path = Path("runs/demo")
@@ -71,7 +71,7 @@ class Command:
         """Does it all, and ends with the page's path and the success rate."""
         # All of it now: a slip that only the evaluation notices would cost a quarter of an hour.
         for name, (least, most) in LIMITS.items():
-            within(f"--{name}", getattr(self, name), least, most)
+            check_range(f"--{name}", getattr(self, name), least, most)
         refuse_existing(self.out)
         clock = Clock()
         if self.pretrained:

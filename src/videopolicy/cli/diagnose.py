@@ -8,10 +8,10 @@ import tyro
 
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
-from videopolicy.demos.formats import open_any
+from videopolicy.datasets.formats import open_any
 from videopolicy.diagnosis.diagnosis import diagnose
 from videopolicy.diagnosis.plots import draw
-from videopolicy.diagnosis.words import text
+from videopolicy.diagnosis.text import text
 from videopolicy.rollout.results import evaluation_folder, read_evaluation
 
 

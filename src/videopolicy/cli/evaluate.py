@@ -1,4 +1,4 @@
-"""Runs a trained policy in a world and counts how often it succeeds."""
+"""Runs a trained policy in an env and counts how often it succeeds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,21 +10,21 @@ from typing import Any
 from videopolicy import registry
 from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError
-from videopolicy.policies.video import Precision
-from videopolicy.rollout import remote
-from videopolicy.rollout.local import Local
+from videopolicy.policies.checkpoint import Precision
 from videopolicy.rollout.protocols import Protocol, load
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.runner import TIMEOUT, Settings, evaluate
 from videopolicy.rollout.statistics import mean_lines, odd_endings, summary_line, table
+from videopolicy.rollout.transport import ray as cluster
+from videopolicy.rollout.transport.processes import ProcessSite
 
 EPISODES = 20
-WORLD = "metaworld"
+ENV = "metaworld"
 
 
 @dataclass(frozen=True)
 class Command:
-    """Run a trained policy in a world and count how often it succeeds.
+    """Run a trained policy in an env and count how often it succeeds.
 
     Episodes begin in states that no recording of demonstrations begins in. An interrupted run goes on where it
     stopped: give the same command again.
@@ -37,11 +37,11 @@ class Command:
     checkpoint: Path
     """The checkpoint folder that training wrote."""
     task: tuple[str, ...] = ()
-    """One or more tasks of the world."""
+    """One or more tasks of the env."""
     protocol: str | None = None
     """Instead of tasks, a benchmark (mt10, libero10, ...) or a .toml file that describes one."""
-    world: str | None = None
-    """The world to act in; metaworld if neither this nor a protocol is given."""
+    env: str | None = None
+    """The env to act in; metaworld if neither this nor a protocol is given."""
     episodes: int | None = None
     """Episodes of each task; 20, or the protocol's number, which this may lower."""
     out: Path | None = None
@@ -63,7 +63,7 @@ class Command:
     offload: bool = False
     """Keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
     seed: int = 0
-    """Seeds the noise of the plans, not the worlds."""
+    """Seeds the noise of the plans, not the envs."""
     record: int = 6
     """Record the first so many episodes of each task, and every failure, with what the policy imagined; 0: none."""
 
@@ -97,8 +97,8 @@ class Command:
             if not self.task:
                 raise UserError("nothing to evaluate: give --task, or a --protocol")
             return None
-        if self.task or self.world:
-            raise UserError("a --protocol names its world and its tasks itself: leave out --world and --task")
+        if self.task or self.env:
+            raise UserError("a --protocol names its env and its tasks itself: leave out --env and --task")
         protocol = load(self.protocol)
         for option, own, given in (
             ("episodes", protocol.episodes, self.episodes),
@@ -111,7 +111,7 @@ class Command:
     def _settings(self, planner: Any, protocol: Protocol | None) -> Settings:
         execute = self.execute if self.execute is not None else protocol and protocol.execute
         return Settings(
-            world=protocol.world if protocol else self.world or WORLD,
+            env=protocol.env if protocol else self.env or ENV,
             tasks=tuple(task.name for task in protocol.tasks) if protocol else self.task,
             episodes=self.episodes if self.episodes is not None else protocol.episodes if protocol else EPISODES,
             execute=planner.execute if execute is None else execute,
@@ -126,14 +126,14 @@ class Command:
 
     @contextmanager
     def _policy(self) -> Iterator[tuple[Any, Callable[..., Any]]]:
-        """The policy, and where worlds are played."""
+        """The policy, and where envs are played."""
         how = {"sampler": self.sampler, "steps": self.steps, "precision": self.precision, "offload": self.offload}
-        build = partial(registry.build, "policies", "video", self.checkpoint, **how)
+        build = partial(registry.build, "policies", "checkpoint", self.checkpoint, **how)
         if self.ray is None:
-            yield build(), Local
+            yield build(), ProcessSite
         else:
-            with remote.cluster(self.ray, self.workers):
-                yield remote.planner(build), remote.Remote
+            with cluster.cluster(self.ray, self.workers):
+                yield cluster.planner(build), cluster.RaySite
 
 
 def _closing(rows: list[Result], protocol: Protocol | None) -> list[str]:

@@ -9,7 +9,7 @@ import tyro
 
 from videopolicy import checkpoint
 from videopolicy.cli._threads import choose_threads
-from videopolicy.policies.video import Precision
+from videopolicy.policies.checkpoint import Precision
 from videopolicy.porting.export import export
 
 

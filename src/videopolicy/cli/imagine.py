@@ -12,9 +12,9 @@ from PIL import ImageOps
 
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
-from videopolicy.errors import UserError, unknown, within
+from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.media import write_mp4
-from videopolicy.policies.video import Precision, VideoPlanner, open_policy
+from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, open_policy
 from videopolicy.types import Frames, Image, Observation, Plan
 
 # A checkpoint knows no clock, and it imagines few frames: slow enough to look at each.
@@ -28,7 +28,7 @@ SEEDS = 2**63
 class Command:
     """Imagine how a task goes on from the images of one moment, and the actions that get it there.
 
-    Writes imagined.mp4 (the current images first, views side by side) and plan.json (the actions in the world's own
+    Writes imagined.mp4 (the current images first, views side by side) and plan.json (the actions in the env's own
     units, one row a control step, and how many control steps ahead each frame is).
 
     Example: videopolicy imagine --checkpoint runs/button/checkpoint --image corner2=now.png \
@@ -63,13 +63,13 @@ class Command:
         choose_threads()
         if not self.instruction.strip():
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
-        within("--seed", self.seed, 0, SEEDS - 1)
+        check_range("--seed", self.seed, 0, SEEDS - 1)
         policy, provenance = open_policy(self.checkpoint, self.precision, self.offload)
         if not policy.backbone.imagines:
             raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")
         own = policy.config.sampling
         steps = own.steps if self.steps is None else self.steps
-        planner = VideoPlanner(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))
+        planner = CheckpointPolicy(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))
         files = assign(self.image, planner.views)
         images = {view: read_image(file, planner.size, view) for view, file in files.items()}
         try:
@@ -84,7 +84,7 @@ class Command:
         write_json(self.out / "plan.json", self._description(planner, files, plan))
         print(f"wrote {self.out / 'imagined.mp4'} and {self.out / 'plan.json'}")
 
-    def _description(self, planner: VideoPlanner, files: dict[str, Path], plan: Plan) -> dict[str, Any]:
+    def _description(self, planner: CheckpointPolicy, files: dict[str, Path], plan: Plan) -> dict[str, Any]:
         described = {
             "checkpoint": str(self.checkpoint),
             "instruction": self.instruction,
@@ -97,7 +97,7 @@ class Command:
         }
         if not planner.action_width:
             return described
-        acts = {"action_space": planner.action_space, "seen_from_the_gripper": planner.origin is not None}
+        acts = {"action_layout": planner.action_layout, "seen_from_the_gripper": planner.origin is not None}
         return {**described, **acts, "actions": plan.actions.tolist()}
 
 

@@ -12,7 +12,7 @@ from videopolicy import checkpoint, registry
 from videopolicy.cli._threads import choose_threads
 from videopolicy.clips.normalize import MinMax
 from videopolicy.errors import UserError
-from videopolicy.policies.video import Precision
+from videopolicy.policies.checkpoint import Precision
 from videopolicy.porting.convert import convert
 from videopolicy.porting.pieces import Row
 from videopolicy.presets.svd import PRESET
@@ -39,7 +39,7 @@ class Command:
     data: Path | None = None
     """The data set that a head was trained on: the ranges of its actions are computed from it."""
     format: str = "lerobot"
-    """The data set's format: a name from `videopolicy.demos`."""
+    """The data set's format: a name from `videopolicy.datasets`."""
     statistics: Path | None = None
     """These ranges as JSON instead: {"low": [...], "high": [...]}, as in a checkpoint's statistics.json."""
     precision: Precision = "float32"
@@ -79,7 +79,7 @@ def fit(path: Path, format: str) -> MinMax:
     Raises:
         UserError: it has no actions, or is damaged.
     """
-    dataset = registry.build("demos", format, path)
+    dataset = registry.build("datasets", format, path)
     episodes = (dataset.episode(index, ()).actions for index in range(len(dataset)))
     known = [actions for actions in episodes if actions is not None]
     if not known:

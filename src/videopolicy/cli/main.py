@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from videopolicy.errors import UserError, refused, unknown
+from videopolicy.errors import UserError, explain_os_error, unknown
 
 VERBS = tuple(sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py") if file.stem != "main"))
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        line = refused(error)
+        line = explain_os_error(error)
         if line is None:
             raise
         _end(str(line), 2)

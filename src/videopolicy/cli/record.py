@@ -1,4 +1,4 @@
-"""Record a world's scripted expert as a data set of demonstrations."""
+"""Record an env's scripted expert as a data set of demonstrations."""
 
 import os
 from collections.abc import Generator
@@ -10,13 +10,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from videopolicy import registry
-from videopolicy.demos.card import Card
-from videopolicy.demos.lerobot_writer import Writer, refuse_existing
-from videopolicy.errors import UserError, within
+from videopolicy.datasets.card import Card
+from videopolicy.datasets.lerobot.writer import Writer, refuse_existing
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET, prepare
+from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
-from videopolicy.rollout.record import Recording, record
+from videopolicy.rollout.demonstrate import DemonstrationJob, record
 from videopolicy.types import Episode
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, prepare
 
 # So many failures in a row mean that the expert will not get there.
 HOPELESS = 30
@@ -30,21 +30,21 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Command:
-    """Records demonstrations: the world's scripted expert acts, disturbed a little, in parallel processes.
+    """Records demonstrations: the env's scripted expert acts, disturbed a little, in parallel processes.
 
     Only successes are kept; a failure is replaced by the next seed. The recorded action is the expert's own, the
     executed one has noise on it, so that recovery is seen. The data set is a LeRobotDataset v3.0, and its README.md
     says how it was made.
 
-    Example: videopolicy record --task button-press-topdown-v3 --views corner2 --out demos/button
+    Example: videopolicy record --task button-press-topdown-v3 --views corner2 --out data/button
 
     Attributes:
-        task: Tasks, one or more, as the world names them.
+        task: Tasks, one or more, as the env names them.
         out: Folder of the data set; must not exist.
         episodes: Successful episodes of each task.
-        views: Cameras; the world's own choice unless given (metaworld: corner2 corner3 gripperPOV).
+        views: Cameras; the env's own choice unless given (metaworld: corner2 corner3 gripperPOV).
         size: Pixels on each side of an image.
-        world: Which simulator.
+        env: Which simulator.
         noise: Standard deviation of the Gaussian noise on executed actions.
         steps: Control steps of an episode, at least; it goes on until 10 steps after success.
         seed: Seed of each task's first episode; the next ones count up. Those of evaluation begin at 1000000.
@@ -56,7 +56,7 @@ class Command:
     episodes: int = 50
     views: tuple[str, ...] = ()
     size: int = 64
-    world: str = "metaworld"
+    env: str = "metaworld"
     noise: float = 0.1
     steps: int = 75
     seed: int = 0
@@ -85,7 +85,7 @@ class Command:
         with closing(successes()) as episodes:
             first = next(episodes)
             actions, states = self._spaces()
-            with Writer(self.out, first.fps, tuple(first.views), action_space=actions, state_space=states) as writer:
+            with Writer(self.out, first.fps, tuple(first.views), action_layout=actions, state_layout=states) as writer:
                 for episode in chain([first], episodes):
                     writer.add(episode)
                 writer.card = self._card(first, seeds, tried, actions, states)
@@ -96,17 +96,17 @@ class Command:
     def _card(self, first: Episode, seeds: dict[str, list[int]], tried: int, actions: str, states: str) -> str:
         kept = tuple(tuple(seeds[task]) for task in self.task)
         views = tuple(first.views)
-        command = ["videopolicy", "record", "--world", self.world, "--task", *self.task, "--views", *views]
+        command = ["videopolicy", "record", "--env", self.env, "--task", *self.task, "--views", *views]
         for name in ("episodes", "size", "noise", "steps", "seed", "out"):
             command += [f"--{name}", str(getattr(self, name))]
         card = Card(
-            *(self.world, self.task, kept, tried, self.noise, views, self.size, first.fps, actions, states),
+            *(self.env, self.task, kept, tried, self.noise, views, self.size, first.fps, actions, states),
             tuple(command),
         )
         return card.text()
 
     def _episodes(self, task: str) -> Generator[Episode, None, None]:
-        what = Recording(self.world, task, self.views, self.size, self.noise, self.steps)
+        what = DemonstrationJob(self.env, task, self.views, self.size, self.noise, self.steps)
         kept = failed = 0
         with closing(record(what, self.seed, self.workers)) as episodes, tqdm(total=self.episodes, desc=task) as bar:
             for episode in episodes:
@@ -120,13 +120,13 @@ class Command:
                     raise UserError(f"{task}: the expert failed {HOPELESS} times in a row; less --noise may help")
 
     def _spaces(self) -> tuple[str, str]:
-        world = registry.build("worlds", self.world, self.task[0])
-        world.close()
-        return world.control, world.proprioception
+        env = registry.build("envs", self.env, self.task[0])
+        env.close()
+        return env.action_layout, env.state_layout
 
     def _check(self) -> None:
         for name, (least, most) in LIMITS.items():
-            within(f"--{name}", getattr(self, name), least, most)
+            check_range(f"--{name}", getattr(self, name), least, most)
         check_workers(self.workers)
         if self.seed + self.episodes > EVALUATION_SEED_OFFSET:
             raise UserError(
@@ -136,4 +136,4 @@ class Command:
         if not self.task or len(set(self.task)) < len(self.task):
             raise UserError(f"--task is {' '.join(self.task) or 'empty'}; name at least one task, and each one once")
         refuse_existing(self.out)
-        prepare(self.world, self.task, self.views, self.size)
+        prepare(self.env, self.task, self.views, self.size)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videopolicy import registry
-from videopolicy.demos.mixture import actions_for, open_sources
-from videopolicy.errors import UserError, unknown, within
+from videopolicy.datasets.mixture import actions_for, open_sources
+from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.training.choices import Precision, Stage
 
 OFTEN = (1, 10**9)
@@ -42,11 +42,11 @@ class Command:
     """
 
     data: tuple[Path, ...]
-    """Data sets, or .toml files that list them with weights and view maps: see `videopolicy.demos.mixture`."""
+    """Data sets, or .toml files that list them with weights and view maps: see `videopolicy.datasets.mixture`."""
     out: Path
     """The run's folder: checkpoint, losses, sampled videos, TensorBoard."""
     format: str | None = None
-    """The data sets' format, if it cannot be guessed: a name from `videopolicy.demos`."""
+    """The data sets' format, if it cannot be guessed: a name from `videopolicy.datasets`."""
     actions_for: tuple[str, ...] = ()
     """Tasks or instructions whose actions are used; of all others only the video. All, if none are given."""
     preset: str = "tiny"
@@ -113,7 +113,7 @@ class Command:
         asked = {name: getattr(self, name) for name in LIMITS}
         given = {name: value for name, value in asked.items() if value is not None}
         for name, value in given.items():
-            within(f"--{name.replace('_', '-')}", value, *LIMITS[name])
+            check_range(f"--{name.replace('_', '-')}", value, *LIMITS[name])
         if self.preset not in registry.names("presets"):
             raise unknown("preset", self.preset, registry.names("presets"))
         if self.views and self.init:
@@ -121,7 +121,7 @@ class Command:
         if len(set(self.views)) < len(self.views):
             raise UserError(f"--views is {' '.join(self.views)}; name each view once")
         if self.video_horizon is not None:
-            within("--video-horizon", self.video_horizon, 0, MOST_AHEAD)
+            check_range("--video-horizon", self.video_horizon, 0, MOST_AHEAD)
         if self.stage:
             self.check_features(self.stage)
         return given

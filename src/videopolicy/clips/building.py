@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from videopolicy.clips.decoding import Block, Decoded, Decoding, decode
 from videopolicy.clips.rows import Rows
-from videopolicy.errors import UserError, naming
+from videopolicy.errors import UserError, name_path_in_errors
 
 Encode = Callable[[UInt8[np.ndarray, "n H W 3"]], Float32[np.ndarray, "n C h w"]]
 
@@ -54,7 +54,7 @@ def fill(folder: Path, recipe: dict[str, Any], decoding: Decoding, encode: Encod
         if not any(episode["has_actions"] for episode in episodes):
             (folder / ACTIONS).unlink(missing_ok=True)
         index = {"recipe": recipe, "fps": decoding.dataset.fps, "episodes": episodes}
-        with naming(folder / INDEX):
+        with name_path_in_errors(folder / INDEX):
             (folder / INDEX).write_text(json.dumps(index, indent=1))
     except BaseException as error:
         kept = len(_lines(folder / DONE))
@@ -76,7 +76,7 @@ def _begin(folder: Path, recipe: dict[str, Any]) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
-        with naming(folder / RECIPE):
+        with name_path_in_errors(folder / RECIPE):
             (folder / RECIPE).write_text(json.dumps(recipe))
 
 
@@ -216,5 +216,5 @@ class _Filling:
 
     def _write_done(self, mode: str, episodes: list[dict[str, Any]]) -> None:
         path = self.folder / DONE
-        with naming(path), path.open(mode) as file:
+        with name_path_in_errors(path), path.open(mode) as file:
             file.writelines(json.dumps(episode) + "\n" for episode in episodes)

@@ -21,7 +21,7 @@ from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.building import ACTIONS, CODES, DONE, INDEX, RECIPE, STATES, Encode, fill
 from videopolicy.clips.decoding import Decoding, usable_workers
 from videopolicy.clips.rows import Rows
-from videopolicy.demos.base import Dataset
+from videopolicy.datasets.base import Dataset
 from videopolicy.errors import UserError, unknown
 
 FORMAT = "videopolicy latent cache 2"
@@ -40,8 +40,8 @@ class Cache:
         tasks: of each episode, "" where unknown.
         has_actions: whether each episode has actions.
         codes: copy 0 shows the frames as recorded, the others jittered.
-        actions: in the world's own units, zeros where an episode has none; None if no episode has any.
-        states: in the world's own units; None if none were recorded.
+        actions: in the env's own units, zeros where an episode has none; None if no episode has any.
+        states: in the env's own units; None if none were recorded.
         rows: the codes once more, row copy * steps + step, read without mapping them.
     """
 

@@ -270,7 +270,7 @@ class Clips:
         return actions
 
     def _chunks(self, cache: Cache, steps: Int[np.ndarray, "b A"]) -> Float32[np.ndarray, "b A D"]:
-        """The actions at these steps, in the world's units; seen from the first of them if relative."""
+        """The actions at these steps, in the env's units; seen from the first of them if relative."""
         assert cache.actions is not None
         actions = cache.actions[steps]
         if self._relative is None:

@@ -11,9 +11,9 @@ from multiprocessing import get_context
 import numpy as np
 
 from videopolicy.clips.augment import ColorJitter
-from videopolicy.demos.base import SAME_RATE, Dataset
+from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.errors import UserError
-from videopolicy.processes import belong, interrupts_held
+from videopolicy.processes import init_child, interrupts_held
 from videopolicy.types import Episode, Frames
 
 # Fewer frames than this are decoded before another process has started.
@@ -135,7 +135,7 @@ _decoding: Decoding | None = None
 def _begin(decoding: Decoding) -> None:
     global _decoding
     _decoding = decoding
-    belong()
+    init_child()
 
 
 def _work(block: Block) -> Decoded:

@@ -1,4 +1,4 @@
-"""Normalising actions: the model's are in [-1, 1], the world's in its own units."""
+"""Normalising actions: the model's are in [-1, 1], the env's in its own units."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -43,7 +43,7 @@ class MinMax:
         return MinMax(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
 
     def apply(self, actions: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
-        """World units -> [-1, 1]; beyond the fitted range, linearly beyond.
+        """Env units -> [-1, 1]; beyond the fitted range, linearly beyond.
 
         Raises:
             UserError: another width than fitted, or an action that is not finite.
@@ -56,7 +56,7 @@ class MinMax:
         return np.where(moving, scaled, 0).astype(np.float32)
 
     def invert(self, normalised: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
-        """[-1, 1] -> world units; the inverse of `apply`.
+        """[-1, 1] -> env units; the inverse of `apply`.
 
         Raises:
             UserError: another width than fitted, or a value that is not finite.

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.lib.format import open_memmap
 
-from videopolicy.errors import UserError, naming
+from videopolicy.errors import UserError, name_path_in_errors
 
 
 class Rows:
@@ -47,7 +47,7 @@ class Rows:
     @classmethod
     def create(cls, path: Path, dtype: type, leading: tuple[int, ...], row: tuple[int, ...]) -> "Rows":
         """A new file of zeros, whose room on the disk is taken at once, opened for writing."""
-        with naming(path):
+        with name_path_in_errors(path):
             open_memmap(path, mode="w+", dtype=dtype, shape=(*leading, *row))
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -73,13 +73,13 @@ class Rows:
         """Writes rows from `start` on, (n, *row)."""
         room = np.ascontiguousarray(values, self.dtype).reshape(-1).view(np.uint8).data
         done, place = 0, self._offset + start * self._size
-        with naming(self.path):
+        with name_path_in_errors(self.path):
             while done < len(room):
                 done += os.pwrite(self._file.fileno(), room[done:], place + done)
 
     def flush(self) -> None:
         """Returns once everything is on the disk."""
-        with naming(self.path):
+        with name_path_in_errors(self.path):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:

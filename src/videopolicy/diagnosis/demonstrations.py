@@ -9,8 +9,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from tqdm import tqdm
 
-from videopolicy.demos.base import Dataset
-from videopolicy.diagnosis.space import Space
+from videopolicy.datasets.base import Dataset
+from videopolicy.diagnosis.feature_space import FeatureSpace
 from videopolicy.errors import UserError, unknown
 
 # More would take minutes and gigabytes, and tell hardly more.
@@ -23,7 +23,7 @@ class Demonstration:
     """One demonstration.
 
     Attributes:
-        tasks: by what names the task is known: the world's, if there is one, and the instruction.
+        tasks: by what names the task is known: the env's, if there is one, and the instruction.
         codes: of its frames; n of them.
         actions: executed after each frame; None for video without actions.
     """
@@ -33,7 +33,7 @@ class Demonstration:
     actions: Float32[np.ndarray, "n D"] | None
 
 
-def read(dataset: Dataset, views: tuple[str, ...]) -> tuple[Space, list[Demonstration]]:
+def read(dataset: Dataset, views: tuple[str, ...]) -> tuple[FeatureSpace, list[Demonstration]]:
     """The space of a data set's frames and its demonstrations in it, evenly chosen if there are more than `MOST`.
 
     Args:
@@ -51,7 +51,7 @@ def read(dataset: Dataset, views: tuple[str, ...]) -> tuple[Space, list[Demonstr
         raise UserError(f"{dataset.path}: video without actions; the inverse dynamics need demonstrations with actions")
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MOST, len(dataset))).round().astype(int)).tolist()
     every = max(1, len(chosen) // _FITTED)
-    space = Space.fit(views, (dataset.episode(index, views).views for index in islice(chosen, 0, None, every)))
+    space = FeatureSpace.fit(views, (dataset.episode(index, views).views for index in islice(chosen, 0, None, every)))
     found = []
     for index in tqdm(chosen, desc="demonstrations", unit="episode"):
         episode = dataset.episode(index, views)

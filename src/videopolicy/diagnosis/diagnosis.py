@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from videopolicy.demos.base import SAME_RATE, Dataset
+from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.diagnosis import demonstrations
 from videopolicy.diagnosis.association import Association, Group, associate
 from videopolicy.diagnosis.goal import Goal

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from videopolicy.diagnosis.demonstrations import Demonstration
-from videopolicy.rollout.record import AFTER_SUCCESS
+from videopolicy.rollout.demonstrate import AFTER_SUCCESS
 
 NEIGHBOURS = 5
 # Frames of a task that are compared with.

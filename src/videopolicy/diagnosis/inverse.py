@@ -32,7 +32,7 @@ READABLE = 0.5
 
 @dataclass(frozen=True)
 class Trust:
-    """How well actions are read from demonstrations that were not trained on, in units of `Reader.deviation`.
+    """How well actions are read from demonstrations that were not trained on, in units of `InverseDynamics.deviation`.
 
     Attributes:
         error: root mean square error of the mean action of an interval, over the dimensions that vary.
@@ -51,14 +51,14 @@ class Trust:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class FramePairs:
     """Intervals between two frames, n of them.
 
     Attributes:
         before: codes of the earlier frames.
         after: codes of the later frames.
         gaps: control steps from the one to the other.
-        actions: the mean action of the interval, in the world's own units.
+        actions: the mean action of the interval, in the env's own units.
     """
 
     before: Float[Tensor, "n K h w"]
@@ -67,7 +67,7 @@ class Pairs:
     actions: Float32[np.ndarray, "n D"]
 
 
-class Reader(nn.Module):
+class InverseDynamics(nn.Module):
     """Reads the mean action between two frames from what changes; see `fit`.
 
     Attributes:
@@ -76,7 +76,7 @@ class Reader(nn.Module):
         deviation: theirs; 1 where they never vary.
     """
 
-    def __init__(self, pairs: Pairs, width: int = 32) -> None:
+    def __init__(self, pairs: FramePairs, width: int = 32) -> None:
         super().__init__()
         self.reach = int(pairs.gaps.max())
         self.mean, deviation = pairs.actions.mean(0), pairs.actions.std(0)
@@ -102,7 +102,7 @@ class Reader(nn.Module):
         return self._read(silu(self._joined(x.mean((2, 3)))))
 
     @torch.no_grad()
-    def read(self, pairs: Pairs) -> Float32[np.ndarray, "n D"]:
+    def read(self, pairs: FramePairs) -> Float32[np.ndarray, "n D"]:
         """The same in blocks, as an array."""
         blocks = zip(pairs.before.split(256), pairs.after.split(256), pairs.gaps.split(256), strict=True)
         return torch.cat([self(*block) for block in blocks]).numpy()
@@ -112,7 +112,7 @@ class Reader(nn.Module):
         return ((actions - self.mean) / self.deviation).astype(np.float32)
 
 
-def fit(demonstrations: Sequence[Demonstration], gaps: Sequence[int], seed: int) -> tuple[Reader, Trust]:
+def fit(demonstrations: Sequence[Demonstration], gaps: Sequence[int], seed: int) -> tuple[InverseDynamics, Trust]:
     """Trains on four demonstrations in five and measures on the fifth.
 
     Args:
@@ -135,12 +135,12 @@ def fit(demonstrations: Sequence[Demonstration], gaps: Sequence[int], seed: int)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reader = Reader(taught)
+        reader = InverseDynamics(taught)
         _train(reader, taught)
     return reader, _measure(reader, unseen)
 
 
-def intervals(demonstrations: Sequence[Demonstration], gaps: Sequence[int]) -> Pairs:
+def intervals(demonstrations: Sequence[Demonstration], gaps: Sequence[int]) -> FramePairs:
     """Intervals of these lengths from all over the demonstrations, at most about `MOST`."""
     starts = sum(len(shown.codes) for shown in demonstrations) * len(gaps)
     every = max(1, -(-starts // MOST))
@@ -155,10 +155,12 @@ def intervals(demonstrations: Sequence[Demonstration], gaps: Sequence[int]) -> P
             after.append(shown.codes[start + gap])
             lengths.append(torch.full((len(start),), gap))
             actions.append((total[start + gap] - total[start]) / gap)
-    return Pairs(torch.cat(before), torch.cat(after), torch.cat(lengths), np.concatenate(actions).astype(np.float32))
+    return FramePairs(
+        torch.cat(before), torch.cat(after), torch.cat(lengths), np.concatenate(actions).astype(np.float32)
+    )
 
 
-def _train(reader: Reader, pairs: Pairs) -> None:
+def _train(reader: InverseDynamics, pairs: FramePairs) -> None:
     wanted = torch.from_numpy(reader.normalised(pairs.actions))
     optimiser = torch.optim.AdamW(reader.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
@@ -171,7 +173,7 @@ def _train(reader: Reader, pairs: Pairs) -> None:
     reader.eval().requires_grad_(False)
 
 
-def _measure(reader: Reader, unseen: Pairs) -> Trust:
+def _measure(reader: InverseDynamics, unseen: FramePairs) -> Trust:
     wanted = reader.normalised(unseen.actions)
     wrong, constant = ((reader.read(unseen) - wanted) ** 2).mean(0), (wanted**2).mean(0)
     spread = wanted.var(0)

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
+from videopolicy.diagnosis.feature_space import FeatureSpace
 from videopolicy.diagnosis.goal import Goal
-from videopolicy.diagnosis.inverse import Pairs, Reader
-from videopolicy.diagnosis.space import Space
+from videopolicy.diagnosis.inverse import FramePairs, InverseDynamics
 from videopolicy.report.recordings import Imagined, Recording
 
 
@@ -27,7 +27,7 @@ class Parts:
         step: the control step of the plan.
         until: the control step of the last frame that counts.
         horizon: control steps from the plan to its last frame.
-        error: squared distance of imagined and executed frames in `Space`, summed.
+        error: squared distance of imagined and executed frames in `FeatureSpace`, summed.
         change: the same of the current frame and the executed ones: what "nothing moves" would err.
         psnr: of each frame and view, in dB.
         ssim: of each frame and view.
@@ -76,8 +76,8 @@ class Summary:
 class Instruments:
     """What measures episodes of one task."""
 
-    space: Space
-    reader: Reader
+    space: FeatureSpace
+    reader: InverseDynamics
     readable: Int[np.ndarray, "d"]
     goal: Goal
 
@@ -87,7 +87,7 @@ class Measured:
     """One recorded episode and its measures.
 
     Attributes:
-        task: the world's name of the task.
+        task: the env's name of the task.
         episode: its number within the task.
         success: whether it was done.
         steps: control steps executed.
@@ -169,7 +169,7 @@ def _disagreement(
         return ()
     means = np.stack([actions[slice(*spans[i])].mean(0) for i in covered])
     gaps = torch.tensor([spans[i][1] - spans[i][0] for i in covered])
-    pairs = Pairs(frames[covered], frames[[i + 1 for i in covered]], gaps, means)
+    pairs = FramePairs(frames[covered], frames[[i + 1 for i in covered]], gaps, means)
     wrong = (instruments.reader.read(pairs) - instruments.reader.normalised(means))[:, instruments.readable]
     return tuple(np.square(wrong).mean(1).tolist())
 

@@ -11,7 +11,7 @@ from videopolicy.errors import UserError
 
 
 @dataclass(frozen=True)
-class Stage:
+class ResidualStage:
     """A run of residual blocks of one width.
 
     Attributes:
@@ -53,10 +53,18 @@ class Adapter3dConfig:
         side: height and width of the last features.
     """
 
-    levels: tuple[Stage, ...] = (Stage(32, 4, 1, stride=2), Stage(64, 4, 1, stride=2), Stage(64, 4, 1))
-    joins: tuple[Stage, ...] = (Stage(32, 4, 1), Stage(32, 4, 1))
-    view: tuple[Stage, ...] = (Stage(32, 4, 1),)
-    joint: tuple[Stage, ...] = (Stage(64, 4, 1), Stage(32, 4, 1, pace=2), Stage(32, 4, 1, pace=2))
+    levels: tuple[ResidualStage, ...] = (
+        ResidualStage(32, 4, 1, stride=2),
+        ResidualStage(64, 4, 1, stride=2),
+        ResidualStage(64, 4, 1),
+    )
+    joins: tuple[ResidualStage, ...] = (ResidualStage(32, 4, 1), ResidualStage(32, 4, 1))
+    view: tuple[ResidualStage, ...] = (ResidualStage(32, 4, 1),)
+    joint: tuple[ResidualStage, ...] = (
+        ResidualStage(64, 4, 1),
+        ResidualStage(32, 4, 1, pace=2),
+        ResidualStage(32, 4, 1, pace=2),
+    )
     groups: int = 4
     side: int = 2
 
@@ -157,7 +165,7 @@ class Chain(nn.Sequential):
 class Bottleneck(nn.Module):
     """Narrow, mix in space and time, widen, add (He et al. 2016); the noise level shifts what is mixed."""
 
-    def __init__(self, stage: Stage, before: int, time_width: int, first: bool) -> None:
+    def __init__(self, stage: ResidualStage, before: int, time_width: int, first: bool) -> None:
         super().__init__()
         inner = stage.width // stage.squeeze
         step = (stage.pace, stage.stride, stage.stride) if first else (1, 1, 1)
@@ -175,7 +183,7 @@ class Bottleneck(nn.Module):
         return nn.functional.silu(self.widen(self.mix(inner)) + self.skip(x))
 
 
-def stages(table: Iterable[Stage], before: int, time_width: int) -> Chain:
+def stages(table: Iterable[ResidualStage], before: int, time_width: int) -> Chain:
     """The stages of a table, one after the other, behind features of `before` channels."""
     chain = Chain()
     for stage in table:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from videopolicy.heads import unet1d
-from videopolicy.heads.adapter3d import Adapter3dConfig, Stage
+from videopolicy.heads.adapter3d import Adapter3dConfig, ResidualStage
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ PAPER = Config(
     time_width=256,
     adapter=Adapter3dConfig(
         levels=(
-            Stage(320, 10, stride=2),
-            Stage(640, 10, stride=2),
-            Stage(1280, 10, stride=2),
-            Stage(1280, 10),
-            Stage(1280, 10),
+            ResidualStage(320, 10, stride=2),
+            ResidualStage(640, 10, stride=2),
+            ResidualStage(1280, 10, stride=2),
+            ResidualStage(1280, 10),
+            ResidualStage(1280, 10),
         ),
-        joins=(Stage(320, 10), Stage(640, 10), Stage(640, 10), Stage(640, 10)),
-        view=(Stage(864, 8), Stage(576, 6)),
+        joins=(ResidualStage(320, 10), ResidualStage(640, 10), ResidualStage(640, 10), ResidualStage(640, 10)),
+        view=(ResidualStage(864, 8), ResidualStage(576, 6)),
         joint=(
-            Stage(1280, 10),
-            Stage(960, 8),
-            Stage(720, 6),
-            Stage(540, 5),
-            Stage(420, 5),
-            *2 * (Stage(420, 7, squeeze=2),),
-            *3 * (Stage(420, 7, blocks=4, squeeze=2, pace=2),),
+            ResidualStage(1280, 10),
+            ResidualStage(960, 8),
+            ResidualStage(720, 6),
+            ResidualStage(540, 5),
+            ResidualStage(420, 5),
+            *2 * (ResidualStage(420, 7, squeeze=2),),
+            *3 * (ResidualStage(420, 7, blocks=4, squeeze=2, pace=2),),
         ),
         groups=14,
         side=4,

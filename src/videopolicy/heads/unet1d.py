@@ -61,11 +61,11 @@ class UNet1D(Head):
         condition = self.adapter.width + config.time_width
 
         levels = list(pairwise((action_width, *widths)))
-        self.down = nn.ModuleList(Level(before, after, condition, kernel, act) for before, after in levels)
+        self.down = nn.ModuleList(ResidualLevel(before, after, condition, kernel, act) for before, after in levels)
         self.shorten = nn.ModuleList(nn.Conv1d(width, width, 3, 2, 1) for width in widths[:-1])
-        self.middle = Level(widths[-1], widths[-1], condition, kernel, act)
+        self.middle = ResidualLevel(widths[-1], widths[-1], condition, kernel, act)
         self.up = nn.ModuleList(
-            Level(2 * before, after, condition, kernel, act) for before, after in pairwise(widths[::-1])
+            ResidualLevel(2 * before, after, condition, kernel, act) for before, after in pairwise(widths[::-1])
         )
         self.lengthen = nn.ModuleList(nn.ConvTranspose1d(width, width, 4, 2, 1) for width in widths[-2::-1])
         self.out = nn.Sequential(ConvNorm(widths[0], widths[0], kernel, act), nn.Conv1d(widths[0], action_width, 1))
@@ -92,7 +92,7 @@ class UNet1D(Head):
         return self.out(x).transpose(1, 2)
 
 
-class Level(nn.Module):
+class ResidualLevel(nn.Module):
     """Two residual blocks at one length."""
 
     def __init__(self, before: int, after: int, condition: int, kernel: int, act: Activation) -> None:

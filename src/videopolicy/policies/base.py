@@ -20,7 +20,7 @@ class Policy(ABC):
 
     @abstractmethod
     def act(self, observation: Observation) -> Action:
-        """The action for this control step, in the world's own units, (D,)."""
+        """The action for this control step, in the env's own units, (D,)."""
 
 
 class Planner(Protocol):
@@ -42,12 +42,12 @@ class Planner(Protocol):
         ...
 
     @property
-    def action_space(self) -> str:
-        """What its dimensions mean (see `videopolicy.actions.space`), "" if nobody said."""
+    def action_layout(self) -> str:
+        """What its dimensions mean (see `videopolicy.actions.layout`), "" if nobody said."""
         ...
 
     @property
-    def state_space(self) -> str:
+    def state_layout(self) -> str:
         """What the dimensions of the state in an observation must mean, "" if it is not looked at."""
         ...
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from videopolicy.hardware import Spread, count_flops, now
-from videopolicy.model import VideoPolicy
-from videopolicy.policies.video import VideoPlanner
+from videopolicy.hardware import Timing, count_flops, now
+from videopolicy.models.video_action import VideoActionModel
+from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.types import Observation
 
 WARM_UP = 3
@@ -23,7 +23,7 @@ PARTS = ("encode", "video", "action", "decode")
 
 
 @dataclass(frozen=True)
-class Figures:
+class PlanBenchmark:
     """One chunk, drawn in one way.
 
     Attributes:
@@ -36,8 +36,8 @@ class Figures:
 
     sampler: str
     steps: int
-    parts: dict[str, Spread]
-    total: Spread
+    parts: dict[str, Timing]
+    total: Timing
     flops: int
 
     @property
@@ -51,7 +51,7 @@ class Figures:
         return self.flops * self.chunks_per_second
 
 
-def measure(planner: VideoPlanner, repeats: int) -> Figures:
+def measure(planner: CheckpointPolicy, repeats: int) -> PlanBenchmark:
     """Plans one chunk again and again, one at a time, after a few plans that are not counted.
 
     On a GPU every part waits for the one before it, so that each gets its own time; the total includes these waits.
@@ -76,11 +76,11 @@ def measure(planner: VideoPlanner, repeats: int) -> Figures:
                 rows.append(watch.seconds)
     for row in rows:
         row["other"] = row["total"] - sum(row[part] for part in PARTS)
-    parts = {part: Spread.of([row[part] for row in rows]) for part in (*PARTS, "other")}
-    return Figures(sampling.sampler, sampling.steps, parts, Spread.of([row["total"] for row in rows]), flops)
+    parts = {part: Timing.of([row[part] for row in rows]) for part in (*PARTS, "other")}
+    return PlanBenchmark(sampling.sampler, sampling.steps, parts, Timing.of([row["total"] for row in rows]), flops)
 
 
-def count_weights(policy: VideoPolicy) -> dict[str, int]:
+def count_weights(policy: VideoActionModel) -> dict[str, int]:
     """Numbers that a checkpoint holds for each part, what the latents were fitted to included."""
     parts = {"latents": policy.latents, "text": policy.text, "video": policy.backbone, "head": policy.head}
     return {name: sum(t.numel() for t in part.state_dict().values()) if part else 0 for name, part in parts.items()}
@@ -109,7 +109,7 @@ class Stopwatch:
         return result
 
     @contextmanager
-    def on(self, planner: VideoPlanner) -> Iterator[None]:
+    def on(self, planner: CheckpointPolicy) -> Iterator[None]:
         """Times the parts of every plan made inside; planner and network are as before afterwards."""
         watched = [
             (owner, method, part)

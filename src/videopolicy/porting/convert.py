@@ -9,7 +9,7 @@ from torch import Tensor
 from videopolicy.clips.normalize import MinMax
 from videopolicy.errors import UserError
 from videopolicy.latents import svd
-from videopolicy.model import Config, VideoPolicy
+from videopolicy.models.video_action import Config, VideoActionModel
 from videopolicy.porting import folder, sgm, towers
 from videopolicy.porting.pieces import Piece, Row, row
 from videopolicy.porting.sources import Weights, locate, read
@@ -49,7 +49,7 @@ class Ported:
         rows: what became of them; every weight is in one.
     """
 
-    policy: VideoPolicy
+    policy: VideoActionModel
     rows: tuple[Row, ...]
 
 
@@ -153,7 +153,7 @@ def _check_width(actions: int, statistics: MinMax | None, path: Path) -> None:
         raise UserError(f"{path}: weights {fault}, but the statistics are of {len(statistics.low)} actions")
 
 
-def _assemble(template: Config, pieces: dict[str, Piece], width: int, statistics: MinMax | None) -> VideoPolicy:
+def _assemble(template: Config, pieces: dict[str, Piece], width: int, statistics: MinMax | None) -> VideoActionModel:
     config = replace(template, **{name: piece.config for name, piece in pieces.items()})
     if config.text.width != width:
         raise UserError(f"the text's tokens are {config.text.width} wide, the video model attends to {width}")

@@ -13,14 +13,14 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from videopolicy.backbones.unet import UNet
 from videopolicy.errors import UserError
 from videopolicy.latents.svd import SVD
-from videopolicy.model import Sampling, VideoPolicy
+from videopolicy.models.video_action import Sampling, VideoActionModel
 
 # Of the pipeline's parts, those that a policy does not have.
 SEEING = {"image_encoder": "CLIPVisionModelWithProjection", "feature_extractor": "CLIPImageProcessor"}
 INDEX = "model_index.json"
 
 
-def export(policy: VideoPolicy, out: Path, image_encoder: Path | None = None) -> None:
+def export(policy: VideoActionModel, out: Path, image_encoder: Path | None = None) -> None:
     """Writes `unet/`, `vae/`, `scheduler/` and `model_index.json` as Stable Video Diffusion has them.
 
     Args:
@@ -56,7 +56,7 @@ def export(policy: VideoPolicy, out: Path, image_encoder: Path | None = None) ->
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _plain(unet: UNet, policy: VideoPolicy) -> UNetSpatioTemporalConditionModel:
+def _plain(unet: UNet, policy: VideoActionModel) -> UNetSpatioTemporalConditionModel:
     """The U-Net as diffusers' own class, with the same weights in memory."""
     side = policy.config.size // policy.latents.downsampling
     facts = {**unet.net.config, "num_frames": policy.config.flat_frames, "sample_size": side}

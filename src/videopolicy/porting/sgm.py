@@ -17,7 +17,7 @@ from videopolicy.errors import UserError
 from videopolicy.heads.authors_keys import authors_names
 from videopolicy.latents import svd
 from videopolicy.latents.svd_keys import fold_quant, from_sgm, to_sgm
-from videopolicy.model import Config
+from videopolicy.models.video_action import Config
 from videopolicy.porting.pieces import Piece, check, indices, lookup, shapes
 from videopolicy.porting.sources import Weights
 

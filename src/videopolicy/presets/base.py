@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from videopolicy.model import Config
+from videopolicy.models.video_action import Config
 from videopolicy.training.config import Training
 
 

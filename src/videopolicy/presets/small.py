@@ -6,7 +6,7 @@ from videopolicy.backbones import unet
 from videopolicy.clips.windows import Window
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
-from videopolicy.text import words
+from videopolicy.text import hashed_words
 
 PRESET = Preset(
     model=replace(
@@ -14,7 +14,7 @@ PRESET = Preset(
         views=("gripperPOV", "corner2", "corner3"),
         window=Window(frames=8, stride=4, actions=32),
         pad=1,
-        text=words.Config(),
+        text=hashed_words.Config(),
         backbone=unet.Config(channels=(128, 256), attention=(True, True), layers=2, head_channels=32),
     ),
     training=replace(tiny.PRESET.training, steps=20_000, batch=64, rate=2e-4, warmup=500, copies=4),

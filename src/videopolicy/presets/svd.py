@@ -11,7 +11,7 @@ from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.heads.conv3d import PAPER
 from videopolicy.latents import svd
-from videopolicy.model import Config, Sampling
+from videopolicy.models.video_action import Config, Sampling
 from videopolicy.presets.base import Preset
 from videopolicy.text import clip
 from videopolicy.training.config import Training

@@ -8,7 +8,7 @@ from dataclasses import replace
 from videopolicy.clips.windows import Window
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
-from videopolicy.text import words
+from videopolicy.text import hashed_words
 
 PRESET = Preset(
     model=replace(
@@ -16,7 +16,7 @@ PRESET = Preset(
         views=("agentview", "eye_in_hand"),
         window=Window(frames=2, stride=16, actions=32),
         # LIBERO's longest instruction has 18 words.
-        text=words.Config(length=18),
+        text=hashed_words.Config(length=18),
     ),
     training=tiny.PRESET.training,
 )

@@ -10,16 +10,16 @@ import numpy as np
 from PIL import Image as Pictures
 from tqdm import tqdm
 
-from videopolicy.actions.space import Space
-from videopolicy.demos import check_words as words
-from videopolicy.demos.base import Dataset
-from videopolicy.demos.check_problems import Kind, Problem, grouped
-from videopolicy.demos.checks import Findings
-from videopolicy.demos.phrases import plural
+from videopolicy.actions.layout import Layout
+from videopolicy.datasets.base import Dataset
+from videopolicy.datasets.checking import text
+from videopolicy.datasets.checking.checks import Findings
+from videopolicy.datasets.checking.phrases import plural
+from videopolicy.datasets.checking.problems import Problem, ProblemKind, grouped
 from videopolicy.durable import write_text
 from videopolicy.report import plots
+from videopolicy.report.compose import data_uri
 from videopolicy.report.markup import paragraph, plot, section, table
-from videopolicy.report.video import data_uri
 from videopolicy.types import Image
 
 # The tasks with most episodes; frames of one episode; episodes with their first and last frame; dimensions plotted.
@@ -34,7 +34,7 @@ def write_sheet(dataset: Dataset, found: Findings, path: Path) -> Path:
 
     Args:
         dataset: what was looked at.
-        found: what `videopolicy.demos.checks.examine` said of it.
+        found: what `videopolicy.datasets.checking.checks.examine` said of it.
         path: the file.
 
     Returns:
@@ -58,9 +58,9 @@ def _page(dataset: Dataset, found: Findings) -> str:
         parts.append(paragraph(f"Not shown: {rest} with fewer episodes.", "note"))
     name = found.path.resolve().name
     return Template((_HERE / "page.html").read_text()).substitute(
-        title=escape(f"{name} · {words.verdict(found)}"),
+        title=escape(f"{name} · {text.verdict(found)}"),
         headline=escape(name),
-        subtitle=escape(words.verdict(found)),
+        subtitle=escape(text.verdict(found)),
         button="",
         style=(_HERE / "page.css").read_text(),
         script="",
@@ -69,8 +69,8 @@ def _page(dataset: Dataset, found: Findings) -> str:
 
 
 def _facts(found: Findings) -> str:
-    tables = [table((), words.facts(found), kind="settings")]
-    if dimensions := words.dimensions(found):
+    tables = [table((), text.facts(found), kind="settings")]
+    if dimensions := text.dimensions(found):
         tables.append(table((), dimensions, kind="settings"))
     return section("", f'<div class="plots">{"".join(tables)}</div>')
 
@@ -80,12 +80,12 @@ def _problems(found: Findings) -> str:
     return section("What is wrong", *groups) if found.problems else ""
 
 
-def _group(found: Findings, kind: Kind, problems: Sequence[Problem]) -> str:
+def _group(found: Findings, kind: ProblemKind, problems: Sequence[Problem]) -> str:
     colour = "failure" if kind.severity == "error" else "action"
     sign = f'<span class="outcome" style="--outcome:var(--{colour})">{kind.severity}</span>'
-    lines = "".join(f"<li>{escape(line)}</li>" for line in words.details(problems))
-    head = f"<h3>{sign} {escape(words.headline(kind, problems))}</h3>"
-    return f"{head}<ul>{lines}</ul>{paragraph(f'To do: {words.remedy(kind, found)}.', 'note')}"
+    lines = "".join(f"<li>{escape(line)}</li>" for line in text.details(problems))
+    head = f"<h3>{sign} {escape(text.headline(kind, problems))}</h3>"
+    return f"{head}<ul>{lines}</ul>{paragraph(f'To do: {text.remedy(kind, found)}.', 'note')}"
 
 
 def _task(dataset: Dataset, found: Findings, instruction: str, episodes: Sequence[int]) -> str:
@@ -152,7 +152,7 @@ def _jpeg_uri(image: Image) -> str:
     return data_uri("image/jpeg", buffer.getvalue())
 
 
-def _curves(curves: Sequence[np.ndarray], space: Space | None, key: str) -> str:
+def _curves(curves: Sequence[np.ndarray], space: Layout | None, key: str) -> str:
     names = _names(space, curves[0].shape[1])[:DIMENSIONS]
     curves = [curve for curve in curves if np.isfinite(curve).all()]
     if not curves:
@@ -170,7 +170,7 @@ def _curves(curves: Sequence[np.ndarray], space: Space | None, key: str) -> str:
     return f'<div class="plots">{wide}</div>'
 
 
-def _names(space: Space | None, width: int) -> list[str]:
+def _names(space: Layout | None, width: int) -> list[str]:
     """What stands over each dimension's panel."""
     if space is None:
         return [f"action {number}" for number in range(width)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from videopolicy.report import video
+from videopolicy.report import compose
 from videopolicy.report.recordings import Recording, load
 from videopolicy.report.similarity import Pair
 from videopolicy.rollout.results import Result
@@ -26,7 +26,7 @@ class Strip:
     """
 
     step: int
-    views: Mapping[str, list[video.Moment]]
+    views: Mapping[str, list[compose.Moment]]
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ def order(results: tuple[Result, ...]) -> list[Result]:
 
 
 def _shown(result: Result, recording: Recording, *, strip: bool, playing: bool) -> Shown:
-    frames = video.stacked(recording) if playing else None
-    plan = video.liveliest(recording) if strip else None
+    frames = compose.stacked(recording) if playing else None
+    plan = compose.liveliest(recording) if strip else None
     return Shown(
         result,
         recording.instruction,
         tuple(recording.executed),
-        None if frames is None else video.mp4_uri(frames, recording.fps),
+        None if frames is None else compose.mp4_uri(frames, recording.fps),
         (0, 0) if frames is None else (frames.shape[1], frames.shape[2]),
         bool(recording.plans),
         tuple(pair for plan in recording.plans for pair in recording.pairs(plan)),
-        Strip(plan.step, {view: video.filmstrip(recording, plan, view) for view in recording.executed})
+        Strip(plan.step, {view: compose.filmstrip(recording, plan, view) for view in recording.executed})
         if plan
         else None,
     )

@@ -5,8 +5,8 @@ from pathlib import Path
 from string import Template
 
 from videopolicy.durable import write_text
+from videopolicy.report import cards, sections, training
 from videopolicy.report import run as runs
-from videopolicy.report import sections, training, videos
 from videopolicy.report.episodes import Shown, show
 from videopolicy.rollout.statistics import summary_line
 
@@ -39,8 +39,8 @@ def page(run: runs.Run, shown: list[Shown]) -> str:
     """The whole page as HTML."""
     headline = summary_line(sum(result.success for result in run.results), len(run.results))
     parts = (
-        videos.grid(shown),
-        videos.strips(shown),
+        cards.grid(shown),
+        cards.strips(shown),
         sections.success(run.results),
         sections.similarity(shown),
         training.section_of(run),

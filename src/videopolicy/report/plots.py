@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from videopolicy.report.similarity import Spread
+from videopolicy.report.similarity import MeanStd
 
 # Matplotlib knows no CSS variables: these stand-ins are drawn, then exchanged for the page's own colours.
 _COLOURS = {
@@ -80,7 +80,7 @@ def running_median(values: Float[np.ndarray, "n"], reach: int) -> Float[np.ndarr
     return np.array([np.median(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))])
 
 
-def ahead(spreads: Mapping[int, Spread], measure: str, label: str) -> str:
+def ahead(spreads: Mapping[int, MeanStd], measure: str, label: str) -> str:
     """A measure of similarity over the steps looked ahead: imagined against "nothing moves", mean and deviation."""
     figure, axes = _figure()
     offsets = np.array(list(spreads))

@@ -43,7 +43,7 @@ class Recording:
     """One recorded episode.
 
     Attributes:
-        task: the world's name of the task.
+        task: the env's name of the task.
         episode: the episode's number within its task.
         instruction: what was to be done, in words.
         success: whether it was done.

@@ -24,8 +24,8 @@ class Run:
         results: one entry per episode that has ended; never empty.
         settings: what was evaluated.
         losses: what training logged; empty if it was not trained here.
-        held_out: what it measured on the episodes held out.
-        speed: how fast it went.
+        validation: what it measured on the episodes held out.
+        throughput: how fast it went.
         recordings: the folders of recorded episodes, by (task, episode).
     """
 
@@ -33,8 +33,8 @@ class Run:
     results: tuple[Result, ...]
     settings: Mapping[str, Any]
     losses: Curves
-    held_out: Curves
-    speed: Curves
+    validation: Curves
+    throughput: Curves
     recordings: Mapping[tuple[str, int], Path]
 
 
@@ -56,8 +56,10 @@ def read(folder: Path) -> Run:
         raise UserError(f"{results}: no episode has ended yet; let `videopolicy evaluate` go on")
     recordings = evaluation / "recordings"
     found = {(r.task, r.episode): recordings / f"{r.task}-{r.episode}" for r in rows if r.recorded}
-    losses, held_out, speed = (_curves(folder / f"{name}.jsonl") for name in ("losses", "held_out", "speed"))
-    return Run(folder, rows, _settings(settings), losses, held_out, speed, found)
+    losses, validation, throughput = (
+        _curves(folder / f"{name}.jsonl") for name in ("losses", "validation", "throughput")
+    )
+    return Run(folder, rows, _settings(settings), losses, validation, throughput, found)
 
 
 def _settings(path: Path) -> dict[str, Any]:

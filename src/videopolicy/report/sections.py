@@ -10,7 +10,7 @@ from videopolicy.report import plots
 from videopolicy.report.episodes import Shown
 from videopolicy.report.markup import paragraph, plot, section, table
 from videopolicy.report.run import Run
-from videopolicy.report.similarity import Pair, Spread, by_offset, spread
+from videopolicy.report.similarity import MeanStd, Pair, by_offset, spread
 from videopolicy.rollout import protocols
 from videopolicy.rollout.results import DEATHS, Result
 from videopolicy.rollout.statistics import clopper_pearson, odd_endings
@@ -69,7 +69,7 @@ def similarity(shown: Sequence[Shown]) -> str:
 _HEADS = ("", "pairs", "PSNR, dB", "nothing moves, dB", "SSIM", "nothing moves, SSIM")
 
 
-def _ahead(offsets: Mapping[int, Spread]) -> str:
+def _ahead(offsets: Mapping[int, MeanStd]) -> str:
     key = (
         '<span class="key" style="--colour:var(--imagined)">imagined</span>'
         '<span class="key" style="--colour:var(--still)">nothing moves</span>'
@@ -85,7 +85,7 @@ def _ahead(offsets: Mapping[int, Spread]) -> str:
 
 
 def _rows_of_groups(
-    shown: Sequence[Shown], everything: Sequence[Pair], offsets: Mapping[int, Spread]
+    shown: Sequence[Shown], everything: Sequence[Pair], offsets: Mapping[int, MeanStd]
 ) -> list[tuple[str, ...]]:
     rows = [_row(f"{offset} steps ahead", found) for offset, found in offsets.items()]
     rows.append(_row("all", spread(everything)))
@@ -102,7 +102,7 @@ def _rows_of_episodes(shown: Sequence[Shown]) -> list[tuple[str, ...]]:
     return [_row(name, spread(episode.pairs)) for name, episode in zip(names, ordered, strict=True)]
 
 
-def _row(name: str, found: Spread | None) -> tuple[str, ...]:
+def _row(name: str, found: MeanStd | None) -> tuple[str, ...]:
     if found is None:
         return name, "0", "–", "–", "–", "–"
     cells = [f"{found.mean[k]:.1f} ± {found.deviation[k]:.1f}" for k in ("psnr", "still_psnr")]
@@ -141,7 +141,7 @@ def _again(run: Run) -> str:
         if protocol := run.settings.get("protocol"):
             words += ["--protocol", protocol if _shipped(run.settings) else f"{protocol}.toml"]
         else:
-            flags[1:1] = ["tasks", "world"]
+            flags[1:1] = ["tasks", "env"]
         for name in flags:
             if (value := run.settings.get(name)) is not None:
                 values = value if isinstance(value, list) else [value]

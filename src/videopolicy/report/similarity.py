@@ -40,7 +40,7 @@ def compare(offset: int, imagined: Image, executed: Image, current: Image) -> Pa
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanStd:
     """Mean and standard deviation of every measure of `count` pairs; keys are the fields of `Pair`."""
 
     count: int
@@ -48,20 +48,20 @@ class Spread:
     deviation: dict[str, float]
 
 
-def spread(pairs: Iterable[Pair]) -> Spread | None:
+def spread(pairs: Iterable[Pair]) -> MeanStd | None:
     """Mean and standard deviation over pairs; None where there are none."""
     pairs = list(pairs)
     if not pairs:
         return None
     columns = {name: [getattr(pair, name) for pair in pairs] for name in ("psnr", "ssim", "still_psnr", "still_ssim")}
-    return Spread(
+    return MeanStd(
         len(pairs),
         {name: float(np.mean(column)) for name, column in columns.items()},
         {name: float(np.std(column)) for name, column in columns.items()},
     )
 
 
-def by_offset(pairs: Iterable[Pair]) -> dict[int, Spread]:
+def by_offset(pairs: Iterable[Pair]) -> dict[int, MeanStd]:
     """Offset in control steps -> the spread of its pairs, nearest first."""
     groups: dict[int, list[Pair]] = {}
     for pair in pairs:

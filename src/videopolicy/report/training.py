@@ -31,18 +31,18 @@ def section_of(run: Run) -> str:
     if not parts:
         return ""
     figures = [_losses(part, run) for part in parts] + [_by_noise(part, run.losses) for part in parts]
-    figures += [_measure(name, run.held_out) for name in _MEASURES]
-    if "clips_a_second" in run.speed:
-        steps, values = run.speed["clips_a_second"]
+    figures += [_measure(name, run.validation) for name in _MEASURES]
+    if "clips_a_second" in run.throughput:
+        steps, values = run.throughput["clips_a_second"]
         drawn = plots.training("speed", "clips a second", [Line(steps, values, plots.INK)], False)
         figures.append(plot(drawn, f"clips a second: {median(values):.3g} in the median"))
-    said = _speed(run.speed)
-    note = f"{_NOTE}{_NOTE_ON_VIDEO if 'psnr' in run.held_out else ''}."
+    said = _speed(run.throughput)
+    note = f"{_NOTE}{_NOTE_ON_VIDEO if 'psnr' in run.validation else ''}."
     return section(
         "Training",
         *([paragraph(said)] if said else []),
         f'<div class="plots many">{"".join(figures)}</div>',
-        paragraph(note, "note") if run.held_out or any(f"{parts[0]}_{band}" in run.losses for band in _BANDS) else "",
+        paragraph(note, "note") if run.validation or any(f"{parts[0]}_{band}" in run.losses for band in _BANDS) else "",
     )
 
 
@@ -52,9 +52,9 @@ def _losses(part: str, run: Run) -> str:
     lines = [Line(steps, values, _COLOURS[part], logged=True)]
     words = f"{part} loss from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}"
     keys = [("training", _COLOURS[part], 1.0)]
-    if part in run.held_out:
-        lines.append(Line(*run.held_out[part], plots.INK, marked=True))
-        words += f"; {run.held_out[part][1][-1]:.3g} on held-out episodes"
+    if part in run.validation:
+        lines.append(Line(*run.validation[part], plots.INK, marked=True))
+        words += f"; {run.validation[part][1][-1]:.3g} on held-out episodes"
         keys.append(("held out", plots.INK, 1.0))
     caption = f"{_keys(keys)}{words}" if len(keys) > 1 else words
     return plot(plots.training(f"loss-{part}", f"{part} loss", lines), words, caption)

@@ -17,7 +17,7 @@ POWER = 0.8
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedOutcomes:
     """Episodes that both policies played from the same start.
 
     Attributes:
@@ -72,7 +72,7 @@ class Pairs:
         return (max(product - self.n / 2, 0) if product > 0 else product) / sqrt(margins)
 
 
-def pair(first: Sequence[Result], second: Sequence[Result]) -> dict[str, Pairs]:
+def pair(first: Sequence[Result], second: Sequence[Result]) -> dict[str, PairedOutcomes]:
     """The episodes that both have, counted for each task.
 
     Args:
@@ -92,13 +92,13 @@ def pair(first: Sequence[Result], second: Sequence[Result]) -> dict[str, Pairs]:
     if not counts:
         raise UserError("the two have no episode in common: evaluate both on the same tasks with the same seeds")
     every = ((True, True), (True, False), (False, True), (False, False))
-    return {task: Pairs(*(found.get(outcomes, 0) for outcomes in every)) for task, found in counts.items()}
+    return {task: PairedOutcomes(*(found.get(outcomes, 0) for outcomes in every)) for task, found in counts.items()}
 
 
-def pooled(pairs: Sequence[Pairs]) -> Pairs:
+def pooled(pairs: Sequence[PairedOutcomes]) -> PairedOutcomes:
     """All tasks' episodes together, each weighing the same."""
     columns = zip(*((p.both, p.first, p.second, p.neither) for p in pairs), strict=True)
-    return Pairs(*map(sum, columns))
+    return PairedOutcomes(*map(sum, columns))
 
 
 def pairs_needed(difference: float, discordant: float) -> int:
@@ -115,7 +115,7 @@ def pairs_needed(difference: float, discordant: float) -> int:
     return ceil((level * sqrt(discordant) + power * sqrt(discordant - gap**2)) ** 2 / gap**2)
 
 
-def verdict(pairs: Pairs) -> str:
+def verdict(pairs: PairedOutcomes) -> str:
     """One line: whether the second differs from the first, by how much, and what it would take to know."""
     low, high = pairs.interval()
     said = f"{_points(pairs.difference)} points ({_points(low)} to {_points(high)}), p = {pairs.p:.2g}"
@@ -129,7 +129,7 @@ def verdict(pairs: Pairs) -> str:
     return f"{line}; if it is as large as it looks, about {needed} would show it"
 
 
-def table(pairs: dict[str, Pairs]) -> str:
+def table(pairs: dict[str, PairedOutcomes]) -> str:
     """A row a task: successes of both, episodes that only one solved, the difference with its interval, p."""
     width = max(4, *map(len, pairs))
     lines = [f"{'task':{width}}    first   second  only 1st  only 2nd  difference (95 %)      p"]

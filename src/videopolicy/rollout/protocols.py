@@ -2,7 +2,7 @@
 
 ```toml
 title = "Reach and push"
-world = "metaworld"
+env = "metaworld"
 episodes = 2                 # of each task
 execute = 8                  # actions of each plan; may be left out, as all that follows but the names
 source = "a paper, its table"
@@ -10,9 +10,9 @@ mean = 0.7
 
 [[task]]
 name = "reach-v3"
-horizon = 200                # control steps; the world's own if left out
+horizon = 200                # control steps; the env's own if left out
 reference = 0.9
-seeds = [1000003, 1000007]   # of the world, by episode; 1000000, 1000001, ... if left out
+seeds = [1000003, 1000007]   # of the env, by episode; 1000000, 1000001, ... if left out
 
 [[task]]
 name = "push-v3"
@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from videopolicy import registry
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.errors import UserError, unknown
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET
 
 # No benchmark asks for more; more would only fill the memory.
 MOST_EPISODES = 100_000
@@ -40,14 +40,14 @@ LAST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Task:
+class ProtocolTask:
     """One task of a protocol.
 
     Attributes:
-        name: the world's name of it.
-        horizon: control steps after which an episode ends; None for the world's own.
+        name: the env's name of it.
+        horizon: control steps after which an episode ends; None for the env's own.
         reference: the success rate that others report, in [0, 1].
-        seeds: that the world is reset with, one an episode, in order; () for EVALUATION_SEED_OFFSET and following.
+        seeds: that the env is reset with, one an episode, in order; () for EVALUATION_SEED_OFFSET and following.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Protocol:
     Attributes:
         name: of its file.
         title: what people call it.
-        world: the world's plug-in.
+        env: the env's plug-in.
         tasks: in the order of the table.
         episodes: of each task; a task that lists seeds lists at least so many.
         execute: how many actions of each plan are executed; None for the checkpoint's own.
@@ -74,8 +74,8 @@ class Protocol:
 
     name: str
     title: str
-    world: str
-    tasks: tuple[Task, ...]
+    env: str
+    tasks: tuple[ProtocolTask, ...]
     episodes: int
     execute: int | None
     source: str | None
@@ -84,12 +84,12 @@ class Protocol:
 
     @property
     def horizons(self) -> dict[str, int]:
-        """Of the tasks that do not leave it to the world."""
+        """Of the tasks that do not leave it to the env."""
         return {task.name: task.horizon for task in self.tasks if task.horizon is not None}
 
     @property
     def seeds(self) -> dict[str, tuple[int, ...]]:
-        """The worlds' seeds, of the tasks that list them."""
+        """The envs' seeds, of the tasks that list them."""
         return {task.name: task.seeds for task in self.tasks if task.seeds}
 
     @property
@@ -165,7 +165,7 @@ def _parse(table: _Table, name: str, sha256: str) -> Protocol:
     protocol = Protocol(
         name=name,
         title=table.take("title", str),
-        world=table.take("world", str),
+        env=table.take("env", str),
         tasks=_tasks(table.take("task", list), table.where, episodes),
         episodes=episodes,
         execute=table.number("execute", int, 1, MOST_STEPS),
@@ -174,20 +174,20 @@ def _parse(table: _Table, name: str, sha256: str) -> Protocol:
         sha256=sha256,
     )
     table.end()
-    if protocol.world not in registry.names("worlds"):
-        raise UserError(f"{table.where}: {unknown('world', protocol.world, registry.names('worlds'))}")
+    if protocol.env not in registry.names("envs"):
+        raise UserError(f"{table.where}: {unknown('env', protocol.env, registry.names('envs'))}")
     return protocol
 
 
-def _tasks(rows: list[Any], where: str, episodes: int) -> tuple[Task, ...]:
-    tasks: dict[str, Task] = {}
+def _tasks(rows: list[Any], where: str, episodes: int) -> tuple[ProtocolTask, ...]:
+    tasks: dict[str, ProtocolTask] = {}
     for number, row in enumerate(rows, start=1):
         table = _Table(row if isinstance(row, dict) else {}, f"{where}, task {number}")
         name = table.take("name", str)
         if name in tasks:
             raise UserError(f"{table.where}: name {name!r} stands twice")
         horizon, reference = table.number("horizon", int, 1, MOST_STEPS), table.number("reference", float, 0, 1)
-        tasks[name] = Task(name, horizon, reference, _seeds(table, episodes))
+        tasks[name] = ProtocolTask(name, horizon, reference, _seeds(table, episodes))
         table.end()
     if not tasks:
         raise UserError(f"{where}: task is empty; name at least one")

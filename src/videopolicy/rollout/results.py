@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from videopolicy.errors import UserError, naming
+from videopolicy.errors import UserError, name_path_in_errors
 
-# How an episode ends. A number that is not finite comes from the world's state or image, or from a plan.
-SUCCESS, HORIZON, WORLD_NAN, PLAN_NAN = "success", "horizon", "nan from the world", "nan from the policy"
+# How an episode ends. A number that is not finite comes from the env's state or image, or from a plan.
+SUCCESS, HORIZON, ENV_NAN, PLAN_NAN = "success", "horizon", "nan from the env", "nan from the policy"
 # Its process died, raised an error, or said nothing for too long; each twice.
 CRASHED, TIMED_OUT = "crashed", "timed out"
 DEATHS = (CRASHED, TIMED_OUT)
@@ -24,16 +24,16 @@ class Result:
     """How one episode went.
 
     Attributes:
-        task: the world's name of the task.
+        task: the env's name of the task.
         episode: its number within the task, from 0.
-        seed: the seed that the world was reset with.
-        success: whether the task was done before the world's horizon.
+        seed: the seed that the env was reset with.
+        success: whether the task was done before the env's horizon.
         steps: control steps executed.
         seconds: wall-clock time, waiting for plans included.
         plans: how many plans were asked for.
         recorded: whether a recording of it was written.
         retries: how often it was begun again because its process died or hung (0 or 1).
-        ended: how: SUCCESS, HORIZON, WORLD_NAN, PLAN_NAN, CRASHED or TIMED_OUT; "" if an older version wrote it.
+        ended: how: SUCCESS, HORIZON, ENV_NAN, PLAN_NAN, CRASHED or TIMED_OUT; "" if an older version wrote it.
     """
 
     task: str
@@ -93,7 +93,7 @@ class Results:
     def append(self, result: Result) -> None:
         """Adds one episode; it is on the disk when this returns."""
         path = self.folder / "results.jsonl"
-        with naming(path), path.open("a") as file:
+        with name_path_in_errors(path), path.open("a") as file:
             file.write(json.dumps(asdict(result)) + "\n")
             file.flush()
             os.fsync(file.fileno())

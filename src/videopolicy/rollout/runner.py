@@ -1,4 +1,4 @@
-"""Joins a planner and a world: plays episodes in several processes, plans for all of them in this one."""
+"""Joins a planner and an env: plays episodes in several processes, plans for all of them in this one."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +11,18 @@ from typing import Any
 from tqdm import tqdm
 
 from videopolicy import registry
-from videopolicy.actions.space import Space
-from videopolicy.demos.base import SAME_RATE
-from videopolicy.errors import UserError, unknown, within
+from videopolicy.actions.layout import Layout
+from videopolicy.datasets.base import SAME_RATE
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
+from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.policies.base import Planner, derive_seed
-from videopolicy.rollout.crew import Crew
-from videopolicy.rollout.links import Site
-from videopolicy.rollout.local import Local
 from videopolicy.rollout.protocols import MOST_EPISODES, Protocol
-from videopolicy.rollout.recording import sweep
+from videopolicy.rollout.recordings import sweep
 from videopolicy.rollout.results import Results, open_results
-from videopolicy.rollout.workers import Job, Setup
-from videopolicy.worlds.base import EVALUATION_SEED_OFFSET, World
+from videopolicy.rollout.scheduler import Scheduler
+from videopolicy.rollout.transport.base import Site
+from videopolicy.rollout.transport.processes import ProcessSite
+from videopolicy.rollout.workers import EpisodeJob, Setup
 
 # Longer than any simulator here takes to load on a busy machine.
 TIMEOUT = 300.0
@@ -34,12 +34,12 @@ class Settings:
     """What an evaluation measures; a run with other settings is another evaluation.
 
     Attributes:
-        world: the world's plug-in ("metaworld").
-        tasks: the tasks to play, by the world's names.
+        env: the env's plug-in ("metaworld").
+        tasks: the tasks to play, by the env's names.
         episodes: episodes of each task; episode i begins in the state of seed EVALUATION_SEED_OFFSET + i, or of the
             protocol's seed i, if it lists them.
         execute: how many actions of each plan are executed before looking again.
-        seed: seeds the plans' noise, not the worlds.
+        seed: seeds the plans' noise, not the envs.
         record: the first so many episodes of each task are recorded, and every failure; 0 records nothing.
         checkpoint: the folder of the policy, if it came from one.
         sampler: how plans are sampled, for the record; the planner already knows.
@@ -48,7 +48,7 @@ class Settings:
         protocol: the benchmark that all this comes from, if any; its horizons and seeds hold.
     """
 
-    world: str
+    env: str
     tasks: tuple[str, ...]
     episodes: int = 20
     execute: int = 16
@@ -68,7 +68,7 @@ def evaluate(
     *,
     workers: int = 2,
     timeout: float = TIMEOUT,
-    place: Callable[[Setup, int], Site[Any]] = Local,
+    place: Callable[[Setup, int], Site[Any]] = ProcessSite,
 ) -> Results:
     """Plays every episode that `out` does not hold yet; what an episode gives does not depend on `workers`.
 
@@ -85,18 +85,18 @@ def evaluate(
         hung twice is among them, as a failure.
 
     Raises:
-        UserError: the planner does not fit the world, `out` holds an evaluation with other settings, or every
+        UserError: the planner does not fit the env, `out` holds an evaluation with other settings, or every
             episode so far died. What has ended until then is kept, and the same call goes on from there.
     """
-    within("--timeout", timeout, 1, MOST_SECONDS)
+    check_range("--timeout", timeout, 1, MOST_SECONDS)
     check(planner, settings)
-    site = place(Setup(settings.world, tuple(planner.views), planner.size, settings.execute), workers)
+    site = place(Setup(settings.env, tuple(planner.views), planner.size, settings.execute), workers)
     results = open_results(out, _facts(settings), ignore=("checkpoint", "episodes", "record"))
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     total = len(settings.tasks) * settings.episodes
     with tqdm(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
-        for result in Crew(planner, site, workers, timeout, lived=results.lived).play(jobs):
+        for result in Scheduler(planner, site, workers, timeout, lived=results.lived).play(jobs):
             results.append(result)
             bar.set_postfix_str(f"success {results.successes}/{len(results.rows)}", refresh=False)
             bar.update()
@@ -104,48 +104,48 @@ def evaluate(
 
 
 def check(planner: Planner, settings: Settings) -> None:
-    """Refuses, before any process starts, settings that make no sense and a planner that does not fit the world.
+    """Refuses, before any process starts, settings that make no sense and a planner that does not fit the env.
 
     Raises:
         UserError: says what does not fit.
     """
-    make = registry.entry("worlds", settings.world)
+    make = registry.entry("envs", settings.env)
     module = import_module(make.__module__)
     if not settings.tasks or len(set(settings.tasks)) < len(settings.tasks):
         raise UserError(f"tasks are {', '.join(settings.tasks) or 'none'}; name at least one, and each one once")
     for name, least in (("episodes", 1), ("execute", 1), ("record", 0)):
-        within(name, getattr(settings, name), least, MOST_EPISODES)
-    within("episodes", settings.episodes, 1, min(len(_seeds(settings, task)) for task in settings.tasks))
+        check_range(name, getattr(settings, name), least, MOST_EPISODES)
+    check_range("episodes", settings.episodes, 1, min(len(_seeds(settings, task)) for task in settings.tasks))
     for task in settings.tasks:
         if task not in module.TASKS:
             raise unknown("task", task, module.TASKS)
     if lacking := [view for view in planner.views if view not in module.VIEWS]:
         raise UserError(
-            f"the policy sees the views {', '.join(planner.views)}, but world {settings.world!r} has no "
+            f"the policy sees the views {', '.join(planner.views)}, but env {settings.env!r} has no "
             f"{', '.join(lacking)}; it has {', '.join(module.VIEWS)}"
         )
-    world = make(settings.tasks[0], views=tuple(planner.views), size=planner.size)
-    world.close()
-    _check_spaces(planner, world, settings.world)
+    env = make(settings.tasks[0], views=tuple(planner.views), size=planner.size)
+    env.close()
+    _check_spaces(planner, env, settings.env)
 
 
-def _check_spaces(planner: Planner, world: World, name: str) -> None:
-    right = "evaluate it in the world it was trained for"
+def _check_spaces(planner: Planner, env: Env, name: str) -> None:
+    right = "evaluate it in the env it was trained for"
     for what, wanted, found in (
-        ("actions are", planner.action_space, world.control),
-        ("state is", planner.state_space, world.proprioception),
+        ("actions are", planner.action_layout, env.action_layout),
+        ("state is", planner.state_layout, env.state_layout),
     ):
-        if wanted and found and Space.parse(wanted) != Space.parse(found):
-            raise UserError(f"the policy's {what} {wanted!r}, of world {name!r} {found!r}; {right}")
-    width = world.action_space.shape[0]
+        if wanted and found and Layout.parse(wanted) != Layout.parse(found):
+            raise UserError(f"the policy's {what} {wanted!r}, of env {name!r} {found!r}; {right}")
+    width = env.action_space.shape[0]
     if width != planner.action_width:
         raise UserError(
-            f"the policy's actions have width {planner.action_width}, those of world {name!r} width {width}; {right}"
+            f"the policy's actions have width {planner.action_width}, those of env {name!r} width {width}; {right}"
         )
-    if planner.fps and not isclose(planner.fps, world.fps, rel_tol=SAME_RATE):
+    if planner.fps and not isclose(planner.fps, env.fps, rel_tol=SAME_RATE):
         raise UserError(
-            f"the policy acts at {planner.fps:g} control steps a second, world {name!r} at {world.fps:g}; train it on "
-            "data of the world's own rate"
+            f"the policy acts at {planner.fps:g} control steps a second, env {name!r} at {env.fps:g}; train it on "
+            "data of the env's own rate"
         )
 
 
@@ -169,20 +169,20 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _seeds(settings: Settings, task: str) -> Sequence[int]:
-    """The worlds' seeds, by episode: the protocol's, if it lists any of the task."""
+    """The envs' seeds, by episode: the protocol's, if it lists any of the task."""
     listed = settings.protocol.seeds.get(task) if settings.protocol else None
     return listed or range(EVALUATION_SEED_OFFSET, EVALUATION_SEED_OFFSET + MOST_EPISODES)
 
 
-def _jobs(settings: Settings, out: Path) -> Iterator[Job]:
+def _jobs(settings: Settings, out: Path) -> Iterator[EpisodeJob]:
     horizons = settings.protocol.horizons if settings.protocol else {}
     for task in settings.tasks:
         seeds = _seeds(settings, task)
         for episode in range(settings.episodes):
-            yield Job(
+            yield EpisodeJob(
                 task=task,
                 episode=episode,
-                world_seed=seeds[episode],
+                env_seed=seeds[episode],
                 noise_seed=derive_seed(settings.seed, task, episode),
                 recording=out.absolute() / "recordings" / f"{task}-{episode}" if settings.record else None,
                 failure_only=episode >= settings.record,

@@ -1,4 +1,4 @@
-"""What runs in a world's own process: it plays the episodes it is given, and asks over a pipe for its plans.
+"""What runs in an env's own process: it plays the episodes it is given, and asks over a pipe for its plans.
 
 It imports no torch, so that it starts fast and stays small.
 """
@@ -12,42 +12,42 @@ from typing import Any, Protocol
 import numpy as np
 
 from videopolicy import registry
-from videopolicy.errors import UserError, refused
-from videopolicy.policies.chunked import Chunked, NotFiniteError
-from videopolicy.rollout.recording import Recorder
-from videopolicy.rollout.results import HORIZON, PLAN_NAN, SUCCESS, WORLD_NAN, Result
+from videopolicy.envs.base import Env, State
+from videopolicy.errors import UserError, explain_os_error
+from videopolicy.executors.chunked import Chunked, NotFiniteError
+from videopolicy.rollout.recordings import Recorder
+from videopolicy.rollout.results import ENV_NAN, HORIZON, PLAN_NAN, SUCCESS, Result
 from videopolicy.types import Observation, Plan
-from videopolicy.worlds.base import State, World
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is the same for every episode: the world, what is seen of it, how many actions of a plan are executed."""
+    """What is the same for every episode: the env, what is seen of it, how many actions of a plan are executed."""
 
-    world: str
+    env: str
     views: tuple[str, ...]
     size: int
     execute: int
 
 
 @dataclass(frozen=True)
-class Job:
+class EpisodeJob:
     """One episode to play.
 
     Attributes:
-        task: the world's name of the task.
+        task: the env's name of the task.
         episode: its number within the task.
-        world_seed: resets the world.
+        env_seed: resets the env.
         noise_seed: seeds its plans' noise.
         recording: the folder to record it in, or None.
         failure_only: not to record it if it succeeds.
         retries: how often it was begun before.
-        horizon: control steps after which it ends, the same in all episodes of a task; None for the world's own.
+        horizon: control steps after which it ends, the same in all episodes of a task; None for the env's own.
     """
 
     task: str
     episode: int
-    world_seed: int
+    env_seed: int
     noise_seed: int
     recording: Path | None = None
     failure_only: bool = False
@@ -85,7 +85,7 @@ class Pipe(Protocol):
 
 
 def work(pipe: Pipe, setup: Setup) -> None:
-    """The whole life of a world's process: plays each Job that comes, sends its Result, ends with the pipe.
+    """The whole life of an env's process: plays each EpisodeJob that comes, sends its Result, ends with the pipe.
 
     Sends a Request and waits for a Plan whenever the policy looks. A Failure is the last word.
 
@@ -101,49 +101,49 @@ def work(pipe: Pipe, setup: Setup) -> None:
 
 
 def _failure(error: Exception) -> Failure:
-    mistake = refused(error) if isinstance(error, OSError) else error if isinstance(error, UserError) else None
+    mistake = explain_os_error(error) if isinstance(error, OSError) else error if isinstance(error, UserError) else None
     if mistake is not None:
         return Failure(str(mistake), mistake=True)
     return Failure(traceback.format_exc(), mistake=False)
 
 
 def _play_all(pipe: Pipe, setup: Setup) -> None:
-    world = None
+    env = None
     while True:
-        job: Job = pipe.recv()
-        if world is None or world.task != job.task:
-            if world is not None:
-                world.close()
-            world = registry.build("worlds", setup.world, job.task, views=setup.views, size=setup.size)
+        job: EpisodeJob = pipe.recv()
+        if env is None or env.task != job.task:
+            if env is not None:
+                env.close()
+            env = registry.build("envs", setup.env, job.task, views=setup.views, size=setup.size)
             if job.horizon is not None:
-                world.horizon = job.horizon
-        pipe.send(_play(world, job, setup.execute, pipe))
+                env.horizon = job.horizon
+        pipe.send(_play(env, job, setup.execute, pipe))
 
 
-def _play(world: World, job: Job, execute: int, pipe: Pipe) -> Result:
+def _play(env: Env, job: EpisodeJob, execute: int, pipe: Pipe) -> Result:
     begun = time.perf_counter()
-    recorder = Recorder(world.fps) if job.recording else None
+    recorder = Recorder(env.fps) if job.recording else None
 
     def ask(observation: Observation, seed: int) -> Plan:
         pipe.send(Request(observation, seed, imagine=recorder is not None))
         plan = pipe.recv()
         if recorder:
-            recorder.planned(plan)
+            recorder.add_plan(plan)
         return plan
 
     policy = Chunked(ask, execute)
     policy.reset(job.noise_seed)
-    ended, steps = _control(world, policy, recorder, job)
+    ended, steps = _control(env, policy, recorder, job)
     success = ended == SUCCESS
     # What cannot be told in numbers cannot be shown either.
-    recorded = bool(recorder) and ended != WORLD_NAN and not (success and job.failure_only)
+    recorded = bool(recorder) and ended != ENV_NAN and not (success and job.failure_only)
     if recorder and job.recording and recorded:
-        facts = {"task": job.task, "episode": job.episode, "instruction": world.instruction, "success": success}
+        facts = {"task": job.task, "episode": job.episode, "instruction": env.instruction, "success": success}
         recorder.write(job.recording, **facts)
     return Result(
         task=job.task,
         episode=job.episode,
-        seed=job.world_seed,
+        seed=job.env_seed,
         success=success,
         steps=steps,
         seconds=round(time.perf_counter() - begun, 3),
@@ -154,33 +154,33 @@ def _play(world: World, job: Job, execute: int, pipe: Pipe) -> Result:
     )
 
 
-def _control(world: World, policy: Chunked, recorder: Recorder | None, job: Job) -> tuple[str, int]:
+def _control(env: Env, policy: Chunked, recorder: Recorder | None, job: EpisodeJob) -> tuple[str, int]:
     """Plays the episode; returns how it ended, and its steps."""
     steps, ended = 0, ""
-    state, _ = world.reset(seed=job.world_seed)
+    state, _ = env.reset(seed=job.env_seed)
     while not ended:
         # Rendering costs more than physics, so it happens only for the policy's eyes or the recording's.
-        observation = world.look() if policy.looks or recorder else None
+        observation = env.observe() if policy.needs_observation or recorder else None
         if not _finite(state, observation):
-            return WORLD_NAN, steps
+            return ENV_NAN, steps
         if recorder and observation:
-            recorder.saw(observation)
+            recorder.add_observation(observation)
         try:
             action = policy.act(observation)
         except NotFiniteError:
             return PLAN_NAN, steps
         if recorder:
-            recorder.acted(action)
-        state, _, terminated, truncated, info = world.step(action)
+            recorder.add_action(action)
+        state, _, terminated, truncated, info = env.step(action)
         steps += 1
         if info["success"]:
             ended = SUCCESS
         elif terminated or truncated:
             ended = HORIZON
     if not _finite(state, None):
-        return WORLD_NAN, steps
+        return ENV_NAN, steps
     if recorder:
-        recorder.saw(world.look())
+        recorder.add_observation(env.observe())
     return ended, steps
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from videopolicy.training.together import like
+from videopolicy.training.distributed import shard_like
 
 
 class Ema:
@@ -41,7 +41,7 @@ class Ema:
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Takes over an average that was saved, whole."""
         for name, average in self.weights.items():
-            average.copy_(like(weights[name], average))
+            average.copy_(shard_like(weights[name], average))
 
     @torch.no_grad()
     def _swap(self) -> None:

@@ -15,21 +15,22 @@ from torch import Tensor
 from videopolicy import checkpoint
 from videopolicy.clips.dataset import Clips
 from videopolicy.diffusion.loss import Losses
-from videopolicy.model import VideoPolicy
-from videopolicy.training import lora, trackers
-from videopolicy.training.ahead import Ahead, Prepared
+from videopolicy.models.video_action import VideoActionModel
+from videopolicy.training import lora
 from videopolicy.training.choices import PARTS
 from videopolicy.training.config import Training
-from videopolicy.training.draws import draw
+from videopolicy.training.data_summary import only_held_out
+from videopolicy.training.distributed import ProcessGroup, engine, gather_full, unsharded
 from videopolicy.training.ema import Ema
-from videopolicy.training.learner import Learner
-from videopolicy.training.meter import Meter
-from videopolicy.training.monitor import Monitor
-from videopolicy.training.stages import Objective, total
+from videopolicy.training.monitoring import trackers
+from videopolicy.training.monitoring.divergence import DivergenceGuard, stopped
+from videopolicy.training.monitoring.loss_stats import LossStats
+from videopolicy.training.monitoring.monitor import Monitor
+from videopolicy.training.noise import draw
+from videopolicy.training.objective import Objective, total
+from videopolicy.training.prefetch import Prefetcher, Prepared
 from videopolicy.training.state import STATE, Learning, load_state, newest, save_state
-from videopolicy.training.together import Together, collected, engine, gathered
-from videopolicy.training.trouble import Guard, stopped
-from videopolicy.training.understood import only_held_out
+from videopolicy.training.step import TrainStep
 
 
 def rate_factor(progress: float, step: int, warmup: int, decay: bool = True) -> float:
@@ -59,7 +60,7 @@ class Trainer:
 
     def __init__(
         self,
-        policy: VideoPolicy,
+        policy: VideoActionModel,
         clips: Clips,
         training: Training,
         run: Path,
@@ -78,7 +79,7 @@ class Trainer:
             data: names the data set in the model card.
             licence: of the weights that it began from, which binds what becomes of them.
             held_out: clips of other episodes, to measure on; None for none.
-            track: trackers beside TensorBoard: names from `videopolicy.training.trackers`.
+            track: trackers beside TensorBoard: names from `videopolicy.training.monitoring.trackers`.
 
         Raises:
             UserError: no such tracker, or its package is not installed; or the weights do not fit on the device.
@@ -86,16 +87,16 @@ class Trainer:
         self.training, self.clips, self.run, self.data, self.licence = training, clips, run, data, licence
         self.held_out = held_out
         trackers.check(track)
-        self.accelerator, self.together = engine(training.precision, track), Together()
+        self.accelerator, self.group = engine(training.precision, track), ProcessGroup()
         self.objective = Objective(policy, training)
-        self.learner = Learner(self.objective, training, self.accelerator, self.together)
+        self.learner = TrainStep(self.objective, training, self.accelerator, self.group)
         with self.learner.weights_fit():
             self.ema = Ema(policy, training.ema)
         # The same in every process: each draws for the whole batch, and uses what belongs to its own clips.
         self._generator = torch.Generator().manual_seed(training.seed)
         self.step, self.seconds = 0, 0.0
         self._saved: int | None = None
-        self.meter, self._guard = Meter(PARTS[training.stage], training.noise), Guard()
+        self.meter, self._guard = LossStats(PARTS[training.stage], training.noise), DivergenceGuard()
         self._asked = self._stopping = False
 
     @property
@@ -118,7 +119,7 @@ class Trainer:
         Raises:
             UserError: there is none, or it is of another model.
         """
-        facts = load_state(state or newest(self.run / STATE, self.together), self._learning)
+        facts = load_state(state or newest(self.run / STATE, self.group), self._learning)
         self.step, self.seconds = facts["step"], facts["seconds"]
         if self.accelerator.scaler and facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
@@ -132,7 +133,7 @@ class Trainer:
                 memory too small, or another process has ended.
         """
         started = time.monotonic() - self.seconds
-        with self._interruptible(), Monitor(self) as monitor, Ahead(self._prepared, self.training.steps) as ahead:
+        with self._interruptible(), Monitor(self) as monitor, Prefetcher(self._prepared, self.training.steps) as ahead:
             while self.progress < 1 and not self._stopping:
                 with monitor.waiting():
                     prepared = ahead.take(self.step, self._generator.get_state())
@@ -155,13 +156,13 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "position": self.step * self.training.batch,
-            "processes": self.together.size,
+            "processes": self.group.size,
             "normalizer": normalizer.to_json() if normalizer else None,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
-        save_state(self.run / STATE, self._learning, facts, self.together)
-        weights = collected({**policy.state_dict(), **self.ema.weights}, self.together)
-        if self.together.main:
+        save_state(self.run / STATE, self._learning, facts, self.group)
+        weights = gather_full({**policy.state_dict(), **self.ema.weights}, self.group)
+        if self.group.main:
             weights = lora.merged(weights) if self.training.lora else weights
             checkpoint.save(policy, self._provenance(), self.run / "checkpoint", weights=weights)
         self._saved = self.step
@@ -175,7 +176,7 @@ class Trainer:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within, the policy and its parts compute with the averaged weights; in all processes alike."""
-        with self.ema.applied(), gathered(self.learner.wrapped):
+        with self.ema.applied(), unsharded(self.learner.wrapped):
             yield
 
     @property
@@ -232,7 +233,7 @@ class Trainer:
     def _agree(self, started: float) -> None:
         """Makes one clock and one decision to stop of all processes'."""
         mine = torch.tensor([time.monotonic() - started, float(self._asked)], dtype=torch.float64)
-        everyone = torch.stack(self.together.gather(mine))
+        everyone = torch.stack(self.group.gather(mine))
         self.seconds, self._stopping = everyone[0, 0].item(), bool(everyone[:, 1].any())
 
     @contextmanager

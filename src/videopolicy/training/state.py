@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from videopolicy.durable import put_in_place, sha256
+from videopolicy.durable import replace_folder, sha256
 from videopolicy.errors import UserError
+from videopolicy.training.distributed import ProcessGroup, gather_full, shard_like
 from videopolicy.training.ema import Ema
-from videopolicy.training.meter import Meter
-from videopolicy.training.together import Together, collected, like
-from videopolicy.training.trouble import Guard
+from videopolicy.training.monitoring.divergence import DivergenceGuard
+from videopolicy.training.monitoring.loss_stats import LossStats
 
 STATE = "state"
 FACTS = "facts.json"
@@ -50,8 +50,8 @@ class Learning:
     ema: Ema
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
-    meter: Meter
-    guard: Guard
+    meter: LossStats
+    guard: DivergenceGuard
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """File -> name -> tensor, some of which this process may hold a part of only."""
@@ -80,7 +80,7 @@ class Learning:
             raise KeyError(next(iter(weights.keys() ^ own.keys())))
         for name, value in own.items():
             # Copying alone would spread one value over many.
-            value.copy_(like(weights[name].view(value.shape), value))
+            value.copy_(shard_like(weights[name].view(value.shape), value))
         self.ema.load(_Part(state, "average"))
         moments: dict[int, dict[str, Tensor]] = {}
         saved = _Part(state, "optimizer")
@@ -90,7 +90,9 @@ class Learning:
             index, parameter = places[owner]
             value = saved[name]
             # Moments are spread as their weights are; counters of steps are not.
-            moments.setdefault(index, {})[key] = like(value, parameter) if value.shape == parameter.shape else value
+            moments.setdefault(index, {})[key] = (
+                shard_like(value, parameter) if value.shape == parameter.shape else value
+            )
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(_Part(state, "random")["generator"])
@@ -108,14 +110,14 @@ class Learning:
                 yield names[parameter], parameter
 
 
-def save_state(folder: Path, learning: Learning, facts: dict[str, Any], together: Together) -> None:
+def save_state(folder: Path, learning: Learning, facts: dict[str, Any], group: ProcessGroup) -> None:
     """Writes a state aside, then in place, and removes all but the last two; every process must take part.
 
     Args:
         folder: of the states.
         learning: what is saved.
         facts: plain JSON values; among them the step.
-        together: whose main process writes.
+        group: whose main process writes.
 
     Raises:
         UserError: it cannot be written; the states before stay.
@@ -123,17 +125,17 @@ def save_state(folder: Path, learning: Learning, facts: dict[str, Any], together
     final = folder / f"{PREFIX}{facts['step']:06d}"
     aside = folder / f".{final.name}.partial"
     try:
-        if together.main:
+        if group.main:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         for part, tensors in learning.parts().items():
             # One file after the other: the main process holds the whole of only one at a time.
-            held = collected(tensors, together)
-            if together.main:
+            held = gather_full(tensors, group)
+            if group.main:
                 save_file(held, _file(aside, part))
-        if together.main:
+        if group.main:
             _describe(aside, facts)
-            put_in_place(aside, final)
+            replace_folder(aside, final)
             _tidy(folder, final)
     except (OSError, SafetensorError) as error:
         kept = exists(folder)
@@ -142,7 +144,7 @@ def save_state(folder: Path, learning: Learning, facts: dict[str, Any], together
         )
         raise UserError(f"{folder}: cannot be written ({error}); make room there, then {then}") from error
     finally:
-        if together.main:
+        if group.main:
             shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -151,14 +153,14 @@ def exists(folder: Path) -> bool:
     return bool(_states(folder))
 
 
-def newest(folder: Path, together: Together) -> Path:
+def newest(folder: Path, group: ProcessGroup) -> Path:
     """The last state that is whole; a damaged one is set aside, which standard error tells.
 
     Raises:
         UserError: there is none.
     """
-    step = torch.tensor(_newest(folder) if together.main else 0)
-    together.copy([step])
+    step = torch.tensor(_newest(folder) if group.main else 0)
+    group.copy([step])
     return folder / f"{PREFIX}{int(step):06d}"
 
 

@@ -1,0 +1,80 @@
+"""What can be wrong with a data set, and what to do about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """A kind of problem.
+
+    Attributes:
+        name: what is wrong, in a few words.
+        severity: "error" if training would fail or learn what is wrong, "warning" if a person should look.
+        remedy: what to do; {data}, {fps} and {size} stand for the data set's path, its usual rate and smallest side.
+    """
+
+    name: str
+    severity: Literal["error", "warning"]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: what sort of thing.
+        detail: where exactly, in words.
+        episode: its number in the data set; None if it concerns the set as a whole.
+    """
+
+    kind: ProblemKind
+    detail: str
+    episode: int | None = None
+
+
+# Control steps of the longest clip of the presets: the current one, and 32 more.
+WINDOW = 33
+
+_LEAVE_OUT = "mend these episodes, or leave them out: videopolicy convert {data} DST --skip-damaged"
+UNREADABLE = ProblemKind("cannot be read", "error", f"{_LEAVE_OUT}; training stops at the first of them")
+NOT_FINITE = ProblemKind("actions or states that are not numbers", "error", _LEAVE_OUT)
+COUNTS = ProblemKind("frames, actions and states differ in number", "error", _LEAVE_OUT)
+RATES = ProblemKind("different frame rates", "error", "bring them to one: videopolicy convert {data} DST --fps {fps}")
+SIZES = ProblemKind(
+    "different image sizes in one view", "error", "bring them to one: videopolicy convert {data} DST --size {size}"
+)
+SPACE = ProblemKind("the action layout is not that of the actions", "error", "name every dimension of the action once")
+TIME = ProblemKind(
+    "time stamps that jump", "warning", "frames were lost or written late; look whether the motion jumps, too"
+)
+DARK = ProblemKind("dark frames", "warning", "look at the camera's recording; remove the episodes if it saw nothing")
+FROZEN = ProblemKind("frozen frames", "warning", "look whether the camera hung; remove the episodes if it did")
+TWINS = ProblemKind(
+    "two views show the same", "warning", "leave one out with --views, or look which camera was connected twice"
+)
+UNDECLARED = ProblemKind("the declared range cannot be read", "warning", "write the data set anew: videopolicy convert")
+RANGE = ProblemKind("actions outside the declared range", "warning", "mend what is declared, or remove outliers")
+GRIPPER = ProblemKind(
+    "gripper starts closed", "warning", "if the hand was empty at first, its two ends are swapped in the action layout"
+)
+STILL = ProblemKind("actions never change", "warning", "remove the episodes, or leave out their actions")
+COPIES = ProblemKind(
+    "recorded twice", "warning", "remove the copies, or they weigh double and leak into what is held out"
+)
+SHORT = ProblemKind(
+    f"fewer than {WINDOW} steps",
+    "warning",
+    "record longer episodes; these are left out of training with the presets' windows",
+)
+UNSAID = ProblemKind("no instruction", "warning", "say what is done in these episodes, as the policy is told in words")
+
+
+def grouped(problems: Iterable[Problem]) -> dict[ProblemKind, list[Problem]]:
+    """The problems by kind, errors first, each kind in the order of episodes."""
+    groups: dict[ProblemKind, list[Problem]] = {}
+    for problem in sorted(problems, key=lambda p: (p.kind.severity, -1 if p.episode is None else p.episode)):
+        groups.setdefault(problem.kind, []).append(problem)
+    return groups

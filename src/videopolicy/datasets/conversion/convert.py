@@ -1,0 +1,174 @@
+"""Converts a data set of any format into the project's own, over many processes; a stopped conversion goes on."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from videopolicy.datasets.base import Dataset
+from videopolicy.datasets.conversion.shard import Report, Segment, ShardJob, shard_folder
+from videopolicy.datasets.conversion.source import ConversionSource
+from videopolicy.datasets.conversion.staging import staging, staging_folder
+from videopolicy.datasets.conversion.workers import convert_runs
+from videopolicy.datasets.lerobot import LeRobot, open_dataset
+from videopolicy.datasets.lerobot.assembly import About, assemble
+from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
+from videopolicy.datasets.lerobot.writer import STEPS_A_FILE, refuse_existing
+from videopolicy.errors import UserError, name_path_in_errors
+
+# A set is cut into so many shards, if they have from LEAST to STEPS_A_FILE frames.
+_SHARDS, _LEAST = 64, 500
+_CRF = 10
+# Changes whenever what is written does.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a conversion wrote.
+
+    Attributes:
+        episodes: how many.
+        frames: of each view.
+        fps: control steps a second.
+        quality: view -> mean and least PSNR of the frames that were compared with what was to be written, in dB.
+        compared: how many frames of each view were.
+        has_actions: whether there are actions.
+        skipped: what was left out, one line each.
+        resumed: how many shards were there already, of how many.
+    """
+
+    episodes: int
+    frames: int
+    fps: float
+    quality: Mapping[str, tuple[float, float]]
+    compared: int
+    has_actions: bool
+    skipped: tuple[str, ...]
+    resumed: tuple[int, int] = (0, 0)
+
+
+def convert(source: ConversionSource, target: Path, workers: int, skip_damaged: bool = False) -> Outcome:
+    """Writes a data set of the project's own format; it appears whole, after it was read back, or not at all.
+
+    What is written does not depend on the number of workers, nor on how often the conversion was stopped.
+
+    Args:
+        source: what to convert.
+        target: the data set's folder; must not exist, or be empty.
+        workers: processes.
+        skip_damaged: leave out episodes that cannot be read or do not fit the others, instead of stopping.
+
+    Raises:
+        UserError: the source or the target will not do, another process is writing the target, an episode is damaged.
+        OSError: the disk is full, and the like; the same call goes on from there.
+    """
+    _check_target(source.path, target)
+    dataset, fingerprint = source.open()
+    recipe = {"version": _VERSION, "source": fingerprint} | asdict(source)
+    recipe = json.loads(json.dumps(recipe | {"path": None, "views": source.views and list(source.views.items())}))
+    with staging(target, recipe) as folder:
+        refuse_existing(target)
+        job = ShardJob(source, folder / "shards", _kind(dataset, skip_damaged), _CRF, skip_damaged)
+        runs = plan([dataset.length(index) for index in range(len(dataset))])
+        there = _write(job, runs, workers)
+        outcome = replace(_finish(dataset, job, runs, folder / "whole"), resumed=(there, len(runs)))
+        refuse_existing(target)
+        with name_path_in_errors(target):
+            (folder / "whole").rename(target)
+    return outcome
+
+
+def plan(lengths: list[int]) -> list[Segment]:
+    """Cuts a data set into runs of episodes that are converted independently."""
+    enough = max(_LEAST, min(STEPS_A_FILE, sum(lengths) // _SHARDS))
+    runs, first, frames = [], 0, 0
+    for index, length in enumerate(lengths):
+        frames += length
+        if frames >= enough or index == len(lengths) - 1:
+            runs.append(Segment(len(runs), first, index + 1, frames))
+            first, frames = index + 1, 0
+    return runs
+
+
+def _check_target(source: Path, target: Path) -> None:
+    here, there = source.resolve(), target.resolve()
+    if here == there or here in there.parents:
+        raise UserError(f"{target} is {'' if here == there else 'inside '}the data set {source}; name a folder outside")
+    if not staging_folder(target).exists():
+        refuse_existing(target)
+
+
+def _kind(dataset: Dataset, skip_damaged: bool) -> ShardSchema:
+    """What all episodes must be: what the first one is that can be read."""
+    for index in range(len(dataset)):
+        try:
+            return ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views)
+        except UserError:
+            if not skip_damaged:
+                raise
+    raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
+
+
+def _write(job: ShardJob, runs: list[Segment], workers: int) -> int:
+    """Writes the shards that are not there yet, and tells how many were."""
+    todo = [run for run in runs if not _there(job, run)]
+    missing = {run.number for run in todo}
+    done = {run.number: 0 if run.number in missing else run.frames for run in runs}
+    with tqdm(total=sum(run.frames for run in runs), initial=sum(done.values()), unit="frame", desc="convert") as bar:
+
+        def tell(run: Segment, frames: int) -> None:
+            bar.update(frames - done[run.number])
+            done[run.number] = frames
+
+        convert_runs(job, todo, workers, tell)
+    return len(runs) - len(todo)
+
+
+def _there(job: ShardJob, run: Segment) -> bool:
+    shard = shard_folder(job, run)
+    # Without --skip-damaged, one that lacks episodes is made again, which says what is wrong with them.
+    return shard.exists() and (job.skip_damaged or not Report.load(shard).skipped)
+
+
+def _finish(dataset: Dataset, job: ShardJob, runs: list[Segment], whole: Path) -> Outcome:
+    shards = [Shard.load(shard_folder(job, run)) for run in runs]
+    reports = [Report.load(shard.folder) for shard in shards]
+    left_out = {index: why for report in reports for index, why in report.skipped.items()}
+    skipped = (*dataset.skipped, *left_out.values())
+    if not any(shard.entries for shard in shards):
+        raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read; the first: {skipped[0]}")
+    with name_path_in_errors(whole):
+        shutil.rmtree(whole, ignore_errors=True)
+        assemble(shards, About(dataset.fps, dataset.action_layout, dataset.state_layout, skipped), whole)
+    written = open_dataset(whole)
+    _compare(dataset, [index for index in range(len(dataset)) if index not in left_out], written)
+    measured = {view: [value for report in reports for value in report.quality.get(view, [])] for view in dataset.views}
+    return Outcome(
+        len(written),
+        sum(written.length(index) for index in range(len(written))),
+        dataset.fps,
+        {view: (float(np.mean(values)), min(values)) for view, values in measured.items()},
+        len(measured[dataset.views[0]]),
+        written.action_width is not None,
+        skipped,
+    )
+
+
+def _compare(dataset: Dataset, episodes: list[int], written: LeRobot) -> None:
+    """Reads back everything but the frames, which `convert_shard` has read back."""
+    if len(written) != len(episodes):
+        raise UserError(f"{written.path}: {len(written)} episodes came back of {len(episodes)}")
+    for number, index in enumerate(tqdm(episodes, desc="read back", unit="episode")):
+        one, other = dataset.episode(index, ()), written.episode(number, ())
+        told = [(e.instruction, e.task, e.success, e.seed) for e in (one, other)]
+        values = [[None if v is None else v.tobytes() for v in (e.actions, e.states)] for e in (one, other)]
+        if told[0] != told[1] or values[0] != values[1] or dataset.length(index) != written.length(number):
+            raise UserError(f"{written.path}: episode {index} came back other than it was written; does the disk fail?")
+    if not math.isclose(written.fps, dataset.fps) or written.views != dataset.views:
+        raise UserError(f"{written.path}: its description came back other than it was written")

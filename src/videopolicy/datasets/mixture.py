@@ -1,0 +1,282 @@
+"""Several data sets to train on together: a list of them as a TOML file, and what makes them fit one model.
+
+```toml
+[[data]]
+path = "robot"            # beside this file, or absolute
+format = "lerobot"        # may be left out
+weight = 2.0              # share of the training clips, in any unit; left out everywhere: their numbers of clips
+views = {corner2 = "top"} # the model's view = the data set's own
+actions = false           # video only; true if left out
+actions_for = ["push"]    # instead: tasks that keep their actions
+actions_of = [0, 3, 7]    # or: episodes that keep them, by their number from 0; with actions_for, both must hold
+```
+"""
+
+import shlex
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from videopolicy.datasets.base import SAME_RATE, Dataset
+from videopolicy.datasets.formats import open_any
+from videopolicy.datasets.transforms.action_layout import LayoutConverted
+from videopolicy.datasets.transforms.select import Selection
+from videopolicy.errors import UserError, unknown
+
+# What may be said of a data set, and as what.
+KEYS = {
+    "path": (str, 'a text, such as "robot"'),
+    "format": (str, 'a text, such as "lerobot"'),
+    "weight": (float, "a number, such as 2.0"),
+    "views": (dict, 'a table, such as {front = "top"}'),
+    "actions": (bool, "true or false"),
+    "actions_for": (list, 'a list of texts, such as ["push"]'),
+    "actions_of": (list, "a list of whole numbers, such as [0, 3, 7]"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in a mixture.
+
+    Attributes:
+        dataset: what it shows.
+        name: what it is called, different from the others' names.
+        weight: its share of the training clips, in any unit; None for its number of clips, and then for all sources.
+        view_map: the model's view -> its own, as the list says that it is from; None if it was given directly.
+    """
+
+    dataset: Dataset
+    name: str
+    weight: float | None = None
+    view_map: Mapping[str, str] | None = None
+
+
+def open_sources(paths: Sequence[Path], format: str | None = None) -> tuple[Source, ...]:
+    """The data sets at these paths; a .toml file lists others.
+
+    Args:
+        paths: at least one.
+        format: of every path that is no list; None looks at what is there.
+
+    Raises:
+        UserError: what `read_mixture` or `videopolicy.datasets.formats.open_any` refuse; weights for only some.
+    """
+    sources: list[Source] = []
+    for path in paths:
+        listed = path.suffix == ".toml"
+        sources += read_mixture(path) if listed else [Source(open_any(path, format), path.resolve().name)]
+    named = tuple(replace(source, name=name) for source, name in zip(sources, _different(sources), strict=True))
+    by_kind = {source.weight is None: source.name for source in reversed(named)}
+    if len(by_kind) > 1:
+        raise UserError(f"{by_kind[False]} has a weight and {by_kind[True]} none; give all data sets one, or none")
+    return named
+
+
+def read_mixture(path: Path) -> tuple[Source, ...]:
+    """The data sets that a TOML file lists, each with its own view map, and with or without actions.
+
+    Raises:
+        UserError: no such file, no TOML, an entry that is unknown or of another type, or a data set that cannot be
+            opened; the message names the file.
+    """
+    try:
+        listed = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        hint = 'texts need quotes, as in path = "robot"'
+        raise UserError(f"{path}: not a readable list of data sets ({error}); {hint}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable list of data sets ({error})") from error
+    for key in listed.keys() - {"data"}:
+        raise UserError(f"{path}: {unknown('table', key, ['data'])}")
+    entries = listed.get("data")
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f'{path}: lists no data sets; each begins with a line [[data]], then path = "FOLDER"')
+    return tuple(_source(path, number, entry) for number, entry in enumerate(entries, 1))
+
+
+def actions_for(sources: Sequence[Source], tasks: Collection[str]) -> tuple[Source, ...]:
+    """The same data sets, of which only these tasks keep their actions: the others are video.
+
+    Args:
+        sources: what is trained on.
+        tasks: names of tasks, or instructions.
+
+    Raises:
+        UserError: no data set has a task of such a name.
+    """
+    _check_tasks(tasks, [source.dataset for source in sources])
+    return tuple(replace(source, dataset=Selection(source.dataset, actions_for=tasks)) for source in sources)
+
+
+def reconcile(
+    sources: Sequence[Source], views: Sequence[str], size: int, action_layout: str = "", state_layout: str = ""
+) -> tuple[Source, ...]:
+    """The same data sets as one model sees them: their actions, and states if wanted, in one space.
+
+    Args:
+        sources: what is trained on.
+        views: the model's.
+        size: pixels of a side of its images.
+        action_layout: that its actions are in; "" takes that of the first data set with actions that names one.
+        state_layout: that its states are in; "" leaves them as they are.
+
+    Raises:
+        UserError: a data set is empty, has another rate, lacks a view, has images of another size or actions that
+            cannot be converted; the message says how to mend it.
+    """
+    for source in sources:
+        if not len(source.dataset):
+            raise UserError(f"{source.dataset.path}: no episodes; record some with `videopolicy record`")
+        _check_views(source, views, alone=len(sources) == 1)
+        _check_rate_and_size(source.dataset, sources[0].dataset, views, size)
+    acting = [source.dataset for source in sources if source.dataset.action_width is not None]
+    _check_named(acting, "action", action_layout)
+    if state_layout:
+        _check_named([dataset for dataset in acting if dataset.state_width is not None], "state", state_layout)
+    target = action_layout or next((dataset.action_layout for dataset in acting if dataset.action_layout), "")
+    fitting = tuple(replace(source, dataset=_converted(source.dataset, target, state_layout)) for source in sources)
+    _check_widths([source.dataset for source in fitting])
+    return fitting
+
+
+def _source(path: Path, number: int, entry: dict[str, Any]) -> Source:
+    where = f"{path}: data set {number}"
+    for key, value in entry.items():
+        if key not in KEYS:
+            raise UserError(f"{where}: {unknown('setting', key, KEYS)}")
+        # A whole number does for a weight, but true is none.
+        kind, example = KEYS[key]
+        if not isinstance(value, kind) and not (kind is float and type(value) is int):
+            raise UserError(f"{where}: {key} takes {example}, not {value!r}")
+    if "path" not in entry:
+        raise UserError(f'{where} has no path; write path = "FOLDER"')
+    weight = entry.get("weight")
+    if weight is not None and not 0 < weight < float("inf"):
+        raise UserError(f"{where}: its weight is {weight}; it must be above 0")
+    views, tasks, numbers = (entry.get(key) for key in ("views", "actions_for", "actions_of"))
+    if not all(isinstance(name, str) for name in (*(views or {}).values(), *(tasks or []))):
+        raise UserError(f'{where}: views are {{OURS = "THEIRS"}} and actions_for ["TASK"], all of them texts')
+    if not entry.get("actions", True):
+        for key in ("actions_for", "actions_of"):
+            if key in entry:
+                raise UserError(f"{where}: actions = false and {key} exclude each other")
+        tasks = []
+    dataset = open_any(path.parent / entry["path"], entry.get("format"))
+    _check_tasks(tasks or [], [dataset])
+    if numbers is not None:
+        _check_numbers(where, numbers, len(dataset))
+    plain = views is None and tasks is None and numbers is None
+    shown = dataset if plain else Selection(dataset, views, tasks, numbers)
+    name = (path.parent / entry["path"]).resolve().name
+    return Source(shown, name, None if weight is None else float(weight), views or {})
+
+
+def _different(sources: Sequence[Source]) -> list[str]:
+    """The sources' names, numbered where one occurs again."""
+    names: list[str] = []
+    for source in sources:
+        tries = (source.name if count == 1 else f"{source.name}-{count}" for count in range(1, len(sources) + 1))
+        names.append(next(name for name in tries if name not in names))
+    return names
+
+
+def _check_tasks(tasks: Collection[str], datasets: Sequence[Dataset]) -> None:
+    known = {instruction for dataset in datasets for instruction in dataset.tasks}
+    if set(tasks) <= known:
+        return
+    # Their names are with the episodes, which takes longer to look up.
+    known |= {dataset.episode(index, ()).task for dataset in datasets for index in range(len(dataset))} - {""}
+    for task in tasks:
+        if task not in known:
+            raise unknown("task", task, known)
+
+
+def _check_numbers(where: str, numbers: Sequence[Any], count: int) -> None:
+    """Refuses what are not numbers of different episodes of a data set that has so many."""
+    if not numbers:
+        raise UserError(f"{where}: actions_of names no episode; if none keeps its actions, write actions = false")
+    for number in numbers:
+        # TOML's true is no number, though Python takes it for 1.
+        if type(number) is not int or not 0 <= number < count:
+            raise UserError(
+                f"{where}: actions_of has {number!r}, but the data set's episodes are called 0 to {count - 1}"
+            )
+        if numbers.count(number) > 1:
+            raise UserError(f"{where}: actions_of names episode {number} twice")
+
+
+def _check_views(source: Source, views: Sequence[str], alone: bool) -> None:
+    dataset, given = source.dataset, source.view_map or {}
+    missing = [view for view in views if view not in dataset.views]
+    if not missing:
+        return
+    # The policy's names may be a preset's, of which a user with one data set has never heard.
+    if alone and source.view_map is None:
+        raise UserError(
+            f"{dataset.path}: {unknown('view', missing[0], dataset.views)}; name the data set's own "
+            f"(--views {shlex.join(dataset.views)}), or say in a list of data sets which is meant"
+        )
+    spare = iter([view for view in dataset.views if view not in views])
+    theirs = {ours: given.get(ours, ours) for ours in views if ours not in missing}
+    theirs |= {ours: given.get(other, other) for ours, other in zip(missing, spare, strict=False)}
+    pairs = ", ".join(f'{ours} = "{theirs.get(ours, "THEIRS")}"' for ours in views)
+    wrong = f"its view map names {', '.join(given)}; the policy wants {missing[0]}"
+    raise UserError(
+        f"{dataset.path}: {wrong if given else unknown('view', missing[0], dataset.views)}; "
+        f"write in the list which is meant, perhaps views = {{{pairs}}}"
+    )
+
+
+def _check_rate_and_size(dataset: Dataset, first: Dataset, views: Sequence[str], size: int) -> None:
+    """Looks at one frame; the latent cache makes sure that the others are of the same size."""
+    wrong, options = [], ""
+    for view, frames in dataset.episode(0, views, 0, 1).views.items():
+        height, width = frames.shape[1:3]
+        if (height, width) != (size, size) and not options:
+            wrong.append(f"view {view!r} is {width}x{height} pixels, but the policy sees {size}x{size}")
+            options = f" --size {size}"
+    if abs(dataset.fps - first.fps) > SAME_RATE * first.fps:
+        wrong.append(f"{dataset.fps:g} control steps a second, but {first.path} has {first.fps:g}")
+        options += f" --fps {first.fps:g}"
+    if wrong:
+        command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST{options}"
+        raise UserError(f"{dataset.path}: {'; '.join(wrong)}; bring it to that with `{command}`")
+
+
+def _check_named(acting: Sequence[Dataset], kind: Literal["action", "state"], learnt: str) -> None:
+    """Refuses values of which nobody said what they mean beside others, or a policy's, of which somebody did."""
+    spaces = [(dataset, dataset.action_layout if kind == "action" else dataset.state_layout) for dataset in acting]
+    named = {f"those of {dataset.path} are": space for dataset, space in spaces if space}
+    known = {"the policy's are": learnt} if learnt else named
+    for dataset, own in spaces:
+        if known and not own:
+            (whose, space), *_ = known.items()
+            command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST --{kind}-layout"
+            raise UserError(
+                f"{dataset.path}: nobody said what its {kind}s mean, {whose} {space!r}; "
+                f'if they mean the same, say so: `{command} "{space}"`'
+            )
+
+
+def _converted(dataset: Dataset, action_layout: str, state_layout: str) -> Dataset:
+    """In these spaces, where there are actions and the data set says what its own are."""
+    if dataset.action_width is None:
+        return dataset
+    actions = action_layout if dataset.action_layout else ""
+    states = state_layout if dataset.state_layout else ""
+    if actions in ("", dataset.action_layout) and states in ("", dataset.state_layout):
+        return dataset
+    return LayoutConverted(dataset, actions, states)
+
+
+def _check_widths(datasets: Sequence[Dataset]) -> None:
+    acting = [dataset for dataset in datasets if dataset.action_width is not None]
+    for dataset in acting:
+        if dataset.action_width != acting[0].action_width:
+            raise UserError(
+                f"{dataset.path}: its actions are {dataset.action_width} wide, those of {acting[0].path} "
+                f"{acting[0].action_width}; train on its video alone (actions = false in the list), or convert it"
+            )

@@ -1,0 +1,98 @@
+"""What envs that are built on robosuite share: one arm, its state and actions, upright pictures, and silence."""
+
+import io
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from videopolicy.datasets.robomimic.schema import ARM_SPACE, FPS
+from videopolicy.envs.base import Env, State
+from videopolicy.types import Action, Image, Observation
+
+# What robosuite reports of the robot, in the order of our state.
+STATE = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+
+
+class ArmEnv(Env):
+    """A task of robosuite's with one arm, whose controller takes the steps of the hand's pose.
+
+    Action (7): the hand's motion (3, in 5 cm), its turn (3, axis-angle in 0.5 rad) and the gripper (-1 open, 1 closed).
+    State (9): the hand's position in metres, its attitude as a quaternion xyzw, and both fingers' positions in metres.
+    """
+
+    fps = FPS
+    action_layout = ARM_SPACE
+    state_layout = "position quaternion gripper:2"
+
+    def __init__(self, task: str, views: tuple[str, ...], size: int, horizon: int) -> None:
+        self.task, self.views, self.size, self.horizon = task, views, size, horizon
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (7,), np.float32)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (9,), np.float32)
+        # Whatever keeps robosuite's interface.
+        self._env: Any = None
+        self._obs: Mapping[str, np.ndarray] = {}
+        self._steps = 0
+
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether the task is done now."""
+
+    def camera(self, view: str) -> str:
+        """What robosuite calls a view."""
+        return view
+
+    def whole(self, action: np.ndarray) -> np.ndarray:
+        """The robot's action from the arm's (7,), which is within the bounds."""
+        return action
+
+    def step(self, action: Action) -> tuple[State, float, bool, bool, dict[str, Any]]:
+        """Executes one action; see `Env.step`."""
+        self._obs, reward, *_ = self._env.step(self.whole(np.clip(action, -1, 1)))
+        self._steps += 1
+        return state(self._obs), float(reward), False, self._steps >= self.horizon, {"success": self.done()}
+
+    def observe(self) -> Observation:
+        """Renders every view; see `Env.observe`."""
+        return Observation({view: self._render(view) for view in self.views}, self.instruction, state(self._obs))
+
+    def close(self) -> None:
+        """Frees the simulator; call it last, as other simulators of the process may suffer."""
+        self._env.close()
+
+    def _render(self, view: str) -> Image:
+        image = self._env.sim.render(camera_name=self.camera(view), width=self.size, height=self.size)
+        # OpenGL's first row is the lowest.
+        return np.ascontiguousarray(image[::-1])
+
+
+def state(observation: Mapping[str, np.ndarray]) -> State:
+    """The arm's state (9,) in an observation of robosuite's."""
+    return np.concatenate([observation[name] for name in STATE]).astype(np.float32)
+
+
+@contextmanager
+def numpy_seeded(seed: int) -> Iterator[None]:
+    """NumPy's global generator begins with this seed, and everybody else finds it as they left it."""
+    before = np.random.get_state()
+    np.random.set_state(np.random.RandomState(seed).get_state())
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """The simulators print what they are about, and warn of files that nobody needs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

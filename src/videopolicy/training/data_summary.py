@@ -1,0 +1,87 @@
+"""What a run understood of its data, in lines for whoever started it."""
+
+from collections.abc import Sequence, Set
+
+import numpy as np
+
+from videopolicy.clips.dataset import Clips, Episodes
+from videopolicy.datasets.mixture import Source
+from videopolicy.datasets.transforms.action_layout import LayoutConverted
+
+# Names, numbers or reasons told of each list.
+TOLD = 8
+
+
+def overview(sources: Sequence[Source], clips: Clips, held_out: Clips | None, asked: int) -> list[str]:
+    """What is trained on, what is left out, and what is measured on.
+
+    Args:
+        sources: as the policy sees them.
+        clips: of them, to train on.
+        held_out: of other episodes of theirs.
+        asked: episodes that were to be held out.
+    """
+    lines, numbers = [], []
+    for place, source in enumerate(sources):
+        mine, apart = _of(clips, place), _of(held_out, place) if held_out else ()
+        share = f", {clips.shares[place]:.0%} of what is trained on" if len(sources) > 1 else ""
+        lines.append(f"{source.name}: {_counted(mine)}, {int(mine.lengths.sum()):,} clips{share}")
+        used = {*mine.number.tolist(), *(apart.number.tolist() if apart else ())}
+        lines += [f"  {line}" for line in _differing(source, used, clips.window.span)]
+        if apart:
+            numbers.append(f"{source.name} {_listed([str(number) for number in apart.number])}")
+    return lines + _told_of_held_out(clips, held_out, numbers, asked)
+
+
+def only_held_out(clips: Clips, held_out: Clips | None) -> list[str]:
+    """Instructions of which every episode is held out, sorted."""
+    return sorted(set(held_out.instructions) - set(clips.instructions)) if held_out else []
+
+
+def _of(clips: Clips, source: int) -> Episodes:
+    """The episodes of one data set."""
+    return clips.episodes.take(np.nonzero(clips.episodes.source == source)[0])
+
+
+def _told_of_held_out(clips: Clips, held_out: Clips | None, numbers: Sequence[str], asked: int) -> list[str]:
+    count, lines = len(held_out.episodes) if held_out else 0, []
+    if count:
+        every = count + len(clips.episodes)
+        lines.append(f"held out, to measure on: {count} of {every} episodes: {'; '.join(numbers)}")
+    if count < asked:
+        lines.append(
+            f"  {count} and not {asked}: half of the episodes, and some of each data set, are kept to train on"
+        )
+    if only := only_held_out(clips, held_out):
+        lines.append(f"  never trained on, as no other episode shows them: {_listed([repr(text) for text in only])}")
+    return lines
+
+
+def _counted(episodes: Episodes) -> str:
+    count, acting, said = len(episodes), int(episodes.has_actions.sum()), len(set(episodes.instructions))
+    kind = {count: "with actions", 0: "without actions"}.get(acting, f"({acting} with actions)")
+    return f"{count} episodes {kind}, {said} instruction{'s' if said > 1 else ''}"
+
+
+def _differing(source: Source, used: Set[int], span: int) -> list[str]:
+    """How the data set that is trained on differs from the one on disk."""
+    dataset, name, lines = source.dataset, source.name, []
+    unused = set(range(len(dataset))) - used
+    if short := sum(dataset.length(index) < span for index in unused):
+        told = f"left out: {short} of {len(dataset)} episodes of {name} are shorter than a clip"
+        lines.append(f"{told} ({span} control steps)")
+    if watched := len(unused) - short:
+        lines.append(f"left out: {watched} of {len(dataset)} episodes of {name} have no actions, all that is learnt by")
+    if dataset.skipped:
+        lines.append(f"left out, as they cannot be used ({len(dataset.skipped)}): {_listed(dataset.skipped)}")
+    if isinstance(dataset, LayoutConverted):
+        inner = dataset.inner
+        spaces = [("actions", inner.action_layout, dataset.action_layout)]
+        spaces += [("states", inner.state_layout, dataset.state_layout)]
+        lines += [f"its {kind} are converted from {own!r} to {now!r}" for kind, own, now in spaces if own != now]
+    return lines
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = f" and {len(items) - TOLD} more" if len(items) > TOLD else ""
+    return ", ".join(items[:TOLD]) + more

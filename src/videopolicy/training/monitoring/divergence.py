@@ -1,0 +1,167 @@
+"""Stops a run whose loss is no longer a number or explodes, and keeps the batch for study."""
+
+import json
+import math
+from collections import deque
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from videopolicy.clips.dataset import ClipBatch
+from videopolicy.diffusion.loss import Losses
+from videopolicy.errors import UserError, name_path_in_errors
+
+if TYPE_CHECKING:
+    from videopolicy.training.loop import Trainer
+
+# A loss explodes when it is this many times the median of the last ones ...
+EXPLODED = 1000.0
+# ... and far beyond that of a model that says nothing, which is near 1 because what the network learns has unit
+# variance. Small losses of a model that knows its clips by heart may vary freely.
+UNLEARNED = 100.0
+REMEMBERED = 100
+# Losses before the median means something.
+WARM = 50
+
+
+class DivergenceGuard:
+    """Knows the losses of the last steps, and says when one is out of all proportion."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=REMEMBERED)
+
+    def state(self) -> Float64[Tensor, "n"]:
+        """The losses that it knows, oldest first."""
+        return torch.tensor(list(self._recent), dtype=torch.float64)
+
+    def load(self, state: Float64[Tensor, "n"]) -> None:
+        """Knows these losses in place of its own."""
+        self._recent = deque(state.tolist(), maxlen=REMEMBERED)
+
+    def problem(self, loss: float, norm: float) -> str | None:
+        """What is wrong with a step, in words that fit after "the loss"; None if nothing is.
+
+        Args:
+            loss: of the step.
+            norm: length of its gradient: a loss can be finite and its gradient not.
+        """
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return f"is {loss:.4g} and its gradient {norm:.4g}"
+        usual = median(self._recent) if len(self._recent) >= WARM else math.inf
+        if loss > max(EXPLODED * usual, UNLEARNED):
+            return f"explodes: {loss:.4g} after a median of {usual:.4g}"
+        # Zero is the loss of a batch in which nothing counts, and says nothing about the others.
+        if loss:
+            self._recent.append(loss)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class DivergedStep:
+    """A batch that was written aside.
+
+    Attributes:
+        batch: the clips.
+        generator: as it was before the step; the objective draws the same noise from it again.
+        facts: step, what was wrong, losses, gradient, indices of the clips, and of each clip its noise level and loss.
+    """
+
+    batch: ClipBatch
+    generator: torch.Generator
+    facts: dict[str, Any]
+
+
+def stopped(
+    trainer: "Trainer", problem: str, batch: ClipBatch, noise: Tensor, losses: Losses, norm: float
+) -> UserError:
+    """Writes the batch of a step that went wrong aside, in the main process; the error that ends the run in all.
+
+    Args:
+        trainer: whose step it is.
+        problem: as `DivergenceGuard` has put it.
+        batch: the clips of all processes.
+        noise: state of the generator before the step.
+        losses: of all clips.
+        norm: length of the gradient.
+    """
+    step = trainer.step
+    folder = trainer.run / "divergence" / f"step-{step:06d}"
+    kept = f"{folder} holds the batch"
+    try:
+        if trainer.group.main:
+            save(
+                folder, batch, noise, describe(trainer.step, problem, losses, norm, trainer.batch_indices(trainer.step))
+            )
+    except OSError as error:
+        kept = f"the batch could not be written aside ({error})"
+    good = trainer.run / "checkpoint"
+    last = f"{good} holds the last good weights" if good.exists() else "nothing was saved before"
+    remedy = "lower the learning rate, or look into the data"
+    return UserError(f"the loss {problem} at step {step}; {remedy}. {kept}, {last}")
+
+
+def describe(step: int, problem: str, losses: Losses, norm: float, indices: Int64[np.ndarray, "B"]) -> dict[str, Any]:
+    """The facts of a step that went wrong; numbers that are not finite as text, which JSON has no other way for."""
+    per_clip = {"sigma": losses.sigma, "video": losses.video.mean(1), "action": losses.actions.mean(1)}
+    clips = {name: [_plain(value) for value in values.tolist()] for name, values in per_clip.items()}
+    video, action = losses.mean_video.item(), losses.mean_actions.item()
+    means = {"video": video, "action": action, "gradient": norm}
+    return {
+        "step": step,
+        "problem": f"the loss {problem}",
+        **{name: _plain(value) for name, value in means.items()},
+        "indices": indices.tolist(),
+        "clips": clips,
+    }
+
+
+def save(folder: Path, batch: ClipBatch, generator_state: Tensor, facts: dict[str, Any]) -> None:
+    """Writes FOLDER/batch.safetensors and FOLDER/facts.json.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+    rest = {name: value for name, value in values.items() if name not in arrays}
+    with name_path_in_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file({**tensors, "generator": generator_state}, folder / "batch.safetensors")
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        (folder / "facts.json").write_text(json.dumps({**facts, "batch": rest}, indent=1))
+
+
+def load(folder: Path) -> DivergedStep:
+    """What a run wrote aside before it stopped, so that the step can be taken again and looked into.
+
+    Example: with a `trainer` of the same data and weights, `trainer.objective(found.batch, found.generator)` gives
+    the losses again.
+
+    Raises:
+        UserError: there is nothing, or it is damaged.
+    """
+    try:
+        facts = json.loads((folder / "facts.json").read_text())
+        tensors = load_file(folder / "batch.safetensors")
+        generator = torch.Generator()
+        generator.set_state(tensors.pop("generator"))
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return DivergedStep(ClipBatch(**arrays, **facts.pop("batch")), generator, facts)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        right = "give RUN/divergence/step-..., as the run's last line names it"
+        raise UserError(f"{folder}: no batch that was written aside, or a damaged one ({error}); {right}") from error
+
+
+def _plain(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

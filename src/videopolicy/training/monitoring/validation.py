@@ -1,0 +1,197 @@
+"""How well a policy does on clips that it never learns from.
+
+Clips, noise levels and noise are the same at every look, so that the numbers of a run compare from one to the next.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from videopolicy.actions.layout import Layout
+from videopolicy.clips.dataset import ClipBatch, Clips
+from videopolicy.diffusion.edm import LogNormal
+from videopolicy.diffusion.joint import Joint
+from videopolicy.errors import UserError
+from videopolicy.similarity import CEILING, psnr, ssim
+from videopolicy.training.choices import PARTS
+from videopolicy.training.objective import Objective
+
+# Noise levels: the middles of as many parts of the training distribution, all of the same probability.
+LEVELS = 5
+# Clips whose loss is measured, and clips that the policy draws, which takes as many passes as a plan has steps.
+MEASURED = 64
+DRAWN = 16
+# Of these, clips shown side by side in a video.
+SHOWN = 4
+
+
+def set_apart(clips: Clips, episodes: int) -> tuple[Clips, Clips | None]:
+    """Clips to train on, and those of episodes that are held out.
+
+    Args:
+        clips: of all episodes.
+        episodes: to hold out; fewer are, if otherwise more than half were, or a data set had none to train on.
+
+    Returns:
+        The second is None if nothing can be held out, or nothing should be.
+    """
+    for fewer in range(min(episodes, len(clips.episodes) // 2), 0, -1):
+        try:
+            return clips.split(fewer)
+        except UserError:
+            continue
+    return clips, None
+
+
+def levels(noise: LogNormal) -> tuple[float, ...]:
+    """The noise levels at which the loss is measured, lowest first."""
+    normal = NormalDist(noise.mean, noise.std)
+    return tuple(float(np.exp(normal.inv_cdf((i + 0.5) / LEVELS))) for i in range(LEVELS))
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a policy draws for some clips, beside the truth.
+
+    Attributes:
+        batch: the clips.
+        actions: mean absolute error of each dimension, in normalised units; NaN if no clip has actions.
+        imagined: RGB frames of every view.
+        real: what followed, as the latents show it.
+    """
+
+    batch: ClipBatch
+    actions: Float[np.ndarray, "D"]
+    imagined: UInt8[np.ndarray, "B V T H W 3"]
+    real: UInt8[np.ndarray, "B V T H W 3"]
+
+
+class Validator:
+    """Looks at the same clips again and again; computes with whatever weights the objective then has."""
+
+    def __init__(self, objective: Objective, clips: Clips, batch: int, seed: int) -> None:
+        """Chooses the clips, spread evenly over all episodes.
+
+        Args:
+            objective: what is looked at.
+            clips: of the episodes held out.
+            batch: clips that fit on the device at once.
+            seed: of the noise.
+        """
+        self.objective, self.clips, self.batch, self.seed = objective, clips, batch, seed
+
+    def look(self) -> tuple[dict[str, float], Drawn]:
+        """All numbers, and what was drawn.
+
+        Returns:
+            "video" and "action", whichever is learnt by: the mean loss over all levels, and at each as
+            "video/sigma_2.72";
+            "action_error": mean absolute error of sampled chunks in normalised units, and of each part in the
+            env's units as "action_error/gripper", if actions are learnt by; "psnr" in dB and "ssim" of the
+            imagined video against what followed, if the video is.
+        """
+        drawn = self.draw(DRAWN)
+        learnt, found = PARTS[self.objective.training_config.stage], self.losses()
+        if "action" in learnt:
+            found |= self._action_error(drawn)
+        if "video" in learnt:
+            found |= similarity(drawn)
+        return found, drawn
+
+    def losses(self) -> dict[str, float]:
+        """The denoising loss at fixed noise levels and with fixed noise."""
+        config = self.objective.training_config
+        found: dict[str, list[float]] = {}
+        for sigma in levels(config.noise):
+            video, action = [], []
+            for batch, noise in self._batches(MEASURED):
+                losses = self.objective.losses_at(batch, sigma, noise)
+                video += losses.video.mean(1).tolist()
+                action += losses.actions.mean(1)[losses.has_actions].tolist()
+            for part, values in (("video", video), ("action", action)):
+                if values and part in PARTS[config.stage]:
+                    mean = float(np.mean(values))
+                    found.setdefault(part, []).append(mean)
+                    found[f"{part}/sigma_{sigma:.3g}"] = [mean]
+        return {name: float(np.mean(values)) for name, values in found.items()}
+
+    @torch.no_grad()
+    def draw(self, count: int) -> Drawn:
+        """What the policy imagines and would do at the start of so many clips."""
+        policy = self.objective.policy
+        batches, imagined, real, errors = [], [], [], []
+        for batch, noise in self._batches(count):
+            drawn, clean = self.objective.imagine(batch, noise), self.objective.clean(batch, None)
+            imagined.append(policy.decode(drawn.video).cpu().numpy())
+            real.append(policy.decode(clean.video).cpu().numpy())
+            errors.append((drawn.actions - clean.actions).abs().mean(1).cpu().numpy()[batch.has_actions])
+            batches.append(batch)
+        found = np.concatenate(errors)
+        error = found.mean(0) if len(found) else np.full(found.shape[1], np.nan)
+        return Drawn(batches[0], error, np.concatenate(imagined), np.concatenate(real))
+
+    def _batches(self, count: int) -> Iterator[tuple[ClipBatch, Joint]]:
+        """So many clips with the noise of each, which depends on the clip and the seed alone."""
+        indices = evenly(len(self.clips), count)
+        for first in range(0, len(indices), self.batch):
+            chosen = indices[first : first + self.batch]
+            batch = self.clips.batch(chosen, None)
+            yield batch, Joint.cat([self._noise(int(index), batch.actions.shape[2]) for index in chosen])
+
+    def _noise(self, index: int, width: int) -> Joint:
+        policy = self.objective.policy
+        video = policy.blank(1).video.cpu()
+        seed = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
+        blank = Joint(video, video.new_zeros(1, policy.config.window.actions, width))
+        return Joint.randn_like(blank, torch.Generator().manual_seed(seed)).map(lambda part: part.to(policy.device))
+
+    def _action_error(self, drawn: Drawn) -> dict[str, float]:
+        normalizer = self.objective.policy.normalizer
+        if normalizer is None or not np.isfinite(drawn.actions).all():
+            return {}
+        zero, one = np.zeros((1, len(drawn.actions))), np.ones((1, len(drawn.actions)))
+        env = drawn.actions * (normalizer.invert(one) - normalizer.invert(zero))[0]
+        named = parts(self.objective.policy.config.learned_layout, len(env))
+        by_part = {f"action_error/{name}": float(env[place].mean()) for name, place in named.items()}
+        return {"action_error": float(drawn.actions.mean()), **by_part}
+
+
+def parts(space: Layout | None, width: int) -> dict[str, slice]:
+    """A name for each part of an action -> its dimensions; each dimension by itself if nobody said what they mean."""
+    if space is None:
+        return {f"dimension_{i}": slice(i, i + 1) for i in range(width)}
+    kinds = [f"{part.reference}_{part.kind}".strip("_") for part in space.parts]
+    return {
+        kind if kinds.count(kind) == 1 else f"{kind}_{part.start}": part.slice
+        for kind, part in zip(kinds, space.parts, strict=True)
+    }
+
+
+def evenly(count: int, most: int) -> Int[np.ndarray, "n"]:
+    """At most so many of `count` places, spread evenly from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
+
+
+def similarity(drawn: Drawn) -> dict[str, float]:
+    """Mean PSNR (each frame's at most `CEILING` dB) and mean SSIM over the frames of all views."""
+    frames = [images.reshape(-1, *images.shape[3:]) for images in (drawn.imagined, drawn.real)]
+    pairs = list(zip(*frames, strict=True))
+    return {
+        "psnr": float(np.mean([min(psnr(one, other), CEILING) for one, other in pairs])),
+        "ssim": float(np.mean([ssim(one, other) for one, other in pairs])),
+    }
+
+
+def imagined_above_real(drawn: Drawn) -> UInt8[np.ndarray, "T H W 3"]:
+    """Some of the imagined futures side by side, above what really followed."""
+    chosen = evenly(len(drawn.imagined), SHOWN)
+
+    def picture(frames: UInt8[np.ndarray, "B V T H W 3"]) -> UInt8[np.ndarray, "T H W 3"]:
+        # Clips and views side by side: (B, V, T, H, W, 3) -> (T, H, B V W, 3).
+        return np.concatenate(frames[chosen].reshape(-1, *frames.shape[2:]), axis=2)
+
+    return np.concatenate((picture(drawn.imagined), picture(drawn.real)), axis=1)

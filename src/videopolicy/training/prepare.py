@@ -1,0 +1,256 @@
+"""From a data set and a preset to a run that is ready to train."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import isclose
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from videopolicy.actions.relative import Relative
+from videopolicy.clips.cache import Cache, build_cache
+from videopolicy.clips.dataset import Clips, Episodes
+from videopolicy.clips.normalize import MinMax
+from videopolicy.datasets.base import SAME_RATE, Dataset
+from videopolicy.datasets.mixture import Source, reconcile
+from videopolicy.errors import UserError
+from videopolicy.latents.base import Latents
+from videopolicy.models.video_action import Config, VideoActionModel
+from videopolicy.training import lora
+from videopolicy.training.choices import PARTS
+from videopolicy.training.config import Training
+from videopolicy.training.distributed import ENCODING, ProcessGroup, process_state
+from videopolicy.training.objective import check_imagines
+from videopolicy.training.state import facts_of, weights_of
+from videopolicy.types import Frames
+
+# Episodes of each data set whose frames the latents are fitted to, and pixels of all of them group: 100 MB.
+FITTED = 16
+FITTED_PIXELS = 2**25
+# Control steps that are read at once of an episode that is too long to be fitted to as a whole.
+BLOCK = 16
+NEEDS_WEIGHTS = "this model begins from pretrained weights: `videopolicy import` them, then train with --init"
+
+
+def prepare(
+    data: Dataset | Sequence[Source],
+    config: Config,
+    training: Training,
+    run: Path,
+    init: VideoActionModel | None = None,
+    begun: Path | None = None,
+) -> tuple[VideoActionModel, Clips]:
+    """Builds the policy, fits its latents, and encodes the data into RUN/cache.
+
+    Episodes shorter than a clip are encoded with the others, and have no clips; nor have, in a stage that learns by
+    actions alone, episodes without any.
+
+    Of several processes the main one does the work, and the others wait; all of them must see the run's folder.
+
+    Args:
+        data: the demonstrations; several data sets come as sources.
+        config: the policy's shape.
+        training: the recipe; seeds the fresh weights.
+        run: the run's folder.
+        init: a policy of the same shape whose weights to start from; a head is added if it has none.
+        begun: the state of a run that is gone on with; latents and ranges of actions stay as they are there.
+
+    Raises:
+        UserError: the data do not suit the policy or each other, which `suited` tells; a part needs pretrained
+            weights; or LoRA cannot be had.
+    """
+    lora.check(training, begins_trained=init is not None)
+    sources, config = suited(data, config, training, init)
+    # A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
+    normalizer = init.normalizer if init and training.stage != "video" else None
+    if begun and (kept := facts_of(begun)["normalizer"]):
+        normalizer = MinMax.from_json(kept)
+    group = ProcessGroup(ENCODING)
+    latents = _latents(config, sources, group, init, begun).to(process_state().device)
+    _check_instructions(config, sources, init)
+    with group.main_first():
+        caches = _caches(sources, config, training, run / "cache", latents)
+    weights = [source.weight for source in sources if source.weight is not None] or None
+    every = Episodes.of(caches)
+    useful = every.lengths >= config.window.span
+    if PARTS[training.stage] == ("action",):
+        useful &= every.has_actions
+    relative = config.relative_transform if training.stage != "video" else None
+    clips = Clips(
+        caches, config.window, normalizer, weights, relative=relative, episodes=every.take(np.nonzero(useful)[0])
+    )
+    policy = build(config, clips.normalizer if training.stage != "video" else None, training.seed)
+    policy.latents.load_state_dict(latents.cpu().state_dict())
+    if init:
+        # The head may be there in one of the two only; everything else must be in both.
+        missing, unexpected = policy.load_state_dict(init.state_dict(), strict=False)
+        assert all(name.startswith("head.") for name in (*missing, *unexpected))
+    return policy, clips
+
+
+def suited(
+    data: Dataset | Sequence[Source], config: Config, training: Training, init: VideoActionModel | None = None
+) -> tuple[tuple[Source, ...], Config]:
+    """The data as the policy sees them, and the policy's shape with what the data say of their actions.
+
+    Raises:
+        UserError: a data set is empty, lacks a view, has only episodes too short, pictures of another size, another
+            rate, or actions of another width or meaning; none has the actions, or states, that the stage needs; or
+            the stage teaches a video that the policy does not draw.
+    """
+    check_imagines(config.imagines, training.stage)
+    sources = tuple(data) if isinstance(data, Sequence) else (Source(data, data.path.name),)
+    # Without a head that has learnt actions, what the checkpoint says of their meaning binds nobody.
+    learnt = init.normalizer if init and training.stage != "video" else None
+    own = config if learnt else replace(config, action_layout="", state_layout="")
+    states = [source.dataset.state_layout for source in sources if source.dataset.action_width is not None]
+    state_layout = own.state_layout or next(filter(None, states), "")
+    sources = reconcile(sources, config.views, config.size, own.action_layout, state_layout if config.relative else "")
+    for source in sources:
+        _check_lengths(source.dataset, config)
+    config = replace(config, fps=_rate(sources[0].dataset, config.fps if learnt else None))
+    acting = [source.dataset for source in sources if source.dataset.action_width is not None]
+    if training.stage == "video":
+        return sources, config
+    if not any(_acts(dataset, config.window.span) for dataset in acting):
+        raise UserError(
+            f"{sources[0].dataset.path}: no episode has actions, which stage {training.stage!r} needs; "
+            "use --stage video"
+        )
+    if learnt and not config.relative and acting[0].action_width != len(learnt.low):
+        raise UserError(
+            f"{acting[0].path}: actions are {acting[0].action_width} wide, the checkpoint's {len(learnt.low)}; "
+            "train from scratch (without --init) or convert the data"
+        )
+    action_layout = own.action_layout or next(
+        (dataset.action_layout for dataset in acting if dataset.action_layout), ""
+    )
+    config = replace(config, action_layout=action_layout, state_layout=state_layout)
+    if relative := config.relative_transform:
+        _check_relative(acting, relative)
+    return sources, config
+
+
+def _rate(dataset: Dataset, learnt: float | None) -> float:
+    """The control steps a second of the data, which must be those that a head has learnt."""
+    if learnt and not isclose(dataset.fps, learnt, rel_tol=SAME_RATE):
+        raise UserError(
+            f"{dataset.path}: {dataset.fps:g} control steps a second, but the checkpoint acts at {learnt:g}; bring "
+            f"them to the same with `videopolicy convert --fps {learnt:g}`, or train from scratch (without --init)"
+        )
+    return learnt or dataset.fps
+
+
+def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoActionModel:
+    """A policy with fresh weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return config.build(normalizer)
+
+
+def _latents(
+    config: Config, sources: Sequence[Source], group: ProcessGroup, init: VideoActionModel | None, begun: Path | None
+) -> Latents:
+    """Those of the run that is gone on with, or of the weights to start from; or fitted, the same in every process."""
+    if init and not begun:
+        return init.latents
+    latents = config.latents.build()
+    if begun:
+        latents.load_state_dict(weights_of(begun, "latents."))
+        return latents
+    if latents.pretrained:
+        raise UserError(NEEDS_WEIGHTS)
+    if group.main:
+        latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
+    group.copy(latents.state_dict().values())
+    return latents
+
+
+def _frames_to_fit(sources: Sequence[Source], config: Config) -> Iterator[Frames]:
+    """Frames of all data sets, each with its share: whole episodes where they are short, or blocks all over them."""
+    sizes = [source.weight or sum(map(source.dataset.length, range(len(source.dataset)))) for source in sources]
+    steps = FITTED_PIXELS // (config.size**2 * len(config.views))
+    for source, size in zip(sources, sizes, strict=True):
+        chosen = np.unique(np.linspace(0, len(source.dataset) - 1, FITTED).round().astype(int)).tolist()
+        most = max(1, int(steps * size / sum(sizes) / len(chosen)))
+        for index in chosen:
+            for start, stop in _blocks(source.dataset.length(index), most):
+                yield from source.dataset.episode(index, config.views, start, stop).views.values()
+
+
+def _blocks(length: int, most: int) -> list[tuple[int, int]]:
+    """Where to read so many steps of an episode, spread evenly."""
+    if length <= most:
+        return [(0, length)]
+    size = min(BLOCK, most)
+    starts = np.linspace(0, length - size, most // size).round().astype(int).tolist()
+    return [(start, start + size) for start in starts]
+
+
+def _caches(
+    sources: Sequence[Source], config: Config, training: Training, folder: Path, latents: Latents
+) -> list[Cache]:
+    """One of each data set; of several, in folders named after them."""
+    return [
+        build_cache(
+            source.dataset,
+            folder if len(sources) == 1 else folder / source.name,
+            lambda frames: latents.encode(torch.from_numpy(frames)).cpu().numpy(),
+            config.views,
+            copies=training.copies,
+            jitter=training.jitter if training.copies > 1 else None,
+            seed=training.seed,
+            key=_key(latents),
+        )
+        for source in sources
+    ]
+
+
+def _check_lengths(dataset: Dataset, config: Config) -> None:
+    longest = max(map(dataset.length, range(len(dataset))))
+    if longest < config.window.span:
+        raise UserError(
+            f"{dataset.path}: its longest episode has {longest} control steps, but a clip spans {config.window.span} "
+            f"({config.window.frames} frames at stride {config.window.stride}, {config.window.actions} actions); "
+            "train without this data set, or with a preset of shorter clips"
+        )
+
+
+def _acts(dataset: Dataset, span: int) -> bool:
+    """Whether an episode that is long enough has actions."""
+    return any(
+        dataset.episode(index, (), 0, 1).actions is not None
+        for index in range(len(dataset))
+        if dataset.length(index) >= span
+    )
+
+
+def _check_relative(acting: Sequence[Dataset], relative: Relative) -> None:
+    needed = relative.space.width, relative.state_layout.width
+    for dataset in acting:
+        if (dataset.action_width, dataset.state_width) != needed:
+            raise UserError(
+                f"{dataset.path}: relative actions need {needed[0]} numbers of each action and {needed[1]} of each "
+                f"state, but it has {dataset.action_width or 0} and {dataset.state_width or 0}; train on its video "
+                "alone (actions = false in a list of data sets), or leave --relative out"
+            )
+
+
+def _check_instructions(config: Config, sources: Sequence[Source], init: VideoActionModel | None) -> None:
+    """Fails before anything is encoded, and not hours later, if an instruction is too long."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        text = init.text if init else config.text.build()
+        if text.pretrained and not init:
+            raise UserError(NEEDS_WEIGHTS)
+        text(sorted({instruction for source in sources for instruction in source.dataset.tasks}))
+
+
+def _key(latents: Latents) -> str:
+    """Changes when the latents' weights do."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(latents.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""One step of the optimiser, on whatever devices and processes Accelerate finds."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
+
+from videopolicy.clips.dataset import ClipBatch
+from videopolicy.diffusion.loss import Losses
+from videopolicy.errors import UserError
+from videopolicy.training.config import Training
+from videopolicy.training.distributed import ProcessGroup, full_tensor, peer_failures
+from videopolicy.training.noise import StepNoise
+from videopolicy.training.objective import Counted, Objective, total
+from videopolicy.training.performance.compile import compile_blocks
+from videopolicy.training.performance.onednn_workaround import never_two_frames
+
+SHARDING = "FSDP2 (configs/accelerate/fsdp2.yaml)"
+
+
+class TrainStep:
+    """An objective that is spread over the processes, and its optimiser.
+
+    Attributes:
+        optimizer: its groups have a "peak", the highest learning rate of each.
+        wrapped: the objective as it is called in training.
+    """
+
+    def __init__(self, objective: Objective, training: Training, accelerator: Accelerator, group: ProcessGroup) -> None:
+        """Moves the objective to this process's device, or its share of it.
+
+        Raises:
+            UserError: the batch has fewer clips than there are processes, times parts of each one's share; or the
+                weights do not fit on the device.
+        """
+        self.training, self.accelerator, self.group = training, accelerator, group
+        shares = group.size * training.accumulate
+        if training.batch < shares:
+            raise UserError(
+                f"a batch of {training.batch} clips cannot be divided among {group.size} processes in "
+                f"{training.accumulate} parts each; it needs at least {shares} clips"
+            )
+        # A process's parts of the batch lie between these; they differ by one clip if it does not divide evenly.
+        self._edges = np.linspace(0, training.batch, shares + 1).astype(int).tolist()
+        if accelerator.device.type == "cpu" and training.precision == "bf16":
+            never_two_frames(objective.policy)
+        if training.compile:
+            compile_blocks(objective.policy.backbone)
+        optimizer = torch.optim.AdamW(
+            objective.parameter_groups(),
+            weight_decay=training.weight_decay,
+            fused=True if accelerator.device.type == "cuda" else None,
+        )
+        with self.weights_fit():
+            self.wrapped, self.optimizer = accelerator.prepare(objective, optimizer)
+
+    def gradient(self, batch: ClipBatch, draws: StepNoise) -> tuple[Losses, Float[Tensor, ""]]:
+        """Computes the gradient of a whole batch, of which each process takes its share, and clips it.
+
+        Args:
+            batch: the clips of all processes.
+            draws: theirs.
+
+        Returns:
+            The losses of all clips, and the length of the gradient before it was clipped; the same in every process.
+
+        Raises:
+            UserError: the device's memory does not suffice, or another process has ended.
+        """
+        first, parts = self.group.rank * self.training.accumulate, self.training.accumulate
+        of = Counted(self.training.batch, int(batch.has_actions.sum()))
+        with peer_failures(), self.clips_fit():
+            found = [
+                self._part(batch, draws, of, part, last=part + 1 == first + parts)
+                for part in range(first, first + parts)
+            ]
+            norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.clip)
+            return self._everyones(found), full_tensor(cast(Tensor, norm))
+
+    def _part(self, batch: ClipBatch, draws: StepNoise, of: Counted, part: int, last: bool) -> Losses:
+        start, stop = self._edges[part : part + 2]
+        # Gradients are exchanged once, with the last part's.
+        with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            losses = self.wrapped(_rows(batch, start, stop), draws.rows(start, stop))
+            # Times the number of processes, since their gradients are averaged.
+            loss = total(losses, self.training.stage, of, self.training.pooled) * self.group.size
+            self.accelerator.backward(loss)
+        return losses
+
+    def overflowed(self, norm: float) -> bool:
+        """Whether a gradient is not finite because of fp16; the scaler then skips the step and scales less."""
+        scaler = self.accelerator.scaler
+        return scaler is not None and not math.isfinite(norm) and scaler.get_scale() > 1
+
+    def update(self, factor: float) -> None:
+        """Moves the weights along the gradient, at this share of the peak learning rates.
+
+        Raises:
+            UserError: the device's memory does not hold the optimiser's moments.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        # The first one makes the moments.
+        with self.weights_fit():
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def clips_fit(self) -> AbstractContextManager[None]:
+        """Within, the device's memory is filled by clips.
+
+        Raises:
+            UserError: it does not suffice; what takes less of it.
+        """
+        return _memory(self._too_large)
+
+    def weights_fit(self) -> AbstractContextManager[None]:
+        """Within, the device's memory is filled by what stays there from step to step.
+
+        Raises:
+            UserError: it does not suffice; what takes less of it.
+        """
+        return _memory(self._too_heavy)
+
+    def _everyones(self, found: list[Losses]) -> Losses:
+        """The losses of the whole batch, in its order."""
+        columns = [(part.video, part.actions, part.sigma[:, None], part.has_actions[:, None]) for part in found]
+        rows = torch.cat([torch.cat([column.detach().float() for column in part], 1) for part in columns])
+        if self.group.size > 1:
+            bounds = self._edges[:: self.training.accumulate]
+            sizes = [stop - start for start, stop in pairwise(bounds)]
+            rows = self.group.concatenate(rows.cpu(), sizes)
+        frames = found[0].video.shape[1]
+        return Losses(rows[:, :frames], rows[:, frames:-2], rows[:, -1] > 0, rows[:, -2])
+
+    def _too_large(self) -> UserError:
+        training, share = self.training, -(-self.training.batch // self.group.size)
+        ways = [f"--accumulate {2 * training.accumulate}"] if share >= 2 * training.accumulate else []
+        ways += [] if training.checkpoint_gradients else ["--checkpoint-gradients"]
+        ways += ["--precision bf16"] if training.precision == "no" else []
+        clips = -(-share // training.accumulate)
+        advice = f"try {', or '.join(ways)}" if ways else f"use more processes with {SHARDING}"
+        return UserError(f"the device's memory does not hold a step of {clips} clips; {advice}")
+
+    def _too_heavy(self) -> UserError:
+        lora = self.training.lora or self.training.stage == "action"
+        return UserError(
+            "the device's memory does not hold the weights, their average and the optimiser's moments; use more "
+            f"processes with {SHARDING}{'' if lora else ', or --lora 16 with --init'}"
+        )
+
+
+@contextmanager
+def _memory(refusal: Callable[[], UserError]) -> Iterator[None]:
+    """Raises a refusal in place of the device's own error when its memory does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise refusal() from error
+
+
+def _rows(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
+    return ClipBatch(**{field.name: getattr(batch, field.name)[start:stop] for field in fields(batch)})

@@ -1,0 +1,210 @@
+"""What every file in `videopolicy/datasets` that opens a data set must keep, on the smallest one of its format."""
+
+import csv
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.datasets.hdf5 import write_any
+
+from videopolicy import registry
+from videopolicy.datasets.conversion.convert import convert
+from videopolicy.datasets.conversion.source import ConversionSource
+from videopolicy.datasets.lerobot.writer import Writer
+from videopolicy.errors import UserError
+from videopolicy.media import write_mp4
+from videopolicy.types import Episode
+
+FPS = 10
+LENGTHS = (5, 8, 3)
+
+
+def episode(length, seed):
+    """A bright square that wanders over a grey ground, seen from two sides."""
+    rng = np.random.default_rng(seed)
+    frames = np.full((length, 48, 64, 3), 100, np.uint8)
+    for step in range(length):
+        frames[step, 8 + 2 * step : 24 + 2 * step, 4 * seed : 4 * seed + 16] = (230, 200, 40)
+    return Episode(
+        {"left": frames, "right": np.ascontiguousarray(frames[:, :, ::-1])},
+        ("push the cube", "pull the cube")[seed % 2],
+        FPS,
+        rng.normal(size=(length, 3)).astype(np.float32),
+        rng.normal(size=(length, 2)).astype(np.float32),
+    )
+
+
+EPISODES = [episode(length, seed) for seed, length in enumerate(LENGTHS)]
+
+
+def write_lerobot(path, episodes):
+    with Writer(path, FPS, ("left", "right")) as writer:
+        for one in episodes:
+            writer.add(one)
+
+
+def write_video_folder(path, episodes):
+    path.mkdir(parents=True)
+    rows = [("file", "caption")]
+    for number, one in enumerate(episodes):
+        write_mp4(path / f"{number}.mp4", one.views["left"], FPS, crf=5, full_colour=True)
+        rows.append((f"{number}.mp4", one.instruction))
+    with (path / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+# Format -> a function that writes these episodes to a path in that format.
+EXAMPLES = {"lerobot": write_lerobot, "robomimic": write_any, "video_folder": write_video_folder}
+
+# Format -> what of a recorded episode it can hold, where that is not everything; just this must come back.
+HOLDS = {
+    "video_folder": lambda one: replace(one, views={"video": one.views["left"]}, actions=None, states=None),
+}
+
+
+@pytest.fixture(params=registry.names("datasets"), scope="module")
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def path(name, tmp_path_factory):
+    path = tmp_path_factory.mktemp(name) / "datasets"
+    EXAMPLES[name](path, EPISODES)
+    return path
+
+
+@pytest.fixture
+def dataset(name, path):
+    return registry.build("datasets", name, path)
+
+
+@pytest.fixture
+def recorded(name):
+    return [HOLDS.get(name, lambda one: one)(one) for one in EPISODES]
+
+
+def width(values):
+    return None if values is None else values.shape[1]
+
+
+def read_all(name, path):
+    dataset = registry.build("datasets", name, path)
+    return [dataset.episode(index) for index in range(len(dataset))]
+
+
+def assert_equal(read, other):
+    assert read.instruction == other.instruction
+    for view, frames in read.views.items():
+        np.testing.assert_array_equal(frames, other.views[view])
+    np.testing.assert_array_equal(read.actions, other.actions)
+    np.testing.assert_array_equal(read.states, other.states)
+
+
+def test_it_describes_itself_without_decoding(dataset, path, recorded):
+    assert dataset.path == path
+    assert len(dataset) == len(recorded)
+    assert sorted(dataset.views) == sorted(recorded[0].views)
+    assert dataset.action_width == width(recorded[0].actions)
+    assert dataset.state_width == width(recorded[0].states)
+    assert dataset.fps == FPS
+    assert tuple(dataset.length(index) for index in range(len(dataset))) == LENGTHS
+    assert set(dataset.tasks) == {"push the cube", "pull the cube"}
+
+
+def test_episodes_come_back_as_they_were_recorded(dataset, recorded):
+    for index, one in enumerate(recorded):
+        read = dataset.episode(index)
+        assert len(read) == len(one)
+        assert read.instruction == one.instruction
+        assert read.fps == FPS
+        for view, frames in one.views.items():
+            assert read.views[view].dtype == np.uint8
+            assert read.views[view].shape == frames.shape
+            assert np.abs(read.views[view].astype(int) - frames).mean() < 3
+        assert (read.actions is None) == (dataset.action_width is None)
+        assert (read.states is None) == (dataset.state_width is None)
+        if read.actions is not None:
+            assert read.actions.dtype == np.float32
+            np.testing.assert_allclose(read.actions, one.actions, rtol=1e-6)
+        if read.states is not None:
+            assert read.states.dtype == np.float32
+            np.testing.assert_allclose(read.states, one.states, rtol=1e-6)
+
+
+def test_only_the_views_asked_for_are_decoded(dataset, recorded):
+    last = list(recorded[1].views)[-1]
+    assert tuple(dataset.episode(1, [last]).views) == (last,)
+    np.testing.assert_array_equal(dataset.episode(1, [last]).views[last], dataset.episode(1).views[last])
+    assert not dataset.episode(1, []).views
+
+
+def test_a_part_of_an_episode_is_that_part_of_the_whole(dataset):
+    whole = dataset.episode(1)
+    part = dataset.episode(1, start=2, stop=7)
+    assert len(part) == 5
+    for view, frames in part.views.items():
+        np.testing.assert_array_equal(frames, whole.views[view][2:7])
+    for values, all_values in ((part.actions, whole.actions), (part.states, whole.states)):
+        np.testing.assert_array_equal(values, None if all_values is None else all_values[2:7])
+    assert len(dataset.episode(1, start=6, stop=100)) == LENGTHS[1] - 6
+
+
+def test_the_order_of_reading_does_not_matter(name, path):
+    forwards = read_all(name, path)
+    dataset = registry.build("datasets", name, path)
+    for index in reversed(range(len(dataset))):
+        assert_equal(dataset.episode(index), forwards[index])
+
+
+def test_the_fingerprint_changes_with_the_data_and_with_nothing_else(name, dataset, path, tmp_path):
+    EXAMPLES[name](tmp_path / "shorter", EPISODES[:2])
+    assert registry.build("datasets", name, path).fingerprint == dataset.fingerprint
+    assert registry.build("datasets", name, tmp_path / "shorter").fingerprint != dataset.fingerprint
+
+
+def test_a_conversion_holds_the_same_but_for_the_loss_of_video(dataset, path, tmp_path):
+    outcome = convert(ConversionSource(path), tmp_path / "converted", 1)
+    written = registry.build("datasets", "lerobot", tmp_path / "converted")
+    assert (outcome.episodes, written.views, written.fps) == (len(dataset), dataset.views, dataset.fps)
+    assert (written.action_layout, written.state_layout) == (dataset.action_layout, dataset.state_layout)
+    for index in range(len(dataset)):
+        read, own = written.episode(index), dataset.episode(index)
+        assert read.instruction == own.instruction
+        np.testing.assert_array_equal(read.actions, own.actions)
+        np.testing.assert_array_equal(read.states, own.states)
+        for view, frames in own.views.items():
+            assert read.views[view].shape == frames.shape
+            assert np.abs(read.views[view].astype(int) - frames).mean() < 3
+
+
+def test_an_unknown_view_is_refused(dataset):
+    with pytest.raises(UserError, match="'above'"):
+        dataset.episode(0, ["above"])
+
+
+def test_what_is_no_data_set_is_refused_by_its_path(name, tmp_path):
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(UserError, match=path.name):
+            registry.build("datasets", name, path)
+
+
+def test_damage_to_any_file_is_noticed_or_does_no_harm(name, path, tmp_path):
+    undamaged = read_all(name, path)
+    noticed = 0
+    for number, file in enumerate(sorted(file for file in path.rglob("*") if file.is_file())):
+        copy = tmp_path / str(number)
+        shutil.copytree(path, copy)
+        damaged = copy / file.relative_to(path)
+        damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+        try:
+            read = read_all(name, copy)
+        except UserError as error:
+            assert str(copy) in str(error)
+            noticed += 1
+        else:
+            assert len(read) == len(undamaged)
+            for one, other in zip(read, undamaged, strict=True):
+                assert_equal(one, other)
+    assert noticed

@@ -1,0 +1,50 @@
+"""A denoiser with a closed-form answer: data are normal with this mean and spread, each number by itself."""
+
+from dataclasses import dataclass, field
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.samplers.base import initial_noise
+
+
+def drawn(video: tuple[int, ...], actions: tuple[int, ...], sigma_max: float, seed: int = 0) -> Joint:
+    """Where sampling starts, of these shapes."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = Joint(torch.randn(video, generator=generator), torch.randn(actions, generator=generator))
+    return initial_noise(noise, torch.tensor(float(sigma_max)))
+
+
+@dataclass
+class Gaussian:
+    mean: Joint
+    spread: float = 0.7
+    looks: list[float] = field(default_factory=list)
+
+    def __call__(self, x: Joint, sigma: Tensor) -> Joint:
+        self.looks.append(float(sigma))
+        return self.mean + (x - self.mean) * (self.spread**2 / (self.spread**2 + sigma**2))
+
+    def flow(self, x: Joint, start: float, end: float) -> Joint:
+        """Where the probability flow takes x: the distance to the mean keeps its share of the spread."""
+        return self.mean + (x - self.mean) * sqrt((self.spread**2 + end**2) / (self.spread**2 + start**2))
+
+
+@dataclass
+class FreezableGaussian(Gaussian):
+    passes: int = 0
+
+    def freeze(self, x: Joint, sigma: Tensor) -> "Frozen":
+        self.passes += 1
+        return Frozen(self, self(x, sigma).video)
+
+
+@dataclass
+class Frozen:
+    inner: FreezableGaussian
+    video: Tensor
+
+    def __call__(self, x: Joint, sigma: Tensor) -> Joint:
+        return Joint(self.video, self.inner(x, sigma).actions)

@@ -1,0 +1,113 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from videopolicy.envs import libero
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET
+from videopolicy.envs.libero.tasks import HORIZONS, SUITE, SUITES
+from videopolicy.envs.robosuite_env import silent
+
+pytestmark = pytest.mark.libero
+TASK = "pick_up_the_salad_dressing_and_place_it_in_the_basket"
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = libero.make(TASK, size=SIZE)
+    yield env
+    env.close()
+
+
+def objects(env):
+    """Where the movable objects are, (n, 3)."""
+    simulated = env._env.env
+    return np.array([simulated.sim.data.body_xpos[simulated.obj_body_id[name]] for name in simulated.objects_dict])
+
+
+def test_the_four_suites_have_ten_tasks_each_and_no_name_twice():
+    assert [len(tasks) for tasks in SUITES.values()] == [10] * 4
+    assert len(SUITE) == len(libero.TASKS) == 40
+    assert HORIZONS.keys() == SUITES.keys()
+
+
+def test_the_installed_suites_have_these_tasks_in_this_order():
+    with silent():
+        from libero.libero import benchmark
+
+        for suite, tasks in SUITES.items():
+            installed = benchmark.get_benchmark(suite)()
+            assert tuple(task.name for task in installed.tasks) == tasks
+
+
+def test_a_seed_of_evaluation_begins_in_the_official_state_of_its_number(env):
+    _, starts, _ = libero._open(TASK)
+    assert starts.shape[0] == 50
+    for number in (0, 7, 57):
+        env.reset(seed=EVALUATION_SEED_OFFSET + number)
+        after = objects(env)
+        env._env.set_init_state(starts[number % 50])
+        # They settle a little.
+        np.testing.assert_allclose(after[:, :2], objects(env)[:, :2], atol=0.02)
+
+
+def test_other_seeds_draw_the_places_anew(env):
+    places = []
+    for seed in range(3):
+        env.reset(seed=seed)
+        places.append(objects(env))
+    assert all(np.abs(one - other).max() > 0.005 for one, other in combinations(places, 2))
+
+
+def test_drawing_leaves_numpys_own_generator_alone(env):
+    np.random.set_state(np.random.RandomState(5).get_state())
+    expected = np.random.RandomState(5).uniform(size=3)
+    env.reset(seed=1)
+    np.testing.assert_array_equal(np.random.uniform(size=3), expected)
+
+
+def test_one_closes_the_gripper_and_minus_one_opens_it(env):
+    env.reset(seed=0)
+    widths = []
+    for command in (-1.0, 1.0, -1.0):
+        for _ in range(15):
+            state, *_ = env.step(np.array([0, 0, 0, 0, 0, 0, command], np.float32))
+        widths.append(state[7] - state[8])
+    assert widths[0] > 0.07 and widths[2] > 0.07
+    assert widths[1] < 0.01
+
+
+@pytest.mark.parametrize("view", libero.VIEWS)
+def test_images_are_upright_and_not_mirrored(env, view):
+    """What is painted changes the image where the camera's own geometry says that it is."""
+    env.reset(seed=0)
+    sim = env._env.env.sim
+    model, data = sim.model._model, sim.data._data
+    camera = model.camera(libero.CAMERAS[view]).id
+    name = "cream_cheese_1"
+    before = env.observe().images[view].astype(int)
+    geoms = [g for g in range(model.ngeom) if model.body(model.geom_bodyid[g]).name.startswith(name)]
+    colours, materials = model.geom_rgba[geoms].copy(), model.geom_matid[geoms].copy()
+    model.geom_rgba[geoms], model.geom_matid[geoms] = (1, 0, 1, 1), -1
+    painted = env.observe().images[view].astype(int)
+    model.geom_rgba[geoms], model.geom_matid[geoms] = colours, materials
+    rows, columns = np.nonzero(np.abs(painted - before).sum(-1) > 60)
+    # The camera looks along its -z; x is to the right and y up.
+    place = data.body(f"{name}_main").xpos
+    x, y, z = data.cam_xmat[camera].reshape(3, 3).T @ (place - data.cam_xpos[camera])
+    focal = SIZE / 2 / np.tan(np.radians(model.cam_fovy[camera]) / 2)
+    expected = (SIZE / 2 - focal * y / -z, SIZE / 2 + focal * x / -z)
+    assert (rows.mean(), columns.mean()) == pytest.approx(expected, abs=4)
+
+
+def test_looking_for_a_grasp_leaves_the_episode_as_it_was(env):
+    still = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
+
+    def play(ask):
+        env.reset(seed=2)
+        if ask:
+            env.expert()
+        return np.stack([env.step(still)[0] for _ in range(5)])
+
+    np.testing.assert_allclose(play(ask=True), play(ask=False), atol=1e-4)

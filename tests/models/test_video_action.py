@@ -1,0 +1,252 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.small import ARM, MODEL, TRAINING, batch, observation, policy, relative_policy
+
+from videopolicy.clips.normalize import MinMax
+from videopolicy.diffusion.guidance import LinearGuidance
+from videopolicy.diffusion.joint import Joint
+from videopolicy.errors import UserError
+from videopolicy.models.video_action import Denoiser, Sampling
+from videopolicy.policies.checkpoint import CheckpointPolicy
+from videopolicy.training.objective import Objective, total
+
+GUIDED = LinearGuidance(1.0, 2.0)
+INSTRUCTIONS = ["reach the red disc", "press"]
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def noise(model, size=2, seed=0):
+    return Joint.randn_like(model.blank(size), torch.Generator().manual_seed(seed))
+
+
+def condition(model, size=2):
+    side = model.blank(1).video.shape[-2:]
+    return model.condition(draw(size, len(model.config.views), 6, *side, seed=5), INSTRUCTIONS[:size])
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Two views and a pad, of which the presets have one or the other."""
+    return policy(views=("top", "close"), pad=1)
+
+
+@pytest.mark.parametrize("pad", [0, 1, 3])
+@pytest.mark.parametrize("views", [("top",), ("top", "close"), ("a", "b", "c")])
+def test_flat_frames_are_one_view_after_the_other_behind_the_pad(pad, views):
+    model = policy(pad=pad, views=views)
+    futures, current = draw(2, len(views), 2, 6, 4, 4), draw(2, 6, 4, 4, seed=1)
+    flat = model.flatten(futures, current)
+    assert flat.shape[1] == model.config.flat_frames == pad + 2 * len(views)
+    assert torch.equal(model.unflatten(flat), futures)
+    for frame in range(pad):
+        assert torch.equal(flat[:, frame], current)
+    for view in range(len(views)):
+        for frame in range(2):
+            assert torch.equal(flat[:, pad + 2 * view + frame], futures[:, view, frame])
+
+
+def test_each_frame_is_given_its_own_views_picture_and_the_pad_the_first_views(model):
+    codes = draw(2, 2, 6, 4, 4)
+    given = model.condition(codes, INSTRUCTIONS)
+    views = [0, 0, 0, 1, 1]
+    for frame, view in enumerate(views):
+        assert torch.equal(given.latents[:, frame], model.latents.condition(codes[:, view]))
+        assert torch.equal(given.text[:, frame], model.text(INSTRUCTIONS))
+    assert given.latents.shape[1] == given.text.shape[1] == model.config.flat_frames
+
+
+@torch.no_grad()
+def test_hardly_any_noise_leaves_the_input_and_much_noise_does_not(model):
+    x, given = noise(model), condition(model)
+    clean = Denoiser(model, given)(x, torch.tensor(1e-4))
+    torch.testing.assert_close(clean.video, x.video, rtol=0, atol=1e-2)
+    torch.testing.assert_close(clean.actions, x.actions, rtol=0, atol=1e-2)
+    guess = Denoiser(model, given)(x * 80.0, torch.tensor(80.0))
+    assert guess.video.std() < 0.1 * (x * 80.0).video.std()
+    assert guess.actions.std() < 0.1 * (x * 80.0).actions.std()
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@torch.no_grad()
+def test_the_network_is_wrapped_in_the_preconditioning_of_edm(residual):
+    """At sigma 1 with x = clean + noise, D = x / 2 - F(x / sqrt 2) / sqrt 2, and c_noise is 0."""
+    model = policy(views=("top", "close"), pad=1, residual=residual)
+    x, given = noise(model), condition(model)
+    origin = given.latents if residual else 0
+    moved = x.video - origin
+    raw = model.backbone(moved / 2**0.5, given, torch.zeros(2)).video
+    video, features = model.denoise_video(x.video, torch.ones(2), given)
+    torch.testing.assert_close(video, origin + moved / 2 - raw / 2**0.5)
+    vector = model.read(features, torch.ones(2))
+    head = model.head(x.actions / 2**0.5, vector, model.backbone.embed(torch.zeros(2)))
+    actions = model.denoise_actions(x.actions, torch.ones(2), vector)
+    torch.testing.assert_close(actions, x.actions / 2 - head / 2**0.5)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@torch.no_grad()
+def test_a_network_that_says_nothing_leaves_a_residual_model_with_the_current_image(residual):
+    model = policy(residual=residual)
+    torch.nn.init.zeros_(model.backbone.net.conv_out.weight)
+    torch.nn.init.zeros_(model.backbone.net.conv_out.bias)
+    given = condition(model)
+    drawn = model.sample(given, noise(model), Sampling("euler", steps=2)).video
+    expected = given.latents if residual else torch.zeros_like(given.latents)
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=0.3)
+
+
+@torch.no_grad()
+def test_each_sample_has_its_own_noise_level(model):
+    x, given, sigma = noise(model), condition(model), torch.tensor([0.3, 5.0])
+    both = Denoiser(model, given)(x, sigma)
+    for index, level in enumerate(sigma):
+        alone = Denoiser(model, given)(x, level)
+        torch.testing.assert_close(both.video[index], alone.video[index], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(both.actions[index], alone.actions[index], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "passes"),
+    [
+        (Sampling("euler", steps=3), 3),
+        (Sampling("heun", steps=3), 5),
+        (Sampling("one_pass", steps=3), 1),
+        (Sampling("euler", steps=3, guidance=GUIDED), 6),
+        (Sampling("one_pass", steps=3, guidance=GUIDED), 2),
+    ],
+    ids=lambda value: getattr(value, "sampler", ""),
+)
+def test_passes_of_the_video_model(model, sampling, passes):
+    counted = []
+    hook = model.backbone.register_forward_hook(lambda *_: counted.append(1))
+    drawn = model.sample(condition(model), noise(model), sampling)
+    hook.remove()
+    assert len(counted) == passes
+    assert drawn.video.shape == model.blank(2).video.shape
+    assert drawn.actions.shape == (2, 8, 2)
+    assert not drawn.actions.requires_grad
+
+
+@torch.no_grad()
+def test_a_frozen_denoiser_shows_the_same_and_its_head_heeds_the_noise_level_still(model):
+    x, sigma = noise(model), torch.tensor(2.0)
+    denoise = Denoiser(model, condition(model))
+    frozen = denoise.freeze(x, sigma)
+    torch.testing.assert_close(frozen(x, sigma).video, denoise(x, sigma).video)
+    torch.testing.assert_close(frozen(x, sigma).actions, denoise(x, sigma).actions)
+    other = noise(model, seed=9)
+    later = frozen(other, torch.tensor(0.5))
+    assert torch.equal(later.video, frozen(x, sigma).video)
+    assert not torch.allclose(later.actions, frozen(other, sigma).actions, atol=1e-4)
+
+
+def test_the_instruction_and_the_picture_decide_what_is_drawn(model):
+    sampling = Sampling("euler", steps=2)
+    side = model.blank(1).video.shape[-2:]
+    codes = draw(1, 2, 6, *side)
+
+    def drawn(codes, instruction):
+        return model.sample(model.condition(codes, [instruction]), noise(model, 1), sampling)
+
+    before = drawn(codes, "reach the red disc")
+    for other in (drawn(codes, "reach the blue disc"), drawn(codes + 0.5, "reach the red disc")):
+        assert not torch.allclose(before.video, other.video, atol=1e-5)
+        assert not torch.allclose(before.actions, other.actions, atol=1e-6)
+
+
+def test_without_a_normaliser_it_imagines_and_says_that_it_cannot_act():
+    model = policy(None)
+    drawn = model.sample(condition(model), noise(model), Sampling("euler", steps=2))
+    assert drawn.video.isfinite().all()
+    assert drawn.actions.shape == (2, 8, 0)
+    with pytest.raises(UserError, match="cannot act"):
+        model.sample(condition(model), noise(model), Sampling("one_pass", steps=2))
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_action_loss_reaches_the_video_model_only_if_features_are_not_detached(detach):
+    model = policy()
+    objective = Objective(model, replace(TRAINING, detach_features=detach))
+    objective(batch(model), torch.Generator().manual_seed(0)).mean_actions.backward()
+    reached = {
+        part: any(p.grad is not None and p.grad.any() for p in getattr(model, part).parameters())
+        for part in ("text", "backbone", "head")
+    }
+    assert reached == {"text": not detach, "backbone": not detach, "head": True}
+
+
+@pytest.mark.parametrize(
+    ("stage", "still"),
+    [("action", ("text", "backbone", "latents")), ("video", ("head", "latents")), ("joint", ("latents",))],
+)
+def test_a_stage_changes_what_it_trains_and_not_a_bit_more(stage, still):
+    model = policy()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    objective = Objective(model, replace(TRAINING, stage=stage, weight_decay=0.1, detach_features=False))
+    optimizer = torch.optim.AdamW(objective.parameter_groups(), weight_decay=0.1)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        total(objective(batch(model), generator), stage).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"text", "backbone", "head", "latents"} - set(still)
+
+
+def test_each_action_width_gets_a_head_of_its_own():
+    for width in (1, 7):
+        model = policy(MinMax((-1.0,) * width, (1.0,) * width))
+        assert model.action_width == width
+        assert model.sample(condition(model), noise(model), MODEL.sampling).actions.shape == (2, 8, width)
+
+
+def test_the_head_learns_relative_actions_of_their_own_width():
+    model = relative_policy()
+    assert model.action_width == 10
+    assert str(model.config.learned_layout) == "relative_position relative_rotation_6d gripper[-1,1]"
+    assert str(replace(model.config, relative=False).learned_layout) == ARM["action_layout"]
+    assert policy().config.learned_layout is None
+
+
+def test_video_alone_may_be_trained_before_its_actions_have_a_space():
+    model = policy(None, relative=True)
+    assert model.action_width == 0
+    planner = CheckpointPolicy(model, model.config.sampling)
+    assert (planner.state_layout, planner.origin) == ("", None)
+    assert planner.plan([observation()], [0], True)[0].imagined
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"action_layout": "other:3"}, "2 wide, but their space 'other:3' has 3"),
+        ({"action_layout": "othr:2"}, "'othr:2'"),
+        ({"relative": True}, "need the action layout"),
+        ({"relative": True, "action_layout": "other:2"}, "need the state layout"),
+        (
+            {"relative": True, "action_layout": "other:2", "state_layout": "position quaternion"},
+            "the action is 'other:2'",
+        ),
+        (ARM, "2 wide, but their space 'relative_position relative_rotation_6d gripper.*' has 10"),
+    ],
+)
+def test_an_action_space_that_does_not_fit_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        policy(**changes)
+
+
+@torch.no_grad()
+def test_offloaded_it_denoises_the_same_with_its_weights_parked():
+    model, parked = policy(), policy()
+    parked.offload("cpu")
+    assert {p.device.type for part in (parked.backbone, parked.head) for p in part.parameters()} == {"meta"}
+    assert parked.device.type == "cpu"
+    plans = [CheckpointPolicy(m, m.config.sampling).plan([observation()], [3], True)[0] for m in (model, parked)]
+    np.testing.assert_array_equal(plans[0].actions, plans[1].actions)
+    np.testing.assert_array_equal(plans[0].imagined["top"], plans[1].imagined["top"])

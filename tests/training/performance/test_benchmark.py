@@ -1,0 +1,41 @@
+from dataclasses import replace
+
+import pytest
+from tests.small import TRAINING, policy
+from torch import nn
+
+from videopolicy.clips.normalize import MinMax
+from videopolicy.hardware import count_flops
+from videopolicy.training.performance.benchmark import count_forward, measure, random_clips
+
+
+def test_parts_that_learn_cost_three_forward_passes():
+    model = policy()
+    video, action, joint = (
+        count_forward(model, replace(TRAINING, stage=stage)) for stage in ("video", "action", "joint")
+    )
+    # Let v and h be one pass of the video model and of the head: 3v, v + 3h, 3v + 3h.
+    head = joint - video
+    assert action == pytest.approx(video / 3 + head)
+    assert head > 0
+
+
+def test_what_is_computed_again_does_not_count():
+    model = policy()
+    once = count_forward(model, TRAINING)
+    assert count_forward(model, replace(TRAINING, checkpoint_gradients=True)) == once
+
+
+def test_counting_is_the_counters_own_for_a_layer():
+    layer = nn.Linear(3, 5)
+    clips = random_clips(policy(), 2)
+    assert len(clips.instructions) == 2
+    assert count_flops(lambda: layer(layer.weight.new_ones(7, 3))) == 2 * 7 * 3 * 5
+
+
+def test_steps_are_taken_and_the_rates_follow():
+    model = policy().config
+    figures = measure(model, replace(TRAINING, batch=2), repeats=2)
+    assert figures.clips_per_second == pytest.approx(2e3 / figures.step.median)
+    assert figures.flops == 2 * count_forward(policy(MinMax((-1.0,) * 7, (1.0,) * 7)), TRAINING)
+    assert figures.memory > 0

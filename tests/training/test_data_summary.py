@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.small import MODEL, TRAINING, Partly
+
+from videopolicy.datasets.mixture import Source
+from videopolicy.datasets.transforms.action_layout import LayoutConverted
+from videopolicy.training.data_summary import overview
+from videopolicy.training.monitoring.validation import set_apart
+from videopolicy.training.prepare import prepare
+
+
+class Told(Partly):
+    """Four episodes, the first without actions, the second shorter than a clip; one more cannot be read."""
+
+    def __init__(self, inner):
+        super().__init__(inner, {0})
+        self.skipped = ("episode 7: no frames",)
+
+    def length(self, index):
+        return 5 if index == 1 else super().length(index)
+
+
+@pytest.fixture(scope="module")
+def two(dataset, tmp_path_factory):
+    """Two sources as a policy sees them, and their clips."""
+    sources = (Source(Told(dataset), "dots", 1.0), Source(dataset, "more", 3.0))
+    return sources, prepare(sources, MODEL, TRAINING, tmp_path_factory.mktemp("run"))[1]
+
+
+def test_every_source_is_told_with_its_share_and_what_is_left_out(two, dataset):
+    sources, clips = two
+    steps = [dataset.length(index) for index in range(4)]
+    assert overview(sources, clips, None, 0) == [
+        f"dots: 3 episodes (2 with actions), 2 instructions, {sum(steps) - steps[1]} clips, 25% of what is trained on",
+        "  left out: 1 of 4 episodes of dots are shorter than a clip (8 control steps)",
+        "  left out, as they cannot be used (1): episode 7: no frames",
+        f"more: 4 episodes with actions, 2 instructions, {sum(steps)} clips, 75% of what is trained on",
+    ]
+
+
+def test_episodes_without_actions_are_told_where_actions_alone_are_learnt_by(two, dataset, tmp_path):
+    sources, _ = two
+    _, clips = prepare(sources, MODEL, replace(TRAINING, stage="action"), tmp_path)
+    told = overview(sources, clips, None, 0)
+    assert told[0].startswith("dots: 2 episodes with actions, ")
+    assert told[1:3] == [
+        "  left out: 1 of 4 episodes of dots are shorter than a clip (8 control steps)",
+        "  left out: 1 of 4 episodes of dots have no actions, all that is learnt by",
+    ]
+    assert "left out" not in told[4]
+
+
+def test_what_is_held_out_is_told_and_that_it_is_less_than_was_asked_for(two):
+    sources, clips = two
+    learnt, held_out = set_apart(clips, 9)
+    told = "\n".join(overview(sources, learnt, held_out, 9))
+    for source, data in enumerate(("dots", "more")):
+        numbers = held_out.episodes.number[held_out.episodes.source == source].tolist()
+        assert f"{data} {', '.join(map(str, numbers))}" in told
+    assert "held out, to measure on: 3 of 7 episodes: " in told and "3 and not 9" in told
+    assert "not 3" not in "\n".join(overview(sources, *set_apart(clips, 3), 3))
+
+
+def test_an_instruction_that_is_only_held_out_is_told(two):
+    sources, clips = two
+    red = [text == "reach the red disc" for text in clips.episodes.instructions]
+    learnt, held_out = (clips._only(np.nonzero(np.array(red) == side)[0]) for side in (False, True))
+    told = overview(sources, learnt, held_out, 0)
+    assert told[-1] == "  never trained on, as no other episode shows them: 'reach the red disc'"
+
+
+def test_spaces_that_are_converted_are_told(dataset, two):
+    _, clips = two
+    named = Partly(dataset, set())
+    named.action_layout = "gripper[-1,1] other:1"
+    source = Source(LayoutConverted(named, "gripper[1,-1] other:1"), "more")
+    assert "  its actions are converted from 'gripper[-1,1] other:1' to 'gripper[1,-1] other:1'" in overview(
+        (source, source), clips, None, 0
+    )
