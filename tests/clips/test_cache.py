@@ -211,12 +211,12 @@ def test_its_room_on_the_disk_is_taken_before_it_is_filled(dataset, record, enco
     """A memory map that finds the disk full kills the process without a word."""
     seen = []
 
-    def looking(frames):
+    def measuring(frames):
         seen.extend(file.stat() for file in tmp_path.rglob("codes.npy"))
         return encode(frames)
 
     long = replace(dataset, episodes=(record(2000),))
-    build_cache(long, tmp_path / "cache", looking, VIEWS, key="encoder")
+    build_cache(long, tmp_path / "cache", measuring, VIEWS, key="encoder")
     first = seen[0]
     assert first.st_blocks * 512 >= first.st_size > 2000 * 2 * 12 * 2
 
