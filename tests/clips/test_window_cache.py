@@ -208,12 +208,8 @@ def test_an_episode_shorter_than_a_window_has_no_clips_and_disturbs_no_others(bu
 
 
 def test_windows_whose_codes_are_no_numbers_are_refused(dataset, tmp_path):
+    def unsound(windows):
+        return np.full((len(windows), 3, 1, 1, 1), np.nan)
+
     with pytest.raises(UserError, match="episode 0, view 'front': codes that are no finite"):
-        build_cache(
-            dataset,
-            tmp_path / "cache",
-            lambda w: np.full((len(w), 3, 1, 1, 1), np.nan),
-            VIEWS,
-            window=WINDOW,
-            key="nan",
-        )
+        build_cache(dataset, tmp_path / "cache", unsound, VIEWS, window=WINDOW, key="nan")
