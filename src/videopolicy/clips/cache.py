@@ -155,23 +155,13 @@ def build_cache(
             without a jitter, a folder that holds something else, or that another process is filling.
     """
     _check(dataset, views, copies, jitter)
-    recipe = {
-        "format": FORMAT,
-        "dataset": dataset.fingerprint,
-        "views": list(views),
-        "copies": copies,
-        "jitter": asdict(jitter) if jitter else None,
-        "seed": seed,
-        "key": key,
-    }
-    if window is not None:
-        recipe["offsets"] = list(window.offsets)
+    decoding = Decoding(dataset, tuple(views), copies, jitter, seed, window)
+    recipe = _wanted(decoding, key)
     if _recipe(folder) != recipe:
         with _alone(folder):
             # Somebody else may have built it meanwhile.
             if _recipe(folder) != recipe:
                 building = folder.with_name(f".{folder.name}.building")
-                decoding = Decoding(dataset, tuple(views), copies, jitter, seed, window)
                 frames = sum(map(dataset.length, range(len(dataset)))) * len(views) * copies
                 fill(building, recipe, decoding, encode, usable_workers(frames) if workers is None else workers)
                 if folder.exists():
@@ -232,6 +222,20 @@ def _check(dataset: Dataset, views: Sequence[str], copies: int, jitter: ColorJit
         raise UserError(f"{dataset.path}: a cache needs at least one view and one episode")
     if copies < 1 or (copies > 1 and jitter is None):
         raise UserError(f"{copies} copies of every frame: there must be at least 1, and more than 1 need a jitter")
+
+
+def _wanted(decoding: Decoding, key: str) -> dict[str, Any]:
+    """What decides what is in a cache."""
+    recipe = {
+        "format": FORMAT,
+        "dataset": decoding.dataset.fingerprint,
+        "views": list(decoding.views),
+        "copies": decoding.copies,
+        "jitter": asdict(decoding.jitter) if decoding.jitter else None,
+        "seed": decoding.seed,
+        "key": key,
+    }
+    return recipe if decoding.window is None else {**recipe, "offsets": list(decoding.window.offsets)}
 
 
 def _recipe(folder: Path) -> dict[str, Any] | None:
