@@ -194,7 +194,7 @@ def test_batches_mix_clips_with_and_without_actions_as_weighted_and_the_log_says
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--video-horizon", "12"], "8 control steps apart cannot look 12 ahead; 8 or 16 would do"),
+        (["--video-horizon", "12"], "8 control steps apart cannot reach 12 ahead; 8 or 16 would do"),
         (["--video-horizon", "-8"], "--video-horizon is -8"),
         (["--stage", "action", "--features", "attached"], "--features is about --stage joint"),
         (["--preset", "cloning", "--features", "attached"], "--features is about --stage joint"),
