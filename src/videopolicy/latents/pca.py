@@ -1,6 +1,7 @@
 """Latents without training: principal components of square patches, fitted in seconds."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ class Config:
         patch: side of a patch in pixels; the latents are this much smaller than the frame.
         channels: components kept, at most 3 * patch².
     """
+
+    temporal: ClassVar[int] = 1
 
     patch: int = 8
     channels: int = 16

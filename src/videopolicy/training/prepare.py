@@ -178,7 +178,7 @@ def _frames_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[F
             yield from dataset.episode(index, config.views, start, stop).views.values()
 
 
-def _windows_to_fit(sources: Sequence[Source], config: Config) -> Iterator[UInt8[np.ndarray, "1+T H W 3"]]:
+def _windows_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[UInt8[np.ndarray, "1+T H W 3"]]:
     """Windows of all data sets, each with its share, that begin all over the episodes; in all about as many frames."""
     window = config.window
     for dataset, index, most in _episodes_to_fit(sources, config):
@@ -190,7 +190,7 @@ def _windows_to_fit(sources: Sequence[Source], config: Config) -> Iterator[UInt8
                 yield frames[window.frame_indices(0, len(frames))]
 
 
-def _episodes_to_fit(sources: Sequence[Source], config: Config) -> Iterator[tuple[Dataset, int, int]]:
+def _episodes_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[tuple[Dataset, int, int]]:
     """Episodes of all data sets: data set, number, and of how many steps to take the frames, a view."""
     sizes = [source.weight or sum(map(source.dataset.length, range(len(source.dataset)))) for source in sources]
     steps = FITTED_PIXELS // (config.size**2 * len(config.views))
