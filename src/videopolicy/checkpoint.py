@@ -51,6 +51,23 @@ class Provenance:
     without_actions: int = 0
 
 
+@dataclass(frozen=True)
+class Description:
+    """What `config.json` holds.
+
+    Attributes:
+        format: FORMAT.
+        model: everything about the policy but its weights.
+        provenance: where the weights come from.
+        sha256: of the files beside it, by their names.
+    """
+
+    format: int
+    model: Config
+    provenance: Provenance
+    sha256: dict[str, str]
+
+
 def save(
     policy: VideoActionModel,
     provenance: Provenance,
@@ -81,13 +98,9 @@ def save(
         save_file(stored, aside / "model.safetensors")
         normalizer = policy.normalizer
         (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
-        description = {
-            "format": FORMAT,
-            "model": to_json(policy.config),
-            "provenance": to_json(provenance),
-            "sha256": {name: sha256(aside / name) for name in HASHED},
-        }
-        (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+        hashes = {name: sha256(aside / name) for name in HASHED}
+        description = to_json(Description(FORMAT, policy.config, provenance, hashes))
+        (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         buffers = {name for name, _ in policy.named_buffers()}
         parameters = sum(tensor.numel() for name, tensor in stored.items() if name not in buffers)
         (aside / "README.md").write_text(_card(policy, provenance, parameters))
@@ -118,22 +131,20 @@ def load(
     for name in HASHED:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing; copy the whole checkpoint folder again")
-        if sha256(folder / name) != description["sha256"].get(name):
+        if sha256(folder / name) != description.sha256.get(name):
             raise UserError(f"{folder / name}: not the file that was saved (wrong hash); copy the whole folder again")
     try:
-        provenance = from_json(Provenance, description["provenance"])
-        policy = _rebuilt(folder, description["model"], dtype)
+        policy = _rebuilt(folder, description.model, dtype)
     # A damaged description makes each part fail in a way of its own.
     except Exception as error:
         first = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{folder}: config.json does not describe the weights beside it ({first})") from error
-    return policy.to(device).eval(), provenance
+    return policy.to(device).eval(), description.provenance
 
 
-def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> VideoActionModel:
+def _rebuilt(folder: Path, config: Config, dtype: torch.dtype) -> VideoActionModel:
     statistics = (folder / "statistics.json").read_text()
     normalizer = None if statistics == "null" else MinMax.from_json(statistics)
-    config = from_json(Config, description)
     before = torch.get_default_dtype()
     # Built in the final precision: in float32 first, a large model would need thrice the memory.
     torch.set_default_dtype(dtype)
@@ -146,21 +157,21 @@ def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> VideoActionM
     return policy
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def _read_description(folder: Path) -> Description:
     path = folder / "config.json"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such checkpoint folder; `videopolicy train` writes RUN/checkpoint")
     if not path.is_file():
         raise UserError(f"{folder}: config.json is missing; give a checkpoint folder, such as RUN/checkpoint")
     try:
-        description = json.loads(path.read_text())
-        found, *_ = (description[name] for name in ("format", "model", "provenance"))
-        dict(description["sha256"])
+        description = json.loads(path.read_text(encoding="utf-8"))
+        found = description["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the description of a checkpoint ({error!r})") from error
+    # Another format has other fields.
     if found != FORMAT:
         raise UserError(f"{path}: checkpoint format {found}, but this version reads format {FORMAT} only")
-    return description
+    return from_json(Description, description, file=path)
 
 
 def _shrinks(name: str, tensor: Tensor) -> bool:

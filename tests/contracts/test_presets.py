@@ -1,7 +1,6 @@
 """What every file in `videopolicy/presets` must keep. Networks are built without memory for their weights."""
 
 import re
-from importlib import import_module
 
 import pytest
 import torch
@@ -59,7 +58,7 @@ def test_its_parts_fit_together(preset, policy):
 
 
 def test_its_first_line_tells_the_number_of_parameters(name, policy):
-    said = re.search(r"(\d+) million", import_module(f"videopolicy.presets.{name}").__doc__)
+    said = re.search(r"(\d+) million", registry.module("presets", name).__doc__)
     counted = sum(parameter.numel() for parameter in policy.parameters()) / 1e6
     assert said and abs(int(said[1]) - counted) < 1, f"{counted:.1f} million"
 
