@@ -1,7 +1,8 @@
-"""What every file in `videopolicy/backbones` must keep, with its default configuration."""
+"""What every backbone must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
 import pytest
 import torch
+from tests.contracts.plugins import example, skip_unless_it_can_run
 
 from videopolicy import registry
 from videopolicy.backbones.base import Condition
@@ -32,12 +33,13 @@ def read(backbone, *given):
 
 @pytest.fixture(params=registry.names("backbones"), scope="module")
 def name(request):
+    skip_unless_it_can_run("backbones", request.param)
     return request.param
 
 
 @pytest.fixture(scope="module")
 def backbone(name):
-    return registry.build("backbones", name).build(CHANNELS, WIDTH).eval()
+    return example("backbones", name).build(CHANNELS, WIDTH).eval()
 
 
 @pytest.mark.parametrize(("frames", "side"), [(1, 8), (3, 8), (6, 4), (2, 7), (3, 5)])
@@ -121,7 +123,7 @@ def test_every_tap_sends_gradient_back_unless_detached(backbone):
 
 @torch.no_grad()
 def test_a_saved_state_restores_it(name, backbone):
-    other = registry.build("backbones", name).build(CHANNELS, WIDTH).eval()
+    other = example("backbones", name).build(CHANNELS, WIDTH).eval()
     other.load_state_dict(backbone.state_dict())
     assert all(
         torch.equal(one, two) for one, two in zip(kept(other(*inputs())), kept(backbone(*inputs())), strict=True)
@@ -129,7 +131,7 @@ def test_a_saved_state_restores_it(name, backbone):
 
 
 def test_gradients_do_not_depend_on_whether_inner_values_are_computed_again(name):
-    plain, again = (registry.build("backbones", name).build(CHANNELS, WIDTH) for _ in range(2))
+    plain, again = (example("backbones", name).build(CHANNELS, WIDTH) for _ in range(2))
     again.load_state_dict(plain.state_dict())
     again.checkpoint_gradients()
     for backbone in (plain, again):
