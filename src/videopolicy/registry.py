@@ -4,7 +4,7 @@ The place is a file or a package in the kind's folder here, or an entry point of
 `videopolicy.KIND`, the plug-in's name, and the module that defines the entry, as in a `pyproject.toml`
 
     [project.entry-points."videopolicy.backbones"]
-    mixer = "acme_robots.mixer"
+    narrow = "acme_robots.narrow"
 
 >>> entry("samplers", "euler")  # the function `videopolicy.diffusion.samplers.euler.sample`
 >>> build("envs", "metaworld", task="drawer-open-v3")  # calls `videopolicy.envs.metaworld.make`
