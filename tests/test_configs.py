@@ -16,10 +16,12 @@ from videopolicy.configs import LIMITS, PLUGIN, check_limits, from_json, limited
 from videopolicy.datasets.mixture import MixtureEntry
 from videopolicy.errors import UserError
 from videopolicy.latents import pca
+from videopolicy.models.base import ModelConfig
 from videopolicy.models.video_action import Config
 from videopolicy.rollout.protocols import ProtocolTask
 from videopolicy.rollout.results import Result
 from videopolicy.training.config import Training
+from videopolicy.training.stages import ACTION
 
 PRESETS = {name: registry.entry("presets", name) for name in registry.names("presets")}
 CONFIGS = {(name, part): getattr(preset, part) for name, preset in PRESETS.items() for part in ("model", "training")}
@@ -156,6 +158,17 @@ def test_plugins_carry_their_name_and_plain_settings_do_not():
     assert "plugin" not in written["window"] and "plugin" not in to_json(TRAINING)
 
 
+def test_the_base_of_all_models_stands_for_any_of_them():
+    written = through_text(to_json(MODEL))
+    assert from_json(ModelConfig, written) == MODEL
+    del written["plugin"]
+    assert from_json(Config, written) == MODEL
+    with pytest.raises(UserError, match=r'^model\.plugin is missing; it takes a name such as "models/NAME"'):
+        from_json(ModelConfig, written, "model")
+    with pytest.raises(UserError, match=r"^model\.plugin: no kind of plug-in here 'heads'; known: models"):
+        from_json(ModelConfig, {"plugin": "heads/unet1d"}, "model")
+
+
 def test_what_is_left_out_takes_its_default():
     assert from_json(Training, {"steps": 7}) == Training(steps=7)
 
@@ -208,11 +221,14 @@ def test_a_wrong_model_is_refused_by_the_path_of_what_is_wrong(values, message):
         ({"decay": "no"}, 'run.json: training.decay is "no"; it takes true or false'),
         ({"steps": True}, "run.json: training.steps is true; it takes a whole number"),
         ({"minutes": "ten"}, 'run.json: training.minutes is "ten"; it takes a number'),
-        ({"stage": "joit"}, 'run.json: training.stage is "joit"; it takes one of "video", "action", "joint"'),
+        ({"precision": "f16"}, 'run.json: training.precision is "f16"; it takes one of "no", "bf16", "fp16"'),
         ({"seed": None}, "run.json: training.seed is null; it takes a whole number"),
         ({"seed": "x" * 999}, 'run.json: training.seed is "x{50,60}...; it takes'),
-        ({"stage": "action", "lora": 4}, "run.json: training: .*lora"),
-        ({"zzz": 1}, "run.json: training: no field 'zzz'; known: .*checkpoint_gradients"),
+        ({"stage": to_json(ACTION), "lora": 4}, "run.json: training: .*lora"),
+        ({"lora": 2000}, "run.json: training.lora is 2000; it must be from 0 to 1024"),
+        ({"noise": {"plugin": "noise/joint", "levels": {"mean": 1.0}}}, "training.noise.levels.std is missing"),
+        ({"noise": {"plugin": "noise/pined"}}, "training.noise.plugin: no noise law 'pined'; did you mean 'pinned'"),
+        ({"zzz": 1}, "run.json: training: no field 'zzz'; known: .*gradient_checkpointing"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_file_and_path(values, message):

@@ -8,6 +8,7 @@ A plug-in's configuration says which it is: {"plugin": "backbones/unet", "layers
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
+from inspect import isabstract
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -102,11 +103,10 @@ def _read(hint: Any, value: Any, at: str) -> Any:
     origin, options = get_origin(hint) or hint, get_args(hint)
     if hint is Any:
         return _plugin(value, at, CONFIGURED) if isinstance(value, dict) and PLUGIN in value else value
-    if is_dataclass(hint):
-        own = registry.plugin_of(cast(type, hint))
-        if own and isinstance(value, dict) and PLUGIN in value:
-            return _plugin(value, at, own[:1])
-        return _config(cast(type, hint), value, at)
+    if isinstance(hint, type) and is_dataclass(hint):
+        kinds = _kinds_below(hint)
+        named = isinstance(value, dict) and PLUGIN in value
+        return _plugin(value, at, kinds) if kinds and (named or isabstract(hint)) else _config(hint, value, at)
     if origin in (Union, UnionType):
         return _one_of(hint, value, at)
     if origin is Literal and any(type(value) is type(option) and value == option for option in options):
@@ -156,6 +156,15 @@ def _kind(about: Field) -> str | None:
     default = about.default if about.default_factory is MISSING else about.default_factory()
     plugin = registry.plugin_of(type(default))
     return plugin[0] if plugin else None
+
+
+def _kinds_below(cls: type) -> tuple[str, ...]:
+    """The kind of plug-in of which a class is the configuration, or the base of all configurations; or none."""
+    plugin = registry.plugin_of(cls)
+    if plugin or not isabstract(cls):
+        return plugin[:1] if plugin else ()
+    folders = {kind: f"{registry.OURS}.{registry.KINDS[kind].folder.replace('/', '.')}." for kind in CONFIGURED}
+    return tuple(kind for kind, folder in folders.items() if cls.__module__.startswith(folder))
 
 
 def _written(about: Field, value: Any) -> Any:

@@ -1,10 +1,11 @@
+import time
 from dataclasses import replace
 
 import pytest
 from tests.small import MODEL, TRAINING, write_data
 
 from videopolicy import registry
-from videopolicy.training.loop import Trainer
+from videopolicy.training.loop import Origin, Trainer
 from videopolicy.training.monitoring import validation
 from videopolicy.training.prepare import prepare
 
@@ -31,10 +32,10 @@ def few_looks(monkeypatch):
 def trainer(dataset, tmp_path):
     """A function that sets a run up in a folder of this test, ready to train."""
 
-    def set_up(name="run", *, data=dataset, model=MODEL, init=None, split=0, **changes) -> Trainer:
+    def set_up(name="run", *, data=dataset, model=MODEL, init=None, split=0, clock=time.monotonic, **changes) -> Trainer:
         training = replace(TRAINING, **changes)
-        policy, clips = prepare(data, model, training, tmp_path / name, init)
+        built, clips = prepare(data, model, training, tmp_path / name, init)
         learnt, held_out = clips.split(split) if split else (clips, None)
-        return Trainer(policy, learnt, training, tmp_path / name, data="dots", held_out=held_out)
+        return Trainer(built, learnt, training, tmp_path / name, Origin("dots"), held_out, clock=clock)
 
     return set_up

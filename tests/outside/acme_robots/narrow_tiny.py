@@ -15,5 +15,5 @@ PRESET = Preset(
         window=Window(frames=2, stride=2, actions=8),
         backbone=narrow.Config(),
     ),
-    training=replace(tiny.PRESET.training, batch=2, warmup=0, held_out=0),
+    training=replace(tiny.PRESET.training, batch_size=2, warmup=0, validation_episodes=0),
 )
