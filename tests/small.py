@@ -79,7 +79,7 @@ def batch(model: Model, size: int = 3, seed: int = 0, has_actions: bool = True) 
     rng = np.random.default_rng(seed)
     config, side = model.config, model.config.size // model.latents.downsampling
     codes = (model.latents.code_channels, side, side)
-    views, frames = len(config.views), config.window.frames
+    views, frames = len(config.views), config.latent_frames
     return ClipBatch(
         current=rng.normal(size=(size, views, *codes)).astype(np.float32),
         future=rng.normal(size=(size, views, frames, *codes)).astype(np.float32),

@@ -49,7 +49,11 @@ def test_the_first_losses_are_those_of_the_first_edition(name):
     training = replace(preset.training, batch_size=CLIPS, gradient_checkpointing=False)
     built = build(model, MinMax((-1.0,) * WIDTH, (1.0,) * WIDTH), training.seed)
     step = TrainStep(Objective(built, training), training, engine(training.precision), ProcessGroup())
-    here = device_name(torch.device("cpu")), torch.backends.cpu.get_cpu_capability(), torch.__version__.partition("+")[0]
+    here = (
+        device_name(torch.device("cpu")),
+        torch.backends.cpu.get_cpu_capability(),
+        torch.__version__.partition("+")[0],
+    )
     share = 0 if here == PROCESSOR else 0.01
     generator = torch.Generator().manual_seed(training.seed)
     batch = replace(random_clips(built, CLIPS), has_actions=np.array([True, True, False, True]))

@@ -70,4 +70,6 @@ def denoising_loss(denoised: Joint, clean: Joint, levels: Levels, counts: Counts
     video = error.video.masked_fill(~counts.video[:, :, None, None, None], 0)
     error = Joint(video, error.actions.masked_fill(~counts.actions[:, :, None], 0))
     squared = error * error * Levels(weight(levels.video), weight(levels.actions))
-    return Losses(squared.video.mean(dim=(2, 3, 4)), squared.actions.mean(dim=2), counts, levels)
+    # Of a model without actions they are 0 wide, and have no mean.
+    actions = squared.actions.mean(dim=2) if squared.actions.shape[2] else squared.actions.sum(dim=2)
+    return Losses(squared.video.mean(dim=(2, 3, 4)), actions, counts, levels)

@@ -120,8 +120,17 @@ class ModelConfig(ABC):
 
     @property
     def flat_frames(self) -> int:
-        """F = pad + V * T."""
-        return self.pad + len(self.views) * self.window.frames
+        """F = pad + V * t."""
+        return self.pad + len(self.views) * self.latent_frames
+
+    @property
+    def latent_frames(self) -> int:
+        """t, latents along time that a view's T future frames become; T of latents that encode every frame alone.
+
+        Raises:
+            UserError: T is no multiple of the frames that become one latent.
+        """
+        return self.window.latent_frames(self.latents.temporal)
 
     @abstractmethod
     def build(self, normalizer: MinMax | None) -> "Model":
@@ -206,18 +215,29 @@ class Model(nn.Module, ABC):
         for part in (self.backbone, *self.action_modules):
             cpu_offload(part, torch.device(device))
 
-    def flatten(self, views: Float[Tensor, "B V T C h w"], pad: Float[Tensor, "B C h w"]) -> Float[Tensor, "B F C h w"]:
+    def flatten(self, views: Float[Tensor, "B V t C h w"], pad: Float[Tensor, "B C h w"]) -> Float[Tensor, "B F C h w"]:
         """Frames of every view, one view after the other, behind `pad` repeated as often as the model wants it."""
         return torch.cat((pad[:, None].expand(-1, self.config.pad, -1, -1, -1), views.flatten(1, 2)), 1)
 
-    def unflatten(self, flat: Shaped[Tensor, "B F *s"]) -> Shaped[Tensor, "B V T *s"]:
-        """The frames of every view, without the pad."""
-        return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.window.frames))
+    def unflatten(self, flat: Shaped[Tensor, "B F *s"]) -> Shaped[Tensor, "B V t *s"]:
+        """The flat frames of every view, without the pad."""
+        return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.latent_frames))
 
     @torch.no_grad()
-    def decode(self, video: Float[Tensor, "B F C h w"]) -> UInt8[Tensor, "B V T H W 3"]:
-        """RGB frames of every view; the flat frames of a clip go together, as a decoder across frames wants."""
-        return self.unflatten(torch.stack([self.latents.decode(clip) for clip in video]))
+    def decode(
+        self, video: Float[Tensor, "B F C h w"], current: Float[Tensor, "B V K h w"]
+    ) -> UInt8[Tensor, "B V T H W 3"]:
+        """RGB frames of every view.
+
+        Args:
+            video: latents of the flat frames; those of a clip go together, as a decoder across frames wants.
+            current: codes of the current images, which latents over time are decoded behind.
+        """
+        if self.latents.temporal == 1:
+            return self.unflatten(torch.stack([self.latents.decode(clip) for clip in video]))
+        first = self.latents.sample(current.flatten(0, 1), None)[:, None]
+        windows = torch.cat((first, self.unflatten(video).flatten(0, 1)), 1)
+        return self.latents.decode_window(windows)[:, 1:].unflatten(0, current.shape[:2])
 
     def condition(
         self,
@@ -234,7 +254,7 @@ class Model(nn.Module, ABC):
         """
         latents = self.latents.condition(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
         latents = latents if noise is None else latents + noise
-        every = latents[:, :, None].expand(-1, -1, self.config.window.frames, -1, -1, -1)
+        every = latents[:, :, None].expand(-1, -1, self.config.latent_frames, -1, -1, -1)
         return Condition(self.flatten(every, latents[:, 0]), self.text(instructions).to(latents.device))
 
     def blank(self, batch: int) -> Joint:

@@ -54,7 +54,7 @@ class VideoActionModel(Model):
     def __init__(self, config: Config, normalizer: MinMax | None) -> None:
         super().__init__(config, normalizer)
         self.backbone = config.backbone.build(self.latents.channels, self.text.width)
-        views, frames, width = len(config.views), config.window.frames, self.action_width
+        views, frames, width = len(config.views), config.latent_frames, self.action_width
         taps, time = self.backbone.tap_channels, self.backbone.time_width
         self.head: Head | None = config.head.build(taps, time, views, frames, width) if width else None
         if self.head is not None and config.window.actions % self.head.multiple:

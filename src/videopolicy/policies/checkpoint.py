@@ -138,7 +138,9 @@ class CheckpointPolicy:
         codes = self.encode(observations)
         condition = self.policy.condition(codes, [observation.instruction for observation in observations])
         drawn = self.policy.sample(condition, self.noise(seeds), self.sampling)
-        return [self._in_world(plan, state) for plan, state in zip(self.decode(drawn, wanted), states, strict=True)]
+        return [
+            self._in_world(plan, state) for plan, state in zip(self.decode(drawn, codes, wanted), states, strict=True)
+        ]
 
     def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
         """Codes of the current images."""
@@ -152,7 +154,7 @@ class CheckpointPolicy:
         drawn = [Joint.randn_like(blank, torch.Generator().manual_seed(seed)) for seed in seeds]
         return Joint.cat(drawn).map(lambda part: part.to(self.policy.device))
 
-    def decode(self, drawn: Joint, wanted: Sequence[bool]) -> list[Plan]:
+    def decode(self, drawn: Joint, current: Float[Tensor, "B V K h w"], wanted: Sequence[bool]) -> list[Plan]:
         """Plans in the env's units, relative if it learnt that, with their video, if any, decoded where wanted."""
         # A sample may fall outside of what was demonstrated; a robot must not.
         actions = drawn.actions.clamp(-1, 1).cpu().numpy()
@@ -163,7 +165,7 @@ class CheckpointPolicy:
         for index, show in enumerate(wanted):
             imagined = None
             if show and draws:
-                frames = self.policy.decode(drawn.video[index : index + 1])[0]
+                frames = self.policy.decode(drawn.video[index : index + 1], current[index : index + 1])[0]
                 imagined = dict(zip(self.views, frames.cpu().numpy(), strict=True))
             plans.append(Plan(actions[index], imagined, offsets))
         return plans

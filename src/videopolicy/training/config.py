@@ -16,6 +16,7 @@ from videopolicy.training.stages import JOINT, STAGES, Stage
 Precision = Literal["no", "bf16", "fp16"]
 
 OFTEN = (1, 10**9)
+ANY = float("inf")
 
 
 def _stage_named(texts: list[str]) -> Stage:
@@ -68,19 +69,19 @@ class Training:
     """Parts in which each process takes its share of a batch, one after the other: less memory, the same gradient."""
     precision: Precision = "no"
     """Of the passes; "no" is float32. Weights, their average and the optimiser stay in float32."""
-    lr: float = limited(5e-4, 0, 10)
+    lr: float = limited(5e-4, 0, ANY)
     """Peak learning rate of the video model."""
-    head_lr: float = limited(5e-4, 0, 10)
+    head_lr: float = limited(5e-4, 0, ANY)
     """Peak learning rate of the head, and of LoRA's adapters, which begin as fresh as it does."""
     lora: int = limited(0, 0, 1024)
     """Rank of adapters through which alone the video model learns, for one GPU; 0 trains all of it. Needs --init."""
-    weight_decay: float = limited(0.01, 0, 10)
+    weight_decay: float = limited(0.01, 0, ANY)
     """Of AdamW."""
     warmup: int = limited(50, 0, 10**9)
     """Steps of linear warm-up."""
     decay: bool = True
     """Whether a cosine down to zero follows; otherwise the learning rate stays."""
-    max_grad_norm: float = limited(1.0, 0, 10**9)
+    max_grad_norm: float = limited(1.0, 0, ANY)
     """Largest gradient norm; longer gradients are scaled down to it."""
     ema_decay: float = limited(0.999, 0, 1)
     """Decay of the averaged weights (EMA), which are what is saved and sampled."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
@@ -162,21 +163,42 @@ def _latents(
     if latents.pretrained:
         raise UserError(NEEDS_WEIGHTS)
     if group.main:
-        latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
+        if latents.temporal == 1:
+            latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
+        else:
+            latents.fit_window(np.stack(list(_windows_to_fit(sources, config))))
     group.copy(latents.state_dict().values())
     return latents
 
 
 def _frames_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[Frames]:
     """Frames of all data sets, each with its share: whole episodes where they are short, or blocks all over them."""
+    for dataset, index, most in _episodes_to_fit(sources, config):
+        for start, stop in _blocks(dataset.length(index), most):
+            yield from dataset.episode(index, config.views, start, stop).views.values()
+
+
+def _windows_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[UInt8[np.ndarray, "1+T H W 3"]]:
+    """Windows of all data sets, each with its share, that begin all over the episodes; in all about as many frames."""
+    window = config.window
+    for dataset, index, most in _episodes_to_fit(sources, config):
+        last = max(0, dataset.length(index) - 1 - window.reach)
+        count = max(1, most // (1 + window.frames))
+        for start in np.unique(np.linspace(0, last, count).round().astype(int)).tolist():
+            shown = dataset.episode(index, config.views, start, min(start + window.reach + 1, dataset.length(index)))
+            for frames in shown.views.values():
+                yield frames[window.frame_indices(0, len(frames))]
+
+
+def _episodes_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[tuple[Dataset, int, int]]:
+    """Episodes of all data sets: data set, number, and of how many steps to take the frames, a view."""
     sizes = [source.weight or sum(map(source.dataset.length, range(len(source.dataset)))) for source in sources]
     steps = FITTED_PIXELS // (config.size**2 * len(config.views))
     for source, size in zip(sources, sizes, strict=True):
         chosen = np.unique(np.linspace(0, len(source.dataset) - 1, FITTED).round().astype(int)).tolist()
         most = max(1, int(steps * size / sum(sizes) / len(chosen)))
         for index in chosen:
-            for start, stop in _blocks(source.dataset.length(index), most):
-                yield from source.dataset.episode(index, config.views, start, stop).views.values()
+            yield source.dataset, index, most
 
 
 def _blocks(length: int, most: int) -> list[tuple[int, int]]:
@@ -192,12 +214,15 @@ def _caches(
     sources: Sequence[Source], config: ModelConfig, training: Training, folder: Path, latents: Latents
 ) -> list[Cache]:
     """One of each data set; of several, in folders named after them."""
+    over_time = latents.temporal > 1
+    encode = latents.encode_window if over_time else latents.encode
     return [
         build_cache(
             source.dataset,
             folder if len(sources) == 1 else folder / source.name,
-            lambda frames: latents.encode(torch.from_numpy(frames)).cpu().numpy(),
+            lambda frames: encode(torch.from_numpy(frames)).cpu().numpy(),
             config.views,
+            window=config.window if over_time else None,
             copies=training.copies,
             jitter=training.jitter if training.copies > 1 else None,
             seed=training.seed,

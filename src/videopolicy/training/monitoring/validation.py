@@ -116,8 +116,9 @@ class Validator:
         batches, imagined, real, errors = [], [], [], []
         for batch, noise in self._batches(count):
             drawn, clean = self.objective.imagine(batch, noise), self.objective.clean(batch, None)
-            imagined.append(model.decode(drawn.video).cpu().numpy())
-            real.append(model.decode(clean.video).cpu().numpy())
+            current = torch.from_numpy(batch.current).to(model.device)
+            imagined.append(model.decode(drawn.video, current).cpu().numpy())
+            real.append(model.decode(clean.video, current).cpu().numpy())
             errors.append((drawn.actions - clean.actions).abs().mean(1).cpu().numpy()[batch.has_actions])
             batches.append(batch)
         found = np.concatenate(errors)

@@ -110,7 +110,7 @@ def random_clips(model: Model, clips: int) -> ClipBatch:
     config, rng = model.config, np.random.default_rng(0)
     side = config.size // model.latents.downsampling
     shape = (model.latents.code_channels, side, side)
-    views, frames = len(config.views), config.window.frames
+    views, frames = len(config.views), config.latent_frames
     return ClipBatch(
         current=rng.normal(size=(clips, views, *shape)).astype(np.float32),
         future=rng.normal(size=(clips, views, frames, *shape)).astype(np.float32),
