@@ -55,13 +55,11 @@ def any_of(hint: Any, limits: tuple[float, float] | None = None) -> st.SearchStr
     if origin is dict:
         return st.dictionaries(st.text(max_size=3), any_of(options[1]), max_size=2)
     least, most = limits or (1, 2**31)
-    return {
-        int: st.integers(int(least), int(most)),
-        float: st.floats(least, most),
-        bool: st.booleans(),
-        str: st.text(max_size=8),
-        NoneType: st.none(),
-    }[hint]
+    if hint is int:
+        return st.integers(int(least), int(min(most, 2**53)))
+    if hint is float:
+        return st.floats(least, most, allow_infinity=False)
+    return {bool: st.booleans(), str: st.text(max_size=8), NoneType: st.none()}[hint]
 
 
 @st.composite
