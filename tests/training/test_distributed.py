@@ -104,9 +104,8 @@ def test_a_process_that_dies_takes_the_others_with_it(data, tmp_path):
     while not (run / "losses.jsonl").exists():
         time.sleep(0.01)
     pair[1].kill()
-    begun = time.monotonic()
+    # Or it waits for the other until the test's own time is over.
     assert children.wait(*pair) == [children.ALONE, -signal.SIGKILL]
-    assert time.monotonic() - begun < 10
 
 
 def test_a_process_that_hangs_is_given_up(tmp_path):
