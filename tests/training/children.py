@@ -1,4 +1,4 @@
-"""Runs in processes of their own, alone or group, that a test can kill.
+"""Runs in processes of their own, alone or together, that a test can kill.
 
 They are forked from a server that has imported everything, so that each takes milliseconds to start.
 """

@@ -21,10 +21,10 @@ def drawn(video: tuple[int, ...], actions: tuple[int, ...], sigma_max: float, se
 class Gaussian:
     mean: Joint
     spread: float = 0.7
-    looks: list[float] = field(default_factory=list)
+    evaluated: list[float] = field(default_factory=list)
 
     def __call__(self, x: Joint, sigma: Tensor) -> Joint:
-        self.looks.append(float(sigma))
+        self.evaluated.append(float(sigma))
         return self.mean + (x - self.mean) * (self.spread**2 / (self.spread**2 + sigma**2))
 
     def flow(self, x: Joint, start: float, end: float) -> Joint:

@@ -39,19 +39,19 @@ def test_measured_order(sample, order):
         assert log2(coarse / fine) == pytest.approx(order, abs=0.25)
 
 
-def test_second_order_beats_first_at_the_same_number_of_looks():
+def test_second_order_beats_first_at_the_same_number_of_evaluations():
     first = error(euler.sample, 60)
     assert error(dpmpp.sample, 60) < first / 5
     assert error(heun.sample, 30) < first / 5
 
 
-@pytest.mark.parametrize(("name", "looks"), [("euler", 8), ("dpmpp", 8), ("heun", 15)])
-def test_looks_at_the_denoiser(name, looks):
+@pytest.mark.parametrize(("name", "evaluations"), [("euler", 8), ("dpmpp", 8), ("heun", 15)])
+def test_function_evaluations(name, evaluations):
     mean, x = problem()
     denoise = Gaussian(mean)
     registry.entry("samplers", name)(denoise, x, schedule(8, END, START))
-    assert len(denoise.looks) == looks
-    assert min(denoise.looks) > 0
+    assert len(denoise.evaluated) == evaluations
+    assert min(denoise.evaluated) > 0
 
 
 @pytest.mark.parametrize("name", ["euler", "heun", "dpmpp"])
