@@ -18,11 +18,11 @@ TASKS = {"metaworld": "button-press-topdown-v3", "libero": "pick_up_the_salad_dr
 ABSENT = pytest.mark.skipif(find_spec("robocasa") is None, reason="needs RoboCasa and its assets: docs/robocasa.md")
 MARKS = {"metaworld": [pytest.mark.metaworld], "libero": [pytest.mark.libero], "robocasa": [ABSENT]}
 WITHOUT_EXPERT = ("robocasa",)
-WORLDS = [pytest.param(name, marks=MARKS.get(name, [])) for name in registry.names("envs")]
+ENVS = [pytest.param(name, marks=MARKS.get(name, [])) for name in registry.names("envs")]
 SIZE = 48
 
 
-@pytest.fixture(params=WORLDS, scope="module")
+@pytest.fixture(params=ENVS, scope="module")
 def name(request):
     return request.param
 
