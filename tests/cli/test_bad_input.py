@@ -25,6 +25,8 @@ from videopolicy.cli.main import main
 from videopolicy.datasets.lerobot import open_dataset, spec
 from videopolicy.datasets.lerobot.writer import Writer
 
+pytestmark = pytest.mark.slow
+
 ROWS = spec.DATA.format(chunk_index=0, file_index=0)
 EPISODES = spec.EPISODES.format(chunk_index=0, file_index=0)
 VIDEO = spec.VIDEO.format(video_key="observation.images.top", chunk_index=0, file_index=0)

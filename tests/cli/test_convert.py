@@ -16,6 +16,8 @@ from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.media import write_mp4
 from videopolicy.types import Episode
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):

@@ -12,6 +12,8 @@ from videopolicy.cli import main as cli
 from videopolicy.datasets.lerobot import open_dataset
 from videopolicy.envs.pointmass import PointMass
 
+pytestmark = pytest.mark.slow
+
 POINTMASS = ["record", "--env", "pointmass", "--workers", "1", "--size", "32", "--steps", "20"]
 
 

@@ -23,6 +23,8 @@ from videopolicy.errors import UserError
 from videopolicy.training.noise import draw
 from videopolicy.training.performance.compile import BLOCKS
 
+pytestmark = pytest.mark.slow
+
 # The rate of the preset svd: at a large one, Adam makes rounding errors of gradients near zero as large as any step.
 SLOW = {"steps": 20, "batch": 8, "rate": 1e-5, "head_rate": 1e-5, "save_every": 10}
 NUMBERS = ("video", "action", "gradient")

@@ -17,6 +17,8 @@ from videopolicy.training.noise import draw
 from videopolicy.training.objective import total
 from videopolicy.training.prepare import build
 
+pytestmark = pytest.mark.slow
+
 HALF = "reach-red"
 
 

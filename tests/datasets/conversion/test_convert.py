@@ -27,6 +27,8 @@ from videopolicy.errors import UserError
 from videopolicy.similarity import psnr
 from videopolicy.types import Episode
 
+pytestmark = pytest.mark.slow
+
 FPS = 20
 
 

@@ -12,6 +12,8 @@ from videopolicy.media import read_mp4
 from videopolicy.training.monitoring.loss_stats import BANDS
 from videopolicy.training.monitoring.validation import SHOWN, Validator, evenly, imagined_above_real
 
+pytestmark = pytest.mark.slow
+
 
 def lines(run, name="losses"):
     return [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]

@@ -13,6 +13,8 @@ from videopolicy.training.monitoring import validation
 from videopolicy.training.monitoring.loss_stats import edges
 from videopolicy.training.monitoring.validation import Validator, evenly, levels, parts, set_apart, similarity
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def looker(trainer):
