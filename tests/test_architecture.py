@@ -4,8 +4,9 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from configparser import ConfigParser
+from functools import cache
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def too_long(source: str, lines: int = 400) -> list[str]:
 
 
 def long_functions(source: str, lines: int = 60) -> list[str]:
-    functions = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (n for n in ast.walk(parsed(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
     return [f"{f.name}, line {f.lineno}" for f in functions if f.end_lineno - f.lineno >= lines]
 
 
@@ -48,9 +49,7 @@ def unsafe_loading(source: str) -> list[str]:
 
 def global_seeding(source: str) -> list[str]:
     """Calls that seed for everyone; inside a fork of torch's generator they seed for nobody else."""
-    forks = [
-        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.With) and "fork_rng" in _context(node)
-    ]
+    forks = [node for node in ast.walk(parsed(source)) if isinstance(node, ast.With) and "fork_rng" in _context(node)]
     spared = {line for fork in forks for line in range(fork.lineno, fork.end_lineno + 1)}
     seeding = [(name, call.lineno) for name, call in calls(source) if name in GLOBAL_SEEDS]
     return [f"{name}, line {line}" for name, line in seeding if line not in spared]
@@ -61,7 +60,7 @@ def machine_paths(source: str) -> list[str]:
 
 
 def no_docstring(source: str) -> list[str]:
-    tree = ast.parse(source)
+    tree = parsed(source)
     return ["no module docstring"] if tree.body and not ast.get_docstring(tree) else []
 
 
@@ -69,16 +68,20 @@ def _context(node: ast.With) -> str:
     return " ".join(ast.unparse(item.context_expr) for item in node.items)
 
 
-def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+@cache
+def calls(source: str) -> list[tuple[str, ast.Call]]:
+    return [(ast.unparse(node.func), node) for node in ast.walk(parsed(source)) if isinstance(node, ast.Call)]
 
 
 def imported(source: str) -> set[str]:
     """The top-level modules that a source imports, wherever the import stands."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -138,7 +141,7 @@ def imports_of(source: str, name: str, package: bool, modules: Iterable[str]) ->
         modules: all that there are.
     """
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

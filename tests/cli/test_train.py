@@ -20,6 +20,8 @@ from videopolicy.configs import to_json
 from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.types import Episode
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
