@@ -16,7 +16,8 @@ from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.heads import unet1d
 from videopolicy.heads.adapter import AdapterConfig
 from videopolicy.latents import pca
-from videopolicy.models.video_action import Config, VideoActionModel
+from videopolicy.models.base import Model
+from videopolicy.models.video_action import Config
 from videopolicy.rollout.demonstrate import record_episode
 from videopolicy.text import hashed_words
 from videopolicy.training.config import Training
@@ -47,21 +48,21 @@ CLONING = {
     "latents": pca.Config(patch=2, channels=12),
     "backbone": images.Config(channels=(8, 16), blocks=1),
 }
-TRAINING = Training(steps=4, batch=4, warmup=2, ema=0.9, log_every=1, sample_every=1000, save_every=1000)
+TRAINING = Training(steps=4, batch_size=4, warmup=2, ema_decay=0.9, log_every=1, validate_every=1000, save_every=1000)
 NORMALIZER = MinMax((-1.0, -0.5), (1.0, 2.0))
 # An arm whose actions are learnt as seen from where the gripper is.
 ARM = {"action_layout": "position axis_angle gripper[-1,1]", "state_layout": "position quaternion", "relative": True}
 ARM_NORMALIZER = MinMax((-0.1,) * 3 + (-1.0,) * 7, (0.2,) * 3 + (1.0,) * 7)
 
 
-def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> VideoActionModel:
+def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> Model:
     """Random weights; latents fitted to pictures of the env."""
     built = build(replace(MODEL, **changes), normalizer, seed)
     built.latents.fit(np.stack(list(observation(seed=1, size=built.config.size).images.values())))
     return built.eval()
 
 
-def relative_policy(**changes) -> VideoActionModel:
+def relative_policy(**changes) -> Model:
     """Random weights that act as `ARM`."""
     return policy(ARM_NORMALIZER, **ARM, **changes)
 
@@ -73,12 +74,12 @@ def observation(seed: int = 0, size: int = SIZE, task: str = "reach-red") -> Obs
     return env.observe()
 
 
-def batch(model: VideoActionModel, size: int = 3, seed: int = 0, has_actions: bool = True) -> ClipBatch:
+def batch(model: Model, size: int = 3, seed: int = 0, has_actions: bool = True) -> ClipBatch:
     """Random clips of the right shapes."""
     rng = np.random.default_rng(seed)
     config, side = model.config, model.config.size // model.latents.downsampling
     codes = (model.latents.code_channels, side, side)
-    views, frames = len(config.views), config.window.frames
+    views, frames = len(config.views), config.latent_frames
     return ClipBatch(
         current=rng.normal(size=(size, views, *codes)).astype(np.float32),
         future=rng.normal(size=(size, views, frames, *codes)).astype(np.float32),

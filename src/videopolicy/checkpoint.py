@@ -16,9 +16,10 @@ from videopolicy.clips.normalize import MinMax
 from videopolicy.configs import from_json, to_json
 from videopolicy.durable import left_behind, replace_folder, sha256
 from videopolicy.errors import UserError
-from videopolicy.models.video_action import Config, VideoActionModel
+from videopolicy.models.base import Model, ModelConfig
+from videopolicy.upgrades import upgrade_checkpoint
 
-FORMAT = 1
+FORMAT = 2
 # Of weights that began from nothing, as the Hugging Face hub names it.
 LICENCE = "apache-2.0"
 HASHED = ("model.safetensors", "statistics.json")
@@ -29,7 +30,7 @@ class Provenance:
     """Where the weights come from.
 
     Attributes:
-        stage: what was trained: "video", "action", "joint" or "end_to_end".
+        stage: name of what was trained (see `videopolicy.training.stages`).
         steps: training steps taken.
         tasks: what was shown, by the env's names.
         instructions: what was shown, in words.
@@ -38,6 +39,10 @@ class Provenance:
         without_actions: those of the demonstrations whose actions were not learnt.
         notes: further lines for the model card.
         license: of the weights, as the Hugging Face hub names it.
+        noise: the law of the noise levels that it was trained at (see `videopolicy.diffusion.noise`); None if
+            unknown.
+        video_by_actions: whether the video model was trained by the actions' loss alone, so that its video means
+            nothing.
     """
 
     stage: str
@@ -49,10 +54,12 @@ class Provenance:
     license: str = LICENCE
     video_only: tuple[str, ...] = ()
     without_actions: int = 0
+    noise: Any = None
+    video_by_actions: bool = False
 
 
 def save(
-    policy: VideoActionModel,
+    model: Model,
     provenance: Provenance,
     folder: Path,
     dtype: torch.dtype = torch.float32,
@@ -61,11 +68,11 @@ def save(
     """Writes the folder aside, then puts it in the place of what was there.
 
     Args:
-        policy: what to save.
+        model: what to save.
         provenance: for the model card.
         folder: the checkpoint.
         dtype: of the floating-point weights on disk, but for the latents', which stay as they are.
-        weights: by the names of the policy's own, in their place: an average of them, say.
+        weights: by the names of the model's own, in their place: an average of them, say.
 
     Raises:
         UserError: it cannot be written; what was in the folder stays.
@@ -76,21 +83,21 @@ def save(
         aside.mkdir(parents=True)
         stored = {
             name: (tensor.to(dtype) if _shrinks(name, tensor) else tensor).contiguous().cpu()
-            for name, tensor in (weights or policy.state_dict()).items()
+            for name, tensor in (weights or model.state_dict()).items()
         }
         save_file(stored, aside / "model.safetensors")
-        normalizer = policy.normalizer
+        normalizer = model.normalizer
         (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
         description = {
             "format": FORMAT,
-            "model": to_json(policy.config),
+            "model": to_json(model.config),
             "provenance": to_json(provenance),
             "sha256": {name: sha256(aside / name) for name in HASHED},
         }
         (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-        buffers = {name for name, _ in policy.named_buffers()}
+        buffers = {name for name, _ in model.named_buffers()}
         parameters = sum(tensor.numel() for name, tensor in stored.items() if name not in buffers)
-        (aside / "README.md").write_text(_card(policy, provenance, parameters))
+        (aside / "README.md").write_text(_card(model, provenance, parameters))
         replace_folder(aside, folder)
     except (OSError, SafetensorError) as error:
         still = "; what was there before still is" if folder.exists() else ""
@@ -101,7 +108,7 @@ def save(
 
 def load(
     folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> tuple[VideoActionModel, Provenance]:
+) -> tuple[Model, Provenance]:
     """Opens a checkpoint folder; if a process was killed while it replaced it, the one before.
 
     Args:
@@ -122,28 +129,41 @@ def load(
             raise UserError(f"{folder / name}: not the file that was saved (wrong hash); copy the whole folder again")
     try:
         provenance = from_json(Provenance, description["provenance"])
-        policy = _rebuilt(folder, description["model"], dtype)
+        model = _rebuilt(folder, description["model"], dtype)
     # A damaged description makes each part fail in a way of its own.
     except Exception as error:
         first = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{folder}: config.json does not describe the weights beside it ({first})") from error
-    return policy.to(device).eval(), provenance
+    return model.to(device).eval(), provenance
 
 
-def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> VideoActionModel:
+def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> Model:
     statistics = (folder / "statistics.json").read_text()
     normalizer = None if statistics == "null" else MinMax.from_json(statistics)
-    config = from_json(Config, description)
+    config = _config(description)
     before = torch.get_default_dtype()
     # Built in the final precision: in float32 first, a large model would need thrice the memory.
     torch.set_default_dtype(dtype)
     try:
-        policy = config.build(normalizer)
+        model = config.build(normalizer)
     finally:
         torch.set_default_dtype(before)
-    policy.latents.float()
-    policy.load_state_dict(load_file(folder / "model.safetensors"))
-    return policy
+    model.latents.float()
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model
+
+
+def _config(description: Any) -> ModelConfig:
+    return from_json(ModelConfig, description)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The shape of a checkpoint's model, without its weights.
+
+    Raises:
+        UserError: it is no checkpoint, or a damaged one.
+    """
+    return _config(_read_description(folder)["model"])
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -153,7 +173,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder}: config.json is missing; give a checkpoint folder, such as RUN/checkpoint")
     try:
-        description = json.loads(path.read_text())
+        description = upgrade_checkpoint(json.loads(path.read_text(encoding="utf-8")))
         found, *_ = (description[name] for name in ("format", "model", "provenance"))
         dict(description["sha256"])
     except (ValueError, KeyError, TypeError) as error:
@@ -167,11 +187,11 @@ def _shrinks(name: str, tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not name.startswith("latents.")
 
 
-def _card(policy: VideoActionModel, provenance: Provenance, parameters: int) -> str:
-    config, window = policy.config, policy.config.window
+def _card(model: Model, provenance: Provenance, parameters: int) -> str:
+    config, window = model.config, model.config.window
     notes = "".join(f"\n- {name}: {value}" for name, value in provenance.notes.items())
     imagines = imagine = ""
-    if policy.backbone.imagines:
+    if model.config.generates_video:
         imagines = f"\n- Imagines {window.frames} frames a view, {window.stride} control steps apart."
         imagine = "\n    videopolicy imagine --checkpoint THIS_FOLDER --help"
     return f"""---
@@ -179,10 +199,10 @@ library_name: videopolicy
 pipeline_tag: robotics
 license: {provenance.license}
 ---
-{_kind(policy, provenance)}
+{_kind(model, provenance)}
 
 - Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction.{imagines}
-- Acts in chunks of {window.actions} x {policy.action_width} actions, of which {config.execute} are executed\
+- Acts in chunks of {window.actions} x {model.action_width} actions, of which {config.execute} are executed\
 {f", at {config.fps:g} control steps a second" if config.fps else ""}.{_meaning(config)}
 - {parameters / 1e6:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
 {provenance.episodes} demonstrations, {provenance.episodes - provenance.without_actions} of them with actions.{notes}
@@ -195,13 +215,13 @@ It knows these tasks in the env that the demonstrations come from, and nothing e
 """
 
 
-def _kind(policy: VideoActionModel, provenance: Provenance) -> str:
-    if not policy.backbone.imagines:
+def _kind(model: Model, provenance: Provenance) -> str:
+    if not model.config.generates_video:
         return (
             "# A cloning policy\n\nAn encoder of the current images and a head that denoises the actions, both learnt "
             "from actions alone: behaviour cloning, without video."
         )
-    if provenance.stage == "end_to_end":
+    if provenance.video_by_actions:
         return (
             "# A policy\n\nThe network of a video diffusion model and a head that reads the actions out of its "
             "features, both learnt from actions alone: what it draws need not mean anything."
@@ -223,7 +243,7 @@ def _shown(provenance: Provenance) -> str:
     return "\n\n".join("\n".join((title, *(f"- {name}" for name in names))) for title, names in groups)
 
 
-def _meaning(config: Config) -> str:
+def _meaning(config: ModelConfig) -> str:
     if not config.action_layout:
         return ""
     learnt = f", learnt as `{config.learned_layout}`" if config.relative else ""

@@ -4,7 +4,7 @@ from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from videopolicy.errors import UserError, check_range, unknown
-from videopolicy.registry import ENTRIES, entry
+from videopolicy.registry import ENTRIES, PLACES, entry
 
 T = TypeVar("T")
 # The key that names a plug-in: "backbones/unet".
@@ -40,6 +40,7 @@ def to_json(config: Any) -> Any:
     if is_dataclass(config) and not isinstance(config, type):
         values = {field.name: to_json(getattr(config, field.name)) for field in fields(config)}
         package, _, name = type(config).__module__.removeprefix("videopolicy.").rpartition(".")
+        package = {place.replace("/", "."): kind for kind, place in PLACES.items()}.get(package, package)
         return {PLUGIN: f"{package}/{name}", **values} if ENTRIES.get(package) == type(config).__name__ else values
     if isinstance(config, list | tuple):
         return [to_json(value) for value in config]
@@ -65,8 +66,8 @@ def from_json(cls: type[T], values: Any) -> T:
     for name in values:
         if name not in known:
             raise unknown(f"setting of {cls.__module__}.{cls.__name__}", name, known)
-    for name, field in known.items():
-        if name not in values and field.default is MISSING and field.default_factory is MISSING:
+    for name, own in known.items():
+        if name not in values and own.default is MISSING and own.default_factory is MISSING:
             raise UserError(f"a configuration of {cls.__module__}.{cls.__name__} lacks the field {name!r}")
     for name, value in values.items():
         if not _fits(hints[name], value):

@@ -21,19 +21,28 @@ ENTRIES = {
     "samplers": "sample",
     "backbones": "Config",
     "heads": "Config",
+    "models": "Config",
+    "noise": "Config",
     "policies": "make",
     "presets": "PRESET",
 }
 
 # Those that do not lie beside this file.
-PLACES = {"samplers": "diffusion/samplers"}
+PLACES = {"samplers": "diffusion/samplers", "noise": "diffusion/noise"}
 
 SINGULAR = {"datasets": "data format", "latents": "latents", "policies": "policy", "text": "text encoder"}
 
 
-def module(package: str) -> str:
+def place(package: str) -> str:
     """The dotted name of a package of plug-ins."""
     return "videopolicy." + PLACES.get(package, package).replace("/", ".")
+
+
+def module(package: str, name: str) -> Any:
+    """The module of one plug-in."""
+    if name not in names(package):
+        raise unknown(SINGULAR.get(package, package.removesuffix("s")), name, names(package))
+    return import_module(f"{place(package)}.{name}")
 
 
 @cache
@@ -50,11 +59,7 @@ def entry(package: str, name: str) -> Any:
     Raises:
         UserError: no such plug-in; the message lists the known ones.
     """
-    if name not in names(package):
-        raise unknown(SINGULAR.get(package, package.removesuffix("s")), name, names(package))
-    return getattr(
-        import_module(f"videopolicy.{PLACES.get(package, package).replace('/', '.')}.{name}"), ENTRIES[package]
-    )
+    return getattr(module(package, name), ENTRIES[package])
 
 
 def build(package: str, name: str, *args: Any, **kwargs: Any) -> Any:

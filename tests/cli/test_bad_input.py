@@ -47,7 +47,7 @@ def given(tmp_path_factory):
 def commands(given, tmp_path):
     """Every verb with all that it needs; what is written goes to OUT, which does not exist yet."""
     checkpoint, out = ["--checkpoint", str(given / "run" / "checkpoint")], ["--out", str(tmp_path / "out")]
-    start = ["--init", str(given / "run" / "checkpoint"), "--batch", "2", "--steps", "2"]
+    start = ["--init", str(given / "run" / "checkpoint"), "--batch-size", "2", "--steps", "2"]
     env = ["--env", "pointmass", "--task", "reach-red", "--workers", "1"]
     image = ["--image", str(given / "now.png"), "--instruction", "reach the red disc"]
     return {
@@ -83,10 +83,10 @@ NUMBERS = [
     ("record", ["--task", "reach-red", "reach-red"], "name at least one task, and each one once"),
     ("train", ["--minutes", "nan"], "--minutes is nan; it must be from 0.001"),
     ("train", ["--minutes", "inf"], "--minutes is inf; it must be from 0.001"),
-    ("train", ["--batch", HUGE], f"--batch is {HUGE}; it must be from 1 to 65536"),
+    ("train", ["--batch-size", HUGE], f"--batch is {HUGE}; it must be from 1 to 65536"),
     ("train", ["--seed", "-1"], "--seed is -1; it must be from 0"),
     ("train", ["--log-every", "0"], "--log-every is 0; it must be from 1"),
-    ("train", ["--held-out", "-1"], "--held-out is -1; it must be from 0"),
+    ("train", ["--validation-episodes", "-1"], "--validation-episodes is -1; it must be from 0"),
     ("train", ["--track", "wandbb"], "no tracker 'wandbb'; did you mean 'wandb'"),
     ("evaluate", ["--episodes", HUGE], f"episodes is {HUGE}; it must be from 1 to 100000"),
     ("evaluate", ["--record", "-1"], "record is -1; it must be from 0"),

@@ -76,7 +76,7 @@ def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_
     entry, preset = registry.entry, Preset(MODEL, TRAINING)
     monkeypatch.setattr(registry, "entry", lambda *of: preset if of[0] == "presets" else entry(*of))
     files = ["--json", str(tmp_path / "figures.json"), "--profile", str(tmp_path / "step.json")]
-    main(["bench", "--train", "small", "--stage", "video", "--batch", "3", "--repeats", "2", *files])
+    main(["bench", "--train", "small", "--stage", "video", "--batch-size", "3", "--repeats", "2", *files])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["device", "limit", "video,"]
     figures = json.loads((tmp_path / "figures.json").read_text())
@@ -94,8 +94,8 @@ def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_
         (["--train", "tiny", "--checkpoint", "somewhere"], "--checkpoint FOLDER"),
         (["--train", "smal"], "no preset 'smal'; did you mean 'small'?"),
         (["--train", "tiny", "--sampler", "heun"], "--sampler is about planning"),
-        (["--checkpoint", "somewhere", "--batch", "2"], "--batch is about training"),
-        (["--train", "tiny", "--batch", "0"], "--batch is 0; it must be from 1"),
+        (["--checkpoint", "somewhere", "--batch-size", "2"], "--batch is about training"),
+        (["--train", "tiny", "--batch-size", "0"], "--batch is 0; it must be from 1"),
         (["--train", "tiny", "--profile", "nowhere/step.json"], "there is no folder nowhere"),
     ],
 )

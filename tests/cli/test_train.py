@@ -42,7 +42,7 @@ def run(trained, tmp_path):
 
 
 def train(data, out, *more):
-    main(["train", "--data", str(data), "--out", str(out), "--batch", "2", *more])
+    main(["train", "--data", str(data), "--out", str(out), "--batch-size", "2", *more])
 
 
 def refused(capsys, *arguments) -> str:
@@ -124,7 +124,7 @@ def test_ctrl_c_ends_with_130_and_a_checkpoint_to_go_on_from(data, tmp_path, cap
         (["--views", "topp"], "'topp'"),
         (["--steps", "0"], "--steps is 0"),
         (["--minutes", "-1"], "--minutes is -1.0"),
-        (["--batch", "0"], "--batch is 0"),
+        (["--batch-size", "0"], "--batch is 0"),
         (["--init", "nowhere"], "nowhere: no such checkpoint folder"),
         (["--init", "nowhere", "--views", "top"], "--views and --init exclude each other"),
         (["--views", "top", "top"], "--views is top top; name each view once"),
@@ -164,7 +164,18 @@ def test_resuming_under_other_settings_is_refused_by_name(run, data, capsys, oth
 
 
 def test_actions_of_some_tasks_and_video_of_all_from_the_command_line(data, tmp_path, capsys):
-    train(data, tmp_path / "run", "--steps", "1", "--views", "top", "--actions-for", "reach-red", "--held-out", "0")
+    train(
+        data,
+        tmp_path / "run",
+        "--steps",
+        "1",
+        "--views",
+        "top",
+        "--actions-for",
+        "reach-red",
+        "--validation-episodes",
+        "0",
+    )
     told = json.loads((tmp_path / "run" / "cache" / "index.json").read_text())
     kept = {episode["task"]: episode["has_actions"] for episode in told["episodes"]}
     assert kept == {"reach-red": True, "reach-blue": False}
@@ -180,7 +191,20 @@ def test_several_data_sets_and_lists_of_them_are_trained_on_together(data, tmp_p
     listed.write_text(f'[[data]]\npath = "{data}"\nviews = {{top = "close"}}\nactions = false\n')
     out = tmp_path / "run"
     main(
-        ["train", "--data", str(data), str(listed), "--out", str(out), "--batch", "2", "--steps", "1", "--views", "top"]
+        [
+            "train",
+            "--data",
+            str(data),
+            str(listed),
+            "--out",
+            str(out),
+            "--batch-size",
+            "2",
+            "--steps",
+            "1",
+            "--views",
+            "top",
+        ]
     )
     assert checkpoint.load(out / "checkpoint")[1].notes["data"] == "dots, dots-2"
     assert len(json.loads((out / "config.json").read_text())["data"]) == 2
@@ -211,7 +235,7 @@ def test_what_was_understood_is_said_before_training(tmp_path, capsys):
             frames = rng.integers(0, 256, (steps, 64, 64, 3), np.uint8)
             actions = rng.normal(size=(steps, 2)).astype(np.float32)
             writer.add(Episode({"top": frames}, "reach the red disc", 20, actions))
-    train(tmp_path / "uneven", tmp_path / "run", "--steps", "1", "--views", "top", "--held-out", "9")
+    train(tmp_path / "uneven", tmp_path / "run", "--steps", "1", "--views", "top", "--validation-episodes", "9")
     assert capsys.readouterr().out.splitlines()[:-1] == [
         "uneven: 2 episodes with actions, 1 instruction, 71 clips",
         "  left out: 1 of 4 episodes of uneven are shorter than a clip (33 control steps)",

@@ -11,8 +11,10 @@ import numpy as np
 from videopolicy.clips import building
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache
+from videopolicy.clips.windows import Window
 from videopolicy.datasets.lerobot import open_dataset
 
+WINDOW = Window(frames=4, stride=2, actions=3)
 SETTINGS = {"views": ["top", "close"], "copies": 2, "jitter": ColorJitter(), "key": "means"}
 
 
@@ -20,6 +22,13 @@ def means(frames):
     """The mean colour of every square of 8 pixels."""
     n, height, width, _ = frames.shape
     return frames.reshape(n, height // 8, 8, width // 8, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def window_means(windows):
+    """The same of the first frame of each window, then of each two after it, the later of which weighs more."""
+    count, _, height, width, _ = windows.shape
+    codes = means(windows.reshape(-1, height, width, 3)).reshape(count, -1, 3, height // 8, width // 8)
+    return np.concatenate((codes[:, :1], codes[:, 1::2] / 4 + codes[:, 2::2] * 3 / 4), 1)
 
 
 class Deadly:
@@ -48,11 +57,16 @@ class Deadly:
         return self._inner.episode(index, *where)
 
 
-def slowly(frames):
-    time.sleep(0.02)
-    return means(frames)
+def slowly(encode):
+    def encoding(frames):
+        time.sleep(0.02)
+        return encode(frames)
+
+    return encoding
 
 
 if __name__ == "__main__":
     building.SYNC_EVERY = 0.0
-    build_cache(open_dataset(Path(sys.argv[1])), Path(sys.argv[2]), slowly, workers=1, **SETTINGS)
+    data, folder, kind = sys.argv[1:]
+    encode, window = (window_means, WINDOW) if kind == "windows" else (means, None)
+    build_cache(open_dataset(Path(data)), Path(folder), slowly(encode), window=window, workers=1, **SETTINGS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.clips.light import SETTINGS, Deadly, means
+from tests.clips.light import SETTINGS, WINDOW, Deadly, means, window_means
 from tests.small import write_data
 
 from videopolicy.clips import building
@@ -37,6 +37,14 @@ def whole(data, tmp_path_factory):
     return contents(folder)
 
 
+@pytest.fixture(scope="module")
+def whole_windows(data, tmp_path_factory):
+    """The same of a cache of windows."""
+    folder = tmp_path_factory.mktemp("whole") / "cache"
+    build_cache(open_dataset(data), folder, window_means, workers=1, window=WINDOW, **SETTINGS)
+    return contents(folder)
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -58,15 +66,28 @@ def test_several_processes_build_the_same(data, whole, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+def test_several_processes_build_the_same_windows(data, whole_windows, tmp_path):
+    build_cache(open_dataset(data), tmp_path / "cache", window_means, workers=2, window=WINDOW, **SETTINGS)
+    assert contents(tmp_path / "cache") == whole_windows
+
+
+def test_all_but_the_codes_is_the_same_for_frames_and_windows(whole, whole_windows):
+    for name in ("actions.npy", "states.npy"):
+        assert whole[name] == whole_windows[name]
+    first, second = (json.loads(files["index.json"]) for files in (whole, whole_windows))
+    assert second["recipe"].pop("offsets") == [2, 4, 6, 8]
+    assert first == second
+
+
 def test_little_data_is_not_worth_a_process():
     assert usable_workers(100) == 1
     assert usable_workers(10**9) == len(os.sched_getaffinity(0))
 
 
-def begun(data, folder, episodes=2):
+def begun(data, folder, kind="frames", *, episodes=2):
     """Another process that builds, and has so many episodes done."""
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.clips.light", str(data), str(folder)]
+    command = [sys.executable, "-m", "tests.clips.light", str(data), str(folder), kind]
     process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE)
     done = folder.with_name(BUILDING) / building.DONE
     deadline = time.monotonic() + 60
@@ -81,15 +102,21 @@ def counted(frames):
     return means(frames)
 
 
+def counted_windows(windows):
+    counted.frames += len(windows)
+    return window_means(windows)
+
+
 def to_encode(data, first=0):
     """Frames of all episodes from the first on, of two views and two copies."""
     dataset = open_dataset(data)
     return sum(dataset.length(index) for index in range(first, len(dataset))) * 2 * 2
 
 
-def test_a_build_that_is_killed_goes_on_where_it_was(data, whole, tmp_path):
+@pytest.mark.parametrize("kind", ["frames", "windows"])
+def test_a_build_that_is_killed_goes_on_where_it_was(kind, data, request, tmp_path):
     folder = tmp_path / "cache"
-    process = begun(data, folder)
+    process = begun(data, folder, kind)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not folder.exists()
@@ -97,8 +124,12 @@ def test_a_build_that_is_killed_goes_on_where_it_was(data, whole, tmp_path):
     with (tmp_path / BUILDING / building.DONE).open("a") as file:
         file.write('{"length": 1')
     counted.frames = 0
-    build_cache(open_dataset(data), folder, counted, workers=1, **SETTINGS)
-    assert contents(folder) == whole
+    if kind == "frames":
+        build_cache(open_dataset(data), folder, counted, workers=1, **SETTINGS)
+        assert contents(folder) == request.getfixturevalue("whole")
+    else:
+        build_cache(open_dataset(data), folder, counted_windows, workers=1, window=WINDOW, **SETTINGS)
+        assert contents(folder) == request.getfixturevalue("whole_windows")
     assert 0 < counted.frames <= to_encode(data, first=2)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 

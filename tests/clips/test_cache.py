@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -11,6 +12,7 @@ from videopolicy.clips.cache import build_cache, open_cache
 from videopolicy.datasets.lerobot import open_dataset
 from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.errors import UserError
+from videopolicy.types import Episode
 
 VIEWS = ["wrist", "front"]
 
@@ -211,12 +213,12 @@ def test_its_room_on_the_disk_is_taken_before_it_is_filled(dataset, record, enco
     """A memory map that finds the disk full kills the process without a word."""
     seen = []
 
-    def looking(frames):
+    def measuring(frames):
         seen.extend(file.stat() for file in tmp_path.rglob("codes.npy"))
         return encode(frames)
 
     long = replace(dataset, episodes=(record(2000),))
-    build_cache(long, tmp_path / "cache", looking, VIEWS, key="encoder")
+    build_cache(long, tmp_path / "cache", measuring, VIEWS, key="encoder")
     first = seen[0]
     assert first.st_blocks * 512 >= first.st_size > 2000 * 2 * 12 * 2
 
@@ -269,3 +271,27 @@ def test_what_goes_on_is_held_to_the_frames_of_what_was_begun(dataset, record, t
     for _ in range(2):
         with pytest.raises(UserError, match=r"episode 1, view .*all frames must have one size"):
             build_cache(dataset, tmp_path / "cache", encode, VIEWS, key="encoder")
+
+
+# Hashes of what the first edition wrote.
+FIRST_EDITION = {
+    "actions.npy": "850fedc1173a2087f29621c5dd8acc378858f26cb64fb6756486a9b30213341d",
+    "codes.npy": "5d19070e785b5c426d72c77d197e4ceade8cd39a2375e37c5dd2f9ce5e9eae29",
+    "index.json": "5b6d14146721e9ea764ce61f6ae48b515c5ea253a5507b67c58061c8a7edf984",
+    "states.npy": "5fd5c384964061306cd067c1e6db1d860bf1dd95ce15fa16cb77872d04ebba09",
+}
+
+
+def plain(length, step):
+    """An episode whose every number is said here, whatever a random generator would give."""
+    pixels = np.arange(length * 2 * 8 * 8 * 3).reshape(2, length, 8, 8, 3) * step % 251
+    actions, states = (np.arange(length * width).reshape(length, width) / 8 for width in (3, 2))
+    frames = dict(zip(("front", "wrist"), pixels.astype(np.uint8), strict=True))
+    return Episode(frames, "push", 20.0, actions.astype(np.float32), states.astype(np.float32), task="push-v1")
+
+
+def test_a_cache_of_frames_is_to_the_byte_what_the_first_edition_wrote(encode, tmp_path):
+    data = Memory((plain(11, 7), plain(70, 13)), state_width=2)
+    build_cache(data, tmp_path / "cache", encode, VIEWS, key="encoder")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "cache").iterdir()}
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in written.items()} == FIRST_EDITION

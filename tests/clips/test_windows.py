@@ -45,8 +45,19 @@ def test_a_window_reaches_as_far_as_asked_with_the_same_actions():
     assert window.reaching(16).offsets == (4, 8, 12, 16)
     assert window.reaching(0).offsets == (0,)
     assert {window.reaching(horizon).actions for horizon in (0, 16, 64)} == {32}
-    with pytest.raises(UserError, match="4 control steps apart cannot look 14 ahead; 12 or 16 would do"):
+    with pytest.raises(UserError, match="4 control steps apart cannot reach 14 ahead; 12 or 16 would do"):
         window.reaching(14)
+
+
+@pytest.mark.parametrize(("frames", "temporal", "latents"), [(8, 1, 8), (8, 4, 2), (4, 4, 1)])
+def test_future_frames_become_latents_in_groups(frames, temporal, latents):
+    assert Window(frames, stride=4, actions=32).latent_frames(temporal) == latents
+
+
+@pytest.mark.parametrize(("frames", "would_do"), [(9, "8 or 12"), (3, "4")])
+def test_frames_that_do_not_divide_into_latents_are_refused(frames, would_do):
+    with pytest.raises(UserError, match=f"{frames} future frames .* latents of 4 frames; {would_do} would do"):
+        Window(frames, stride=4, actions=32).latent_frames(4)
 
 
 def test_the_first_frame_may_be_the_current_one_or_any_later_one():

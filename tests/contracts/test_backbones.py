@@ -1,5 +1,7 @@
 """What every file in `videopolicy/backbones` must keep, with its default configuration."""
 
+import copy
+
 import pytest
 import torch
 
@@ -15,19 +17,26 @@ def draw(*shape, seed=0):
 
 def inputs(batch=2, frames=3, side=8):
     latents = draw(batch, frames, CHANNELS, side, side, seed=1)
-    condition = Condition(latents, draw(batch, frames, TOKENS, WIDTH, seed=2))
-    return draw(batch, frames, CHANNELS, side, side), condition, draw(batch, seed=3)
+    condition = Condition(latents, draw(batch, TOKENS, WIDTH, seed=2))
+    return draw(batch, frames, CHANNELS, side, side), draw(batch, seed=3).exp(), condition
 
 
-def kept(features):
+def kept(denoised):
     """All that a pass gives."""
-    return features.video, *features.taps
+    video, features = denoised
+    return video, *features.taps
 
 
 def read(backbone, *given):
-    """What those who use a backbone read: the video, or the features of one that draws none."""
-    features = backbone(*given)
-    return features.video if backbone.imagines else features.taps[-1]
+    """What those who use a backbone read: the video, or the features of one that generates none."""
+    video, features = backbone.denoise(*given)
+    return video if generates(backbone) else features.taps[-1]
+
+
+def generates(backbone):
+    """Whether it generates video."""
+    name = type(backbone).__module__.rpartition(".")[2]
+    return registry.entry("backbones", name).generates_video
 
 
 @pytest.fixture(params=registry.names("backbones"), scope="module")
@@ -43,72 +52,102 @@ def backbone(name):
 @pytest.mark.parametrize(("frames", "side"), [(1, 8), (3, 8), (6, 4), (2, 7), (3, 5)])
 @torch.no_grad()
 def test_shapes_for_any_number_of_frames_and_odd_sizes(backbone, frames, side):
-    video, condition, noise = inputs(frames=frames, side=side)
-    features = backbone(video, condition, noise)
-    assert features.video.shape == video.shape
-    assert features.video.dtype == torch.float32
-    assert features.video.isfinite().all()
+    video, sigma, condition = inputs(frames=frames, side=side)
+    denoised, features = backbone.denoise(video, sigma, condition)
+    assert denoised.shape == video.shape
+    assert denoised.dtype == torch.float32
+    assert denoised.isfinite().all()
     assert tuple(tap.shape[2] for tap in features.taps) == backbone.tap_channels
     assert all(tap.shape[:2] == (2, frames) and tap.dtype == torch.float32 for tap in features.taps)
-    assert backbone.embed(noise).shape == (2, backbone.time_width)
-    assert bool(features.video.any()) == backbone.imagines
+    assert backbone.embed(sigma).shape == (2, backbone.time_width)
+    assert bool(denoised.any()) == generates(backbone)
 
 
 @torch.no_grad()
 def test_each_clip_stands_alone(backbone):
-    video, condition, noise = inputs()
-    both = backbone(video, condition, noise)
-    second = backbone(video[1:], Condition(condition.latents[1:], condition.text[1:]), noise[1:])
-    torch.testing.assert_close(both.video[1:], second.video, rtol=1e-4, atol=1e-5)
-    for tap, alone in zip(both.taps, second.taps, strict=True):
-        torch.testing.assert_close(tap[1:], alone, rtol=1e-4, atol=1e-4)
+    video, sigma, condition = inputs()
+    both = kept(backbone.denoise(video, sigma, condition))
+    second = kept(backbone.denoise(video[1:], sigma[1:], Condition(condition.latents[1:], condition.text[1:])))
+    for part, alone in zip(both, second, strict=True):
+        torch.testing.assert_close(part[1:], alone, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
 def test_it_heeds_the_picture_and_the_text_and_what_it_denoises(backbone):
-    """A backbone that imagines nothing knows the current images alone: no noisy video, at whatever level."""
-    video, condition, noise = inputs()
-    before = read(backbone, video, condition, noise)
+    """A backbone that generates no video knows the current images alone: no noisy video, at whatever level."""
+    video, sigma, condition = inputs()
+    before = read(backbone, video, sigma, condition)
     changes = {
-        "video": (video + 0.3, condition, noise),
-        "noise": (video, condition, noise + 0.5),
-        "picture": (video, Condition(condition.latents * draw(1, 1, 1, 8, 8, seed=4), condition.text), noise),
-        "text": (video, Condition(condition.latents, condition.text.flip(3)), noise),
+        "video": (video + 0.3, sigma, condition),
+        "noise": (video, sigma * 1.7, condition),
+        "picture": (video, sigma, Condition(condition.latents * draw(1, 1, 1, 8, 8, seed=4), condition.text)),
+        "text": (video, sigma, Condition(condition.latents, condition.text.flip(2))),
     }
     heeded = {what for what, changed in changes.items() if (read(backbone, *changed) - before).abs().max() > 1e-6}
-    assert heeded == ({"picture", "text", "video", "noise"} if backbone.imagines else {"picture", "text"})
+    assert heeded == ({"picture", "text", "video", "noise"} if generates(backbone) else {"picture", "text"})
 
 
 @torch.no_grad()
 def test_the_noise_level_is_embedded(backbone):
-    noise = draw(2, seed=3)
-    assert (backbone.embed(noise) - backbone.embed(noise + 0.5)).abs().max() > 1e-4
+    sigma = draw(2, seed=3).exp()
+    assert (backbone.embed(sigma) - backbone.embed(sigma * 1.7)).abs().max() > 1e-4
 
 
 @torch.no_grad()
 def test_frames_of_a_video_know_of_each_other_and_images_do_not(backbone):
-    video, condition, noise = inputs()
+    video, sigma, condition = inputs()
     changed, latents = video.clone(), condition.latents.clone()
     changed[:, 0] += 1
     latents[:, 0] *= draw(1, 8, 8, seed=4)
-    before, after = backbone(video, condition, noise), backbone(changed, Condition(latents, condition.text), noise)
-    moved = [(one - other)[:, 2].abs().max() > 1e-6 for one, other in zip(kept(before), kept(after), strict=True)]
-    assert any(moved) == backbone.imagines
+    before = kept(backbone.denoise(video, sigma, condition))
+    after = kept(backbone.denoise(changed, sigma, Condition(latents, condition.text)))
+    moved = [(one - other)[:, 2].abs().max() > 1e-6 for one, other in zip(before, after, strict=True)]
+    assert any(moved) == generates(backbone)
 
 
 @torch.no_grad()
 def test_all_dropped_is_the_unconditional_condition(backbone):
-    video, condition, noise = inputs()
-    everything = torch.ones(2, 3, dtype=torch.bool)
-    dropped = read(backbone, video, condition.drop(everything, everything), noise)
-    torch.testing.assert_close(dropped, read(backbone, video, condition.unconditional(), noise), rtol=0, atol=0)
-    only_text = condition.drop(~everything, everything)
-    assert torch.equal(only_text.latents, condition.latents)
-    assert not only_text.text.any()
+    video, sigma, condition = inputs()
+    unconditional = read(backbone, video, sigma, condition.unconditional())
+    for groups in (1, 3):
+        everything = torch.ones(2, groups, dtype=torch.bool)
+        dropped = condition.drop(everything, everything)
+        torch.testing.assert_close(read(backbone, video, sigma, dropped), unconditional, rtol=0, atol=0)
+        only_text = condition.drop(~everything, everything)
+        assert torch.equal(only_text.latents, condition.latents)
+        assert only_text.text.numel() == condition.text.numel(), "text is given per clip"
+
+
+@torch.no_grad()
+def test_dropping_whole_clips_is_dropping_every_frame_of_them(backbone):
+    video, sigma, condition = inputs()
+    clip = torch.tensor([[True], [False]])
+    whole, each = (condition.drop(marks, marks) for marks in (clip, clip.expand(2, 3)))
+    torch.testing.assert_close(read(backbone, video, sigma, whole), read(backbone, video, sigma, each))
+
+
+@torch.no_grad()
+def test_nearly_clean_video_is_left_as_it_is_in_any_precision(backbone):
+    """Parameterisation is computed in float32 around the network: at sigma near 0 nothing of its precision is lost."""
+    video, _, condition = inputs()
+    half = copy.deepcopy(backbone).bfloat16()
+    denoised, features = half.denoise(video, torch.full((2,), 1e-4), condition)
+    assert denoised.dtype == torch.float32 and features.taps[0].dtype == torch.bfloat16
+    if generates(backbone):
+        torch.testing.assert_close(denoised, video, rtol=0, atol=1e-3)
+
+
+def test_what_it_says_of_its_modules_is_so(backbone):
+    """`--compile`, FSDP and LoRA go by these names."""
+    classes = {type(module).__name__ for module in backbone.modules()}
+    assert set(backbone.repeated_blocks) <= classes and backbone.repeated_blocks
+    for target in backbone.lora_targets:
+        layers = [module for name, module in backbone.named_modules() if name.endswith(target)]
+        assert layers and all(isinstance(layer, torch.nn.Linear) for layer in layers)
 
 
 def test_every_tap_sends_gradient_back_unless_detached(backbone):
-    features = backbone(*inputs())
+    video, features = backbone.denoise(*inputs())
     for tap in features.taps:
         gradient = torch.autograd.grad(
             tap.square().mean(), list(backbone.parameters()), allow_unused=True, retain_graph=True
@@ -116,24 +155,23 @@ def test_every_tap_sends_gradient_back_unless_detached(backbone):
         assert any(part is not None and part.any() for part in gradient)
     detached = features.detach()
     assert not any(tap.requires_grad for tap in detached.taps)
-    assert detached.video.requires_grad == backbone.imagines
+    assert video.requires_grad == generates(backbone)
 
 
 @torch.no_grad()
 def test_a_saved_state_restores_it(name, backbone):
     other = registry.build("backbones", name).build(CHANNELS, WIDTH).eval()
     other.load_state_dict(backbone.state_dict())
-    assert all(
-        torch.equal(one, two) for one, two in zip(kept(other(*inputs())), kept(backbone(*inputs())), strict=True)
-    )
+    pairs = zip(kept(other.denoise(*inputs())), kept(backbone.denoise(*inputs())), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
 
 
-def test_gradients_do_not_depend_on_whether_inner_values_are_computed_again(name):
+def test_gradients_do_not_depend_on_gradient_checkpointing(name):
     plain, again = (registry.build("backbones", name).build(CHANNELS, WIDTH) for _ in range(2))
     again.load_state_dict(plain.state_dict())
-    again.checkpoint_gradients()
+    again.enable_gradient_checkpointing()
     for backbone in (plain, again):
-        sum(tap.square().mean() for tap in backbone.train()(*inputs()).taps).backward()
+        sum(tap.square().mean() for tap in backbone.train().denoise(*inputs())[1].taps).backward()
     pairs = zip(plain.parameters(), again.parameters(), strict=True)
     for one, other in pairs:
         assert (one.grad is None) == (other.grad is None)

@@ -12,7 +12,7 @@ from videopolicy.envs.metaworld import INSTRUCTIONS
 from videopolicy.models.video_action import Config
 from videopolicy.presets.base import Preset
 from videopolicy.training.config import Training
-from videopolicy.training.loop import rate_factor
+from videopolicy.training.loop import lr_factor
 
 WIDTH = 7
 
@@ -68,7 +68,7 @@ def test_its_recipe_can_be_followed(preset):
     training = preset.training
     assert 0 <= training.warmup < training.steps
     warmup, decay = training.warmup, training.decay
-    rates = [rate_factor(step / training.steps, step, warmup, decay) for step in range(training.steps)]
+    rates = [lr_factor(step / training.steps, step, warmup, decay) for step in range(training.steps)]
     assert max(rates) > 0.95
     assert rates[-1] < 0.01 if decay else rates[-1] == 1
     assert 0 < training.ema < 1 and training.batch > 0

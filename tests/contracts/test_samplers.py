@@ -8,14 +8,19 @@ from tests.diffusion.samplers.gaussian import FreezableGaussian, drawn
 
 from videopolicy import registry
 from videopolicy.diffusion.edm import schedule
-from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.joint import Joint, Levels
 
-SIGMAS = schedule(40, 0.02, 80)
+LEVELS = Levels.same(schedule(40, 0.02, 80))
 
 
 @pytest.fixture(params=registry.names("samplers"))
-def sample(request):
-    return registry.entry("samplers", request.param)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def sample(name):
+    return registry.entry("samplers", name)
 
 
 def start(seed: int = 0) -> Joint:
@@ -28,15 +33,15 @@ def gaussian(seed: int = 1) -> FreezableGaussian:
 
 def test_many_steps_reach_what_the_flow_would(sample):
     denoise, x = gaussian(), start()
-    reached, exact = sample(denoise, x, SIGMAS).actions, denoise.flow(x, 80, 0).actions
+    reached, exact = sample(denoise, x, LEVELS).actions, denoise.flow(x, 80, 0).actions
     torch.testing.assert_close(reached, exact, rtol=0, atol=0.2)
     assert (x.actions - exact).std() > 50
 
 
-def test_one_step_is_one_look(sample):
+def test_one_step_is_one_function_evaluation(sample):
     denoise, x = gaussian(), start()
-    reached = sample(denoise, x, schedule(1, 0.02, 80))
-    expected = denoise(x, torch.tensor(80.0))
+    reached = sample(denoise, x, Levels.same(schedule(1, 0.02, 80)))
+    expected = denoise(x, Levels.same(torch.tensor(80.0)))
     torch.testing.assert_close(reached.video, expected.video, rtol=0, atol=1e-4)
     torch.testing.assert_close(reached.actions, expected.actions, rtol=0, atol=1e-4)
 
@@ -45,16 +50,16 @@ def test_one_step_is_one_look(sample):
 def test_a_denoiser_that_knows_the_answer_is_believed(sample, steps):
     knowing = gaussian()
     knowing.spread = 0.0
-    reached = sample(knowing, start(), schedule(steps, 0.02, 80))
+    reached = sample(knowing, start(), Levels.same(schedule(steps, 0.02, 80)))
     torch.testing.assert_close(reached.video, knowing.mean.video, rtol=0, atol=1e-4)
     torch.testing.assert_close(reached.actions, knowing.mean.actions, rtol=0, atol=1e-4)
 
 
 def test_float64_is_kept_and_finer(sample):
     denoise, x = gaussian(), start()
-    coarse = sample(denoise, x, SIGMAS)
+    coarse = sample(denoise, x, LEVELS)
     denoise.mean = denoise.mean.map(torch.Tensor.double)
-    fine = sample(denoise, x.map(torch.Tensor.double), SIGMAS.double())
+    fine = sample(denoise, x.map(torch.Tensor.double), LEVELS.map(torch.Tensor.double))
     assert coarse.actions.dtype == torch.float32
     assert fine.actions.dtype == fine.video.dtype == torch.float64
     torch.testing.assert_close(coarse.actions.double(), fine.actions, rtol=0, atol=1e-4)
@@ -63,18 +68,40 @@ def test_float64_is_kept_and_finer(sample):
 
 def test_the_start_is_left_alone(sample):
     x = start()
-    sample(gaussian(), x, SIGMAS)
+    sample(gaussian(), x, LEVELS)
     assert torch.equal(x.video, start().video)
     assert torch.equal(x.actions, start().actions)
 
 
 def test_a_sample_does_not_depend_on_its_batch(sample):
     x, denoise = start(), gaussian()
-    together = sample(denoise, x, SIGMAS)
+    together = sample(denoise, x, LEVELS)
     alone = FreezableGaussian(denoise.mean.map(lambda part: part[1:2]))
-    by_itself = sample(alone, x.map(lambda part: part[1:2]), SIGMAS)
+    by_itself = sample(alone, x.map(lambda part: part[1:2]), LEVELS)
     torch.testing.assert_close(together.video[1:2], by_itself.video)
     torch.testing.assert_close(together.actions[1:2], by_itself.actions)
+
+
+@pytest.mark.parametrize("last", [0.5, 0.0])
+def test_each_part_goes_by_its_own_clock(sample, last):
+    """The video stops above zero, the actions go all the way; each ends where its own flow leads."""
+    denoise, x = gaussian(), start()
+    sigmas = schedule(400, 0.02, 80)
+    levels = Levels(80 * (last / 80 + (1 - last / 80) * sigmas / 80), sigmas)
+    reached, exact = sample(denoise, x, levels), denoise.flow(x, 80, 0)
+    torch.testing.assert_close(reached.actions, exact.actions, rtol=0, atol=0.2)
+
+
+def test_it_asks_the_head_at_the_pairs_that_it_names(name, sample):
+    denoise, levels = gaussian(), Levels.same(schedule(6, 0.02, 80))
+    sample(denoise, start(), levels)
+    named = registry.module("samplers", name).asked(levels)
+    pairs = set(zip(named.video.tolist(), named.actions.tolist(), strict=True))
+    if name == "one_pass":
+        # The frozen video is that of the first level, whatever level the actions have come to.
+        assert {pair[1] for pair in denoise.asked} == {pair[1] for pair in pairs} and {p[0] for p in pairs} == {80.0}
+    else:
+        assert set(denoise.asked) == pairs
 
 
 def test_initial_noise_has_the_spread_of_a_noisy_unit_sample():

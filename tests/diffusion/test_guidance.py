@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from videopolicy.diffusion.guidance import LinearGuidance
-from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.joint import Joint, Levels
 
-SIGMA = torch.tensor(2.0)
+LEVELS = Levels.same(torch.tensor(2.0))
 
 
 def joint(seed: int, frames: int = 5, steps: int = 8) -> Joint:
@@ -12,20 +12,20 @@ def joint(seed: int, frames: int = 5, steps: int = 8) -> Joint:
     return Joint(torch.randn(2, frames, 3, 4, 4, generator=generator), torch.randn(2, steps, 7, generator=generator))
 
 
-def never(x: Joint, sigma: torch.Tensor) -> Joint:
+def never(x: Joint, levels: Levels) -> Joint:
     raise AssertionError("the unconditional branch was computed")
 
 
 def test_a_scale_of_one_never_computes_the_unconditional_branch():
     answer = joint(0)
-    guided = LinearGuidance(1.0, 1.0).guided(lambda x, sigma: answer, never)
-    assert guided(joint(1), SIGMA) is answer
+    guided = LinearGuidance(1.0, 1.0).guided(lambda x, levels: answer, never)
+    assert guided(joint(1), LEVELS) is answer
 
 
 @pytest.mark.parametrize("ends", [(1.0, 2.5), (2.5, 1.0)])
 def test_one_end_at_one_is_still_guided(ends):
     with pytest.raises(AssertionError, match="was computed"):
-        LinearGuidance(*ends).guided(lambda x, sigma: x, never)(joint(1), SIGMA)
+        LinearGuidance(*ends).guided(lambda x, levels: x, never)(joint(1), LEVELS)
 
 
 def test_branches_that_agree_are_left_alone():
@@ -37,7 +37,7 @@ def test_branches_that_agree_are_left_alone():
 
 def test_the_scale_grows_evenly_over_frames_and_over_steps():
     c, u = joint(0), joint(1)
-    combined = LinearGuidance(1.0, 2.5).guided(lambda x, s: c, lambda x, s: u)(joint(2), SIGMA)
+    combined = LinearGuidance(1.0, 2.5).guided(lambda x, s: c, lambda x, s: u)(joint(2), LEVELS)
     for frame, scale in enumerate([1.0, 1.375, 1.75, 2.125, 2.5]):
         expected = torch.lerp(u.video[:, frame], c.video[:, frame], scale)
         torch.testing.assert_close(combined.video[:, frame], expected, rtol=1e-5, atol=1e-5)

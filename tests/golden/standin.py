@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from videopolicy.diffusion.edm import Scaling
-from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.joint import Joint, Levels
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,9 @@ class StandIn:
     def unconditional(self) -> "StandIn":
         return StandIn(torch.zeros_like(self.concat), torch.zeros_like(self.context))
 
-    def __call__(self, x: Joint, sigma: Tensor) -> Joint:
-        c = Scaling()(sigma.expand(len(x.video)))
+    def __call__(self, x: Joint, levels: Levels) -> Joint:
+        # The authors' network knows one level for both.
+        c = Scaling()(levels.video.expand(len(x.video)))
         noisy = x * c.inp
         words = self.context.mean(dim=(2, 3))
         per_frame = 0.1 * c.noise[:, None] + words

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from videopolicy.errors import UserError
-from videopolicy.latents import pca
+from videopolicy.latents import components
 from videopolicy.latents.pca import Config
 from videopolicy.similarity import psnr
 
@@ -93,7 +93,7 @@ def test_the_same_frames_give_the_same_space_as_array_or_tensor():
 def test_a_share_of_many_frames_is_enough(monkeypatch):
     frames = pictures(n=200)
     whole = fitted(frames, patch=4, channels=8)
-    monkeypatch.setattr(pca, "MAX_PATCHES", 100 * 16)
+    monkeypatch.setattr(components, "MAX_PATCHES", 100 * 16)
     part = fitted(frames, patch=4, channels=8)
     assert not torch.equal(part.components, whole.components)
     unseen = pictures(seed=1)

@@ -7,11 +7,13 @@ from tests.small import ARM, MODEL, TRAINING, batch, observation, policy, relati
 
 from videopolicy.clips.normalize import MinMax
 from videopolicy.diffusion.guidance import LinearGuidance
-from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.errors import UserError
-from videopolicy.models.video_action import Denoiser, Sampling
+from videopolicy.models.base import Denoiser, Sampling
 from videopolicy.policies.checkpoint import CheckpointPolicy
+from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.objective import Objective, total
+from videopolicy.training.stages import JOINT, STAGES
 
 GUIDED = LinearGuidance(1.0, 2.0)
 INSTRUCTIONS = ["reach the red disc", "press"]
@@ -19,6 +21,10 @@ INSTRUCTIONS = ["reach the red disc", "press"]
 
 def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def level(sigma):
+    return Levels.same(torch.tensor(sigma))
 
 
 def noise(model, size=2, seed=0):
@@ -57,17 +63,17 @@ def test_each_frame_is_given_its_own_views_picture_and_the_pad_the_first_views(m
     views = [0, 0, 0, 1, 1]
     for frame, view in enumerate(views):
         assert torch.equal(given.latents[:, frame], model.latents.condition(codes[:, view]))
-        assert torch.equal(given.text[:, frame], model.text(INSTRUCTIONS))
-    assert given.latents.shape[1] == given.text.shape[1] == model.config.flat_frames
+    assert torch.equal(given.text, model.text(INSTRUCTIONS)) and given.without_text is None
+    assert given.latents.shape[1] == model.config.flat_frames
 
 
 @torch.no_grad()
 def test_hardly_any_noise_leaves_the_input_and_much_noise_does_not(model):
     x, given = noise(model), condition(model)
-    clean = Denoiser(model, given)(x, torch.tensor(1e-4))
+    clean = Denoiser(model, given)(x, level(1e-4))
     torch.testing.assert_close(clean.video, x.video, rtol=0, atol=1e-2)
     torch.testing.assert_close(clean.actions, x.actions, rtol=0, atol=1e-2)
-    guess = Denoiser(model, given)(x * 80.0, torch.tensor(80.0))
+    guess = Denoiser(model, given)(x * 80.0, level(80.0))
     assert guess.video.std() < 0.1 * (x * 80.0).video.std()
     assert guess.actions.std() < 0.1 * (x * 80.0).actions.std()
 
@@ -80,11 +86,11 @@ def test_the_network_is_wrapped_in_the_preconditioning_of_edm(residual):
     x, given = noise(model), condition(model)
     origin = given.latents if residual else 0
     moved = x.video - origin
-    raw = model.backbone(moved / 2**0.5, given, torch.zeros(2)).video
+    raw, _ = model.backbone(moved / 2**0.5, given, torch.zeros(2))
     video, features = model.denoise_video(x.video, torch.ones(2), given)
     torch.testing.assert_close(video, origin + moved / 2 - raw / 2**0.5)
-    vector = model.read(features, torch.ones(2))
-    head = model.head(x.actions / 2**0.5, vector, model.backbone.embed(torch.zeros(2)))
+    vector = model.pool_features(features, torch.ones(2))
+    head = model.head(x.actions / 2**0.5, vector, model.backbone.embed(torch.ones(2)))
     actions = model.denoise_actions(x.actions, torch.ones(2), vector)
     torch.testing.assert_close(actions, x.actions / 2 - head / 2**0.5)
 
@@ -104,9 +110,9 @@ def test_a_network_that_says_nothing_leaves_a_residual_model_with_the_current_im
 @torch.no_grad()
 def test_each_sample_has_its_own_noise_level(model):
     x, given, sigma = noise(model), condition(model), torch.tensor([0.3, 5.0])
-    both = Denoiser(model, given)(x, sigma)
-    for index, level in enumerate(sigma):
-        alone = Denoiser(model, given)(x, level)
+    both = Denoiser(model, given)(x, Levels(sigma, sigma.flip(0)))
+    for index in range(2):
+        alone = Denoiser(model, given)(x, Levels(sigma[index], sigma.flip(0)[index]))
         torch.testing.assert_close(both.video[index], alone.video[index], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(both.actions[index], alone.actions[index], rtol=1e-4, atol=1e-5)
 
@@ -135,15 +141,15 @@ def test_passes_of_the_video_model(model, sampling, passes):
 
 @torch.no_grad()
 def test_a_frozen_denoiser_shows_the_same_and_its_head_heeds_the_noise_level_still(model):
-    x, sigma = noise(model), torch.tensor(2.0)
+    x, levels = noise(model), level(2.0)
     denoise = Denoiser(model, condition(model))
-    frozen = denoise.freeze(x, sigma)
-    torch.testing.assert_close(frozen(x, sigma).video, denoise(x, sigma).video)
-    torch.testing.assert_close(frozen(x, sigma).actions, denoise(x, sigma).actions)
+    frozen = denoise.freeze(x, levels)
+    torch.testing.assert_close(frozen(x, levels).video, denoise(x, levels).video)
+    torch.testing.assert_close(frozen(x, levels).actions, denoise(x, levels).actions)
     other = noise(model, seed=9)
-    later = frozen(other, torch.tensor(0.5))
-    assert torch.equal(later.video, frozen(x, sigma).video)
-    assert not torch.allclose(later.actions, frozen(other, sigma).actions, atol=1e-4)
+    later = frozen(other, level(0.5))
+    assert torch.equal(later.video, frozen(x, levels).video)
+    assert not torch.allclose(later.actions, frozen(other, levels).actions, atol=1e-4)
 
 
 def test_the_instruction_and_the_picture_decide_what_is_drawn(model):
@@ -172,8 +178,9 @@ def test_without_a_normaliser_it_imagines_and_says_that_it_cannot_act():
 @pytest.mark.parametrize("detach", [True, False])
 def test_the_action_loss_reaches_the_video_model_only_if_features_are_not_detached(detach):
     model = policy()
-    objective = Objective(model, replace(TRAINING, detach_features=detach))
-    objective(batch(model), torch.Generator().manual_seed(0)).mean_actions.backward()
+    training = replace(TRAINING, stage=replace(JOINT, detach=detach))
+    clips = batch(model)
+    Objective(model, training)(clips, draw_noise(model, training, clips, generator_of(0, 0))).mean_actions.backward()
     reached = {
         part: any(p.grad is not None and p.grad.any() for p in getattr(model, part).parameters())
         for part in ("text", "backbone", "head")
@@ -188,11 +195,12 @@ def test_the_action_loss_reaches_the_video_model_only_if_features_are_not_detach
 def test_a_stage_changes_what_it_trains_and_not_a_bit_more(stage, still):
     model = policy()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    objective = Objective(model, replace(TRAINING, stage=stage, weight_decay=0.1, detach_features=False))
+    training = replace(TRAINING, stage=replace(STAGES[stage], detach=False), weight_decay=0.1)
+    objective = Objective(model, training)
     optimizer = torch.optim.AdamW(objective.parameter_groups(), weight_decay=0.1)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        total(objective(batch(model), generator), stage).backward()
+    for step in range(3):
+        clips = batch(model)
+        total(objective(clips, draw_noise(model, training, clips, generator_of(0, step)))).backward()
         optimizer.step()
         optimizer.zero_grad()
     moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
@@ -214,7 +222,7 @@ def test_the_head_learns_relative_actions_of_their_own_width():
     assert policy().config.learned_layout is None
 
 
-def test_video_alone_may_be_trained_before_its_actions_have_a_space():
+def test_video_alone_may_be_trained_before_its_actions_have_a_layout():
     model = policy(None, relative=True)
     assert model.action_width == 0
     planner = CheckpointPolicy(model, model.config.sampling)
@@ -225,7 +233,7 @@ def test_video_alone_may_be_trained_before_its_actions_have_a_space():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"action_layout": "other:3"}, "2 wide, but their space 'other:3' has 3"),
+        ({"action_layout": "other:3"}, "2 wide, but their layout 'other:3' has 3"),
         ({"action_layout": "othr:2"}, "'othr:2'"),
         ({"relative": True}, "need the action layout"),
         ({"relative": True, "action_layout": "other:2"}, "need the state layout"),
@@ -233,10 +241,10 @@ def test_video_alone_may_be_trained_before_its_actions_have_a_space():
             {"relative": True, "action_layout": "other:2", "state_layout": "position quaternion"},
             "the action is 'other:2'",
         ),
-        (ARM, "2 wide, but their space 'relative_position relative_rotation_6d gripper.*' has 10"),
+        (ARM, "2 wide, but their layout 'relative_position relative_rotation_6d gripper.*' has 10"),
     ],
 )
-def test_an_action_space_that_does_not_fit_is_refused(changes, message):
+def test_an_action_layout_that_does_not_fit_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
         policy(**changes)
 

@@ -17,8 +17,22 @@ pytestmark = pytest.mark.slow
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cloning")
     data = write_data(folder / "dots", episodes=2, size=64, steps=36)
-    model, often = ["--preset", "cloning", "--views", "top"], ["--log-every", "1", "--sample-every", "1"]
-    main(["train", "--data", str(data), "--out", str(folder / "run"), *model, *often, "--steps", "2", "--batch", "2"])
+    model, often = ["--preset", "cloning", "--views", "top"], ["--log-every", "1", "--validate-every", "1"]
+    main(
+        [
+            "train",
+            "--data",
+            str(data),
+            "--out",
+            str(folder / "run"),
+            *model,
+            *often,
+            "--steps",
+            "2",
+            "--batch-size",
+            "2",
+        ]
+    )
     return folder / "run"
 
 

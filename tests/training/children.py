@@ -25,7 +25,6 @@ SHARDED = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_TRANSFORMER_CLS_TO_WRAP": "SpatioTemporalResBlock,TransformerSpatioTemporalModel",
     "FSDP_RESHARD_AFTER_FORWARD": "true",
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
 }
@@ -66,14 +65,14 @@ def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None
     from videopolicy import checkpoint, registry
     from videopolicy.training import state
     from videopolicy.training.distributed import ProcessGroup
-    from videopolicy.training.loop import Trainer
+    from videopolicy.training.loop import Origin, Trainer
     from videopolicy.training.prepare import prepare
 
     training = replace(TRAINING, **changes)
     begun = state.newest(run / state.STATE, ProcessGroup()) if resume else None
     weights = checkpoint.load(init)[0] if init else None
-    policy, clips = prepare(registry.build("datasets", "lerobot", data), MODEL, training, run, weights, begun)
-    trainer = Trainer(policy, clips, training, run, data="dots")
+    model, clips = prepare(registry.build("datasets", "lerobot", data), MODEL, training, run, weights, begun)
+    trainer = Trainer(model, clips, training, run, Origin("dots"))
     if begun:
         trainer.resume(begun)
     return trainer

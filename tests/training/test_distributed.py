@@ -26,7 +26,7 @@ from videopolicy.training.performance.compile import BLOCKS
 pytestmark = pytest.mark.slow
 
 # The rate of the preset svd: at a large one, Adam makes rounding errors of gradients near zero as large as any step.
-SLOW = {"steps": 20, "batch": 8, "rate": 1e-5, "head_rate": 1e-5, "save_every": 10}
+SLOW = {"steps": 20, "batch_size": 8, "lr": 1e-5, "head_lr": 1e-5, "save_every": 10}
 NUMBERS = ("video", "action", "gradient")
 
 
@@ -128,7 +128,19 @@ def test_what_accelerate_makes_of_the_settings_is_what_is_tested_here():
 def test_with_torchrun_a_full_disk_ends_all_processes_and_leaves_the_last_state(tmp_path):
     data, run = write_data(tmp_path / "data", episodes=1, size=64, steps=36), tmp_path / "run"
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={children.port()}"]
-    line += ["-m", "videopolicy", "train", "--data", str(data), "--out", str(run), "--views", "top", "--batch", "2"]
+    line += [
+        "-m",
+        "videopolicy",
+        "train",
+        "--data",
+        str(data),
+        "--out",
+        str(run),
+        "--views",
+        "top",
+        "--batch-size",
+        "2",
+    ]
     done = subprocess.run([*line, "--steps", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained 1 steps") == 1
@@ -153,7 +165,7 @@ def test_in_bfloat16_it_learns_nearly_the_same_and_keeps_whole_weights(runs, dat
 
 def test_sharded_in_bfloat16_it_learns_nearly_the_same_and_looks_at_what_it_imagines(runs, data, tmp_path):
     run = tmp_path / "run"
-    changes = SLOW | {"steps": 4, "precision": "bf16", "checkpoint_gradients": True, "sample_every": 4}
+    changes = SLOW | {"steps": 4, "precision": "bf16", "gradient_checkpointing": True, "validate_every": 4}
     assert children.wait(*children.start_pair(children.train, data, run, False, changes, **children.SHARDED)) == [0, 0]
     found = losses(run)[:, :2]
     np.testing.assert_allclose(found, losses(runs / "one")[:4, :2], rtol=0.05)
@@ -167,11 +179,11 @@ def test_sharded_in_bfloat16_it_learns_nearly_the_same_and_looks_at_what_it_imag
 def test_parts_of_the_batch_have_the_gradient_of_the_whole(trainer, dataset):
     gradients = []
     for accumulate in (1, 3):
-        run = trainer(f"in-{accumulate}", data=Partly(dataset, {0, 2}), batch=7, accumulate=accumulate, clip=1e9)
+        run = trainer(f"in-{accumulate}", data=Partly(dataset, {0, 2}), batch_size=7, accumulate=accumulate, clip=1e9)
         batch = run.clips.batch(run.batch_indices(0), None)
         assert 0 < batch.has_actions.sum() < 7
-        draws = draw(run.objective.policy, run.training, 7, batch.actions.shape[2], torch.Generator().manual_seed(0))
-        found, norm = run.learner.gradient(batch, draws)
+        draws = draw(run.objective.model, run.training, 7, batch.actions.shape[2], torch.Generator().manual_seed(0))
+        found, norm = run.train_step.gradient(batch, draws)
         weights = [p for p in run.objective.parameters() if p.requires_grad]
         gradients.append((norm, found, [p.grad for p in weights]))
     (norm, found, grads), (other_norm, other_found, other_grads) = gradients

@@ -25,7 +25,7 @@ from videopolicy.training.prepare import build
 pytestmark = pytest.mark.slow
 
 RANK = 4
-FAST = {"lora": RANK, "rate": 1e-2, "head_rate": 1e-2, "steps": 6}
+FAST = {"lora": RANK, "lr": 1e-2, "head_lr": 1e-2, "steps": 6}
 ADAPTED = tuple(f".{name}.weight" for name in lora.PROJECTIONS)
 
 
@@ -61,7 +61,7 @@ def losses(model, clips):
 
 
 def weights_of(run):
-    return {name: value.clone() for name, value in run.objective.policy.state_dict().items()}
+    return {name: value.clone() for name, value in run.objective.model.state_dict().items()}
 
 
 def is_adapter(name):
@@ -89,7 +89,7 @@ def test_a_run_begins_as_what_it_adapts(trainer, init):
 
 
 def test_adapters_alone_learn(trainer, init):
-    run = trainer(init=init, stage="video", **(FAST | {"steps": 60, "batch": 8, "head_rate": 3e-2}))
+    run = trainer(init=init, stage="video", **(FAST | {"steps": 60, "batch_size": 8, "head_lr": 3e-2}))
     before = losses(run.objective, run.clips)[:, : MODEL.flat_frames].mean()
     run.train()
     after = losses(run.objective, run.clips)[:, : MODEL.flat_frames].mean()
@@ -132,7 +132,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(trainer, init):
     resumed.resume()
     assert resumed.step == 3
     resumed.train()
-    assert same(resumed.objective.policy, whole.objective.policy)
+    assert same(resumed.objective.model, whole.objective.model)
     names = ("weights", "average", "optimizer", "random")
     for name in names:
         first, second = (load_file(run.run / "state/step-000006" / f"{name}.safetensors") for run in (whole, resumed))
@@ -147,7 +147,7 @@ def test_a_run_is_not_resumed_with_other_adapters(trainer, init):
             trainer(init=init, **(FAST | {"lora": other})).resume()
 
 
-@pytest.mark.parametrize("changes", [{"checkpoint_gradients": True}, {"accumulate": 2}])
+@pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"accumulate": 2}])
 def test_less_memory_and_the_same_gradient(trainer, init, changes):
     gradients = []
     for more in ({}, changes):
@@ -157,8 +157,8 @@ def test_less_memory_and_the_same_gradient(trainer, init, changes):
                 # At first B is zero, and so is the gradient of A.
                 weight.add_(0.1 * is_adapter(name))
         batch = run.clips.batch(run.batch_indices(0), None)
-        draws = draw(run.objective.policy, run.training, 4, batch.actions.shape[2], torch.Generator().manual_seed(0))
-        run.learner.gradient(batch, draws)
+        draws = draw(run.objective.model, run.training, 4, batch.actions.shape[2], torch.Generator().manual_seed(0))
+        run.train_step.gradient(batch, draws)
         gradients.append({n: p.grad for n, p in run.objective.named_parameters() if p.requires_grad})
     first, second = gradients
     assert all(value is not None for value in first.values())
@@ -168,7 +168,7 @@ def test_less_memory_and_the_same_gradient(trainer, init, changes):
 @pytest.fixture(scope="module")
 def runs(dots, init, tmp_path_factory):
     """The same run in one process, in two with all weights each, in two with half of them each, and in bfloat16."""
-    folder, more = tmp_path_factory.mktemp("runs"), FAST | {"rate": 1e-3, "head_rate": 1e-3, "batch": 8}
+    folder, more = tmp_path_factory.mktemp("runs"), FAST | {"lr": 1e-3, "head_lr": 1e-3, "batch_size": 8}
     checkpoint.save(init, checkpoint.Provenance("joint", 0), folder / "init")
     for name, begin, changes, environment in (
         ("one", children.start, {}, {}),
@@ -218,7 +218,7 @@ def test_a_backbone_without_such_projections_is_named():
 
 
 def test_from_the_command_line(init_on_disk, dots, tmp_path):
-    line = ["train", "--data", str(dots), "--out", str(tmp_path / "run"), "--batch", "2", "--lora", "2"]
+    line = ["train", "--data", str(dots), "--out", str(tmp_path / "run"), "--batch-size", "2", "--lora", "2"]
     line += ["--init", str(init_on_disk), "--stage", "video"]
     main([*line, "--steps", "1"])
     main([*line, "--steps", "2", "--resume"])

@@ -13,13 +13,14 @@ from videopolicy.cli.main import main
 from videopolicy.clips.dataset import ClipBatch, Clips
 from videopolicy.clips.normalize import MinMax
 from videopolicy.datasets.mixture import Source
-from videopolicy.training.noise import draw
-from videopolicy.training.objective import total
+from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.prepare import build
+from videopolicy.training.stages import JOINT
 
 pytestmark = pytest.mark.slow
 
 HALF = "reach-red"
+WHOLE = ("--validation-episodes", "0")
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,9 @@ def lines(run):
 
 
 def test_half_tasks_give_actions_of_these_tasks_alone_and_video_of_all(dots, drawn, tmp_path):
-    train(dots, tmp_path / "run", "--actions-for", HALF, "--batch", "3", "--steps", "3", "--held-out", "0")
+    train(
+        dots, tmp_path / "run", "--actions-for", HALF, "--batch-size", "3", "--steps", "3", "--validation-episodes", "0"
+    )
     assert len(drawn) == 3
     every = [
         clip for _, _, batch in drawn for clip in zip(batch.instructions, batch.has_actions, batch.actions, strict=True)
@@ -71,7 +74,7 @@ def test_half_tasks_give_actions_of_these_tasks_alone_and_video_of_all(dots, dra
 )
 def test_the_video_looks_as_far_ahead_as_said_and_the_actions_stay(dots, drawn, tmp_path, horizon, offsets):
     more = [] if horizon is None else ["--video-horizon", str(horizon)]
-    train(dots, tmp_path / "run", "--batch", "4", "--steps", "1", *more)
+    train(dots, tmp_path / "run", "--batch-size", "4", "--steps", "1", *more)
     ((clips, indices, batch),) = drawn
     latents = checkpoint.load(tmp_path / "run" / "checkpoint")[0].latents
     dataset = registry.build("datasets", "lerobot", dots)
@@ -88,9 +91,9 @@ def test_the_video_looks_as_far_ahead_as_said_and_the_actions_stay(dots, drawn, 
 
 
 def test_a_horizon_is_kept_by_the_stage_that_follows(dots, drawn, tmp_path):
-    train(dots, tmp_path / "video", "--stage", "video", "--video-horizon", "0", "--batch", "2", "--steps", "1")
+    train(dots, tmp_path / "video", "--stage", "video", "--video-horizon", "0", "--batch-size", "2", "--steps", "1")
     init = ["--stage", "action", "--init", str(tmp_path / "video" / "checkpoint")]
-    main(["train", "--data", str(dots), "--out", str(tmp_path / "action"), "--batch", "2", "--steps", "1", *init])
+    main(["train", "--data", str(dots), "--out", str(tmp_path / "action"), "--batch-size", "2", "--steps", "1", *init])
     assert [batch.future.shape[2] for _, _, batch in drawn] == [1, 1]
     assert checkpoint.load(tmp_path / "action" / "checkpoint")[0].config.window.first == 0
 
@@ -106,7 +109,7 @@ def test_a_horizon_is_kept_by_the_stage_that_follows(dots, drawn, tmp_path):
 )
 def test_a_stage_moves_its_own_weights_and_no_others(trainer, stage, moved):
     run = trainer(stage=stage)
-    policy = run.objective.policy
+    policy = run.objective.model
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     run.train()
     assert {
@@ -124,15 +127,14 @@ def test_the_second_stage_acts_through_the_video_model_of_the_first(trainer):
     result = checkpoint.load(second.run / "checkpoint")[0]
     assert learnt.head is None and result.head is not None
     assert same(result.backbone, learnt.backbone) and same(result.text, learnt.text)
-    assert not same(fresh.objective.policy.backbone, learnt.backbone)
+    assert not same(fresh.objective.model.backbone, learnt.backbone)
 
 
 @pytest.mark.parametrize("detach", [True, False])
 def test_the_action_loss_reaches_the_video_model_only_if_attached(trainer, detach):
-    run = trainer(stage="joint", detach_features=detach)
-    policy, batch = run.objective.policy, run.clips.batch(np.arange(3), None)
-    losses = run.objective(batch, torch.Generator().manual_seed(0))
-    total(losses, "action").backward()
+    run = trainer(stage=replace(JOINT, detach=detach))
+    policy, batch = run.objective.model, run.clips.batch(np.arange(3), None)
+    run.objective(batch, draw_noise(policy, run.training, batch, generator_of(0, 0))).mean_actions.backward()
     reached = [weight.grad is not None and bool(weight.grad.any()) for weight in policy.backbone.parameters()]
     assert any(reached) != detach
     assert any(weight.grad.any() for weight in policy.head.parameters())
@@ -144,7 +146,7 @@ def test_attached_features_change_what_the_video_model_learns(dots, tmp_path):
     for features in ("", "detached", "attached"):
         out = tmp_path / (features or "plain")
         more = ["--features", features] if features else []
-        train(dots, out, "--batch", "2", "--steps", "1", *more)
+        train(dots, out, "--batch-size", "2", "--steps", "1", *more)
         learnt[features] = checkpoint.load(out / "checkpoint")[0].backbone
     assert same(learnt[""], learnt["detached"])
     assert not same(learnt[""], learnt["attached"])
@@ -155,11 +157,11 @@ def test_clips_without_actions_teach_the_head_nothing(trainer, dataset):
     has_actions = run.clips.batch(np.arange(len(run.clips)), None).has_actions
     acted, watched = np.nonzero(has_actions)[0][::9][:2], np.nonzero(~has_actions)[0][::9][:2]
     mixed, alone = (run.clips.batch(indices, None) for indices in (np.append(acted, watched), acted))
-    policy = run.objective.policy
-    draws = draw(policy, TRAINING, 4, mixed.actions.shape[2], torch.Generator().manual_seed(0))
+    policy = run.objective.model
+    noise = draw_noise(policy, TRAINING, mixed, generator_of(0, 0))
     head = list(policy.head.parameters())
-    of_mixed = torch.autograd.grad(total(run.objective(mixed, draws), "action"), head)
-    of_alone = torch.autograd.grad(total(run.objective(alone, draws.rows(0, 2)), "action"), head)
+    of_mixed = torch.autograd.grad(run.objective(mixed, noise).mean_actions, head)
+    of_alone = torch.autograd.grad(run.objective(alone, noise.rows(0, 2)).mean_actions, head)
     for first, second in zip(of_mixed, of_alone, strict=True):
         torch.testing.assert_close(first, second)
     assert any(gradient.any() for gradient in of_alone)
@@ -174,7 +176,7 @@ def test_what_learns_by_actions_alone_sees_no_clip_without_them(trainer, dataset
         Source(Partly(dataset, {0, 1, 2, 3}), "none", 5.0),
         Source(dataset, "all", 3.0),
     )
-    run = trainer(data=sources, batch=8, steps=2, stage=stage)
+    run = trainer(data=sources, batch_size=8, steps=2, stage=stage)
     run.train()
     assert all(batch.has_actions.all() for _, _, batch in drawn)
     assert run.clips.shares == (0.25, 0.0, 0.75) and run.clips.share_with_actions == 1
@@ -185,7 +187,7 @@ def test_what_learns_by_actions_alone_sees_no_clip_without_them(trainer, dataset
 
 def test_batches_mix_clips_with_and_without_actions_as_weighted_and_the_log_says_so(trainer, dataset, drawn):
     weighted = (Source(dataset, "acted", 3.0), Source(Partly(dataset, {0, 1, 2, 3}), "watched", 1.0))
-    run = trainer(data=weighted, batch=8, steps=4, model=replace(MODEL, views=("top",)))
+    run = trainer(data=weighted, batch_size=8, steps=4, model=replace(MODEL, views=("top",)))
     run.train()
     assert [int(batch.has_actions.sum()) for _, _, batch in drawn] == [6] * 4
     assert [line["with_actions"] for line in lines(run.run)] == [0.75] * 4
@@ -194,12 +196,12 @@ def test_batches_mix_clips_with_and_without_actions_as_weighted_and_the_log_says
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--video-horizon", "12"], "8 control steps apart cannot look 12 ahead; 8 or 16 would do"),
+        (["--video-horizon", "12"], "8 control steps apart cannot reach 12 ahead; 8 or 16 would do"),
         (["--video-horizon", "-8"], "--video-horizon is -8"),
         (["--stage", "action", "--features", "attached"], "--features is about --stage joint"),
         (["--preset", "cloning", "--features", "attached"], "--features is about --stage joint"),
-        (["--preset", "cloning", "--stage", "joint"], "draws no video, so stage 'joint' is not for it"),
-        (["--preset", "cloning", "--video-horizon", "8"], "draws no video: leave --video-horizon out"),
+        (["--preset", "cloning", "--stage", "joint"], "generates no video, so stage 'joint' is not for it"),
+        (["--preset", "cloning", "--video-horizon", "8"], "generates no video: leave --video-horizon out"),
     ],
 )
 def test_what_makes_no_sense_is_refused(dots, tmp_path, capsys, more, message):

@@ -22,7 +22,7 @@ def arms(tmp_path_factory):
 
 def test_the_head_learns_one_motion_from_arms_that_stand_anywhere(arms, trainer):
     run = trainer(data=arms, model=replace(MODEL, relative=True))
-    config, normalizer = run.objective.policy.config, run.clips.normalizer
+    config, normalizer = run.objective.model.config, run.clips.normalizer
     assert (config.action_layout, config.state_layout) == (ACTION_LAYOUT, STATE_LAYOUT)
     np.testing.assert_allclose(normalizer.low[:3], [AHEAD, 0, 0], atol=2e-6)
     np.testing.assert_allclose(normalizer.high[:3], [AHEAD * CHUNK, 0, 0], atol=2e-6)

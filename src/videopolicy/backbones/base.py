@@ -1,87 +1,138 @@
 """The contract of a backbone: noisy latents in, denoised latents and features out."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from videopolicy.diffusion.edm import Scaling
+
 
 @dataclass(frozen=True)
 class Condition:
-    """What a video is denoised given, for every flat frame.
+    """What a video is denoised given.
 
     Attributes:
-        latents: conditioning latents of the current image of each frame's own view, (B, F, C, h, w).
-        text: tokens of the instruction, (B, F, L, W).
+        latents: conditioning latents of the current image of each flat frame's own view, (B, F, C, h, w).
+        text: tokens of each clip's instruction, (B, L, W).
+        without_text: flat frames that are not shown the instruction, (B, F); None if all are.
+        origin: what the video is denoised as a difference from, of its own shape; None if it is denoised as it is.
     """
 
     latents: Float[Tensor, "B F C h w"]
-    text: Float[Tensor, "B F L W"]
+    text: Float[Tensor, "B L W"]
+    without_text: Bool[Tensor, "B F"] | None = None
+    origin: Float[Tensor, "B F C h w"] | None = None
 
     def to(self, dtype: torch.dtype) -> "Condition":
-        """The same in another precision."""
-        return Condition(self.latents.to(dtype), self.text.to(dtype))
+        """The same for a network in another precision; the origin is none of the network's business."""
+        return replace(self, latents=self.latents.to(dtype), text=self.text.to(dtype))
 
     def unconditional(self) -> "Condition":
         """The same with nothing to go by: zeros, what dropout shows in training."""
-        return Condition(torch.zeros_like(self.latents), torch.zeros_like(self.text))
+        return replace(self, latents=torch.zeros_like(self.latents), text=torch.zeros_like(self.text))
 
-    def drop(self, latents: Bool[Tensor, "B F"], text: Bool[Tensor, "B F"]) -> "Condition":
-        """Zeroes the latents and the text of the frames marked True."""
-        return Condition(
-            self.latents.masked_fill(latents[:, :, None, None, None], 0),
-            self.text.masked_fill(text[:, :, None, None], 0),
-        )
+    def drop(self, latents: Bool[Tensor, "B G"], text: Bool[Tensor, "B G"]) -> "Condition":
+        """Hides latents and text where marked True: of every flat frame by itself (G = F) or of whole clips (G = 1)."""
+        hidden = replace(self, latents=self.latents.masked_fill(latents[:, :, None, None, None], 0))
+        if text.shape[1] == 1:
+            return replace(hidden, text=self.text.masked_fill(text[:, :, None], 0))
+        return replace(hidden, without_text=text)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What one pass of a backbone gives.
+    """What the head is shown of one pass of a backbone.
 
     Attributes:
-        video: the network's raw output, (B, F, C, h, w); preconditioning makes denoised latents of it.
-        taps: features handed to the adapter, one (B, F, C_i, h_i, w_i) each, in the order of `Backbone.tap_channels`.
+        taps: inner activations handed to the adapter, one (B, F, C_i, h_i, w_i) each, in the order of
+            `Backbone.tap_channels`.
     """
 
-    video: Float[Tensor, "B F C h w"]
     taps: tuple[Float[Tensor, "B F _ _ _"], ...]
 
     def detach(self) -> "Features":
         """The same values, with no gradient into the backbone."""
-        return Features(self.video, tuple(tap.detach() for tap in self.taps))
+        return Features(tuple(tap.detach() for tap in self.taps))
+
+
+class BackboneConfig(Protocol):
+    """The settings of a backbone: a frozen dataclass called `Config` in the backbone's file.
+
+    Attributes:
+        generates_video: whether it denoises video; otherwise its features are of the current images alone, and the
+            video that it gives back is zeros.
+    """
+
+    generates_video: ClassVar[bool]
+
+    def build(self, latent_channels: int, text_width: int) -> "Backbone":
+        """A backbone with fresh weights for latents of C channels and tokens of width W."""
+        ...
 
 
 class Backbone(nn.Module, ABC):
-    """A video denoiser whose inner features can be read.
+    """A video denoiser whose inner features can be read; it owns its parameterisation.
+
+    By default that is EDM's (`videopolicy.diffusion.edm.Scaling`), with `forward` and `embed_noise` as the network in
+    it; a backbone of another one overrides `denoise` and `embed`.
 
     Attributes:
-        imagines: whether it draws video; otherwise its features are of the current images alone, and `Features.video`
-            is zeros.
         tap_channels: channels C_i of each tap.
         time_width: width E of the noise level's embedding.
+        repeated_blocks: class names of the modules that it repeats: compiled, and sharded, one by one.
+        lora_targets: endings of the names of the linear layers that LoRA adapts; none if it cannot be adapted.
     """
 
-    imagines: ClassVar[bool] = True
     tap_channels: tuple[int, ...]
     time_width: int
+    repeated_blocks: ClassVar[tuple[str, ...]] = ()
+    lora_targets: ClassVar[tuple[str, ...]] = ()
 
-    @abstractmethod
-    def forward(self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]) -> Features:
-        """One pass.
+    def denoise(
+        self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
+    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
+        """The best guess of the clean video at this noise level, in float32 whatever the network's precision.
 
         Args:
-            video: noisy latents, already scaled by c_in.
+            video: clean + sigma * noise, float32.
+            sigma: noise level of each sample.
             condition: what the video is denoised given.
+        """
+        scale = Scaling()(sigma[:, None, None, None, None])
+        shifted = video if condition.origin is None else video - condition.origin
+        dtype = next(self.parameters()).dtype
+        out, features = self((shifted * scale.inp).to(dtype), condition.to(dtype), scale.noise.flatten())
+        kept = scale.skip * shifted
+        kept = kept if condition.origin is None else condition.origin + kept
+        return kept + scale.out * out.float(), features
+
+    def embed(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
+        """The embedding of a noise level that the head is given."""
+        return self.embed_noise(Scaling()(sigma).noise)
+
+    @abstractmethod
+    def forward(
+        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
+        """One pass of the network.
+
+        Args:
+            video: noisy latents, scaled by c_in.
+            condition: what the video is denoised given, in the network's precision.
             noise: c_noise = ln(sigma) / 4 of each sample.
+
+        Returns:
+            The network's raw output, and its taps.
         """
 
     @abstractmethod
-    def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
-        """The embedding of c_noise that the head is given."""
+    def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
+        """The network's embedding of c_noise."""
 
     @abstractmethod
-    def checkpoint_gradients(self) -> None:
-        """From now on, keeps few inner values for the way back and computes the others again."""
+    def enable_gradient_checkpointing(self) -> None:
+        """From now on, recomputes activations in the backward pass: slower, far less memory."""

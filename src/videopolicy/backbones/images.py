@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -25,6 +26,8 @@ class Config:
         blocks: residual blocks a level.
     """
 
+    generates_video: ClassVar[bool] = False
+
     channels: tuple[int, ...] = (32, 64, 128)
     blocks: int = 2
 
@@ -40,9 +43,9 @@ class Config:
 
 
 class Images(Backbone):
-    """Features of each frame's current image, modulated by the instruction; the noisy video is not looked at."""
+    """Features of each frame's current image, modulated by the instruction; the noisy video is not used."""
 
-    imagines = False
+    repeated_blocks = ("EncoderLevel",)
 
     def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
         super().__init__()
@@ -60,21 +63,33 @@ class Images(Backbone):
         self.tap_channels = (config.channels[-1],)
         self._recomputes = False
 
-    def forward(self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]) -> Features:
+    def denoise(
+        self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
+    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
+        """See `Backbone.denoise`: there is no video to denoise, and nothing of it to be seen."""
+        return self(video, condition.to(self.stem.weight.dtype), sigma)
+
+    def forward(
+        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.forward`; the noise level is left to the head."""
-        frames, text = video.shape[:2], condition.text.mean(2).flatten(0, 1)
+        frames = video.shape[:2]
+        said = condition.text.mean(1)[:, None].expand(-1, frames[1], -1)
+        if condition.without_text is not None:
+            said = said.masked_fill(condition.without_text[:, :, None], 0)
+        text = said.flatten(0, 1)
         x = self.stem(condition.latents.flatten(0, 1))
         for level in self.levels:
             again = self._recomputes and torch.is_grad_enabled()
             x = checkpoint(level, x, text, use_reentrant=False) if again else level(x, text)
-        return Features(torch.zeros_like(video), (self.out(x).unflatten(0, frames),))
+        return torch.zeros_like(video), Features((self.out(x).unflatten(0, frames),))
 
-    def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
-        """See `Backbone.embed`."""
+    def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
+        """See `Backbone.embed_noise`."""
         return self.time(self.frequencies(noise).to(self.stem.weight.dtype))
 
-    def checkpoint_gradients(self) -> None:
-        """See `Backbone.checkpoint_gradients`."""
+    def enable_gradient_checkpointing(self) -> None:
+        """See `Backbone.enable_gradient_checkpointing`."""
         self._recomputes = True
 
 

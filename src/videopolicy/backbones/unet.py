@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.base import Backbone, Condition, Features
@@ -31,6 +31,8 @@ class Config:
         ids: constants that the U-Net was trained with: frames a second, motion bucket, conditioning augmentation.
         id_width: channels of each id's sinusoidal embedding.
     """
+
+    generates_video: ClassVar[bool] = True
 
     channels: tuple[int, ...] = (32, 64)
     layers: int = 1
@@ -57,6 +59,10 @@ class Config:
 class UNet(Backbone):
     """Denoises flat frames jointly in space and time; conditioning latents are concatenated on channels."""
 
+    repeated_blocks = ("SpatioTemporalResBlock", "TransformerSpatioTemporalModel")
+    # Every attention's queries, keys, values and output, over space, over time and to the text.
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+
     def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
         super().__init__()
         self.net = PerFrameUNet(
@@ -81,35 +87,40 @@ class UNet(Backbone):
         self.time_width = 4 * config.channels[0]
         self.tap_channels = tuple(_channels_of(name, config.channels) for name in config.taps)
 
-    def forward(self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]) -> Features:
+    def forward(
+        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.forward`."""
         outputs: dict[str, Tensor] = {}
         hooks = [self.net.get_submodule(name).register_forward_hook(_keep(outputs, name)) for name in self.taps]
         try:
-            out = self.net(torch.cat((video, condition.latents), 2), noise, condition.text, self.ids)
+            out = self.net(
+                torch.cat((video, condition.latents), 2), noise, condition.text, condition.without_text, self.ids
+            )
         finally:
             for hook in hooks:
                 hook.remove()
         frames = video.shape[:2]
-        return Features(out, tuple(outputs[name].unflatten(0, frames) for name in self.taps))
+        return out, Features(tuple(outputs[name].unflatten(0, frames) for name in self.taps))
 
-    def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
-        """See `Backbone.embed`."""
+    def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
+        """See `Backbone.embed_noise`."""
         return self.net.embed(noise)
 
-    def checkpoint_gradients(self) -> None:
-        """See `Backbone.checkpoint_gradients`."""
+    def enable_gradient_checkpointing(self) -> None:
+        """See `Backbone.enable_gradient_checkpointing`."""
         self.net.enable_gradient_checkpointing()
 
 
 class PerFrameUNet(UNetSpatioTemporalConditionModel):
-    """diffusers' U-Net with text tokens of every frame instead of every clip."""
+    """diffusers' U-Net, in which single frames of a clip can go without the clip's text."""
 
     def forward(
         self,
         sample: Float[Tensor, "B F C h w"],
         noise: Float[Tensor, "B"],
-        text: Float[Tensor, "B F L W"],
+        text: Float[Tensor, "B L W"],
+        without_text: Bool[Tensor, "B F"] | None,
         ids: Float[Tensor, "I"],
     ) -> Float[Tensor, "B F C2 h w"]:
         """One pass.
@@ -117,7 +128,8 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
         Args:
             sample: noisy latents with the conditioning latents behind them on channels.
             noise: c_noise of each clip.
-            text: tokens of each frame; attention over time uses those of frame 0.
+            text: tokens of each clip.
+            without_text: frames that attend to zeros instead; attention over time does if frame 0 does.
             ids: constants whose embedding is added to that of the noise level.
         """
         batch, frames = sample.shape[:2]
@@ -125,7 +137,10 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
         added = self.add_embedding(self.add_time_proj(ids).flatten()[None].to(sample.dtype))
         embedding = (time + added).repeat_interleave(frames, 0)
         common = {"temb": embedding, "image_only_indicator": sample.new_zeros(batch, frames)}
-        attending = {**common, "encoder_hidden_states": text.flatten(0, 1)}
+        shown = text[:, None].expand(-1, frames, -1, -1)
+        if without_text is not None:
+            shown = shown.masked_fill(without_text[:, :, None, None], 0)
+        attending = {**common, "encoder_hidden_states": shown.flatten(0, 1)}
 
         hidden = self.conv_in(sample.flatten(0, 1))
         skips = [hidden]

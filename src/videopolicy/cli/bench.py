@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -17,17 +17,17 @@ from videopolicy.hardware import device_name, matmul_peak, peak_memory
 from videopolicy.policies.benchmark import PlanBenchmark, count_weights, measure
 from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, make
 from videopolicy.presets.base import Preset
-from videopolicy.training.choices import Precision as Passes
-from videopolicy.training.choices import Stage
+from videopolicy.training.config import Precision as Passes
 from videopolicy.training.distributed import engine
 from videopolicy.training.performance.benchmark import measure as measure_training
+from videopolicy.training.stages import STAGES
 
 GIGA = 1e9
 MOST_REPEATS = 10**6
 MOST_CLIPS = 2**16
 # The options of one kind of measurement, which say nothing to the other, with their defaults.
 PLANNING = {"steps": (), "sampler": (), "offload": False}
-TRAINING = {"stage": None, "batch": None, "checkpoint_gradients": False, "profile": None}
+TRAINING = {"stage": None, "batch_size": None, "gradient_checkpointing": False, "profile": None}
 
 # A recipe's names for the precisions.
 PASSES: dict[Precision, Passes] = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -55,12 +55,12 @@ class Command:
     """Planning: one or more samplers, each with all of --steps; by default the checkpoint's own."""
     offload: bool = False
     """Planning: keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
-    stage: Stage | None = None
+    stage: Literal["video", "action", "joint", "end_to_end"] | None = None
     """Training: what learns; the preset's own if not given."""
-    batch: int | None = None
+    batch_size: int | None = None
     """Training: clips a step; the preset's own if not given."""
-    checkpoint_gradients: bool = False
-    """Training: compute inner values of the video model again on the way back."""
+    gradient_checkpointing: bool = False
+    """Training: recompute activations of the video model in the backward pass."""
     profile: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Training: also write a trace of one step here, for chrome://tracing or Perfetto."""
     repeats: int = 20
@@ -91,7 +91,7 @@ class Command:
             option, what = given[0].replace("_", "-"), "training" if self.checkpoint else "planning"
             raise UserError(f"--{option} is about {what}; leave it out here")
         check_range("--repeats", self.repeats, 1, MOST_REPEATS)
-        check_range("--batch", 1 if self.batch is None else self.batch, 1, MOST_CLIPS)
+        check_range("--batch-size", 1 if self.batch_size is None else self.batch_size, 1, MOST_CLIPS)
         for name in ("json", "profile"):
             path: Path | None = getattr(self, name)
             if path and not path.parent.is_dir():
@@ -128,10 +128,10 @@ class Command:
         recipe = preset.training
         training = replace(
             recipe,
-            stage=self.stage or recipe.stage,
-            batch=recipe.batch if self.batch is None else self.batch,
+            stage=STAGES[self.stage] if self.stage else recipe.stage,
+            batch_size=recipe.batch_size if self.batch_size is None else self.batch_size,
             precision=PASSES[self.precision],
-            checkpoint_gradients=self.checkpoint_gradients or recipe.checkpoint_gradients,
+            gradient_checkpointing=self.gradient_checkpointing or recipe.gradient_checkpointing,
         )
         place, dtype = engine(training.precision).device, getattr(torch, self.precision)
         device, before = described(place), matmul_peak(place, dtype)
@@ -142,16 +142,16 @@ class Command:
         print(f"limit    {peak / GIGA:,.1f} GFLOP/s, the best {self.precision} matrix product")
         share = figures.flops_per_second / peak
         print(
-            f"{training.stage}, batches of {figures.batch}: {figures.clips_per_second:.2f} clips/s, "
+            f"{training.stage.name}, batches of {figures.batch}: {figures.clips_per_second:.2f} clips/s, "
             f"{figures.step} ms a step, {figures.flops_per_second / GIGA:,.1f} GFLOP/s ({share:.1%} of the limit), "
             f"{figures.memory / GIGA:.2f} GB at most"
         )
         rates = {"clips_per_second": figures.clips_per_second, "gflops": figures.flops_per_second / GIGA}
         return {
             "preset": self.train,
-            "stage": training.stage,
+            "stage": training.stage.name,
             "precision": self.precision,
-            "checkpoint_gradients": training.checkpoint_gradients,
+            "gradient_checkpointing": training.gradient_checkpointing,
             "repeats": self.repeats,
             "device": device,
             "peak_gflops": peak / GIGA,

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.errors import UserError, check_range
 from videopolicy.report.page import write_report
 from videopolicy.rollout.runner import MOST_EPISODES
+from videopolicy.training.stages import STAGES
 
 # Seconds kept back for what comes after training: at least so many, and more where recording was slow.
 RESERVE = 75.0
@@ -105,14 +106,13 @@ class Command:
         recorded = clock.seconds()
         left = 60 * self.minutes - recorded
         budget = max(left - RESERVE - RESERVE_PER_RECORDING * recorded, LEAST_TRAINING)
+        recipe = registry.entry("presets", PRESET).training
         clock.begin("train", LEARNING[self.stage], left / 60)
         train.Command(
             data=(self.out / "data",),
             out=self.out,
             preset=PRESET,
-            stage=self.stage,
-            minutes=budget / 60,
-            seed=self.seed,
+            training=replace(recipe, stage=STAGES[self.stage], minutes=budget / 60, seed=self.seed),
         ).run()
 
     def _unpack(self) -> None:

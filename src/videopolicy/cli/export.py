@@ -17,8 +17,8 @@ from videopolicy.porting.export import export
 class Command:
     """Writes unet, vae and scheduler of a checkpoint in the layout of Stable Video Diffusion in diffusers.
 
-    A policy is told by text what to do, diffusers' StableVideoDiffusionPipeline by an image, through an image encoder
-    that a policy does not have. Without --image-encoder, open the pipeline with image_encoder=None and
+    A model is told by text what to do, diffusers' StableVideoDiffusionPipeline by an image, through an image encoder
+    that a model does not have. Without --image-encoder, open the pipeline with image_encoder=None and
     feature_extractor=None, or its parts alone.
 
     Example: videopolicy export runs/video/checkpoint --out models/diffusers
@@ -36,6 +36,6 @@ class Command:
     def run(self) -> None:
         """Writes the folder."""
         choose_threads()
-        policy, _ = checkpoint.load(self.checkpoint, dtype=getattr(torch, self.precision))
-        export(policy, self.out, self.image_encoder)
+        model, _ = checkpoint.load(self.checkpoint, dtype=getattr(torch, self.precision))
+        export(model, self.out, self.image_encoder)
         print(f"wrote {self.out}")

@@ -15,7 +15,7 @@ from videopolicy.errors import UserError
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.porting.convert import convert
 from videopolicy.porting.pieces import Row
-from videopolicy.presets.svd import PRESET
+from videopolicy.presets.svd import MODEL
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Command:
         choose_threads()
         if self.out.exists():
             raise UserError(f"{self.out} exists; choose another --out or remove it")
-        ported = convert(self.source, PRESET.model, self.text, self._statistics())
-        policy = ported.policy
-        stage = "action" if policy.head else "video"
+        ported = convert(self.source, MODEL, self.text, self._statistics())
+        model = ported.model
+        stage = "action" if model.head else "video"
         notes = {"imported from": self.source, "licence": "that of the imported weights"}
         provenance = checkpoint.Provenance(stage, 0, notes=notes, license="other")
-        checkpoint.save(policy, provenance, self.out, getattr(torch, self.precision))
+        checkpoint.save(model, provenance, self.out, getattr(torch, self.precision))
         print(table(ported.rows))
-        print(f"wrote {self.out}" + ("" if policy.head else "; without a head: it imagines, and can be trained to act"))
+        print(f"wrote {self.out}" + ("" if model.head else "; without a head: it imagines, and can be trained to act"))
 
     def _statistics(self) -> MinMax | None:
         if self.data and self.statistics:

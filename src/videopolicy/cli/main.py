@@ -47,7 +47,10 @@ def _run(arguments: list[str]) -> None:
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     command = import_module(f"videopolicy.cli.{verb}").Command
-    tyro.cli(command, prog=f"videopolicy {verb}", args=rest).run()
+    prog = f"videopolicy {verb}"
+    # A verb whose defaults depend on its arguments reads them itself.
+    parsed = command.parse(rest, prog) if hasattr(command, "parse") else tyro.cli(command, prog=prog, args=rest)
+    parsed.run()
 
 
 def _end(message: str, code: int) -> None:

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Float32, UInt8
+from jaxtyping import Float16, Float32, Int, UInt8
 from tqdm import tqdm
 
 from videopolicy.clips.decoding import Block, Decoded, Decoding, decode
 from videopolicy.clips.rows import Rows
 from videopolicy.errors import UserError, name_path_in_errors
 
-Encode = Callable[[UInt8[np.ndarray, "n H W 3"]], Float32[np.ndarray, "n C h w"]]
+# Frames of one view (n, H, W, 3) -> their codes (n, K, h, w); or windows (n, 1+T, H, W, 3) -> theirs (n, 1+t, K, h, w).
+Encode = Callable[[UInt8[np.ndarray, "n *t H W 3"]], Float32[np.ndarray, "n *t K h w"]]
 
-# Frames of a view given to the encoder at once: bounds its memory, however long the episode.
+# Frames of a view given to the encoder at once, or of as many windows: bounds its memory, however long the episode.
 CHUNK = 64
 # Seconds between two syncs with the disk: what a killed build does again.
 SYNC_EVERY = 1.0
@@ -39,8 +40,8 @@ def fill(folder: Path, recipe: dict[str, Any], decoding: Decoding, encode: Encod
     Args:
         folder: of the build.
         recipe: names everything that decides what is in the arrays.
-        decoding: the data set, views and copies.
-        encode: frames of one view -> their codes.
+        decoding: the data set, views and copies, and the window, if windows are encoded.
+        encode: frames, or windows, of one view -> their codes.
         workers: processes that decode.
 
     Raises:
@@ -110,7 +111,8 @@ class _Filling:
         """Every block that is left, in order."""
         views = len(self.decoding.views)
         steps, done = int(self.starts[-1]), int(self.starts[len(self.episodes)])
-        told = {"desc": "encoding frames", "unit": "frame", "unit_scale": True}
+        unit = "frame" if self.decoding.window is None else "window"
+        told = {"desc": f"encoding {unit}s", "unit": unit, "unit_scale": True}
         bar = tqdm(total=steps * views, initial=done * views, **told)
         with bar, closing(decode(self.decoding, list(self._left()), workers)) as blocks:
             try:
@@ -154,12 +156,13 @@ class _Filling:
     def _row(self, block: Block) -> int:
         return int(self.starts[block.episode]) + block.start
 
-    def _encoded(self, decoded: Decoded, v: int, copy: int, where: str) -> Float16[np.ndarray, "n C h w"]:
+    def _encoded(self, decoded: Decoded, v: int, copy: int, where: str) -> Float16[np.ndarray, "n *t K h w"]:
         frames, block = decoded.frames[v][copy], decoded.block
         where = f"{where}, view {self.decoding.views[v]!r}"
-        if len(frames) != len(block):
-            raise UserError(f"{where}: {len(frames)} frames, but {len(block)} control steps from {block.start} on")
-        codes = self.encode(frames).astype(np.float16)
+        steps = len(block) + self.decoding.beyond(block)
+        if len(frames) != steps:
+            raise UserError(f"{where}: {len(frames)} frames, but {steps} control steps from {block.start} on")
+        codes = np.concatenate([self.encode(frames[part]) for part in self._parts(block)]).astype(np.float16)
         expected = self._shape = self._shape or codes.shape[1:]
         if codes.shape[1:] != expected:
             raise UserError(
@@ -168,6 +171,16 @@ class _Filling:
         if not np.isfinite(codes).all():
             raise UserError(f"{where}: codes that are no finite float16 numbers; is the encoder sound?")
         return codes
+
+    def _parts(self, block: Block) -> Iterator[slice | Int[np.ndarray, "n 1+T"]]:
+        """What the encoder is given at once, as places in the block's frames: all frames, or a few windows of them."""
+        window = self.decoding.window
+        if window is None:
+            yield slice(None)
+            return
+        steps = window.frame_indices(np.arange(block.start, block.stop), self.lengths[block.episode])
+        most = max(1, CHUNK // steps.shape[1])
+        yield from np.array_split(steps - block.start, math.ceil(len(steps) / most))
 
     def _create_codes(self) -> Rows:
         # One frame of each view shows how much room the cache takes, before anything long begins.
@@ -182,6 +195,10 @@ class _Filling:
                 f"{self.folder.parent}: the latent cache needs {needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are "
                 "free; put it on another disk, or use fewer views or copies"
             )
+        if self.decoding.window is not None:
+            # Windows overlap: their codes may well be larger than the videos.
+            told = f"{math.prod(leading):,} windows of each view, {needed / 1e9:,.2f} GB"
+            print(f"{self.folder.parent}: the latent cache will hold {told}", file=sys.stderr)
         return Rows.create(self.folder / CODES, np.float16, leading, codes.shape[1:])
 
     def _open_vectors(self, name: str, width: int | None) -> Rows | None:

@@ -1,7 +1,10 @@
-"""The latent cache: every frame is decoded and encoded once, then read from disk.
+"""The latent cache: every frame, or every window of frames, is decoded and encoded once, then read from disk.
 
-A folder with `codes.npy` (copies, steps, V, C, h, w) float16; `actions.npy` (steps, D) and `states.npy` (steps, S),
+A folder with `codes.npy` (copies, steps, V, K, h, w) float16; `actions.npy` (steps, D) and `states.npy` (steps, S),
 both float32, if there are any; and `index.json`. The steps of all episodes follow each other.
+
+Where the latents encode several frames together, the codes are of windows, one that begins with every step: then
+`codes.npy` is (copies, steps, V, 1+t, K, h, w). Past the end of its episode a window shows the last frame again.
 """
 
 import fcntl
@@ -21,6 +24,7 @@ from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.building import ACTIONS, CODES, DONE, INDEX, RECIPE, STATES, Encode, fill
 from videopolicy.clips.decoding import Decoding, usable_workers
 from videopolicy.clips.rows import Rows
+from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import Dataset
 from videopolicy.errors import UserError, unknown
 
@@ -39,10 +43,11 @@ class Cache:
         instructions: of each episode.
         tasks: of each episode, "" where unknown.
         has_actions: whether each episode has actions.
-        codes: copy 0 shows the frames as recorded, the others jittered.
+        codes: of frames, or of windows; copy 0 shows the frames as recorded, the others jittered.
         actions: in the env's own units, zeros where an episode has none; None if no episode has any.
         states: in the env's own units; None if none were recorded.
         rows: the codes once more, row copy * steps + step, read without mapping them.
+        offsets: of the future frames of a window, in control steps from its first; None if the codes are of frames.
     """
 
     views: tuple[str, ...]
@@ -52,13 +57,17 @@ class Cache:
     instructions: tuple[str, ...]
     tasks: tuple[str, ...]
     has_actions: Bool[np.ndarray, "E"]
-    codes: Float16[np.ndarray, "copies steps V C h w"]
+    codes: Float16[np.ndarray, "copies steps V *t K h w"]
     actions: Float32[np.ndarray, "steps D"] | None
     states: Float32[np.ndarray, "steps S"] | None
     rows: Rows
+    offsets: tuple[int, ...] | None
 
-    def read(self, copies: Int[np.ndarray, "*k"], steps: Int[np.ndarray, "*k"]) -> Float16[np.ndarray, "*k V C h w"]:
-        """The codes of these copies and steps; either may be a single one along a dimension.
+    def read(self, copies: Int[np.ndarray, "*k"], steps: Int[np.ndarray, "*k"]) -> Float16[np.ndarray, "..."]:
+        """The codes of these copies and steps, k of each, or a single one along a dimension that the other has.
+
+        Returns:
+            The frames', (*k, V, K, h, w); or those of the windows that begin there, (*k, V, 1+t, K, h, w).
 
         Raises:
             IndexError: no such copy or step.
@@ -66,6 +75,42 @@ class Cache:
         if np.any(steps < 0) or np.any(steps >= self.codes.shape[1]):
             raise IndexError(f"step {steps} is not in 0 to {self.codes.shape[1] - 1}")
         return self.rows.read(copies * self.codes.shape[1] + steps)
+
+    def window_shape(self, window: Window) -> tuple[int, ...]:
+        """V, 1+t, K, h, w of a window's codes."""
+        views, *code = self.codes.shape[2:]
+        return (views, 1 + window.frames, *code) if self.offsets is None else (views, *code)
+
+    def read_windows(
+        self,
+        window: Window,
+        copies: Int[np.ndarray, "b"],
+        episodes: Int[np.ndarray, "b"],
+        starts: Int[np.ndarray, "b"],
+    ) -> Float16[np.ndarray, "b V 1+t K h w"]:
+        """The codes of the current image, and of the future after it, of windows that begin anywhere.
+
+        Args:
+            window: one that `check_window` has passed.
+            copies: of each.
+            episodes: their numbers, from 0.
+            starts: step of its episode that each begins with.
+
+        Raises:
+            IndexError: no such copy or step.
+        """
+        first, lengths = self.starts[episodes], self.lengths[episodes]
+        if self.offsets is not None:
+            return self.read(copies, first + starts)
+        return self.read(copies[:, None], first[:, None] + window.frame_indices(starts, lengths)).swapaxes(1, 2)
+
+    def check_window(self, window: Window) -> None:
+        """Raises UserError if it holds other windows than these."""
+        if self.offsets is not None and self.offsets != window.offsets:
+            raise UserError(
+                f"{self.rows.path.parent} holds windows of frames {_listed(self.offsets)} control steps ahead, not "
+                f"{_listed(window.offsets)}; build the latent cache for this window"
+            )
 
     def known_actions(self) -> Iterator[Float32[np.ndarray, "n D"]]:
         """The actions of every episode that has them."""
@@ -80,6 +125,7 @@ def build_cache(
     encode: Encode,
     views: Sequence[str],
     *,
+    window: Window | None = None,
     copies: int = 1,
     jitter: ColorJitter | None = None,
     seed: int = 0,
@@ -94,8 +140,10 @@ def build_cache(
     Args:
         dataset: the demonstrations.
         folder: where the cache is, or will be.
-        encode: frames of one view -> their codes.
+        encode: frames of one view -> their codes; if a window is given, windows of one view -> their codes.
         views: which views to encode, in this order.
+        window: which frames are encoded together, for latents over time; None encodes each frame
+            alone, and the cache serves windows of all shapes.
         copies: how many versions of every frame to keep: the first as recorded, the others jittered.
         jitter: how far; drawn once for each episode, view and copy.
         seed: of those draws.
@@ -107,21 +155,13 @@ def build_cache(
             without a jitter, a folder that holds something else, or that another process is filling.
     """
     _check(dataset, views, copies, jitter)
-    recipe = {
-        "format": FORMAT,
-        "dataset": dataset.fingerprint,
-        "views": list(views),
-        "copies": copies,
-        "jitter": asdict(jitter) if jitter else None,
-        "seed": seed,
-        "key": key,
-    }
+    decoding = Decoding(dataset, tuple(views), copies, jitter, seed, window)
+    recipe = _wanted(decoding, key)
     if _recipe(folder) != recipe:
         with _alone(folder):
             # Somebody else may have built it meanwhile.
             if _recipe(folder) != recipe:
                 building = folder.with_name(f".{folder.name}.building")
-                decoding = Decoding(dataset, tuple(views), copies, jitter, seed)
                 frames = sum(map(dataset.length, range(len(dataset)))) * len(views) * copies
                 fill(building, recipe, decoding, encode, usable_workers(frames) if workers is None else workers)
                 if folder.exists():
@@ -147,7 +187,7 @@ def open_cache(folder: Path) -> Cache:
 
 
 def _opened(folder: Path, index: dict[str, Any]) -> Cache:
-    episodes = index["episodes"]
+    episodes, offsets = index["episodes"], index["recipe"].get("offsets")
     lengths = np.array([episode["length"] for episode in episodes], np.int64)
 
     def mapped(name: str) -> np.ndarray:
@@ -166,7 +206,12 @@ def _opened(folder: Path, index: dict[str, Any]) -> Cache:
         actions=mapped(ACTIONS) if (folder / ACTIONS).exists() else None,
         states=mapped(STATES) if (folder / STATES).exists() else None,
         rows=Rows(folder / CODES, leading=2),
+        offsets=None if offsets is None else tuple(offsets),
     )
+
+
+def _listed(offsets: Sequence[int]) -> str:
+    return ", ".join(map(str, offsets))
 
 
 def _check(dataset: Dataset, views: Sequence[str], copies: int, jitter: ColorJitter | None) -> None:
@@ -177,6 +222,20 @@ def _check(dataset: Dataset, views: Sequence[str], copies: int, jitter: ColorJit
         raise UserError(f"{dataset.path}: a cache needs at least one view and one episode")
     if copies < 1 or (copies > 1 and jitter is None):
         raise UserError(f"{copies} copies of every frame: there must be at least 1, and more than 1 need a jitter")
+
+
+def _wanted(decoding: Decoding, key: str) -> dict[str, Any]:
+    """What decides what is in a cache."""
+    recipe = {
+        "format": FORMAT,
+        "dataset": decoding.dataset.fingerprint,
+        "views": list(decoding.views),
+        "copies": decoding.copies,
+        "jitter": asdict(decoding.jitter) if decoding.jitter else None,
+        "seed": decoding.seed,
+        "key": key,
+    }
+    return recipe if decoding.window is None else {**recipe, "offsets": list(decoding.window.offsets)}
 
 
 def _recipe(folder: Path) -> dict[str, Any] | None:

@@ -25,14 +25,14 @@ class ClipBatch:
 
     Attributes:
         current: codes of the current images.
-        future: codes of the next frames.
+        future: codes of the next frames; t = T of them, or fewer latents if each holds several.
         actions: normalised; zeros where a clip has none.
         has_actions: whether each clip has actions.
         instructions: one a clip.
     """
 
-    current: Float32[np.ndarray, "B V C h w"]
-    future: Float32[np.ndarray, "B V T C h w"]
+    current: Float32[np.ndarray, "B V K h w"]
+    future: Float32[np.ndarray, "B V t K h w"]
     actions: Float32[np.ndarray, "B A D"]
     has_actions: Bool[np.ndarray, "B"]
     instructions: list[str]
@@ -125,7 +125,7 @@ class Clips:
         """Clips of this window.
 
         Args:
-            caches: the codes and actions, of the same views, sizes, widths and fps.
+            caches: the codes and actions, of the same views, sizes, widths and fps; all of frames or all of windows.
             window: which of them belong to a clip.
             normalizer: of the actions; None fits one to the caches'.
             weights: shares of the caches in the training order; None for their numbers of clips.
@@ -133,11 +133,13 @@ class Clips:
             episodes: only these; None takes all.
 
         Raises:
-            UserError: an episode is shorter than the window, actions of another width than the normaliser's, or
-                relative actions without states.
+            UserError: an episode is shorter than the window, a cache of other windows, actions of another width than
+                the normaliser's, or relative actions without states.
         """
         self.window, self.episodes = window, Episodes.of(caches) if episodes is None else episodes
         window.check(self.episodes.lengths.tolist())
+        for cache in caches:
+            cache.check_window(window)
         self.fps = caches[0].fps
         self._caches, self._weights, self._relative = tuple(caches), weights, relative
         if relative and any(cache.actions is not None and cache.states is None for cache in caches):
@@ -242,17 +244,16 @@ class Clips:
         episodes = np.searchsorted(self._starts, indices, side="right") - 1
         first, lengths = self.episodes.first[episodes], self.episodes.lengths[episodes]
         starts = indices - self._starts[episodes]
-        frames = first[:, None] + self.window.frame_indices(starts, lengths)
         steps = first[:, None] + self.window.action_indices(starts, lengths)
-        sources = self.episodes.source[episodes]
+        sources, numbers = self.episodes.source[episodes], self.episodes.number[episodes]
         has_actions = self.episodes.has_actions[episodes]
-        codes = np.empty((*frames.shape, *self._caches[0].codes.shape[2:]), np.float32)
+        codes = np.empty((len(indices), *self._caches[0].window_shape(self.window)), np.float32)
         for source in np.unique(sources):
             mine = sources == source
-            codes[mine] = self._caches[source].read(copies[mine, None], frames[mine])
+            codes[mine] = self._caches[source].read_windows(self.window, copies[mine], numbers[mine], starts[mine])
         return ClipBatch(
-            current=codes[:, 0],
-            future=np.ascontiguousarray(codes[:, 1:].swapaxes(1, 2)),
+            current=codes[:, :, 0],
+            future=np.ascontiguousarray(codes[:, :, 1:]),
             actions=self._actions(sources, steps, has_actions),
             has_actions=has_actions,
             instructions=[self.episodes.instructions[episode] for episode in episodes],

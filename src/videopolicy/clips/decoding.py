@@ -11,6 +11,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from videopolicy.clips.augment import ColorJitter
+from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.errors import UserError
 from videopolicy.processes import init_child, interrupts_held
@@ -38,8 +39,8 @@ class Decoded:
 
     Attributes:
         block: which.
-        frames: of every view, of every copy.
-        episode: what else is known of these steps; without frames.
+        frames: of every view, of every copy; also those past the block that its windows hold.
+        episode: what else is known of the block's steps; without frames.
     """
 
     block: Block
@@ -57,6 +58,7 @@ class Decoding:
         copies: versions of every frame: the first as recorded, the others jittered.
         jitter: how far; drawn once for each episode, view and copy.
         seed: of those draws.
+        window: whose frames are needed of every step that begins one; None for the step's own frame alone.
     """
 
     dataset: Dataset
@@ -64,10 +66,12 @@ class Decoding:
     copies: int = 1
     jitter: ColorJitter | None = None
     seed: int = 0
+    window: Window | None = None
 
     def __call__(self, block: Block) -> Decoded:
         """Decodes and jitters one block."""
-        episode = self.dataset.episode(block.episode, self.views, block.start, block.stop)
+        beyond = self.beyond(block)
+        episode = self.dataset.episode(block.episode, self.views, block.start, block.stop + beyond)
         if abs(episode.fps - self.dataset.fps) > SAME_RATE * self.dataset.fps:
             raise UserError(
                 f"{self.dataset.path}: episode {block.episode} has {episode.fps:g} frames a second, most have "
@@ -77,8 +81,16 @@ class Decoding:
             tuple(self._jittered(episode.views[view], copy, block.episode, v) for copy in range(self.copies))
             for v, view in enumerate(self.views)
         )
-        rest = Episode({}, episode.instruction, episode.fps, episode.actions, episode.states, episode.task)
-        return Decoded(block, frames, rest)
+        actions, states = (
+            None if values is None else values[: len(values) - beyond] for values in (episode.actions, episode.states)
+        )
+        return Decoded(block, frames, Episode({}, episode.instruction, episode.fps, actions, states, episode.task))
+
+    def beyond(self, block: Block) -> int:
+        """Control steps past a block, within its episode, that the windows beginning in the block reach."""
+        if self.window is None:
+            return 0
+        return max(0, min(self.window.reach, self.dataset.length(block.episode) - block.stop))
 
     def _jittered(self, frames: Frames, copy: int, episode: int, view: int) -> Frames:
         if copy == 0 or self.jitter is None:

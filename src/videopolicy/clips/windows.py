@@ -44,7 +44,23 @@ class Window:
     @property
     def span(self) -> int:
         """Control steps that an episode needs to hold one whole window."""
-        return max(self.offsets[-1] + 1, self.actions)
+        return max(self.reach + 1, self.actions)
+
+    @property
+    def reach(self) -> int:
+        """Control steps from the current frame to the last future one."""
+        return self.offsets[-1]
+
+    def latent_frames(self, temporal: int) -> int:
+        """t, the latents along time that the T future frames become; the current image is one more, on its own.
+
+        Args:
+            temporal: frames per latent; see `videopolicy.latents.base.Latents`.
+
+        Raises:
+            UserError: T is no multiple of it.
+        """
+        return latent_frames(self.frames, temporal)
 
     def reaching(self, horizon: int) -> "Window":
         """The same stride and the same actions, with future frames for so many control steps.
@@ -60,7 +76,7 @@ class Window:
         if horizon < 0 or horizon % self.stride:
             below = max(horizon, 0) // self.stride * self.stride
             raise UserError(
-                f"frames {self.stride} control steps apart cannot look {horizon} ahead; "
+                f"frames {self.stride} control steps apart cannot reach {horizon} ahead; "
                 f"{below} or {below + self.stride} would do"
             )
         return replace(self, frames=horizon // self.stride)
@@ -96,6 +112,15 @@ class Window:
                     f"({self.frames} frames at stride {self.stride}, {self.actions} actions); "
                     "leave the episode out or use a shorter window"
                 )
+
+
+def latent_frames(frames: int, temporal: int) -> int:
+    """Latents of so many future frames; see `Window.latent_frames`."""
+    if frames % temporal:
+        below = frames // temporal * temporal
+        would_do = f"{below} or {below + temporal}" if below else f"{temporal}"
+        raise UserError(f"{frames} future frames do not divide into latents of {temporal} frames; {would_do} would do")
+    return frames // temporal
 
 
 def _clipped(start: Steps, offsets: Int[np.ndarray, "k"], length: Steps) -> Int[np.ndarray, "*b k"]:

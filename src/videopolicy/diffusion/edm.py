@@ -36,26 +36,13 @@ def weight(sigma: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return (sigma**2 + 1) / sigma**2
 
 
-@dataclass(frozen=True)
-class LogNormal:
-    """The noise levels of training: ln sigma ~ N(mean, std^2) (Karras et al. 2022, Table 1)."""
-
-    mean: float
-    std: float
-
-    def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
-        """Draws sigmas on the generator's device."""
-        normal = torch.randn(shape, generator=generator, device=generator.device)
-        return (self.mean + self.std * normal).exp()
-
-
 def schedule(steps: int, sigma_min: float, sigma_max: float, rho: float = 7) -> Float[Tensor, "n+1"]:
     """The noise levels of sampling, falling from sigma_max to sigma_min, then 0 (Karras et al. 2022, eq. 5).
 
     One step goes from sigma_max straight to 0.
 
     Args:
-        steps: n, at least 1: how many times the denoiser looks.
+        steps: n, at least 1: the function evaluations of a first-order sampler.
         sigma_min: the last level above 0.
         sigma_max: the first level.
         rho: how much the levels crowd towards sigma_min; 1 spaces them evenly.

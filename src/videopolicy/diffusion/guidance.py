@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from videopolicy.diffusion.joint import Denoise, Freezable, Joint
+from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class _Guided:
     conditional: Denoise
     unconditional: Denoise
 
-    def __call__(self, x: Joint, sigma: Float[Tensor, "*B"], /) -> Joint:
-        return self.guidance.combine(self.conditional(x, sigma), self.unconditional(x, sigma))
+    def __call__(self, x: Joint, levels: Levels, /) -> Joint:
+        return self.guidance.combine(self.conditional(x, levels), self.unconditional(x, levels))
 
-    def freeze(self, x: Joint, sigma: Float[Tensor, "*B"], /) -> Denoise:
+    def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
         if not (isinstance(self.conditional, Freezable) and isinstance(self.unconditional, Freezable)):
             raise TypeError("both branches of a guided denoiser need `freeze` before it can be frozen")
-        return _Guided(self.guidance, self.conditional.freeze(x, sigma), self.unconditional.freeze(x, sigma))
+        return _Guided(self.guidance, self.conditional.freeze(x, levels), self.unconditional.freeze(x, levels))

@@ -3,7 +3,7 @@
 Letters: B batch, F flat frames, C latent channels, h and w latent size, A action steps, D action width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -16,10 +16,74 @@ Scale = float | Tensor
 
 
 @dataclass(frozen=True, eq=False)
+class Levels:
+    """Noise levels sigma of the video and of the actions, or anything of that form (a step, a ratio, a weight).
+
+    Two levels subtract and divide part by part. Indexing leads from a schedule (n + 1,) to its levels, one after the
+    other, and from a batch's to a clip's.
+
+    Attributes:
+        video: of the video, 0-d or one a sample, (B,).
+        actions: of the actions, likewise.
+        features: of the video whose features the head reads, where that is not `video`: the loss of the video and the
+            head's features then come from two passes; None where they come from one.
+    """
+
+    video: Float[Tensor, "*B"]
+    actions: Float[Tensor, "*B"]
+    features: Float[Tensor, "*B"] | None = None
+
+    @staticmethod
+    def same(sigma: Float[Tensor, "*B"]) -> "Levels":
+        """One level for both."""
+        return Levels(sigma, sigma)
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> "Levels":
+        """Applies a function to each part."""
+        return Levels(fn(self.video), fn(self.actions), None if self.features is None else fn(self.features))
+
+    def expand(self, batch: int) -> "Levels":
+        """One level a sample, (B,)."""
+        return self.map(lambda level: level.expand(batch))
+
+    def read(self) -> "Levels":
+        """Those of the pass whose features the head reads."""
+        return Levels(self.video if self.features is None else self.features, self.actions)
+
+    def log(self) -> "Levels":
+        """The logarithm of each part."""
+        return self.map(torch.log)
+
+    def __iter__(self) -> "Iterator[Levels]":
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int | slice) -> "Levels":
+        return self.map(lambda level: level[index])
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def __sub__(self, other: "Levels") -> "Levels":
+        return Levels(self.video - other.video, self.actions - other.actions)
+
+    def __rsub__(self, other: float) -> "Levels":
+        return Levels(other - self.video, other - self.actions)
+
+    def __truediv__(self, other: "Levels | float") -> "Levels":
+        if isinstance(other, Levels):
+            return Levels(self.video / other.video, self.actions / other.actions)
+        return Levels(self.video / other, self.actions / other)
+
+    def __mul__(self, other: "Joint") -> "Joint":
+        return other * self
+
+
+@dataclass(frozen=True, eq=False)
 class Joint:
     """A video and its actions, or anything of that form (noise, a derivative, a guidance scale).
 
-    Two joints add, subtract and multiply part by part. A `Scale` multiplies and divides both parts.
+    Two joints add, subtract and multiply part by part. `Levels` multiply and divide each part by its own, a `Scale`
+    both by one.
 
     Attributes:
         video: latents of flat frames.
@@ -54,16 +118,18 @@ class Joint:
     def __sub__(self, other: "Joint") -> "Joint":
         return Joint(self.video - other.video, self.actions - other.actions)
 
-    def __mul__(self, other: "Joint | Scale") -> "Joint":
+    def __mul__(self, other: "Joint | Levels | Scale") -> "Joint":
         if isinstance(other, Joint):
             return Joint(self.video * other.video, self.actions * other.actions)
-        return self.map(lambda part: part * _per_sample(other, part))
+        video, actions = _parts(other)
+        return Joint(self.video * _per_sample(video, self.video), self.actions * _per_sample(actions, self.actions))
 
     def __rmul__(self, other: Scale) -> "Joint":
         return self * other
 
-    def __truediv__(self, other: Scale) -> "Joint":
-        return self.map(lambda part: part / _per_sample(other, part))
+    def __truediv__(self, other: "Levels | Scale") -> "Joint":
+        video, actions = _parts(other)
+        return Joint(self.video / _per_sample(video, self.video), self.actions / _per_sample(actions, self.actions))
 
     def __neg__(self) -> "Joint":
         return self.map(torch.neg)
@@ -75,8 +141,8 @@ class Joint:
 class Denoise(Protocol):
     """The best guess of the clean sample."""
 
-    def __call__(self, x: Joint, sigma: Float[Tensor, "*B"], /) -> Joint:
-        """E[clean | x], for x at noise level sigma: a 0-d tensor, or one level a sample, (B,)."""
+    def __call__(self, x: Joint, levels: Levels, /) -> Joint:
+        """E[clean | x], for x at these noise levels: each a 0-d tensor, or one a sample, (B,)."""
         ...
 
 
@@ -84,13 +150,17 @@ class Denoise(Protocol):
 class Freezable(Denoise, Protocol):
     """A denoiser whose video model can be run once and then left alone."""
 
-    def freeze(self, x: Joint, sigma: Float[Tensor, "*B"], /) -> Denoise:
-        """Runs the video model on x at sigma.
+    def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
+        """Runs the video model on x at these levels.
 
         Returns:
             A denoiser that always answers with the video denoised here, and reads actions out of these features.
         """
         ...
+
+
+def _parts(scale: Levels | Scale) -> tuple[Scale, Scale]:
+    return (scale.video, scale.actions) if isinstance(scale, Levels) else (scale, scale)
 
 
 def _per_sample(scale: Scale, part: Tensor) -> Scale:

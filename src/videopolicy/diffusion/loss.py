@@ -6,60 +6,70 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from videopolicy.diffusion.edm import weight
-from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.joint import Joint, Levels
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What counts in a loss: the mask that stands beside the noise levels.
+
+    A clip without actions, a stage that learns nothing of the video, actions that are given: the same thing.
+
+    Attributes:
+        video: one value a flat frame.
+        actions: one value an action step.
+    """
+
+    video: Bool[Tensor, "B F"]
+    actions: Bool[Tensor, "B A"]
+
+    @property
+    def has_actions(self) -> Bool[Tensor, "B"]:
+        """Which samples have an action step that counts."""
+        return self.actions.any(1)
 
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """Weighted squared errors, each the mean over its own channels and pixels.
+    """Weighted squared errors, each the mean over its own channels and pixels; 0 where nothing counts.
 
     Attributes:
         video: one value a flat frame.
-        actions: one value an action step; 0 for a sample without actions.
-        has_actions: which samples count in the means of actions.
-        sigma: noise level of each sample.
+        actions: one value an action step.
+        counts: which of them count in means.
+        levels: noise levels of each sample, (B,).
     """
 
     video: Float[Tensor, "B F"]
     actions: Float[Tensor, "B A"]
-    has_actions: Bool[Tensor, "B"]
-    sigma: Float[Tensor, "B"]
+    counts: Counts
+    levels: Levels
 
     @property
     def mean_video(self) -> Float[Tensor, ""]:
-        """The mean over all frames."""
-        return self.video.mean()
+        """The mean over the frames that count; 0 if none does."""
+        return self.video.sum() / self.counts.video.sum().clamp(min=1)
 
     @property
     def mean_actions(self) -> Float[Tensor, ""]:
-        """The mean over the steps of samples that have actions; 0 if none has."""
-        return self.actions.sum() / self._counted.clamp(min=1)
-
-    @property
-    def mean(self) -> Float[Tensor, ""]:
-        """The mean over all frames and counted steps together: each frame weighs as much as each step."""
-        return (self.video.sum() + self.actions.sum()) / (self.video.numel() + self._counted)
-
-    @property
-    def _counted(self) -> Tensor:
-        return self.has_actions.sum() * self.actions.shape[1]
+        """The mean over the steps that count; 0 if none does."""
+        return self.actions.sum() / self.counts.actions.sum().clamp(min=1)
 
 
-def denoising_loss(
-    denoised: Joint, clean: Joint, sigma: Float[Tensor, "B"], has_actions: Bool[Tensor, "B"] | None = None
-) -> Losses:
-    """(sigma^2 + 1) / sigma^2 * |denoised - clean|^2.
+def denoising_loss(denoised: Joint, clean: Joint, levels: Levels, counts: Counts) -> Losses:
+    """(sigma^2 + 1) / sigma^2 * |denoised - clean|^2, each part at its own noise level.
 
     Args:
-        denoised: the denoiser's answer at sigma.
-        clean: the truth; its actions may hold anything, even NaN, where `has_actions` is False.
-        sigma: noise level of each sample, shared by its frames and actions.
-        has_actions: which samples carry actions; None if all do.
+        denoised: the denoiser's answer at these levels.
+        clean: the truth; it may hold anything, even NaN, where it does not count.
+        levels: noise levels of each sample, (B,).
+        counts: which frames and action steps count.
     """
-    if has_actions is None:
-        has_actions = sigma.new_ones(sigma.shape).bool()
     error = denoised - clean
     # Masked before squaring: a NaN squared and then masked would still send NaN gradients back.
-    error = Joint(error.video, error.actions.masked_fill(~has_actions[:, None, None], 0))
-    squared = error * error * weight(sigma)
-    return Losses(squared.video.mean(dim=(2, 3, 4)), squared.actions.mean(dim=2), has_actions, sigma)
+    video = error.video.masked_fill(~counts.video[:, :, None, None, None], 0)
+    error = Joint(video, error.actions.masked_fill(~counts.actions[:, :, None], 0))
+    squared = error * error * Levels(weight(levels.video), weight(levels.actions))
+    # Of a model without actions they are 0 wide, and have no mean.
+    actions = squared.actions.mean(dim=2) if squared.actions.shape[2] else squared.actions.sum(dim=2)
+    return Losses(squared.video.mean(dim=(2, 3, 4)), actions, counts, levels)

@@ -1,6 +1,7 @@
 """The latents of Stable Video Diffusion (Blattmann et al. 2023): its autoencoder, pretrained and frozen."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
@@ -30,6 +31,8 @@ class Config:
         decode_frames: most frames decoded at once. The decoder looks across the frames that it is given together, so
             a smaller number saves memory and costs smoothness; the paper decodes all 25 flat frames at once.
     """
+
+    temporal: ClassVar[int] = 1
 
     channels: tuple[int, ...] = (128, 256, 512, 512)
     decode_frames: int = 25

@@ -1,0 +1,1 @@
+"""Models: denoisers of video and actions together. A file defines `Config`, whose `build` gives the model."""

@@ -11,14 +11,14 @@ import torch
 from tqdm import tqdm
 
 from videopolicy.hardware import Timing, count_flops, now
-from videopolicy.models.video_action import VideoActionModel
+from videopolicy.models.base import Model
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.types import Observation
 
 WARM_UP = 3
 # Whose time belongs to which part; none of these methods calls another.
 PLANNER_METHODS = {"encode": "encode", "decode": "decode"}
-NETWORK_METHODS = {"denoise_video": "video", "read": "action", "denoise_actions": "action"}
+NETWORK_METHODS = {"denoise_video": "video", "pool_features": "action", "denoise_actions": "action"}
 PARTS = ("encode", "video", "action", "decode")
 
 
@@ -80,10 +80,14 @@ def measure(planner: CheckpointPolicy, repeats: int) -> PlanBenchmark:
     return PlanBenchmark(sampling.sampler, sampling.steps, parts, Timing.of([row["total"] for row in rows]), flops)
 
 
-def count_weights(policy: VideoActionModel) -> dict[str, int]:
+def count_weights(policy: Model) -> dict[str, int]:
     """Numbers that a checkpoint holds for each part, what the latents were fitted to included."""
-    parts = {"latents": policy.latents, "text": policy.text, "video": policy.backbone, "head": policy.head}
-    return {name: sum(t.numel() for t in part.state_dict().values()) if part else 0 for name, part in parts.items()}
+    parts = {"latents": (policy.latents,), "text": (policy.text,), "video": (policy.backbone,)}
+    parts |= {"head": policy.action_modules}
+    return {
+        name: sum(t.numel() for module in modules for t in module.state_dict().values())
+        for name, modules in parts.items()
+    }
 
 
 class Stopwatch:

@@ -13,7 +13,7 @@ from torch import Tensor
 from videopolicy import checkpoint
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
-from videopolicy.models.video_action import Sampling, VideoActionModel
+from videopolicy.models.base import Model, Sampling
 from videopolicy.registry import entry
 from videopolicy.types import Observation, Plan
 
@@ -22,8 +22,8 @@ Precision = Literal["float32", "bfloat16", "float16"]
 MOST_STEPS = 1000
 
 
-def open_policy(folder: Path, precision: Precision, offload: bool) -> tuple[VideoActionModel, checkpoint.Provenance]:
-    """A checkpoint's network, on the GPU if there is one; see `checkpoint.load` and `VideoActionModel.offload`."""
+def open_policy(folder: Path, precision: Precision, offload: bool) -> tuple[Model, checkpoint.Provenance]:
+    """A checkpoint's network, on the GPU if there is one; see `checkpoint.load` and `Model.offload`."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy, provenance = checkpoint.load(folder, "cpu" if offload else device, getattr(torch, precision))
     if offload:
@@ -52,7 +52,7 @@ def make(
         UserError: no such checkpoint or sampler, a damaged one, or one that cannot act.
     """
     policy, provenance = open_policy(checkpoint_folder, precision, offload)
-    if policy.head is None:
+    if not policy.acts:
         raise UserError(f"{checkpoint_folder}: trained on video alone; train a head to it with --stage action --init")
     sampling = policy.config.sampling
     sampling = replace(sampling, sampler=sampler or sampling.sampler, steps=sampling.steps if steps is None else steps)
@@ -68,13 +68,13 @@ class CheckpointPolicy:
         tasks: what it was trained on, by the env's names.
     """
 
-    def __init__(self, policy: VideoActionModel, sampling: Sampling, tasks: tuple[str, ...] = ()) -> None:
+    def __init__(self, policy: Model, sampling: Sampling, tasks: tuple[str, ...] = ()) -> None:
         entry("samplers", sampling.sampler)
         if not 1 <= sampling.steps <= MOST_STEPS:
             bound = "at least 1 sampling step" if sampling.steps < 1 else f"at most {MOST_STEPS} sampling steps"
             raise UserError(f"a plan needs {bound}, not {sampling.steps}")
         self.policy, self.sampling, self.tasks = policy.eval(), sampling, tasks
-        self._relative = policy.config.relative_transform if policy.head else None
+        self._relative = policy.config.relative_transform if policy.acts else None
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -138,7 +138,9 @@ class CheckpointPolicy:
         codes = self.encode(observations)
         condition = self.policy.condition(codes, [observation.instruction for observation in observations])
         drawn = self.policy.sample(condition, self.noise(seeds), self.sampling)
-        return [self._in_world(plan, state) for plan, state in zip(self.decode(drawn, wanted), states, strict=True)]
+        return [
+            self._in_world(plan, state) for plan, state in zip(self.decode(drawn, codes, wanted), states, strict=True)
+        ]
 
     def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
         """Codes of the current images."""
@@ -152,18 +154,18 @@ class CheckpointPolicy:
         drawn = [Joint.randn_like(blank, torch.Generator().manual_seed(seed)) for seed in seeds]
         return Joint.cat(drawn).map(lambda part: part.to(self.policy.device))
 
-    def decode(self, drawn: Joint, wanted: Sequence[bool]) -> list[Plan]:
+    def decode(self, drawn: Joint, current: Float[Tensor, "B V K h w"], wanted: Sequence[bool]) -> list[Plan]:
         """Plans in the env's units, relative if it learnt that, with their video, if any, decoded where wanted."""
         # A sample may fall outside of what was demonstrated; a robot must not.
         actions = drawn.actions.clamp(-1, 1).cpu().numpy()
         if self.policy.normalizer:
             actions = self.policy.normalizer.invert(actions)
-        plans, draws = [], self.policy.backbone.imagines
+        plans, draws = [], self.policy.config.generates_video
         offsets = self.policy.config.window.offsets if draws else ()
         for index, show in enumerate(wanted):
             imagined = None
             if show and draws:
-                frames = self.policy.decode(drawn.video[index : index + 1])[0]
+                frames = self.policy.decode(drawn.video[index : index + 1], current[index : index + 1])[0]
                 imagined = dict(zip(self.views, frames.cpu().numpy(), strict=True))
             plans.append(Plan(actions[index], imagined, offsets))
         return plans

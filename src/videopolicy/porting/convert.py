@@ -1,4 +1,4 @@
-"""Pretrained weights -> a policy, and a report of what each group of them became."""
+"""Pretrained weights -> a model, and a report of what each group of them became."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,24 +42,24 @@ SHORT = ("svd.safetensors", "svd_image_decoder.safetensors")
 
 @dataclass(frozen=True)
 class Ported:
-    """A policy made of pretrained weights.
+    """A model made of pretrained weights.
 
     Attributes:
-        policy: its weights are mapped from the files; without a head where these have none.
+        model: its weights are mapped from the files; without a head where these have none.
         rows: what became of them; every weight is in one.
     """
 
-    policy: VideoActionModel
+    model: VideoActionModel
     rows: tuple[Row, ...]
 
 
 def convert(source: str, template: Config, text: str | None = None, statistics: MinMax | None = None) -> Ported:
-    """Makes a policy of pretrained weights.
+    """Makes a model of pretrained weights.
 
     Args:
         source: a folder of Stable Video Diffusion in diffusers' layout, or its name on the Hugging Face hub; a file of
             sgm (`svd_xt.safetensors`); a checkpoint of the paper's authors (`.ckpt`).
-        template: the policy that they are for; sizes that the weights tell replace its own.
+        template: the model that they are for; sizes that the weights tell replace its own.
         text: a file, folder or name of CLIP, instead of what the source holds.
         statistics: ranges of the actions, for weights with a head.
 
@@ -92,7 +92,7 @@ def _of_folder(path: Path, template: Config, text: str | None, statistics: MinMa
 def convert_sgm(
     weights: Weights, path: Path, template: Config, text: str | None = None, statistics: MinMax | None = None
 ) -> Ported:
-    """Makes a policy of weights under sgm's names, which `path` held; see `convert`."""
+    """Makes a model of weights under sgm's names, which `path` held; see `convert`."""
     groups = _split(weights, path)
     acts = bool(groups[ADAPTER] or groups[ACTIONS])
     if not acts:
@@ -158,9 +158,9 @@ def _assemble(template: Config, pieces: dict[str, Piece], width: int, statistics
     if config.text.width != width:
         raise UserError(f"the text's tokens are {config.text.width} wide, the video model attends to {width}")
     with torch.device("meta"):
-        policy = config.build(statistics)
+        model = config.build(statistics)
     # Assigned, not copied: they stay on disk until they are used.
-    policy.load_state_dict(
+    model.load_state_dict(
         {name: value for piece in pieces.values() for name, value in piece.state.items()}, assign=True
     )
-    return policy.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)

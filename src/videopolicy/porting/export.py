@@ -1,4 +1,4 @@
-"""A policy's video model as a folder that diffusers opens."""
+"""A model's video model as a folder that diffusers opens."""
 
 import json
 import shutil
@@ -13,40 +13,42 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from videopolicy.backbones.unet import UNet
 from videopolicy.errors import UserError
 from videopolicy.latents.svd import SVD
-from videopolicy.models.video_action import Sampling, VideoActionModel
+from videopolicy.models.base import Model, Sampling
+from videopolicy.models.video_action import VideoActionModel
 
-# Of the pipeline's parts, those that a policy does not have.
+# Of the pipeline's parts, those that a model does not have.
 SEEING = {"image_encoder": "CLIPVisionModelWithProjection", "feature_extractor": "CLIPImageProcessor"}
 INDEX = "model_index.json"
 
 
-def export(policy: VideoActionModel, out: Path, image_encoder: Path | None = None) -> None:
+def export(model: Model, out: Path, image_encoder: Path | None = None) -> None:
     """Writes `unet/`, `vae/`, `scheduler/` and `model_index.json` as Stable Video Diffusion has them.
 
     Args:
-        policy: on SVD's latents; its head and its text tower stay behind.
+        model: on SVD's latents; its head and its text tower stay behind.
         out: a folder that is not there yet.
         image_encoder: a folder of Stable Video Diffusion, whose `image_encoder/` and `feature_extractor/` are copied:
-            diffusers' pipeline shows the U-Net an image where a policy shows it text.
+            diffusers' pipeline shows the U-Net an image where a model shows it text.
 
     Raises:
-        UserError: the policy has other latents, another U-Net or denoises differences; `out` is there; or the image
+        UserError: the model has other latents, another U-Net or denoises differences; `out` is there; or the image
             encoder is not there, or does not fit.
     """
-    unet, vae = policy.backbone, policy.latents
-    if not isinstance(unet, UNet) or not isinstance(vae, SVD) or policy.config.residual:
+    unet, vae = model.backbone, model.latents
+    ours = isinstance(model, VideoActionModel) and not model.config.residual
+    if not ours or not isinstance(unet, UNet) or not isinstance(vae, SVD):
         raise UserError("only a model on SVD's latents and U-Net, such as preset svd, is one that diffusers knows")
     if out.exists():
         raise UserError(f"{out} exists; choose another --out or remove it")
     if image_encoder is not None:
-        _check_encoder(image_encoder, policy.text.width)
+        _check_encoder(image_encoder, model.text.width)
     aside = out.with_name(f".{out.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        _plain(unet, policy).save_pretrained(aside / "unet")
+        _plain(unet, model).save_pretrained(aside / "unet")
         vae.vae.save_pretrained(aside / "vae")
-        _scheduler(policy.config.sampling).save_pretrained(aside / "scheduler")
+        _scheduler(model.config.sampling).save_pretrained(aside / "scheduler")
         if image_encoder is not None:
             for part in SEEING:
                 shutil.copytree(image_encoder / part, aside / part)
@@ -56,10 +58,10 @@ def export(policy: VideoActionModel, out: Path, image_encoder: Path | None = Non
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _plain(unet: UNet, policy: VideoActionModel) -> UNetSpatioTemporalConditionModel:
+def _plain(unet: UNet, model: Model) -> UNetSpatioTemporalConditionModel:
     """The U-Net as diffusers' own class, with the same weights in memory."""
-    side = policy.config.size // policy.latents.downsampling
-    facts = {**unet.net.config, "num_frames": policy.config.flat_frames, "sample_size": side}
+    side = model.config.size // model.latents.downsampling
+    facts = {**unet.net.config, "num_frames": model.config.flat_frames, "sample_size": side}
     # diffusers notes here what was left at its default, and would put the default there again.
     facts.pop("_use_default_values", None)
     with torch.device("meta"):

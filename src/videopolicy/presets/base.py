@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from videopolicy.models.video_action import Config
+from videopolicy.models.base import ModelConfig
 from videopolicy.training.config import Training
 
 
@@ -15,5 +15,5 @@ class Preset:
         training: the recipe.
     """
 
-    model: Config
+    model: ModelConfig
     training: Training

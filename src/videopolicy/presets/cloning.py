@@ -10,6 +10,7 @@ from videopolicy.backbones import images
 from videopolicy.latents import pca
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
+from videopolicy.training.stages import END_TO_END
 
 PRESET = Preset(
     model=replace(
@@ -19,5 +20,5 @@ PRESET = Preset(
         latents=pca.Config(patch=2, channels=12),
         backbone=images.Config(),
     ),
-    training=replace(tiny.PRESET.training, stage="end_to_end"),
+    training=replace(tiny.PRESET.training, stage=END_TO_END),
 )

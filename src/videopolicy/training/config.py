@@ -1,85 +1,123 @@
 """Everything about a training run but the data and the model."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from videopolicy import registry
 from videopolicy.clips.augment import ColorJitter
-from videopolicy.diffusion.edm import LogNormal
-from videopolicy.errors import UserError
-from videopolicy.training.choices import Precision, Stage
+from videopolicy.configs import check_limits, limited
+from videopolicy.diffusion.noise import joint
+from videopolicy.errors import UserError, unknown
+from videopolicy.training.stages import JOINT, STAGES, Stage
+
+Precision = Literal["no", "bf16", "fp16"]
+
+OFTEN = (1, 10**9)
+ANY = float("inf")
+
+
+def _stage_named(texts: list[str]) -> Stage:
+    if texts[0] not in STAGES:
+        raise unknown("stage", texts[0], STAGES)
+    return STAGES[texts[0]]
+
+
+def _law_named(texts: list[str]) -> Any:
+    return registry.entry("noise", texts[0])()
+
+
+# On a command line, a stage and a noise law are chosen by name.
+StageOption = Annotated[
+    Stage,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(STAGES) + "}",
+        instance_from_str=_stage_named,
+        is_instance=lambda value: isinstance(value, Stage),
+        str_from_instance=lambda stage: [stage.name],
+    ),
+]
+LawOption = Annotated[
+    Any,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(registry.names("noise")) + "}",
+        instance_from_str=_law_named,
+        is_instance=lambda value: True,
+        str_from_instance=lambda law: [type(law).__module__.rpartition(".")[2]],
+    ),
+]
 
 
 @dataclass(frozen=True)
 class Training:
-    """A recipe.
+    """A recipe. Each field is an option of `videopolicy train`."""
 
-    Attributes:
-        stage: what learns: the video model, the head on a frozen video model, or both at once, each by its own loss;
-            or, end to end, everything by the action loss alone.
-        steps: optimiser steps.
-        minutes: if given, wall-clock budget; the learning rate then falls by whichever of the two is further along.
-        batch: clips a step, over all processes.
-        accumulate: parts that each process takes its share of the batch in, one after the other: less memory, and
-            the same gradient.
-        precision: of the passes; "no" is float32. Weights, their average and the optimiser stay in float32.
-        rate: peak learning rate of the video model.
-        head_rate: peak learning rate of the head, and of the adapters of LoRA, which begin as fresh as it does.
-        lora: rank of adapters through which alone the video model learns (see `videopolicy.training.lora`); 0 for its
-            whole weights.
-        weight_decay: of AdamW.
-        warmup: steps of linear warm-up.
-        decay: whether a cosine down to zero follows; otherwise the rate stays.
-        clip: largest norm of the gradient.
-        ema: decay of the averaged weights, which are what is saved and sampled.
-        noise: noise levels that are trained on.
-        conditioning_noise: deviation of the noise on the conditioning latents.
-        text_dropout: share of clips shown without their instruction.
-        image_dropout: share of clips shown without their current images.
-        dropout_by_frame: draws both dropouts for every frame by itself, as the paper's authors do, not for every clip.
-        pooled: makes the loss of "joint" one mean over all frames and action steps together, as the paper's authors
-            do; otherwise it is the sum of both means.
-        detach_features: whether the action loss stops at the features ("joint" only).
-        checkpoint_gradients: computes the video model's inner values again on the way back: slower, far less memory.
-        compile: compiles the blocks of the video model: minutes at the start, and faster steps on a GPU.
-        copies: versions of every frame in the latent cache; all but the first are colour-jittered.
-        jitter: how far; brightness, contrast, saturation and hue.
-        held_out: episodes that are not trained on but measured on; fewer if the data set is too small for it.
-        seed: of weights, order, noise and dropout.
-        log_every: steps between lines of the log.
-        sample_every: steps between sampled videos, and between looks at the episodes held out.
-        save_every: steps between checkpoints.
-    """
-
-    stage: Stage = "joint"
-    steps: int = 2000
-    minutes: float | None = None
-    batch: int = 16
-    accumulate: int = 1
+    stage: StageOption = JOINT
+    """What learns: the video model (video), the head on a frozen video model (action), both, each by its own loss
+    (joint), or everything by the action loss alone (end_to_end)."""
+    steps: int = limited(2000, 1, 10**9)
+    """Optimiser steps."""
+    minutes: float | None = limited(None, 0.001, 10**6)
+    """Wall-clock budget; the learning rate then falls by whichever of the two is further along."""
+    batch_size: int = limited(16, 1, 2**16)
+    """Clips a step, over all processes."""
+    accumulate: int = limited(1, 1, 2**16)
+    """Parts in which each process takes its share of a batch, one after the other: less memory, the same gradient."""
     precision: Precision = "no"
-    rate: float = 5e-4
-    head_rate: float = 5e-4
-    lora: int = 0
-    weight_decay: float = 0.01
-    warmup: int = 50
+    """Of the passes; "no" is float32. Weights, their average and the optimiser stay in float32."""
+    lr: float = limited(5e-4, 0, ANY)
+    """Peak learning rate of the video model."""
+    head_lr: float = limited(5e-4, 0, ANY)
+    """Peak learning rate of the head, and of LoRA's adapters, which begin as fresh as it does."""
+    lora: int = limited(0, 0, 1024)
+    """Rank of adapters through which alone the video model learns, for one GPU; 0 trains all of it. Needs --init."""
+    weight_decay: float = limited(0.01, 0, ANY)
+    """Of AdamW."""
+    warmup: int = limited(50, 0, 10**9)
+    """Steps of linear warm-up."""
     decay: bool = True
-    clip: float = 1.0
-    ema: float = 0.999
-    noise: LogNormal = LogNormal(1.0, 1.6)
-    conditioning_noise: float = 0.02
-    text_dropout: float = 0.1
-    image_dropout: float = 0.0
+    """Whether a cosine down to zero follows; otherwise the learning rate stays."""
+    max_grad_norm: float = limited(1.0, 0, ANY)
+    """Largest gradient norm; longer gradients are scaled down to it."""
+    ema_decay: float = limited(0.999, 0, 1)
+    """Decay of the averaged weights (EMA), which are what is saved and sampled."""
+    noise: LawOption = joint.Config()
+    """The noise law: at which noise levels video and actions are trained together."""
+    conditioning_noise: float = limited(0.02, 0, 10**3)
+    """Standard deviation of the noise on the conditioning latents."""
+    text_dropout: float = limited(0.1, 0, 1)
+    """Share of clips shown without their instruction."""
+    image_dropout: float = limited(0.0, 0, 1)
+    """Share of clips shown without their current images."""
     dropout_by_frame: bool = False
-    pooled: bool = False
-    detach_features: bool = True
-    checkpoint_gradients: bool = False
+    """Draw both dropouts for every frame by itself, as the paper's authors do, not for every clip."""
+    pool_losses: bool = False
+    """One mean over all frames and action steps together, as the paper's authors do, not the sum of both means."""
+    gradient_checkpointing: bool = False
+    """Recompute activations of the video model in the backward pass: slower, far less memory."""
     compile: bool = False
-    copies: int = 1
-    jitter: ColorJitter = ColorJitter()
-    held_out: int = 2
-    seed: int = 0
-    log_every: int = 20
-    sample_every: int = 500
-    save_every: int = 500
+    """Compile the repeated blocks of the video model: minutes at the start, and faster steps on a GPU."""
+    copies: int = limited(1, 1, 10**4)
+    """Versions of every frame in the latent cache; all but the first are colour-jittered."""
+    jitter: tyro.conf.Suppress[ColorJitter] = ColorJitter()
+    validation_episodes: int = limited(2, 0, 10**6)
+    """Episodes that are measured on and not trained on; fewer if the data set is too small for it."""
+    seed: int = limited(0, 0, 2**32)
+    """Of fresh weights, order, noise and dropout."""
+    log_every: int = limited(20, *OFTEN)
+    """Steps between lines of the log."""
+    validate_every: int = limited(500, *OFTEN)
+    """Steps between measurements of the validation episodes, with a sampled video."""
+    save_every: int = limited(500, *OFTEN)
+    """Steps between checkpoints."""
 
     def __post_init__(self) -> None:
-        if self.lora and self.stage == "action":
-            raise UserError("--lora is about the video model, which stage 'action' leaves as it is; leave --lora out")
+        check_limits(self)
+        if self.lora and not self.stage.trains_video:
+            raise UserError(
+                f"--lora is about the video model, which stage {self.stage.name!r} leaves as it is; leave --lora out"
+            )

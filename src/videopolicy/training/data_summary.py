@@ -12,7 +12,7 @@ from videopolicy.datasets.transforms.action_layout import LayoutConverted
 TOLD = 8
 
 
-def overview(sources: Sequence[Source], clips: Clips, held_out: Clips | None, asked: int) -> list[str]:
+def summarize(sources: Sequence[Source], clips: Clips, held_out: Clips | None, asked: int) -> list[str]:
     """What is trained on, what is left out, and what is measured on.
 
     Args:

@@ -1,12 +1,10 @@
 """An exponential moving average of weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
-
-from videopolicy.training.distributed import shard_like
+from torch import nn
 
 
 class Ema:
@@ -36,12 +34,6 @@ class Ema:
             yield
         finally:
             self._swap()
-
-    @torch.no_grad()
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes over an average that was saved, whole."""
-        for name, average in self.weights.items():
-            average.copy_(shard_like(weights[name], average))
 
     @torch.no_grad()
     def _swap(self) -> None:

@@ -4,13 +4,12 @@ import importlib.util
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from videopolicy.backbones.base import Backbone
 from videopolicy.errors import UserError
 from videopolicy.training.config import Training
 
-# Every attention's queries, keys, values and output, over space, over time and to the text.
-PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 # How peft names the parts of a layer that it has put adapters beside.
 BASE, DOWN, UP = ".base_layer.", ".lora_A.default.weight", ".lora_B.default.weight"
 
@@ -35,24 +34,26 @@ def check(training: Training, begins_trained: bool) -> None:
         raise UserError("--lora needs the extra: pip install 'videopolicy[lora]'")
 
 
-def adapt(backbone: nn.Module, rank: int, seed: int) -> None:
-    """Freezes a backbone and puts adapters beside its projections, in place; what it computes stays the same at first.
+def adapt(backbone: Backbone, rank: int, seed: int) -> None:
+    """Freezes a backbone and puts adapters beside its targets, in place; what it computes stays the same at first.
 
     Args:
-        backbone: with attention modules whose projections are named as diffusers does.
+        backbone: names the linear layers to adapt (`Backbone.lora_targets`).
         rank: rows of A and columns of B; the adapters' product is added unscaled.
         seed: of A; B begins as zeros.
 
     Raises:
-        UserError: no module has such a name.
+        UserError: it names none, or has none of those that it names.
     """
-    if not any(name.endswith(PROJECTIONS) for name, _ in backbone.named_modules()):
-        raise UserError(f"LoRA needs modules named {', '.join(PROJECTIONS)}, which {type(backbone).__name__} lacks")
+    targets = backbone.lora_targets
+    if not any(name.endswith(targets) for name, _ in backbone.named_modules()):
+        named = f"has no layers called {', '.join(targets)}" if targets else "names no layers that can be adapted"
+        raise UserError(f"--lora: the backbone {type(backbone).__name__} {named}; leave --lora out")
     from peft import LoraConfig, inject_adapter_in_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(PROJECTIONS)), backbone)
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)), backbone)
 
 
 def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

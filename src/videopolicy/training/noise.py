@@ -1,83 +1,112 @@
-"""Everything that is random in a training step, drawn for the whole batch and then dealt out."""
+"""Everything that is random in a training step, drawn for the whole batch and then dealt out to processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from videopolicy.diffusion.joint import Joint
-from videopolicy.models.video_action import VideoActionModel
+from videopolicy.clips.dataset import ClipBatch
+from videopolicy.diffusion.joint import Joint, Levels
+from videopolicy.diffusion.loss import Counts
+from videopolicy.models.base import Model
 from videopolicy.training.config import Training
+from videopolicy.training.stages import Stage
 
 
 @dataclass(frozen=True, eq=False)
 class StepNoise:
-    """The draws of B clips, on the CPU.
+    """What is drawn for B clips, on the CPU.
 
     Attributes:
-        sigma: noise level of each clip.
-        noise: standard normal, added to the clean sample times sigma.
-        disturbance: standard normal, added to the latents of the current images; once an image, since noise of its
+        levels: noise levels of each clip.
+        noise: standard normal, added to the clean sample times its levels.
+        conditioning: standard normal, added to the latents of the current images; once an image, since noise of its
             own for every frame would average out over the frames.
-        no_image: frames that are not shown the current image.
-        no_text: frames that are not shown the instruction.
+        no_image: what is not shown the current image: whole clips (G = 1) or flat frames (G = F).
+        no_text: what is not shown the instruction, likewise.
         seeds: of what the latents draw from their codes, a clip.
+        counts: what counts in the loss.
     """
 
-    sigma: Float[Tensor, "B"]
+    levels: Levels
     noise: Joint
-    disturbance: Float[Tensor, "B V C h w"]
-    no_image: Bool[Tensor, "B F"]
-    no_text: Bool[Tensor, "B F"]
+    conditioning: Float[Tensor, "B V C h w"]
+    no_image: Bool[Tensor, "B G"]
+    no_text: Bool[Tensor, "B G"]
     seeds: Int64[Tensor, "B"]
+    counts: Counts
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "StepNoise":
         """The same change of every tensor."""
         return StepNoise(
-            change(self.sigma),
+            self.levels.map(change),
             self.noise.map(change),
-            change(self.disturbance),
+            change(self.conditioning),
             change(self.no_image),
             change(self.no_text),
             change(self.seeds),
+            Counts(change(self.counts.video), change(self.counts.actions)),
         )
 
     def rows(self, start: int, stop: int) -> "StepNoise":
-        """Those of some of the clips."""
+        """What is drawn for some of the clips."""
         return self.map(lambda part: part[start:stop])
 
 
-def draw(policy: VideoActionModel, training: Training, clips: int, width: int, generator: torch.Generator) -> StepNoise:
-    """Draws for so many clips, which depend on the generator alone, and not on who takes which of them.
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """The generator of a step's noise, on the CPU: every step's is its own, whatever came before it."""
+    # The batch is drawn from (seed, step, 0).
+    state = np.random.SeedSequence([seed, step, 1]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: torch.Generator) -> StepNoise:
+    """Draws for the clips of a batch, which depends on the generator alone, and not on who takes which of them.
 
     Args:
-        policy: whose latents are disturbed.
+        model: whose latents are noised.
         training: the recipe.
-        clips: B.
-        width: D, of the clips' actions.
+        batch: the clips of all processes.
         generator: on the CPU.
     """
-    config = policy.config
-    side = config.size // policy.latents.downsampling
-    picture = (policy.latents.channels, side, side)
+    config, (clips, steps, width) = model.config, batch.actions.shape
+    side = config.size // model.latents.downsampling
+    picture = (model.latents.channels, side, side)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    def some(share: float) -> Bool[Tensor, "B F"]:
-        frames = config.flat_frames if training.dropout_by_frame else 1
-        return (torch.rand(clips, frames, generator=generator) < share).expand(-1, config.flat_frames)
+    def some(share: float) -> Bool[Tensor, "B G"]:
+        groups = config.flat_frames if training.dropout_by_frame else 1
+        return torch.rand(clips, groups, generator=generator) < share
 
     # From a copy: latents that draw nothing leave the sequence as it is.
     seeds = torch.Generator()
     seeds.set_state(generator.get_state())
+    levels = training.noise.sample(clips, generator)
     return StepNoise(
-        sigma=training.noise.sample((clips,), generator),
-        noise=Joint(normal(clips, config.flat_frames, *picture), normal(clips, config.window.actions, width)),
-        disturbance=normal(clips, len(config.views), *picture),
+        # Without a loss of the video, its one pass is the one whose features are read.
+        levels=levels if training.stage.video_loss else levels.read(),
+        noise=Joint(normal(clips, config.flat_frames, *picture), normal(clips, steps, width)),
+        conditioning=normal(clips, len(config.views), *picture),
         no_image=some(training.image_dropout),
         no_text=some(training.text_dropout),
         seeds=torch.randint(2**62, (clips,), generator=seeds),
+        counts=counted(training.stage, batch, config.flat_frames),
     )
+
+
+def counted(stage: Stage, batch: ClipBatch, frames: int) -> Counts:
+    """What counts in the loss of a batch: all frames if the stage has a loss of the video, actions where there are any.
+
+    Args:
+        stage: what is taught.
+        batch: the clips.
+        frames: F, flat frames of a clip.
+    """
+    clips, steps, _ = batch.actions.shape
+    acting = torch.from_numpy(np.asarray(batch.has_actions)) & stage.action_loss
+    return Counts(torch.full((clips, frames), stage.video_loss), acting[:, None].expand(clips, steps))

@@ -1,4 +1,4 @@
-"""What learns in a stage, and the loss it learns by."""
+"""A model and its denoising loss, and what is minimised of it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,92 +10,90 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.base import Condition
 from videopolicy.clips.dataset import ClipBatch
-from videopolicy.diffusion.joint import Joint
-from videopolicy.diffusion.loss import Losses, denoising_loss
+from videopolicy.diffusion.joint import Joint, Levels
+from videopolicy.diffusion.loss import Counts, Losses, denoising_loss
 from videopolicy.errors import UserError
-from videopolicy.models.video_action import VideoActionModel
+from videopolicy.models.base import Model
 from videopolicy.training import lora
 from videopolicy.training.config import Training
-from videopolicy.training.noise import StepNoise, draw
+from videopolicy.training.noise import StepNoise, counted
+from videopolicy.training.stages import Stage
 
 
 class Objective(nn.Module):
-    """A policy and its denoising loss as one module, so that wrappers for distribution see a single `forward`."""
+    """A model and its denoising loss as one module, so that wrappers for distribution see a single `forward`."""
 
-    def __init__(self, policy: VideoActionModel, training: Training) -> None:
+    def __init__(self, model: Model, training: Training) -> None:
         super().__init__()
-        if training.stage != "video" and policy.head is None:
-            raise UserError(f"stage {training.stage!r} needs actions, but no episode has any; use --stage video")
-        check_imagines(policy.backbone.imagines, training.stage)
-        self.policy = policy
+        stage = training.stage
+        if stage.action_loss and not model.acts:
+            raise UserError(f"stage {stage.name!r} needs actions, but no episode has any; use --stage video")
+        check_generates_video(model.config.generates_video, stage)
+        self.model = model
         self.training_config = training
-        learns_backbone, learns_head = training.stage != "action", training.stage != "video"
-        policy.latents.requires_grad_(False)
-        if not learns_backbone or training.lora:
-            # Never switched on: a pretrained text encoder stays as it is in every stage.
-            policy.text.requires_grad_(False)
-        policy.backbone.requires_grad_(learns_backbone)
+        # What FSDP2 wraps one by one.
+        present = {type(module).__name__ for module in model.backbone.modules()}
+        self._no_split_modules = [name for name in model.backbone.repeated_blocks if name in present]
+        model.requires_grad_(False)
+        model.backbone.requires_grad_(stage.trains_video)
+        # A pretrained text encoder stays as it is in every stage.
+        model.text.requires_grad_(stage.trains_video and not training.lora and not model.text.pretrained)
         if training.lora:
-            lora.adapt(policy.backbone, training.lora, training.seed)
-        if policy.head is not None:
-            policy.head.requires_grad_(learns_head)
-        if training.checkpoint_gradients:
-            policy.backbone.checkpoint_gradients()
+            lora.adapt(model.backbone, training.lora, training.seed)
+        for module in model.action_modules:
+            module.requires_grad_(stage.trains_actions)
+        if training.gradient_checkpointing:
+            model.backbone.enable_gradient_checkpointing()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimiser is given: the video model and the head, each with its own rate."""
-        video = [*self.policy.text.parameters(), *self.policy.backbone.parameters()]
-        head = list(self.policy.head.parameters()) if self.policy.head is not None else []
+        """What the optimiser is given: the video model and the head, each with its own learning rate."""
+        video, head = (
+            [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+            for modules in ((self.model.text, self.model.backbone), self.model.action_modules)
+        )
         training = self.training_config
-        groups = ((video, training.head_rate if training.lora else training.rate), (head, training.head_rate))
-        return [
-            {"params": _learning(parameters), "lr": rate, "peak": rate}
-            for parameters, rate in groups
-            if _learning(parameters)
-        ]
+        groups = ((video, training.head_lr if training.lora else training.lr), (head, training.head_lr))
+        return [{"params": parameters, "lr": rate, "peak": rate} for parameters, rate in groups if parameters]
 
-    def forward(self, batch: ClipBatch, draws: StepNoise | torch.Generator) -> Losses:
-        """The loss of one batch at one noise level a clip.
+    def forward(self, batch: ClipBatch, noise: StepNoise) -> Losses:
+        """The loss of one batch.
 
         Args:
             batch: the clips.
-            draws: their noise and what is hidden of each; or a generator, from which these are drawn.
+            noise: theirs, and what is hidden of each.
         """
-        if isinstance(draws, torch.Generator):
-            clips, _, width = batch.actions.shape
-            draws = draw(self.policy, self.training_config, clips, width, draws)
-        clean = self.clean(batch, draws.seeds)
-        sigma, device = draws.sigma.to(self.policy.device), self.policy.device
-        noisy = clean + draws.noise.map(lambda part: part.to(device, non_blocking=True)) * sigma
-        condition = self.condition(batch, draws.disturbance)
-        condition = condition.drop(latents=draws.no_image.to(device), text=draws.no_text.to(device))
-        return self._losses(noisy, clean, sigma, condition, batch)
+        device = self.model.device
+        clean = self.clean(batch, noise.seeds)
+        levels = noise.levels.map(lambda level: level.to(device))
+        normal = noise.noise.map(lambda part: part.to(device, non_blocking=True))
+        condition = self.condition(batch, noise.conditioning)
+        condition = condition.drop(latents=noise.no_image.to(device), text=noise.no_text.to(device))
+        return self._losses(clean, normal, levels, condition, noise.counts)
 
     @torch.no_grad()
-    def losses_at(self, batch: ClipBatch, sigma: float, noise: Joint) -> Losses:
-        """The loss of a batch at one noise level, with this standard normal noise, nothing dropped or disturbed."""
-        clean = self.clean(batch, None)
-        noisy = clean + noise * sigma
-        sigmas = torch.full((len(clean.video),), sigma, device=self.policy.device)
-        return self._losses(noisy, clean, sigmas, self.condition(batch), batch)
+    def losses_at(self, batch: ClipBatch, levels: Levels, noise: Joint) -> Losses:
+        """The loss of a batch at these noise levels (0-d), with this standard normal noise, nothing dropped."""
+        stage, clean = self.training_config.stage, self.clean(batch, None)
+        levels = levels if stage.video_loss else levels.read()
+        everywhere = levels.map(lambda level: level.to(clean.video)).expand(len(clean.video))
+        counts = counted(stage, batch, clean.video.shape[1])
+        return self._losses(clean, noise, everywhere, self.condition(batch), counts)
 
     def imagine(self, batch: ClipBatch, noise: Joint) -> Joint:
-        """Video latents and normalised actions that the policy draws for the clips of a batch from this noise."""
-        return self.policy.sample(self.condition(batch), noise, self.policy.config.sampling)
+        """Video latents and normalised actions that the model draws for the clips of a batch from this noise."""
+        return self.model.sample(self.condition(batch), noise, self.model.config.sampling)
 
-    def _losses(
-        self, noisy: Joint, clean: Joint, sigma: Float[Tensor, "B"], condition: Condition, batch: ClipBatch
-    ) -> Losses:
-        config, policy = self.training_config, self.policy
-        with torch.set_grad_enabled(torch.is_grad_enabled() and config.stage != "action"):
-            video, features = policy.denoise_video(noisy.video, sigma, condition)
-        actions = clean.actions
-        if config.stage != "video":
-            detached = config.detach_features and config.stage != "end_to_end"
-            read = features.detach() if detached else features
-            actions = policy.denoise_actions(noisy.actions, sigma, policy.read(read, sigma))
-        has_actions = torch.from_numpy(batch.has_actions).to(policy.device)
-        return denoising_loss(Joint(video, actions), clean, sigma, has_actions)
+    def _losses(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition, counts: Counts) -> Losses:
+        model, detach = self.model, self.training_config.stage.detach
+        noisy = clean + noise * levels
+        denoised = model.denoise(noisy, levels, condition, detach=detach)
+        if levels.features is not None:
+            # The head reads another pass than the one in which the video is learnt.
+            read = levels.read()
+            seen = model.denoise(clean + noise * read, read, condition, detach=detach)
+            denoised = Joint(denoised.video, seen.actions)
+        counts = Counts(counts.video.to(model.device), counts.actions.to(model.device))
+        return denoising_loss(denoised, clean, levels, counts)
 
     def clean(self, batch: ClipBatch, seeds: Int64[Tensor, "B"] | None) -> Joint:
         """What a batch shows and does: latents of the flat frames, and normalised actions.
@@ -104,28 +102,28 @@ class Objective(nn.Module):
             batch: the clips.
             seeds: of what the latents draw for each clip; None takes their most likely values.
         """
-        policy, future = self.policy, self._placed(batch.future)
+        model, future = self.model, self._placed(batch.future)
         first = self._placed(batch.current[:, 0])
         if seeds is None:
-            latents = policy.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
-            pad = policy.latents.sample(first, None)
+            latents = model.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
+            pad = model.latents.sample(first, None)
         else:
             latents, pad = self._sampled(future, first, seeds)
-        return Joint(policy.flatten(latents, pad), self._placed(batch.actions))
+        return Joint(model.flatten(latents, pad), self._placed(batch.actions))
 
-    def condition(self, batch: ClipBatch, disturbance: Float[Tensor, "B V C h w"] | None = None) -> Condition:
-        """What a batch is denoised given; its images are disturbed by this standard normal noise, scaled."""
+    def condition(self, batch: ClipBatch, noise: Float[Tensor, "B V C h w"] | None = None) -> Condition:
+        """What a batch is denoised given; this standard normal noise, scaled, is added to its images' latents."""
         current = self._placed(batch.current)
-        if disturbance is None:
-            return self.policy.condition(current, batch.instructions)
-        noise = self.training_config.conditioning_noise * disturbance.to(current, non_blocking=True)
-        return self.policy.condition(current, batch.instructions, noise)
+        if noise is None:
+            return self.model.condition(current, batch.instructions)
+        scaled = self.training_config.conditioning_noise * noise.to(current, non_blocking=True)
+        return self.model.condition(current, batch.instructions, scaled)
 
     def _sampled(
         self, future: Float[Tensor, "B V T K h w"], first: Float[Tensor, "B K h w"], seeds: Int64[Tensor, "B"]
     ) -> tuple[Float[Tensor, "B V T C h w"], Float[Tensor, "B C h w"]]:
         """Each clip from a generator of its own: what it draws does not depend on the clips beside it."""
-        sample, clips, pads = self.policy.latents.sample, [], []
+        sample, clips, pads = self.model.latents.sample, [], []
         for codes, start, seed in zip(future, first, seeds.tolist(), strict=True):
             generator = torch.Generator().manual_seed(seed)
             clips.append(sample(codes.flatten(0, 1), generator).unflatten(0, codes.shape[:2]))
@@ -134,50 +132,44 @@ class Objective(nn.Module):
 
     def _placed(self, array: np.ndarray) -> Tensor:
         # From pinned memory the device fetches it by itself; from any other this waits, whatever it is told.
-        return torch.from_numpy(array).to(self.policy.device, non_blocking=True)
+        return torch.from_numpy(array).to(self.model.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """The size of the batch that a process has some clips of.
+    """How much counts in the loss of a whole batch, of which a process may have some clips only.
 
     Attributes:
-        clips: all of them.
-        with_actions: of these, those that have actions.
+        frames: of all clips.
+        steps: action steps of all clips.
     """
 
-    clips: int
-    with_actions: int
+    frames: int
+    steps: int
+
+    @classmethod
+    def of(cls, counts: Counts) -> "Counted":
+        """The size of a batch of which this counts."""
+        return cls(int(counts.video.sum()), int(counts.actions.sum()))
 
 
-def total(losses: Losses, stage: str, of: Counted | None = None, pooled: bool = False) -> Float[Tensor, ""]:
-    """What is minimised: the mean over frames, over action steps, or the sum of both means.
+def total(losses: Losses, of: Counted | None = None, pooled: bool = False) -> Float[Tensor, ""]:
+    """What is minimised: the sum of the mean over the frames and the mean over the action steps that count.
 
-    In stage "end_to_end" the video's counts nothing, but is there: distributed training waits for every weight.
+    What does not count is zero, but is there: distributed training waits for every weight.
 
     Args:
         losses: of some clips, or all, of a batch.
-        stage: what learns.
         of: the whole batch; the totals of its parts add up to its own. None if the losses are all there are.
-        pooled: one mean over all frames and action steps together, as the paper's authors do, in stage "joint".
+        pooled: one mean over all frames and action steps together, as the paper's authors do.
     """
-    of = of or Counted(len(losses.video), int(losses.has_actions.sum()))
-    frames, steps = of.clips * losses.video.shape[1], of.with_actions * losses.actions.shape[1]
-    if stage == "joint" and pooled:
-        return (losses.video.sum() + losses.actions.sum()) / (frames + steps)
-    video, actions = losses.video.sum() / frames, losses.actions.sum() / max(steps, 1)
-    if stage == "video":
-        return video
-    if stage == "action":
-        return actions
-    return actions + video * (0 if stage == "end_to_end" else 1)
+    of = of or Counted.of(losses.counts)
+    if pooled:
+        return (losses.video.sum() + losses.actions.sum()) / max(of.frames + of.steps, 1)
+    return losses.actions.sum() / max(of.steps, 1) + losses.video.sum() / max(of.frames, 1)
 
 
-def check_imagines(imagines: bool, stage: str) -> None:
-    """Raises UserError if a stage would teach a video that a model does not draw, or leave its encoder as it is."""
-    if not imagines and stage != "end_to_end":
-        raise UserError(f"this model draws no video, so stage {stage!r} is not for it; use --stage end_to_end")
-
-
-def _learning(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if parameter.requires_grad]
+def check_generates_video(generates_video: bool, stage: Stage) -> None:
+    """Raises UserError if a stage would teach video to a model that has none, or leave its encoder as it is."""
+    if not generates_video and (stage.video_loss or not stage.trains_video):
+        raise UserError(f"this model generates no video, so stage {stage.name!r} is not for it; use --stage end_to_end")

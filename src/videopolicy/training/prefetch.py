@@ -19,15 +19,11 @@ class Prepared:
 
     Attributes:
         batch: the clips of all processes.
-        draws: theirs.
-        before: state of the generator that the draws came from.
-        after: its state when they were drawn.
+        noise: theirs.
     """
 
     batch: ClipBatch
-    draws: StepNoise
-    before: Tensor
-    after: Tensor
+    noise: StepNoise
 
     def pinned(self, device: torch.device) -> "Prepared":
         """The same in memory that this GPU reads by itself while the CPU goes on."""
@@ -39,21 +35,21 @@ class Prepared:
                 for name, value in values.items()
                 if isinstance(value, np.ndarray)
             }
-            return replace(self, batch=replace(self.batch, **arrays), draws=self.draws.map(Tensor.pin_memory))
+            return Prepared(replace(self.batch, **arrays), self.noise.map(Tensor.pin_memory))
 
 
 class Prefetcher:
     """Makes one step ahead of whoever takes, in the same order; its thread ends with the block."""
 
-    def __init__(self, make: Callable[[int, Tensor], Prepared], stop: int) -> None:
+    def __init__(self, make: Callable[[int], Prepared], stop: int) -> None:
         """Nothing is made yet.
 
         Args:
-            make: of a step and the generator's state before it; depends on nothing that a step changes.
+            make: of a step; depends on nothing that a step changes.
             stop: nothing is made ahead of this step, which nobody will take.
         """
         self._make, self._stop = make, stop
-        self._pool = ThreadPoolExecutor(1, "ahead")
+        self._pool = ThreadPoolExecutor(1, "prefetch")
         self._next: Future[Prepared] | None = None
 
     def __enter__(self) -> "Prefetcher":
@@ -62,16 +58,15 @@ class Prefetcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def take(self, step: int, before: Tensor) -> Prepared:
+    def take(self, step: int) -> Prepared:
         """What a step needs; begins with that of the one after it, if there will be one.
 
         Args:
             step: the first at will, then each the one after the last.
-            before: state of the generator.
 
         Raises:
             Exception: whatever making it raised.
         """
-        found = (self._next or self._pool.submit(self._make, step, before)).result()
-        self._next = self._pool.submit(self._make, step + 1, found.after) if step + 1 < self._stop else None
+        found = (self._next or self._pool.submit(self._make, step)).result()
+        self._next = self._pool.submit(self._make, step + 1) if step + 1 < self._stop else None
         return found

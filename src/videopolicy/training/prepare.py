@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
@@ -17,12 +18,11 @@ from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.mixture import Source, reconcile
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
-from videopolicy.models.video_action import Config, VideoActionModel
+from videopolicy.models.base import Model, ModelConfig
 from videopolicy.training import lora
-from videopolicy.training.choices import PARTS
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ENCODING, ProcessGroup, process_state
-from videopolicy.training.objective import check_imagines
+from videopolicy.training.objective import check_generates_video
 from videopolicy.training.state import facts_of, weights_of
 from videopolicy.types import Frames
 
@@ -36,13 +36,13 @@ NEEDS_WEIGHTS = "this model begins from pretrained weights: `videopolicy import`
 
 def prepare(
     data: Dataset | Sequence[Source],
-    config: Config,
+    config: ModelConfig,
     training: Training,
     run: Path,
-    init: VideoActionModel | None = None,
+    init: Model | None = None,
     begun: Path | None = None,
-) -> tuple[VideoActionModel, Clips]:
-    """Builds the policy, fits its latents, and encodes the data into RUN/cache.
+) -> tuple[Model, Clips]:
+    """Builds the model, fits its latents, and encodes the data into RUN/cache.
 
     Episodes shorter than a clip are encoded with the others, and have no clips; nor have, in a stage that learns by
     actions alone, episodes without any.
@@ -51,20 +51,20 @@ def prepare(
 
     Args:
         data: the demonstrations; several data sets come as sources.
-        config: the policy's shape.
+        config: the model's shape.
         training: the recipe; seeds the fresh weights.
         run: the run's folder.
-        init: a policy of the same shape whose weights to start from; a head is added if it has none.
+        init: a model of the same shape whose weights to start from; a head is added if it has none.
         begun: the state of a run that is gone on with; latents and ranges of actions stay as they are there.
 
     Raises:
-        UserError: the data do not suit the policy or each other, which `suited` tells; a part needs pretrained
+        UserError: the data do not suit the model or each other, which `suited` tells; a part needs pretrained
             weights; or LoRA cannot be had.
     """
     lora.check(training, begins_trained=init is not None)
     sources, config = suited(data, config, training, init)
     # A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
-    normalizer = init.normalizer if init and training.stage != "video" else None
+    normalizer = init.normalizer if init and training.stage.action_loss else None
     if begun and (kept := facts_of(begun)["normalizer"]):
         normalizer = MinMax.from_json(kept)
     group = ProcessGroup(ENCODING)
@@ -75,35 +75,35 @@ def prepare(
     weights = [source.weight for source in sources if source.weight is not None] or None
     every = Episodes.of(caches)
     useful = every.lengths >= config.window.span
-    if PARTS[training.stage] == ("action",):
+    if not training.stage.video_loss:
         useful &= every.has_actions
-    relative = config.relative_transform if training.stage != "video" else None
+    relative = config.relative_transform if training.stage.action_loss else None
     clips = Clips(
         caches, config.window, normalizer, weights, relative=relative, episodes=every.take(np.nonzero(useful)[0])
     )
-    policy = build(config, clips.normalizer if training.stage != "video" else None, training.seed)
-    policy.latents.load_state_dict(latents.cpu().state_dict())
+    model = build(config, clips.normalizer if training.stage.action_loss else None, training.seed)
+    model.latents.load_state_dict(latents.cpu().state_dict())
     if init:
         # The head may be there in one of the two only; everything else must be in both.
-        missing, unexpected = policy.load_state_dict(init.state_dict(), strict=False)
-        assert all(name.startswith("head.") for name in (*missing, *unexpected))
-    return policy, clips
+        missing, unexpected = model.load_state_dict(init.state_dict(), strict=False)
+        assert all(name.startswith("head.") for name in (*missing, *unexpected)), "only the head may differ"
+    return model, clips
 
 
 def suited(
-    data: Dataset | Sequence[Source], config: Config, training: Training, init: VideoActionModel | None = None
-) -> tuple[tuple[Source, ...], Config]:
-    """The data as the policy sees them, and the policy's shape with what the data say of their actions.
+    data: Dataset | Sequence[Source], config: ModelConfig, training: Training, init: Model | None = None
+) -> tuple[tuple[Source, ...], ModelConfig]:
+    """The data as the model sees them, and its shape with what the data say of their actions.
 
     Raises:
         UserError: a data set is empty, lacks a view, has only episodes too short, pictures of another size, another
             rate, or actions of another width or meaning; none has the actions, or states, that the stage needs; or
-            the stage teaches a video that the policy does not draw.
+            the stage teaches video to a model that generates none.
     """
-    check_imagines(config.imagines, training.stage)
+    check_generates_video(config.generates_video, training.stage)
     sources = tuple(data) if isinstance(data, Sequence) else (Source(data, data.path.name),)
     # Without a head that has learnt actions, what the checkpoint says of their meaning binds nobody.
-    learnt = init.normalizer if init and training.stage != "video" else None
+    learnt = init.normalizer if init and training.stage.action_loss else None
     own = config if learnt else replace(config, action_layout="", state_layout="")
     states = [source.dataset.state_layout for source in sources if source.dataset.action_width is not None]
     state_layout = own.state_layout or next(filter(None, states), "")
@@ -112,11 +112,11 @@ def suited(
         _check_lengths(source.dataset, config)
     config = replace(config, fps=_rate(sources[0].dataset, config.fps if learnt else None))
     acting = [source.dataset for source in sources if source.dataset.action_width is not None]
-    if training.stage == "video":
+    if not training.stage.action_loss:
         return sources, config
     if not any(_acts(dataset, config.window.span) for dataset in acting):
         raise UserError(
-            f"{sources[0].dataset.path}: no episode has actions, which stage {training.stage!r} needs; "
+            f"{sources[0].dataset.path}: no episode has actions, which stage {training.stage.name!r} needs; "
             "use --stage video"
         )
     if learnt and not config.relative and acting[0].action_width != len(learnt.low):
@@ -143,15 +143,15 @@ def _rate(dataset: Dataset, learnt: float | None) -> float:
     return learnt or dataset.fps
 
 
-def build(config: Config, normalizer: MinMax | None, seed: int) -> VideoActionModel:
-    """A policy with fresh weights that depend on the seed alone."""
+def build(config: ModelConfig, normalizer: MinMax | None, seed: int) -> Model:
+    """A model with fresh weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return config.build(normalizer)
 
 
 def _latents(
-    config: Config, sources: Sequence[Source], group: ProcessGroup, init: VideoActionModel | None, begun: Path | None
+    config: ModelConfig, sources: Sequence[Source], group: ProcessGroup, init: Model | None, begun: Path | None
 ) -> Latents:
     """Those of the run that is gone on with, or of the weights to start from; or fitted, the same in every process."""
     if init and not begun:
@@ -163,21 +163,42 @@ def _latents(
     if latents.pretrained:
         raise UserError(NEEDS_WEIGHTS)
     if group.main:
-        latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
+        if latents.temporal == 1:
+            latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
+        else:
+            latents.fit_window(np.stack(list(_windows_to_fit(sources, config))))
     group.copy(latents.state_dict().values())
     return latents
 
 
-def _frames_to_fit(sources: Sequence[Source], config: Config) -> Iterator[Frames]:
+def _frames_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[Frames]:
     """Frames of all data sets, each with its share: whole episodes where they are short, or blocks all over them."""
+    for dataset, index, most in _episodes_to_fit(sources, config):
+        for start, stop in _blocks(dataset.length(index), most):
+            yield from dataset.episode(index, config.views, start, stop).views.values()
+
+
+def _windows_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[UInt8[np.ndarray, "1+T H W 3"]]:
+    """Windows of all data sets, each with its share, that begin all over the episodes; in all about as many frames."""
+    window = config.window
+    for dataset, index, most in _episodes_to_fit(sources, config):
+        last = max(0, dataset.length(index) - 1 - window.reach)
+        count = max(1, most // (1 + window.frames))
+        for start in np.unique(np.linspace(0, last, count).round().astype(int)).tolist():
+            shown = dataset.episode(index, config.views, start, min(start + window.reach + 1, dataset.length(index)))
+            for frames in shown.views.values():
+                yield frames[window.frame_indices(0, len(frames))]
+
+
+def _episodes_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[tuple[Dataset, int, int]]:
+    """Episodes of all data sets: data set, number, and of how many steps to take the frames, a view."""
     sizes = [source.weight or sum(map(source.dataset.length, range(len(source.dataset)))) for source in sources]
     steps = FITTED_PIXELS // (config.size**2 * len(config.views))
     for source, size in zip(sources, sizes, strict=True):
         chosen = np.unique(np.linspace(0, len(source.dataset) - 1, FITTED).round().astype(int)).tolist()
         most = max(1, int(steps * size / sum(sizes) / len(chosen)))
         for index in chosen:
-            for start, stop in _blocks(source.dataset.length(index), most):
-                yield from source.dataset.episode(index, config.views, start, stop).views.values()
+            yield source.dataset, index, most
 
 
 def _blocks(length: int, most: int) -> list[tuple[int, int]]:
@@ -190,15 +211,18 @@ def _blocks(length: int, most: int) -> list[tuple[int, int]]:
 
 
 def _caches(
-    sources: Sequence[Source], config: Config, training: Training, folder: Path, latents: Latents
+    sources: Sequence[Source], config: ModelConfig, training: Training, folder: Path, latents: Latents
 ) -> list[Cache]:
     """One of each data set; of several, in folders named after them."""
+    over_time = latents.temporal > 1
+    encode = latents.encode_window if over_time else latents.encode
     return [
         build_cache(
             source.dataset,
             folder if len(sources) == 1 else folder / source.name,
-            lambda frames: latents.encode(torch.from_numpy(frames)).cpu().numpy(),
+            lambda frames: encode(torch.from_numpy(frames)).cpu().numpy(),
             config.views,
+            window=config.window if over_time else None,
             copies=training.copies,
             jitter=training.jitter if training.copies > 1 else None,
             seed=training.seed,
@@ -208,7 +232,7 @@ def _caches(
     ]
 
 
-def _check_lengths(dataset: Dataset, config: Config) -> None:
+def _check_lengths(dataset: Dataset, config: ModelConfig) -> None:
     longest = max(map(dataset.length, range(len(dataset))))
     if longest < config.window.span:
         raise UserError(
@@ -238,7 +262,7 @@ def _check_relative(acting: Sequence[Dataset], relative: Relative) -> None:
             )
 
 
-def _check_instructions(config: Config, sources: Sequence[Source], init: VideoActionModel | None) -> None:
+def _check_instructions(config: ModelConfig, sources: Sequence[Source], init: Model | None) -> None:
     """Fails before anything is encoded, and not hours later, if an instruction is too long."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         text = init.text if init else config.text.build()

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,9 +21,6 @@ from torch import Tensor, nn
 from videopolicy.durable import replace_folder, sha256
 from videopolicy.errors import UserError
 from videopolicy.training.distributed import ProcessGroup, gather_full, shard_like
-from videopolicy.training.ema import Ema
-from videopolicy.training.monitoring.divergence import DivergenceGuard
-from videopolicy.training.monitoring.loss_stats import LossStats
 
 STATE = "state"
 FACTS = "facts.json"
@@ -33,25 +30,33 @@ DAMAGED = "damaged-"
 KEPT = 2
 
 
+class Stateful(Protocol):
+    """What accompanies a run from step to step and must go on where it was."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, on the CPU."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Takes it over."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class Learning:
-    """What changes while a run learns.
+class RunState:
+    """What changes while a run learns. Its noise and its clips do not: they follow from the seed and the step.
 
     Attributes:
         module: the weights, and whatever else is in its state.
-        ema: their average.
+        average: of the weights that learn, by name.
         optimizer: with its moments.
-        generator: of the noise; the same in every process.
-        meter: with the steps that no line of the log tells of yet.
-        guard: with the losses that it compares the next one to.
+        others: name -> what else goes on where it was.
     """
 
     module: nn.Module
-    ema: Ema
+    average: Mapping[str, Tensor]
     optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-    meter: LossStats
-    guard: DivergenceGuard
+    others: Mapping[str, Stateful]
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """File -> name -> tensor, some of which this process may hold a part of only."""
@@ -60,12 +65,12 @@ class Learning:
             for name, parameter in self._learning()
             for key, value in self.optimizer.state[parameter].items()
         }
+        recent = {f"{name}/{key}": value for name, one in self.others.items() for key, value in one.state().items()}
         return {
             "weights": dict(self.module.state_dict()),
-            "average": self.ema.weights,
+            "average": dict(self.average),
             "optimizer": moments,
-            "random": {"generator": self.generator.get_state()},
-            "recent": {**self.meter.state(), "losses": self.guard.state()},
+            "recent": recent,
         }
 
     @torch.no_grad()
@@ -81,7 +86,9 @@ class Learning:
         for name, value in own.items():
             # Copying alone would spread one value over many.
             value.copy_(shard_like(weights[name].view(value.shape), value))
-        self.ema.load(_Part(state, "average"))
+        average = _Part(state, "average")
+        for name, value in self.average.items():
+            value.copy_(shard_like(average[name], value))
         moments: dict[int, dict[str, Tensor]] = {}
         saved = _Part(state, "optimizer")
         places = {name: (index, parameter) for index, (name, parameter) in enumerate(self._learning())}
@@ -95,12 +102,10 @@ class Learning:
             )
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.generator.set_state(_Part(state, "random")["generator"])
-        # A state from before these were kept lacks them, and goes on all the same.
-        if _file(state, "recent").exists():
-            recent = _Part(state, "recent")
-            self.meter.load(recent)
-            self.guard.load(recent["losses"])
+        recent = _Part(state, "recent")
+        for name, one in self.others.items():
+            prefix = f"{name}/"
+            one.load({key.removeprefix(prefix): recent[key] for key in recent if key.startswith(prefix)})
 
     def _learning(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The optimiser's parameters, in its own order, by the module's names."""
@@ -110,7 +115,7 @@ class Learning:
                 yield names[parameter], parameter
 
 
-def save_state(folder: Path, learning: Learning, facts: dict[str, Any], group: ProcessGroup) -> None:
+def save_state(folder: Path, learning: RunState, facts: dict[str, Any], group: ProcessGroup) -> None:
     """Writes a state aside, then in place, and removes all but the last two; every process must take part.
 
     Args:
@@ -175,7 +180,7 @@ def weights_of(state: Path, prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
 
 
-def load_state(state: Path, learning: Learning) -> dict[str, Any]:
+def load_state(state: Path, learning: RunState) -> dict[str, Any]:
     """Puts a saved state into these objects, in place; each process takes its own part of it.
 
     Returns:
@@ -184,6 +189,11 @@ def load_state(state: Path, learning: Learning) -> dict[str, Any]:
     Raises:
         UserError: it is of another model.
     """
+    if (state / "random.safetensors").exists():
+        raise UserError(
+            f"{state}: an earlier version began this run, and drew its noise otherwise; go on from its weights in "
+            "another folder: --out NEW --init RUN/checkpoint, without --resume"
+        )
     try:
         learning.load(state)
     except (RuntimeError, KeyError, SafetensorError) as error:

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from videopolicy.clips.dataset import ClipBatch
-from videopolicy.diffusion.loss import Losses
+from videopolicy.diffusion.joint import Levels
+from videopolicy.diffusion.loss import Counts, Losses
 from videopolicy.errors import UserError
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ProcessGroup, full_tensor, peer_failures
@@ -43,17 +44,17 @@ class TrainStep:
         """
         self.training, self.accelerator, self.group = training, accelerator, group
         shares = group.size * training.accumulate
-        if training.batch < shares:
+        if training.batch_size < shares:
             raise UserError(
-                f"a batch of {training.batch} clips cannot be divided among {group.size} processes in "
+                f"a batch of {training.batch_size} clips cannot be divided among {group.size} processes in "
                 f"{training.accumulate} parts each; it needs at least {shares} clips"
             )
         # A process's parts of the batch lie between these; they differ by one clip if it does not divide evenly.
-        self._edges = np.linspace(0, training.batch, shares + 1).astype(int).tolist()
+        self._edges = np.linspace(0, training.batch_size, shares + 1).astype(int).tolist()
         if accelerator.device.type == "cpu" and training.precision == "bf16":
-            never_two_frames(objective.policy)
+            never_two_frames(objective.model)
         if training.compile:
-            compile_blocks(objective.policy.backbone)
+            compile_blocks(objective.model.backbone)
         optimizer = torch.optim.AdamW(
             objective.parameter_groups(),
             weight_decay=training.weight_decay,
@@ -62,36 +63,36 @@ class TrainStep:
         with self.weights_fit():
             self.wrapped, self.optimizer = accelerator.prepare(objective, optimizer)
 
-    def gradient(self, batch: ClipBatch, draws: StepNoise) -> tuple[Losses, Float[Tensor, ""]]:
-        """Computes the gradient of a whole batch, of which each process takes its share, and clips it.
+    def gradient(self, batch: ClipBatch, noise: StepNoise) -> tuple[Losses, Float[Tensor, ""]]:
+        """Computes the gradient of a whole batch, of which each process takes its share, and clips its norm.
 
         Args:
             batch: the clips of all processes.
-            draws: theirs.
+            noise: theirs.
 
         Returns:
-            The losses of all clips, and the length of the gradient before it was clipped; the same in every process.
+            The losses of all clips, and the gradient norm before it was clipped; the same in every process.
 
         Raises:
             UserError: the device's memory does not suffice, or another process has ended.
         """
         first, parts = self.group.rank * self.training.accumulate, self.training.accumulate
-        of = Counted(self.training.batch, int(batch.has_actions.sum()))
+        of = Counted.of(noise.counts)
         with peer_failures(), self.clips_fit():
             found = [
-                self._part(batch, draws, of, part, last=part + 1 == first + parts)
+                self._part(batch, noise, of, part, last=part + 1 == first + parts)
                 for part in range(first, first + parts)
             ]
-            norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.clip)
+            norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.max_grad_norm)
             return self._everyones(found), full_tensor(cast(Tensor, norm))
 
-    def _part(self, batch: ClipBatch, draws: StepNoise, of: Counted, part: int, last: bool) -> Losses:
+    def _part(self, batch: ClipBatch, noise: StepNoise, of: Counted, part: int, last: bool) -> Losses:
         start, stop = self._edges[part : part + 2]
         # Gradients are exchanged once, with the last part's.
         with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-            losses = self.wrapped(_rows(batch, start, stop), draws.rows(start, stop))
+            losses = self.wrapped(_rows(batch, start, stop), noise.rows(start, stop))
             # Times the number of processes, since their gradients are averaged.
-            loss = total(losses, self.training.stage, of, self.training.pooled) * self.group.size
+            loss = total(losses, of, self.training.pool_losses) * self.group.size
             self.accelerator.backward(loss)
         return losses
 
@@ -131,26 +132,26 @@ class TrainStep:
 
     def _everyones(self, found: list[Losses]) -> Losses:
         """The losses of the whole batch, in its order."""
-        columns = [(part.video, part.actions, part.sigma[:, None], part.has_actions[:, None]) for part in found]
-        rows = torch.cat([torch.cat([column.detach().float() for column in part], 1) for part in columns])
+        frames, steps = found[0].video.shape[1], found[0].actions.shape[1]
+        rows = torch.cat([torch.cat([column.float() for column in _columns(part)], 1) for part in found])
         if self.group.size > 1:
             bounds = self._edges[:: self.training.accumulate]
             sizes = [stop - start for start, stop in pairwise(bounds)]
             rows = self.group.concatenate(rows.cpu(), sizes)
-        frames = found[0].video.shape[1]
-        return Losses(rows[:, :frames], rows[:, frames:-2], rows[:, -1] > 0, rows[:, -2])
+        video, actions, seen, done, levels = rows.split((frames, steps, frames, steps, 2), 1)
+        return Losses(video, actions, Counts(seen > 0, done > 0), Levels(levels[:, 0], levels[:, 1]))
 
     def _too_large(self) -> UserError:
-        training, share = self.training, -(-self.training.batch // self.group.size)
+        training, share = self.training, -(-self.training.batch_size // self.group.size)
         ways = [f"--accumulate {2 * training.accumulate}"] if share >= 2 * training.accumulate else []
-        ways += [] if training.checkpoint_gradients else ["--checkpoint-gradients"]
+        ways += [] if training.gradient_checkpointing else ["--gradient-checkpointing"]
         ways += ["--precision bf16"] if training.precision == "no" else []
         clips = -(-share // training.accumulate)
         advice = f"try {', or '.join(ways)}" if ways else f"use more processes with {SHARDING}"
         return UserError(f"the device's memory does not hold a step of {clips} clips; {advice}")
 
     def _too_heavy(self) -> UserError:
-        lora = self.training.lora or self.training.stage == "action"
+        lora = self.training.lora or not self.training.stage.trains_video
         return UserError(
             "the device's memory does not hold the weights, their average and the optimiser's moments; use more "
             f"processes with {SHARDING}{'' if lora else ', or --lora 16 with --init'}"
@@ -168,3 +169,10 @@ def _memory(refusal: Callable[[], UserError]) -> Iterator[None]:
 
 def _rows(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
     return ClipBatch(**{field.name: getattr(batch, field.name)[start:stop] for field in fields(batch)})
+
+
+def _columns(losses: Losses) -> tuple[Tensor, ...]:
+    """All that is known of each clip's loss, as columns that travel between processes."""
+    levels = torch.stack((losses.levels.video, losses.levels.actions), 1)
+    columns = (losses.video, losses.actions, losses.counts.video, losses.counts.actions, levels)
+    return tuple(column.detach() for column in columns)

@@ -6,7 +6,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.samplers.base import initial_noise
 
 
@@ -14,18 +14,24 @@ def drawn(video: tuple[int, ...], actions: tuple[int, ...], sigma_max: float, se
     """Where sampling starts, of these shapes."""
     generator = torch.Generator().manual_seed(seed)
     noise = Joint(torch.randn(video, generator=generator), torch.randn(actions, generator=generator))
-    return initial_noise(noise, torch.tensor(float(sigma_max)))
+    return initial_noise(noise, Levels.same(torch.tensor(float(sigma_max))))
 
 
 @dataclass
 class Gaussian:
     mean: Joint
     spread: float = 0.7
-    evaluated: list[float] = field(default_factory=list)
+    asked: list[tuple[float, float]] = field(default_factory=list)
 
-    def __call__(self, x: Joint, sigma: Tensor) -> Joint:
-        self.evaluated.append(float(sigma))
-        return self.mean + (x - self.mean) * (self.spread**2 / (self.spread**2 + sigma**2))
+    def __call__(self, x, levels):
+        """Of a joint at its levels, or of a plain tensor at its own."""
+        pair = (levels.video, levels.actions) if isinstance(levels, Levels) else (levels, levels)
+        self.asked.append((float(pair[0]), float(pair[1])))
+
+        def share(sigma):
+            return self.spread**2 / (self.spread**2 + sigma**2)
+
+        return self.mean + (x - self.mean) * (levels.map(share) if isinstance(levels, Levels) else share(levels))
 
     def flow(self, x: Joint, start: float, end: float) -> Joint:
         """Where the probability flow takes x: the distance to the mean keeps its share of the spread."""
@@ -36,9 +42,9 @@ class Gaussian:
 class FreezableGaussian(Gaussian):
     passes: int = 0
 
-    def freeze(self, x: Joint, sigma: Tensor) -> "Frozen":
+    def freeze(self, x: Joint, levels: Levels) -> "Frozen":
         self.passes += 1
-        return Frozen(self, self(x, sigma).video)
+        return Frozen(self, self(x, levels).video)
 
 
 @dataclass
@@ -46,5 +52,5 @@ class Frozen:
     inner: FreezableGaussian
     video: Tensor
 
-    def __call__(self, x: Joint, sigma: Tensor) -> Joint:
-        return Joint(self.video, self.inner(x, sigma).actions)
+    def __call__(self, x: Joint, levels: Levels) -> Joint:
+        return Joint(self.video, self.inner(x, levels).actions)

@@ -4,10 +4,10 @@ from tests.diffusion.samplers.gaussian import FreezableGaussian, Gaussian, drawn
 
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.guidance import LinearGuidance
-from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.samplers import euler, one_pass
 
-SIGMAS = schedule(12, 0.02, 80)
+LEVELS = Levels.same(schedule(12, 0.02, 80))
 
 
 def start() -> Joint:
@@ -20,29 +20,29 @@ def gaussian(seed: int) -> FreezableGaussian:
 
 def test_the_video_model_runs_once_and_its_video_stays():
     denoise, x = gaussian(1), start()
-    reached = one_pass.sample(denoise, x, SIGMAS)
+    reached = one_pass.sample(denoise, x, LEVELS)
     assert denoise.passes == 1
-    torch.testing.assert_close(reached.video, denoise(x, SIGMAS[0]).video, rtol=0, atol=1e-4)
+    torch.testing.assert_close(reached.video, denoise(x, LEVELS[0]).video, rtol=0, atol=1e-4)
 
 
 def test_the_actions_are_those_of_euler():
     denoise, x = gaussian(1), start()
-    assert torch.equal(one_pass.sample(denoise, x, SIGMAS).actions, euler.sample(denoise, x, SIGMAS).actions)
+    assert torch.equal(one_pass.sample(denoise, x, LEVELS).actions, euler.sample(denoise, x, LEVELS).actions)
 
 
 def test_a_guided_denoiser_freezes_both_branches():
     conditional, unconditional, x = gaussian(1), gaussian(2), start()
     guidance = LinearGuidance(1.0, 2.5)
     guided = guidance.guided(conditional, unconditional)
-    reached = one_pass.sample(guided, x, SIGMAS)
+    reached = one_pass.sample(guided, x, LEVELS)
     assert conditional.passes == unconditional.passes == 1
-    torch.testing.assert_close(reached.video, guided(x, SIGMAS[0]).video, rtol=0, atol=1e-4)
-    torch.testing.assert_close(reached.actions, euler.sample(guided, x, SIGMAS).actions)
+    torch.testing.assert_close(reached.video, guided(x, LEVELS[0]).video, rtol=0, atol=1e-4)
+    torch.testing.assert_close(reached.actions, euler.sample(guided, x, LEVELS).actions)
 
 
 def test_a_denoiser_that_cannot_freeze_is_refused_by_name():
     plain = Gaussian(gaussian(1).mean)
     with pytest.raises(TypeError, match="Gaussian has none"):
-        one_pass.sample(plain, start(), SIGMAS)
+        one_pass.sample(plain, start(), LEVELS)
     with pytest.raises(TypeError, match="both branches"):
-        one_pass.sample(LinearGuidance().guided(gaussian(1), plain), start(), SIGMAS)
+        one_pass.sample(LinearGuidance().guided(gaussian(1), plain), start(), LEVELS)

@@ -40,9 +40,9 @@ def test_a_batch_with_a_nan_is_written_aside_and_gives_the_nan_again(trainer, mo
     assert found.facts["indices"] == run.batch_indices(3).tolist()
     assert found.facts["clips"]["video"].count("nan") == 1
     fresh = trainer("study", steps=10)
-    losses = fresh.objective(found.batch, found.generator)
+    losses = fresh.take_again(found)
     assert torch.isnan(losses.video.mean(1)).tolist() == [True, False, False, False]
-    assert losses.sigma.tolist() == pytest.approx(found.facts["clips"]["sigma"])
+    assert losses.levels.video.tolist() == pytest.approx(found.facts["clips"]["sigma_video"])
 
 
 def test_what_was_written_aside_gives_the_same_losses_to_the_bit(trainer, monkeypatch):
@@ -51,12 +51,12 @@ def test_what_was_written_aside_gives_the_same_losses_to_the_bit(trainer, monkey
     with pytest.raises(UserError, match="nothing was saved before"):
         run.train()
     found = divergence.load(run.run / "divergence" / "step-000002")
-    losses = run.objective(found.batch, found.generator)
+    losses = run.take_again(found)
     assert losses.video.mean(1).tolist() == found.facts["clips"]["video"]
     assert losses.actions.mean(1).tolist() == found.facts["clips"]["action"]
 
 
-def test_a_disk_that_is_full_does_not_hide_the_trouble(trainer, monkeypatch):
+def test_a_disk_that_is_full_does_not_hide_the_divergence(trainer, monkeypatch):
     run = trainer(steps=10)
     monkeypatch.setattr(run.clips, "batch", spoil(run, 1))
     (run.run).mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def test_a_disk_that_is_full_does_not_hide_the_trouble(trainer, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [None, "{}", "torn"])
-def test_what_is_no_trouble_is_refused(tmp_path, content):
+def test_what_is_no_diverged_step_is_refused(tmp_path, content):
     if content:
         (tmp_path / "facts.json").write_text(content)
         (tmp_path / "batch.safetensors").write_bytes(b"torn")

@@ -19,7 +19,7 @@ def lines(run, name="losses"):
     return [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]
 
 
-def look(run):
+def sampled_video(run):
     """The video of sampled futures."""
     return imagined_above_real(Validator(run.objective, run.clips, 4, seed=0).draw(SHOWN))
 
@@ -44,7 +44,7 @@ def test_a_line_is_the_mean_of_the_steps_since_the_last(trainer):
 def test_only_what_is_trained_is_logged(trainer, stage, parts):
     run = trainer(stage=stage, steps=1)
     run.train()
-    always = {"step", "lr", "seconds", "gradient", "with_actions"}
+    always = {"step", "lr", "seconds", "grad_norm", "with_actions"}
     bands = {f"{part}_{band}" for part in parts for band in BANDS}
     assert parts < set(lines(run.run)[0]) - always <= parts | bands
     assert always < set(lines(run.run)[0])
@@ -61,21 +61,21 @@ def test_tensorboard_holds_the_same(trainer):
 
 
 def test_sampled_videos_are_of_the_models_frames(trainer):
-    run = trainer(steps=4, sample_every=2)
+    run = trainer(steps=4, validate_every=2)
     run.train()
     assert sorted(path.name for path in (run.run / "samples").iterdir()) == ["step-000002.mp4", "step-000004.mp4"]
     assert read_mp4(run.run / "samples" / "step-000004.mp4").shape == (2, 64, SHOWN * 32, 3)
     for stage in ("action", "end_to_end"):
-        acting = trainer(stage, stage=stage, sample_every=1, split=1, steps=1)
+        acting = trainer(stage, stage=stage, validate_every=1, split=1, steps=1)
         acting.train()
         assert not (acting.run / "samples").exists()
-        (looked,) = lines(acting.run, "validation")
-        assert {"action", "action_error"} < set(looked) and not {"video", "psnr", "ssim"} & set(looked)
+        (measured,) = lines(acting.run, "validation")
+        assert {"action", "action_error"} < set(measured) and not {"video", "psnr", "ssim"} & set(measured)
 
 
 def test_the_lower_half_is_what_followed_and_sampling_changes_nothing(trainer, dataset):
     run = trainer()
-    frames = look(run)
+    frames = sampled_video(run)
     indices = evenly(len(run.clips), SHOWN)
     episodes = np.searchsorted(run.clips.episodes.starts, indices, side="right") - 1
     for place, (index, episode) in enumerate(zip(indices, episodes, strict=True)):
@@ -85,8 +85,8 @@ def test_the_lower_half_is_what_followed_and_sampling_changes_nothing(trainer, d
         shown = dataset.episode(int(episode), ["top"]).views["top"][steps[1:]]
         real = frames[:, 32:, 32 * place : 32 * (place + 1)]
         assert np.corrcoef(real.ravel(), shown.ravel())[0, 1] > 0.8
-    np.testing.assert_array_equal(look(run), frames)
-    quiet, sampled = trainer("quiet"), trainer("sampled", sample_every=1)
+    np.testing.assert_array_equal(sampled_video(run), frames)
+    quiet, sampled = trainer("quiet"), trainer("sampled", validate_every=1)
     for each in (quiet, sampled):
         each.train()
     assert [line | {"seconds": 0} for line in lines(quiet.run)] == [
@@ -148,14 +148,14 @@ def test_time_that_is_spent_waiting_is_told_apart(trainer, monkeypatch):
 
 
 def test_a_share_of_the_clips_with_actions_is_told(trainer, dataset):
-    run = trainer(data=Partly(dataset, {0, 2}), batch=16, log_every=2)
+    run = trainer(data=Partly(dataset, {0, 2}), batch_size=16, log_every=2)
     run.train()
     seen = np.concatenate([run.clips.batch(run.batch_indices(step), None).has_actions for step in range(4)])
     assert np.mean([line["with_actions"] for line in lines(run.run)]) == pytest.approx(seen.mean())
 
 
 def test_a_video_that_cannot_be_written_is_told_once_and_the_run_goes_on(trainer, capsys):
-    run = trainer(sample_every=1)
+    run = trainer(validate_every=1)
     run.run.mkdir(exist_ok=True)
     (run.run / "samples").write_text("no folder")
     run.train()
@@ -164,18 +164,18 @@ def test_a_video_that_cannot_be_written_is_told_once_and_the_run_goes_on(trainer
 
 
 def test_held_out_clips_are_measured_and_sampled(trainer):
-    run = trainer(sample_every=2, split=1)
+    run = trainer(validate_every=2, split=1)
     run.train()
     told = lines(run.run, "validation")
     assert [line["step"] for line in told] == [2, 4]
     assert {"video", "action", "action_error", "psnr", "ssim"} < set(told[0])
     assert (run.run / "samples" / "step-000004.mp4").exists()
-    trainer("again", split=1, sample_every=2).train()
+    trainer("again", split=1, validate_every=2).train()
     assert lines(run.run.with_name("again"), "validation") == told
 
 
-def test_a_look_that_does_not_fit_says_what_takes_less_memory(trainer, monkeypatch):
-    run = trainer(steps=2, sample_every=2)
+def test_a_validation_that_does_not_fit_says_what_takes_less_memory(trainer, monkeypatch):
+    run = trainer(steps=2, validate_every=2)
 
     def fill(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -191,6 +191,6 @@ def test_moments_that_do_not_fit_are_no_matter_of_the_batch(trainer, monkeypatch
     def fill(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(run.learner.optimizer, "step", fill)
+    monkeypatch.setattr(run.train_step.optimizer, "step", fill)
     with pytest.raises(UserError, match=r"does not hold the weights, .+ moments; use more processes with FSDP2 .+lora"):
         run.train()

@@ -6,19 +6,19 @@ import torch
 from tests.small import Partly
 
 from videopolicy.actions.layout import Layout
-from videopolicy.diffusion.edm import LogNormal
 from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.noise import independent, joint, pinned
 from videopolicy.similarity import CEILING
 from videopolicy.training.monitoring import validation
-from videopolicy.training.monitoring.loss_stats import edges
-from videopolicy.training.monitoring.validation import Validator, evenly, levels, parts, set_apart, similarity
+from videopolicy.training.monitoring.validation import Validator, evenly, parts, set_apart, similarity
+from videopolicy.training.stages import STAGES
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def looker(trainer):
-    """A function from a trainer's arguments to what looks at its clips."""
+def validator(trainer):
+    """A function from a trainer's arguments to what measures on its clips."""
 
     def build(batch=4, seed=0, **changes):
         run = trainer(**changes)
@@ -27,62 +27,54 @@ def looker(trainer):
     return build
 
 
-def test_the_same_weights_give_the_same_numbers_and_others_do_not(looker):
-    one = looker()
-    found, drawn = one.look()
-    again, redrawn = one.look()
+def test_the_same_weights_give_the_same_numbers_and_others_do_not(validator):
+    one = validator()
+    found, drawn = one.measure()
+    again, redrawn = one.measure()
     assert found == again
     np.testing.assert_array_equal(drawn.imagined, redrawn.imagined)
     with torch.no_grad():
-        for weight in one.objective.policy.backbone.parameters():
+        for weight in one.objective.model.backbone.parameters():
             weight.mul_(1.1)
     assert one.losses()["video"] != found["video"]
 
 
 def test_a_resumed_run_measures_what_an_uninterrupted_one_does(trainer):
-    whole = trainer("whole", split=1, sample_every=4)
+    whole = trainer("whole", split=1, validate_every=4)
     whole.train()
-    killed = trainer("parts", split=1, sample_every=4, save_every=2)
+    killed = trainer("parts", split=1, validate_every=4, save_every=2)
     killed.objective.register_forward_pre_hook(lambda *_: 1 / 0 if killed.step == 3 else None)
     with pytest.raises(ZeroDivisionError):
         killed.train()
-    resumed = trainer("parts", split=1, sample_every=4)
+    resumed = trainer("parts", split=1, validate_every=4)
     resumed.resume()
     resumed.train()
     told = [(run.run / "validation.jsonl").read_text() for run in (whole, resumed)]
     assert told[0] == told[1] and told[0].count("\n") == 1
 
 
-def test_how_many_fit_on_the_device_changes_nothing(looker):
-    few, many = looker(batch=3), looker(batch=50)
+def test_how_many_fit_on_the_device_changes_nothing(validator):
+    few, many = validator(batch=3), validator(batch=50)
     assert few.losses() == pytest.approx(many.losses(), rel=1e-5)
     np.testing.assert_array_equal(few.draw(6).real, many.draw(6).real)
     assert np.abs(few.draw(6).imagined.astype(int) - many.draw(6).imagined).max() <= 1
 
 
-def test_another_seed_is_other_noise(looker):
-    assert looker(seed=0).losses() != looker(seed=1).losses()
+def test_another_seed_is_other_noise(validator):
+    assert validator(seed=0).losses() != validator(seed=1).losses()
 
 
-def test_looking_changes_neither_the_run_nor_its_mode(looker):
-    one = looker()
+def test_measuring_changes_neither_the_run_nor_its_mode(validator):
+    one = validator()
     before = torch.random.get_rng_state()
     was = one.objective.training
-    one.look()
+    one.measure()
     assert torch.equal(torch.random.get_rng_state(), before) and one.objective.training == was
     assert all(weight.grad is None for weight in one.objective.parameters())
 
 
-def test_levels_are_equally_likely_and_the_middle_one_is_the_median():
-    noise = LogNormal(1.0, 1.6)
-    found = levels(noise)
-    assert list(found) == sorted(found)
-    assert found[2] == pytest.approx(np.e)
-    assert found[1] < edges(noise)[0] or found[0] < edges(noise)[0] < edges(noise)[1] < found[-1]
-
-
-def test_losses_are_told_at_each_level_and_their_mean(looker):
-    found = looker().losses()
+def test_losses_are_told_at_each_level_and_their_mean(validator):
+    found = validator().losses()
     for part in ("video", "action"):
         each = [value for name, value in found.items() if name.startswith(f"{part}/sigma_")]
         assert len(each) == validation.LEVELS
@@ -96,20 +88,20 @@ def test_losses_are_told_at_each_level_and_their_mean(looker):
         ("action", {"action", "action_error"}, {"video", "psnr", "ssim"}),
     ],
 )
-def test_only_what_learns_is_measured(looker, stage, there, absent):
-    found, _ = looker(stage=stage).look()
+def test_only_what_learns_is_measured(validator, stage, there, absent):
+    found, _ = validator(stage=STAGES[stage]).measure()
     assert there <= set(found) and not absent & set(found)
 
 
-def test_a_perfect_policy_has_no_error(looker, monkeypatch):
-    one = looker()
-    policy, clean = one.objective.policy, one.objective.clean
+def test_a_perfect_policy_has_no_error(validator, monkeypatch):
+    one = validator()
+    model, clean = one.objective.model, one.objective.clean
 
     def truth(batch, noise):
         return clean(batch, None)
 
     monkeypatch.setattr(one.objective, "imagine", truth)
-    found, drawn = one.look()
+    found, drawn = one.measure()
     np.testing.assert_array_equal(drawn.imagined, drawn.real)
     assert (found["psnr"], found["ssim"]) == (CEILING, pytest.approx(1))
     assert found["action_error"] == 0
@@ -119,23 +111,32 @@ def test_a_perfect_policy_has_no_error(looker, monkeypatch):
         return Joint(answer.video, answer.actions + torch.tensor([0.5, -0.25]))
 
     monkeypatch.setattr(one.objective, "imagine", off)
-    worse = one.look()[0]
-    half = (np.array(policy.normalizer.high) - policy.normalizer.low) / 2
+    worse = one.measure()[0]
+    half = (np.array(model.normalizer.high) - model.normalizer.low) / 2
     assert worse["action_error"] == pytest.approx(0.375)
     assert worse["action_error/dimension_0"] == pytest.approx(0.5 * half[0], rel=1e-4)
     assert worse["action_error/dimension_1"] == pytest.approx(0.25 * half[1], rel=1e-4)
 
 
-def test_clips_without_actions_have_no_action_error(looker, dataset):
-    some = looker(data=Partly(dataset, {0, 1}))
-    found, _ = some.look()
+@pytest.mark.parametrize("law", [joint.Config(), independent.Config(), pinned.Config()])
+@pytest.mark.parametrize("stage", ["joint", "action"])
+def test_every_law_and_stage_is_measured_at_levels_of_its_own(validator, law, stage):
+    found = validator(noise=law, stage=STAGES[stage]).losses()
+    parts = STAGES[stage].losses
+    assert {name.partition("/")[0] for name in found} == set(parts) and np.isfinite(list(found.values())).all()
+    assert len(found) == len(parts) * (validation.LEVELS + 1)
+
+
+def test_clips_without_actions_have_no_action_error(validator, dataset):
+    some = validator(data=Partly(dataset, {0, 1}))
+    found, _ = some.measure()
     indices = evenly(len(some.clips), validation.DRAWN)
     known = some.clips.batch(indices, None).has_actions
     assert 0 < known.sum() < len(known) and np.isfinite(found["action_error"])
 
 
-def test_worse_pictures_score_less(looker):
-    drawn = looker().draw(4)
+def test_worse_pictures_score_less(validator):
+    drawn = validator().draw(4)
     perfect = similarity(replace(drawn, imagined=drawn.real))
     noise = np.random.default_rng(0).integers(-20, 20, drawn.real.shape)
     noisy = np.clip(drawn.real + noise, 0, 255).astype(np.uint8)

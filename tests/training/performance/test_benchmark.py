@@ -23,7 +23,7 @@ def test_parts_that_learn_cost_three_forward_passes():
 def test_what_is_computed_again_does_not_count():
     model = policy()
     once = count_forward(model, TRAINING)
-    assert count_forward(model, replace(TRAINING, checkpoint_gradients=True)) == once
+    assert count_forward(model, replace(TRAINING, gradient_checkpointing=True)) == once
 
 
 def test_counting_is_the_counters_own_for_a_layer():
@@ -35,7 +35,7 @@ def test_counting_is_the_counters_own_for_a_layer():
 
 def test_steps_are_taken_and_the_rates_follow():
     model = policy().config
-    figures = measure(model, replace(TRAINING, batch=2), repeats=2)
+    figures = measure(model, replace(TRAINING, batch_size=2), repeats=2)
     assert figures.clips_per_second == pytest.approx(2e3 / figures.step.median)
     assert figures.flops == 2 * count_forward(policy(MinMax((-1.0,) * 7, (1.0,) * 7)), TRAINING)
     assert figures.memory > 0

@@ -1,24 +1,36 @@
 """What every sampler shares.
 
-A sampler file defines `sample(denoise, x, sigmas) -> Joint`: x is noise at level sigmas[0] (see `initial_noise`), the
-sigmas fall, and the result is x at the last of them. It follows the probability-flow ODE dx/dsigma = (x - D(x,
-sigma)) / sigma (Karras et al. 2022, eq. 1 and 3) and uses arithmetic alone, so that a plain tensor does for a `Joint`.
+A sampler file defines `sample(denoise, x, levels) -> Joint`: x is noise at levels[0] (see `initial_noise`), the levels
+fall, and the result is x at the last of them. It follows the probability-flow ODE dx/dsigma = (x - D(x, sigma)) / sigma
+(Karras et al. 2022, eq. 1 and 3), each part by its own clock, and uses arithmetic alone, so that plain tensors do for a
+`Joint` and its `Levels`. It also defines `asked(levels) -> Levels`: the pairs at which it asks the head, (n,).
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from videopolicy.diffusion.joint import Denoise, Freezable, Joint
+from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
 
-__all__ = ["Denoise", "Freezable", "Joint", "initial_noise", "slope"]
-
-
-def initial_noise(noise: Joint, sigma_max: Float[Tensor, ""]) -> Joint:
-    """Where sampling starts: standard noise times sqrt(1 + sigma_max^2), the spread of a noisy sample of unit data."""
-    return noise * torch.sqrt(1 + sigma_max**2)
+__all__ = ["Denoise", "Freezable", "Joint", "Levels", "asked", "at_zero", "initial_noise", "slope"]
 
 
-def slope(denoise: Denoise, x: Joint, sigma: Float[Tensor, ""]) -> Joint:
+def initial_noise(noise: Joint, first: Levels) -> Joint:
+    """Where sampling starts: standard noise times sqrt(1 + sigma^2), the spread of a noisy sample of unit data."""
+    return noise * first.map(lambda sigma: torch.sqrt(1 + sigma**2))
+
+
+def slope(denoise: Denoise, x: Joint, levels: Levels) -> Joint:
     """The right-hand side of the ODE, dx/dsigma."""
-    return (x - denoise(x, sigma)) / sigma
+    return (x - denoise(x, levels)) / levels
+
+
+def at_zero(levels: Levels | Tensor) -> bool:
+    """Whether a part is clean at these levels, where the ODE has no slope."""
+    if isinstance(levels, Levels):
+        return bool(levels.video == 0) or bool(levels.actions == 0)
+    return bool(levels == 0)
+
+
+def asked(levels: Levels) -> Levels:
+    """The pairs at which a sampler asks that denoises video and actions side by side: every level but the last."""
+    return levels[:-1]

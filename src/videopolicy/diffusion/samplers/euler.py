@@ -1,15 +1,14 @@
-"""Euler's method on the probability-flow ODE: first order, one look at the denoiser a step."""
+"""Euler's method on the probability-flow ODE: first order, one function evaluation (NFE) a step."""
 
 from itertools import pairwise
 
-from jaxtyping import Float
-from torch import Tensor
+from videopolicy.diffusion.samplers.base import Denoise, Joint, Levels, asked, slope
 
-from videopolicy.diffusion.samplers.base import Denoise, Joint, slope
+__all__ = ["asked", "sample"]
 
 
-def sample(denoise: Denoise, x: Joint, sigmas: Float[Tensor, "n+1"]) -> Joint:
-    """Takes x from sigmas[0] to sigmas[-1]; see `videopolicy.diffusion.samplers.base`."""
-    for now, after in pairwise(sigmas):
+def sample(denoise: Denoise, x: Joint, levels: Levels) -> Joint:
+    """Takes x from levels[0] to levels[-1]; see `videopolicy.diffusion.samplers.base`."""
+    for now, after in pairwise(levels):
         x = x + (after - now) * slope(denoise, x, now)
     return x

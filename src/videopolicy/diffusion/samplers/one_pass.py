@@ -1,21 +1,23 @@
-"""One look at the video, then actions alone, as Video Prediction Policy acts (Hu et al. 2024, arXiv 2412.14803).
+"""One pass of the video model, then actions alone, as Video Prediction Policy acts (Hu et al. 2024, arXiv 2412.14803).
 
 The video model runs once, on noise at the first level; only the small action head runs at every step.
 """
 
-from jaxtyping import Float
-from torch import Tensor
-
 from videopolicy.diffusion.samplers import euler
-from videopolicy.diffusion.samplers.base import Denoise, Freezable, Joint
+from videopolicy.diffusion.samplers.base import Denoise, Freezable, Joint, Levels
 
 
-def sample(denoise: Denoise, x: Joint, sigmas: Float[Tensor, "n+1"]) -> Joint:
-    """Takes the actions from sigmas[0] to sigmas[-1] by Euler's method, beside a video denoised once.
+def sample(denoise: Denoise, x: Joint, levels: Levels) -> Joint:
+    """Takes the actions from levels[0] to levels[-1] by Euler's method, beside a video denoised once.
 
     Raises:
         TypeError: the denoiser cannot be frozen (see `videopolicy.diffusion.joint.Freezable`).
     """
     if not isinstance(denoise, Freezable):
         raise TypeError(f"one_pass needs a denoiser with `freeze`; {type(denoise).__name__} has none")
-    return euler.sample(denoise.freeze(x, sigmas[0]), x, sigmas)
+    return euler.sample(denoise.freeze(x, levels[0]), x, levels)
+
+
+def asked(levels: Levels) -> Levels:
+    """The pairs at which the head is asked: features of the first level, beside every level of the actions."""
+    return Levels(levels.video[:1].expand(len(levels) - 1), levels.actions[:-1])

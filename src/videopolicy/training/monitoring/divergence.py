@@ -1,16 +1,17 @@
-"""Stops a run whose loss is no longer a number or explodes, and keeps the batch for study."""
+"""Stops a run that diverges, whose loss is no longer a number or explodes, and keeps the batch for study."""
 
 import json
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -18,9 +19,6 @@ from torch import Tensor
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError, name_path_in_errors
-
-if TYPE_CHECKING:
-    from videopolicy.training.loop import Trainer
 
 # A loss explodes when it is this many times the median of the last ones ...
 EXPLODED = 1000.0
@@ -38,20 +36,20 @@ class DivergenceGuard:
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=REMEMBERED)
 
-    def state(self) -> Float64[Tensor, "n"]:
-        """The losses that it knows, oldest first."""
-        return torch.tensor(list(self._recent), dtype=torch.float64)
+    def state(self) -> dict[str, Tensor]:
+        """The losses that it knows, oldest first: "losses" (n,)."""
+        return {"losses": torch.tensor(list(self._recent), dtype=torch.float64)}
 
-    def load(self, state: Float64[Tensor, "n"]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         """Knows these losses in place of its own."""
-        self._recent = deque(state.tolist(), maxlen=REMEMBERED)
+        self._recent = deque(state["losses"].tolist(), maxlen=REMEMBERED)
 
     def problem(self, loss: float, norm: float) -> str | None:
         """What is wrong with a step, in words that fit after "the loss"; None if nothing is.
 
         Args:
             loss: of the step.
-            norm: length of its gradient: a loss can be finite and its gradient not.
+            norm: gradient norm: a loss can be finite and its gradient not.
         """
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return f"is {loss:.4g} and its gradient {norm:.4g}"
@@ -70,51 +68,56 @@ class DivergedStep:
 
     Attributes:
         batch: the clips.
-        generator: as it was before the step; the objective draws the same noise from it again.
-        facts: step, what was wrong, losses, gradient, indices of the clips, and of each clip its noise level and loss.
+        facts: the seed and the step, from which `videopolicy.training.noise.generator_of` draws the same noise again;
+            what was wrong, losses, gradient norm, indices of the clips, and of each clip its noise levels and loss.
     """
 
     batch: ClipBatch
-    generator: torch.Generator
     facts: dict[str, Any]
 
 
-def stopped(
-    trainer: "Trainer", problem: str, batch: ClipBatch, noise: Tensor, losses: Losses, norm: float
-) -> UserError:
-    """Writes the batch of a step that went wrong aside, in the main process; the error that ends the run in all.
+def stopped(run: Path, batch: ClipBatch, facts: dict[str, Any], main: bool) -> UserError:
+    """Writes the batch of a step that went wrong aside; the error that ends the run in all processes.
 
     Args:
-        trainer: whose step it is.
-        problem: as `DivergenceGuard` has put it.
+        run: the run's folder.
         batch: the clips of all processes.
-        noise: state of the generator before the step.
-        losses: of all clips.
-        norm: length of the gradient.
+        facts: as `describe` gives them.
+        main: whether this process writes.
     """
-    step = trainer.step
-    folder = trainer.run / "divergence" / f"step-{step:06d}"
+    folder = run / "divergence" / f"step-{facts['step']:06d}"
     kept = f"{folder} holds the batch"
     try:
-        if trainer.group.main:
-            save(
-                folder, batch, noise, describe(trainer.step, problem, losses, norm, trainer.batch_indices(trainer.step))
-            )
+        if main:
+            save(folder, batch, facts)
     except OSError as error:
         kept = f"the batch could not be written aside ({error})"
-    good = trainer.run / "checkpoint"
+    good = run / "checkpoint"
     last = f"{good} holds the last good weights" if good.exists() else "nothing was saved before"
-    remedy = "lower the learning rate, or look into the data"
-    return UserError(f"the loss {problem} at step {step}; {remedy}. {kept}, {last}")
+    remedy = "lower the learning rate, or check the data"
+    return UserError(f"{facts['problem']} at step {facts['step']}; {remedy}. {kept}, {last}")
 
 
-def describe(step: int, problem: str, losses: Losses, norm: float, indices: Int64[np.ndarray, "B"]) -> dict[str, Any]:
-    """The facts of a step that went wrong; numbers that are not finite as text, which JSON has no other way for."""
-    per_clip = {"sigma": losses.sigma, "video": losses.video.mean(1), "action": losses.actions.mean(1)}
+def describe(
+    seed: int, step: int, problem: str, losses: Losses, norm: float, indices: Int64[np.ndarray, "B"]
+) -> dict[str, Any]:
+    """The facts of a step that went wrong; numbers that are not finite as text, which JSON has no other way for.
+
+    Args:
+        seed: of the run.
+        step: steps taken before it.
+        problem: as `DivergenceGuard` has put it.
+        losses: of all clips.
+        norm: gradient norm.
+        indices: of the clips.
+    """
+    levels = {"sigma_video": losses.levels.video, "sigma_actions": losses.levels.actions}
+    per_clip = {**levels, "video": losses.video.mean(1), "action": losses.actions.mean(1)}
     clips = {name: [_plain(value) for value in values.tolist()] for name, values in per_clip.items()}
     video, action = losses.mean_video.item(), losses.mean_actions.item()
     means = {"video": video, "action": action, "gradient": norm}
     return {
+        "seed": seed,
         "step": step,
         "problem": f"the loss {problem}",
         **{name: _plain(value) for name, value in means.items()},
@@ -123,7 +126,7 @@ def describe(step: int, problem: str, losses: Losses, norm: float, indices: Int6
     }
 
 
-def save(folder: Path, batch: ClipBatch, generator_state: Tensor, facts: dict[str, Any]) -> None:
+def save(folder: Path, batch: ClipBatch, facts: dict[str, Any]) -> None:
     """Writes FOLDER/batch.safetensors and FOLDER/facts.json.
 
     Raises:
@@ -136,17 +139,16 @@ def save(folder: Path, batch: ClipBatch, generator_state: Tensor, facts: dict[st
     with name_path_in_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            save_file({**tensors, "generator": generator_state}, folder / "batch.safetensors")
+            save_file(tensors, folder / "batch.safetensors")
         except SafetensorError as error:
             raise OSError(str(error)) from error
         (folder / "facts.json").write_text(json.dumps({**facts, "batch": rest}, indent=1))
 
 
 def load(folder: Path) -> DivergedStep:
-    """What a run wrote aside before it stopped, so that the step can be taken again and looked into.
+    """What a run wrote aside before it stopped, so that the step can be taken again and studied.
 
-    Example: with a `trainer` of the same data and weights, `trainer.objective(found.batch, found.generator)` gives
-    the losses again.
+    Example: with a `trainer` of the same data and weights, `trainer.take_again(found)` gives the losses again.
 
     Raises:
         UserError: there is nothing, or it is damaged.
@@ -154,10 +156,8 @@ def load(folder: Path) -> DivergedStep:
     try:
         facts = json.loads((folder / "facts.json").read_text())
         tensors = load_file(folder / "batch.safetensors")
-        generator = torch.Generator()
-        generator.set_state(tensors.pop("generator"))
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        return DivergedStep(ClipBatch(**arrays, **facts.pop("batch")), generator, facts)
+        return DivergedStep(ClipBatch(**arrays, **facts.pop("batch")), facts)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         right = "give RUN/divergence/step-..., as the run's last line names it"
         raise UserError(f"{folder}: no batch that was written aside, or a damaged one ({error}); {right}") from error

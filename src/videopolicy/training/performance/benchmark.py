@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from tqdm import tqdm
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.clips.normalize import MinMax
 from videopolicy.hardware import Timing, count_flops, peak_memory, seconds_of
-from videopolicy.models.video_action import Config, VideoActionModel
+from videopolicy.models.base import Model, ModelConfig
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ProcessGroup, engine
-from videopolicy.training.noise import draw
+from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.objective import Objective
 from videopolicy.training.prepare import build
 from videopolicy.training.step import TrainStep
@@ -55,11 +56,11 @@ class StepBenchmark:
         return self.flops * 1e3 / self.step.median
 
 
-def measure(model: Config, training: Training, repeats: int, trace: Path | None = None) -> StepBenchmark:
+def measure(config: ModelConfig, training: Training, repeats: int, trace: Path | None = None) -> StepBenchmark:
     """Takes steps on random clips that lie in memory, after a few that are not counted.
 
     Args:
-        model: the policy's shape; its weights are random.
+        config: the model's shape; its weights are random.
         training: the recipe: stage, batch, precision and what else makes a step cheaper or dearer.
         repeats: steps that are counted, at least 1.
         trace: if given, one further step is profiled into this file, which chrome://tracing and Perfetto open.
@@ -67,54 +68,55 @@ def measure(model: Config, training: Training, repeats: int, trace: Path | None 
     Raises:
         UserError: the device's memory does not hold a step.
     """
-    policy = build(model, MinMax((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH), training.seed)
-    flops = training.batch * count_forward(policy, training)
-    learner = TrainStep(Objective(policy, training), training, engine(training.precision), ProcessGroup())
-    device, generator = learner.accelerator.device, torch.Generator().manual_seed(training.seed)
-    batch = random_clips(policy, training.batch)
+    model = build(config, MinMax((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH), training.seed)
+    flops = training.batch_size * count_forward(model, training)
+    train_step = TrainStep(Objective(model, training), training, engine(training.precision), ProcessGroup())
+    device, steps = train_step.accelerator.device, count()
+    batch = random_clips(model, training.batch_size)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
     def step() -> None:
-        learner.gradient(batch, draw(policy, training, training.batch, ACTION_WIDTH, generator))
-        learner.update(1.0)
+        train_step.gradient(batch, draw_noise(model, training, batch, generator_of(training.seed, next(steps))))
+        train_step.update(1.0)
 
     for _ in range(WARM_UP):
         step()
     seconds = [seconds_of(step, device) for _ in tqdm(range(repeats), desc="training steps", leave=False)]
     if trace:
         _profile(step, device, trace)
-    return StepBenchmark(training.batch, Timing.of(seconds), flops, peak_memory(device))
+    return StepBenchmark(training.batch_size, Timing.of(seconds), flops, peak_memory(device))
 
 
-def count_forward(policy: VideoActionModel, training: Training) -> int:
+def count_forward(model: Model, training: Training) -> int:
     """Floating-point operations that training on one clip needs.
 
     Forward passes are counted (`videopolicy.hardware.count_flops`); a part that learns costs three of them.
     """
-    objective = Objective(policy, replace(training, checkpoint_gradients=False))
-    clip, generator = random_clips(policy, 1), torch.Generator().manual_seed(0)
+    objective = Objective(model, replace(training, gradient_checkpointing=False))
+    clip = random_clips(model, 1)
+    drawn = draw_noise(model, training, clip, generator_of(0, 0))
     with torch.no_grad():
-        condition = policy.condition(torch.from_numpy(clip.current).to(policy.device), clip.instructions)
-        noise, sigma = policy.blank(1), torch.ones(1, device=policy.device)
-        video = count_flops(partial(policy.denoise_video, noise.video, sigma, condition))
-        both = count_flops(partial(objective, clip, generator))
-    learns = 1 if training.stage == "action" else FORWARD_AND_BACKWARD
+        condition = model.condition(torch.from_numpy(clip.current).to(model.device), clip.instructions)
+        noise, sigma = model.blank(1), torch.ones(1, device=model.device)
+        video = count_flops(partial(model.backbone.denoise, noise.video, sigma, condition))
+        both = count_flops(partial(objective, clip, drawn))
+    learns = FORWARD_AND_BACKWARD if training.stage.trains_video else 1
     return learns * video + FORWARD_AND_BACKWARD * (both - video)
 
 
-def random_clips(policy: VideoActionModel, count: int) -> ClipBatch:
-    """So many clips of a policy's shapes, all with actions."""
-    config, rng = policy.config, np.random.default_rng(0)
-    side = config.size // policy.latents.downsampling
-    shape = (policy.latents.code_channels, side, side)
-    views, frames = len(config.views), config.window.frames
+def random_clips(model: Model, clips: int) -> ClipBatch:
+    """So many clips of a model's shapes, all with actions."""
+    config, rng = model.config, np.random.default_rng(0)
+    side = config.size // model.latents.downsampling
+    shape = (model.latents.code_channels, side, side)
+    views, frames = len(config.views), config.latent_frames
     return ClipBatch(
-        current=rng.normal(size=(count, views, *shape)).astype(np.float32),
-        future=rng.normal(size=(count, views, frames, *shape)).astype(np.float32),
-        actions=rng.uniform(-1, 1, (count, config.window.actions, policy.action_width)).astype(np.float32),
-        has_actions=np.ones(count, bool),
-        instructions=["go"] * count,
+        current=rng.normal(size=(clips, views, *shape)).astype(np.float32),
+        future=rng.normal(size=(clips, views, frames, *shape)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (clips, config.window.actions, model.action_width)).astype(np.float32),
+        has_actions=np.ones(clips, bool),
+        instructions=["go"] * clips,
     )
 
 

@@ -2,23 +2,32 @@
 
 import torch
 import torch._dynamo
-from torch import nn
 
-# What a video model repeats: compiled once for every shape instead of as one large graph, and the units of FSDP2
-# (configs/accelerate/fsdp2.yaml).
-BLOCKS = ("SpatioTemporalResBlock", "TransformerSpatioTemporalModel")
+from videopolicy.backbones.base import Backbone
+from videopolicy.errors import UserError
+
 # The blocks of a class share their code, and come in as many shapes as a network has levels and widths.
 SHAPES = 128
 
 
-def compile_blocks(model: nn.Module) -> int:
-    """Compiles the blocks in place when they are first called; the names of the weights stay.
+def compile_blocks(backbone: Backbone) -> int:
+    """Compiles a backbone's repeated blocks in place when they are first called; the names of the weights stay.
+
+    Compiled once for every shape instead of as one large graph.
 
     Returns:
         How many there are.
+
+    Raises:
+        UserError: the backbone names none, or has none of those that it names.
     """
+    blocks = [module for module in backbone.modules() if type(module).__name__ in backbone.repeated_blocks]
+    if not blocks:
+        named = ", ".join(backbone.repeated_blocks) or "none"
+        raise UserError(
+            f"--compile finds no repeated blocks in {type(backbone).__name__} (it names {named}); leave --compile out"
+        )
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
-    blocks = [module for module in model.modules() if type(module).__name__ in BLOCKS]
     for block in blocks:
         # Not the module: hooks, with which features are read out and weights fetched, stay outside.
         block.forward = torch.compile(block.forward)

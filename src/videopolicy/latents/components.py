@@ -1,0 +1,136 @@
+"""Principal components of square patches, scaled for a denoiser: what the PCA latents are made of."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from videopolicy.errors import UserError
+
+# Far more patches than their 192 dimensions need; more would only take longer.
+MAX_PATCHES = 2**18
+CHUNK = 64
+# A component that varies less than this share of the strongest is treated as if it varied this much: without a
+# floor, one that never varied in the fit would be divided by zero.
+FLOOR = 1e-4
+
+
+class Components(nn.Module):
+    """Projections of each patch on the principal components of all patches.
+
+    Component k is divided by the square root of its standard deviation, so that the strong components stay stronger,
+    but less so than in the pixels; one constant for all then brings the mean variance over channels to 1 (sigma_data).
+
+    Attributes:
+        mean: the mean patch, pixels in [-1, 1].
+        components: orthonormal, strongest first.
+        scale: what each projection is multiplied with; all zero until fitted.
+        explained: share of the patches' variance that the components hold.
+    """
+
+    mean: Float32[Tensor, "c p p"]
+    components: Float32[Tensor, "C c p p"]
+    scale: Float32[Tensor, "C"]
+    explained: Float32[Tensor, ""]
+
+    def __init__(self, planes: int, patch: int, channels: int) -> None:
+        """Components that are still to be fitted.
+
+        Args:
+            planes: c, of a picture: 3 of an RGB image, more of several frames on top of each other.
+            patch: p, side of a patch in pixels.
+            channels: C, components kept.
+
+        Raises:
+            UserError: more channels than a patch has values.
+        """
+        super().__init__()
+        if not 1 <= channels <= planes * patch**2:
+            over = "" if planes == 3 else f" over {planes // 3} frames"
+            raise UserError(
+                f"PCA of {patch}x{patch} patches{over} has 1 to {planes * patch**2} channels, not {channels}"
+            )
+        self.register_buffer("mean", torch.zeros(planes, patch, patch))
+        self.register_buffer("components", torch.zeros(channels, planes, patch, patch))
+        self.register_buffer("scale", torch.zeros(channels))
+        self.register_buffer("explained", torch.zeros(()))
+
+    @torch.no_grad()
+    def fit_pictures(self, pictures: UInt8[Tensor, "n c H W"]) -> None:
+        """Fits the components in place, on at most about 260,000 patches of evenly spaced pictures.
+
+        Raises:
+            UserError: no pictures.
+        """
+        if not len(pictures):
+            raise UserError("PCA was given no frames to fit; it needs at least one")
+        chunks = self._subsample(pictures).split(CHUNK)
+        size = self.mean.numel()
+        total, products, count = torch.zeros(size).double(), torch.zeros(size, size).double(), 0
+        # Moments about an arbitrary patch that lies in the data: about zero, bright pictures would cancel digits.
+        origin = self._patches(chunks[0])[0]
+        for chunk in chunks:
+            patches = self._patches(chunk) - origin
+            total += patches.sum(0).double()
+            products += (patches.T @ patches).double()
+            count += len(patches)
+        mean = total / count
+        self._set(origin.double() + mean, products / count - mean.outer(mean))
+
+    @torch.no_grad()
+    def project(self, pictures: UInt8[Tensor, "n c H W"]) -> Float[Tensor, "n C h w"]:
+        """Scaled projections of every patch; on the device of the components.
+
+        Raises:
+            RuntimeError: not fitted yet.
+        """
+        self._check_fitted()
+        weight = self.components * self.scale[:, None, None, None]
+        bias = -(weight * self.mean).sum((1, 2, 3))
+        return F.conv2d(_pixels(pictures.to(weight.device)), weight, bias, stride=weight.shape[-1])
+
+    @torch.no_grad()
+    def restore(self, projections: Float[Tensor, "n C h w"]) -> UInt8[Tensor, "n c H W"]:
+        """Pictures of these projections, rounded and clipped to 0 to 255.
+
+        Raises:
+            RuntimeError: not fitted yet.
+        """
+        self._check_fitted()
+        weight = self.components / self.scale[:, None, None, None]
+        pixels = F.conv_transpose2d(projections.to(weight), weight, stride=weight.shape[-1])
+        pixels = pixels + self.mean.repeat(1, *projections.shape[-2:])
+        return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def _set(self, mean: Float[Tensor, "P"], covariance: Float[Tensor, "P P"]) -> None:
+        variances, vectors = torch.linalg.eigh(covariance)
+        variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1).T
+        # An eigenvector's sign is arbitrary; fixed, the same frames give the same latents on every machine.
+        vectors = vectors * vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
+        channels = len(self.scale)
+        kept = variances[:channels].sqrt()
+        floored = kept.clamp(min=max(FLOOR * float(kept[0]), FLOOR))
+        scale = floored.rsqrt()
+        power = float((kept * scale).square().mean())
+        self.mean.copy_(mean.view_as(self.mean))
+        self.components.copy_(vectors[:channels].reshape(self.components.shape))
+        self.scale.copy_(scale / power**0.5 if power else scale)
+        self.explained.copy_(kept.square().sum() / variances.sum() if power else torch.ones(()))
+
+    def _patches(self, pictures: UInt8[Tensor, "n c H W"]) -> Float32[Tensor, "m P"]:
+        side = self.mean.shape[-1]
+        return F.unfold(_pixels(pictures), side, stride=side).transpose(1, 2).flatten(0, 1)
+
+    def _subsample(self, pictures: UInt8[Tensor, "n c H W"]) -> UInt8[Tensor, "m c H W"]:
+        most = max(1, MAX_PATCHES // (pictures.shape[-2] * pictures.shape[-1] // self.mean.shape[-1] ** 2))
+        if len(pictures) <= most:
+            return pictures
+        return pictures[torch.linspace(0, len(pictures) - 1, most).long()]
+
+    def _check_fitted(self) -> None:
+        if not self.scale.any():
+            raise RuntimeError("PCA latents are used before they were fitted: fit them, or load a state")
+
+
+def _pixels(pictures: UInt8[Tensor, "n c H W"]) -> Float32[Tensor, "n c H W"]:
+    return pictures.float() / 127.5 - 1

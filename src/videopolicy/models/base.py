@@ -1,0 +1,300 @@
+"""What a model is: a denoiser of video and actions, with what brings images, words and actions to it and back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from accelerate import cpu_offload
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor, nn
+
+from videopolicy import registry
+from videopolicy.actions.layout import Layout
+from videopolicy.actions.relative import Relative
+from videopolicy.backbones.base import Backbone, Condition
+from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.windows import Window
+from videopolicy.diffusion.edm import schedule
+from videopolicy.diffusion.guidance import LinearGuidance
+from videopolicy.diffusion.joint import Denoise, Joint, Levels
+from videopolicy.diffusion.samplers.base import initial_noise
+from videopolicy.errors import UserError
+from videopolicy.latents import pca
+from videopolicy.latents.base import Latents
+from videopolicy.text import hashed_words
+from videopolicy.text.base import Text
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a plan is drawn.
+
+    Attributes:
+        sampler: one of `videopolicy.diffusion.samplers`.
+        steps: noise levels; each costs one pass of the model.
+        sigma_max: the first level.
+        sigma_min: the last level above zero.
+        guidance: scale over the frames; 1 to 1 is none.
+    """
+
+    sampler: str = "euler"
+    steps: int = 1
+    sigma_max: float = 80.0
+    sigma_min: float = 0.02
+    guidance: LinearGuidance = LinearGuidance(1.0, 1.0)
+
+    def levels(self) -> Levels:
+        """The noise levels, then zero, (n + 1,)."""
+        return Levels.same(schedule(self.steps, self.sigma_min, self.sigma_max))
+
+    def asked(self) -> Levels:
+        """The pairs of levels at which the head is asked, (n,)."""
+        return registry.module("samplers", self.sampler).asked(self.levels())
+
+
+@dataclass(frozen=True)
+class ModelConfig(ABC):
+    """Everything about a model but its weights, as far as all kinds of models share it.
+
+    Attributes:
+        views: cameras, in the order of the flat frames.
+        size: pixels of a square image's side.
+        window: future frames a view, their stride, and the actions of a chunk.
+        pad: flat frames before the first view, copies of that view's current image.
+        latents: pixels <-> latents.
+        text: instruction -> tokens.
+        sampling: how a plan is drawn.
+        execute: actions of a chunk that are executed before the policy observes again.
+        action_layout: what the dimensions of the env's actions mean (see `videopolicy.actions.layout`), "" if
+            unspecified.
+        state_layout: the same of the env's state; needed for relative actions alone.
+        relative: whether the model learns poses relative to the state at the chunk's first step (see
+            `videopolicy.actions.relative`); the normaliser is then of relative actions.
+        fps: control steps a second of the data that it learns from; None if unspecified.
+    """
+
+    views: tuple[str, ...] = ("corner2",)
+    size: int = 64
+    window: Window = Window(frames=4, stride=8, actions=32)
+    pad: int = 0
+    latents: Any = field(default_factory=pca.Config)
+    text: Any = field(default_factory=hashed_words.Config)
+    sampling: Sampling = field(default_factory=Sampling)
+    execute: int = 16
+    action_layout: str = ""
+    state_layout: str = ""
+    relative: bool = False
+    fps: float | None = None
+
+    @property
+    def relative_transform(self) -> Relative | None:
+        """Between the env's actions and relative ones; None if the model learns the env's own.
+
+        Raises:
+            UserError: the layouts are not named, or have no absolute poses.
+        """
+        if not self.relative:
+            return None
+        if not self.action_layout or not self.state_layout:
+            unnamed = "action" if not self.action_layout else "state"
+            raise UserError(
+                f"relative actions need the {unnamed} layout, which the data set does not name; convert it with one, "
+                "such as 'position quaternion gripper[-1,1]'"
+            )
+        return Relative(Layout.parse(self.action_layout), Layout.parse(self.state_layout))
+
+    @property
+    def learned_layout(self) -> Layout | None:
+        """What the actions that the model learns mean; None if unspecified."""
+        if relative := self.relative_transform:
+            return relative.relative
+        return Layout.parse(self.action_layout) if self.action_layout else None
+
+    @property
+    @abstractmethod
+    def generates_video(self) -> bool:
+        """Whether it denoises video; otherwise it acts by the current images alone."""
+
+    @property
+    def flat_frames(self) -> int:
+        """F = pad + V * t."""
+        return self.pad + len(self.views) * self.latent_frames
+
+    @property
+    def latent_frames(self) -> int:
+        """t, latents along time that a view's T future frames become; T of latents that encode every frame alone.
+
+        Raises:
+            UserError: T is no multiple of the frames that become one latent.
+        """
+        return self.window.latent_frames(self.latents.temporal)
+
+    @abstractmethod
+    def build(self, normalizer: MinMax | None) -> "Model":
+        """A model with fresh weights; without a normaliser it has no actions and only imagines."""
+
+
+class Model(nn.Module, ABC):
+    """A denoiser of `Joint`.
+
+    Attributes:
+        config: what it was built from.
+        normalizer: the env's units (of relative actions, if it learns those) <-> the model's; None for a model of
+            video alone.
+        latents: pixels <-> latents.
+        text: instruction -> tokens.
+        backbone: the video denoiser.
+    """
+
+    backbone: Backbone
+
+    def __init__(self, config: ModelConfig, normalizer: MinMax | None) -> None:
+        super().__init__()
+        self.config = config
+        self.normalizer = normalizer
+        _check_width(config, self.action_width)
+        self.latents: Latents = config.latents.build()
+        self.text: Text = config.text.build()
+
+    @abstractmethod
+    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, detach: bool = False) -> Joint:
+        """The best guess of the clean sample.
+
+        Args:
+            x: a noisy sample, (B, ...).
+            levels: its noise levels, one a sample, (B,).
+            condition: what it is denoised given.
+            detach: whether the gradient of the actions stops at the features of the video.
+
+        Returns:
+            Video and actions; a model of video alone gives the actions back as they came.
+        """
+
+    @abstractmethod
+    def freeze(self, x: Joint, levels: Levels, condition: Condition) -> Denoise:
+        """Runs the video model once; from then on only actions are denoised, beside the video denoised here.
+
+        Raises:
+            UserError: this kind of model cannot denoise actions without running the whole network.
+        """
+
+    @property
+    @abstractmethod
+    def action_modules(self) -> tuple[nn.Module, ...]:
+        """What learns the actions alone; none for a model of video."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether it denoises actions, too."""
+        return bool(self.action_width)
+
+    @property
+    def action_width(self) -> int:
+        """Of the actions that the model learns; 0 for a model of video alone."""
+        return len(self.normalizer.low) if self.normalizer else 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; the latents are always there, other parts may be parked elsewhere."""
+        return next(chain(self.latents.parameters(), self.latents.buffers())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights; whatever is sampled stays in float32."""
+        return next(self.backbone.parameters()).dtype
+
+    def offload(self, device: torch.device | str) -> None:
+        """Computes on this device from now on, with the video model and the head parked in main memory.
+
+        Each layer's weights are fetched when it runs: slow, but the device holds one layer at a time.
+        """
+        self.latents.to(device)
+        for part in (self.backbone, *self.action_modules):
+            cpu_offload(part, torch.device(device))
+
+    def flatten(self, views: Float[Tensor, "B V t C h w"], pad: Float[Tensor, "B C h w"]) -> Float[Tensor, "B F C h w"]:
+        """Frames of every view, one view after the other, behind `pad` repeated as often as the model wants it."""
+        return torch.cat((pad[:, None].expand(-1, self.config.pad, -1, -1, -1), views.flatten(1, 2)), 1)
+
+    def unflatten(self, flat: Shaped[Tensor, "B F *s"]) -> Shaped[Tensor, "B V t *s"]:
+        """The flat frames of every view, without the pad."""
+        return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.latent_frames))
+
+    @torch.no_grad()
+    def decode(
+        self, video: Float[Tensor, "B F C h w"], current: Float[Tensor, "B V K h w"]
+    ) -> UInt8[Tensor, "B V T H W 3"]:
+        """RGB frames of every view.
+
+        Args:
+            video: latents of the flat frames; those of a clip go together, as a decoder across frames wants.
+            current: codes of the current images, which latents over time are decoded behind.
+        """
+        if self.latents.temporal == 1:
+            return self.unflatten(torch.stack([self.latents.decode(clip) for clip in video]))
+        first = self.latents.sample(current.flatten(0, 1), None)[:, None]
+        windows = torch.cat((first, self.unflatten(video).flatten(0, 1)), 1)
+        return self.latents.decode_window(windows)[:, 1:].unflatten(0, current.shape[:2])
+
+    def condition(
+        self,
+        codes: Float[Tensor, "B V K h w"],
+        instructions: Sequence[str],
+        noise: Float[Tensor, "B V C h w"] | None = None,
+    ) -> Condition:
+        """What to denoise given: each flat frame gets its own view's current image, and the instruction.
+
+        Args:
+            codes: of the current image of every view.
+            instructions: one a clip.
+            noise: added to the latents of each image, if given; all frames of a view share it.
+        """
+        latents = self.latents.condition(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+        latents = latents if noise is None else latents + noise
+        every = latents[:, :, None].expand(-1, -1, self.config.latent_frames, -1, -1, -1)
+        return Condition(self.flatten(every, latents[:, 0]), self.text(instructions).to(latents.device))
+
+    def blank(self, batch: int) -> Joint:
+        """Zeros of a sample's shapes."""
+        side = self.config.size // self.latents.downsampling
+        video = torch.zeros(batch, self.config.flat_frames, self.latents.channels, side, side, device=self.device)
+        return Joint(video, video.new_zeros(batch, self.config.window.actions, self.action_width))
+
+    @torch.no_grad()
+    def sample(self, condition: Condition, noise: Joint, sampling: Sampling) -> Joint:
+        """Draws video latents and normalised actions.
+
+        Args:
+            condition: what to go by.
+            noise: standard normal, of the shapes of `blank`.
+            sampling: how.
+        """
+        levels = sampling.levels().map(lambda sigma: sigma.to(self.device))
+        start = initial_noise(noise, levels[0])
+        denoise = sampling.guidance.guided(Denoiser(self, condition), Denoiser(self, condition.unconditional()))
+        return registry.entry("samplers", sampling.sampler)(denoise, start, levels)
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A model and what it goes by, as samplers want them (`videopolicy.diffusion.joint.Freezable`)."""
+
+    model: Model
+    condition: Condition
+
+    def __call__(self, x: Joint, levels: Levels) -> Joint:
+        """Video and actions at these levels."""
+        return self.model.denoise(x, levels.expand(len(x.video)), self.condition)
+
+    def freeze(self, x: Joint, levels: Levels) -> Denoise:
+        """Runs the video model once; from then on only actions are denoised."""
+        return self.model.freeze(x, levels.expand(len(x.video)), self.condition)
+
+
+def _check_width(config: ModelConfig, width: int) -> None:
+    layout = config.learned_layout if width else None
+    if layout and layout.width != width:
+        raise UserError(f"actions are {width} wide, but their layout {str(layout)!r} has {layout.width} dimensions")

@@ -1,0 +1,164 @@
+"""The library's entry to training: from data sets, a model and a recipe to a run's folder."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from videopolicy import checkpoint
+from videopolicy.configs import to_json
+from videopolicy.datasets.base import Dataset
+from videopolicy.datasets.mixture import Source, open_sources
+from videopolicy.durable import write_text
+from videopolicy.errors import UserError
+from videopolicy.models.base import Model, ModelConfig
+from videopolicy.training import state
+from videopolicy.training.config import Training
+from videopolicy.training.data_summary import summarize
+from videopolicy.training.distributed import ProcessGroup
+from videopolicy.training.loop import Origin, Trainer
+from videopolicy.training.monitoring import trackers
+from videopolicy.training.monitoring.validation import set_apart
+from videopolicy.training.prepare import prepare, suited
+
+# What a resumed run may change: how long it goes on, what it needs of memory, and how often it tells of itself.
+FREE = {"steps", "minutes", "accumulate", "compile", "log_every", "validate_every", "save_every"}
+
+Data = Dataset | Sequence[Source] | Sequence[Path] | Path
+
+
+def train(
+    data: Data,
+    model: ModelConfig | None,
+    training: Training,
+    out: Path,
+    *,
+    init: Path | None = None,
+    resume: bool = False,
+    track: Sequence[str] = (),
+    preset: str = "",
+) -> Path:
+    """Trains to the end; Ctrl-C stops after the current step and leaves a checkpoint.
+
+    Args:
+        data: data sets, opened or by their paths; a .toml file lists several (see `videopolicy.datasets.mixture`).
+        model: its shape; None for that of the checkpoint to start from. With `init`, only its window and whether its
+            actions are relative count, as the weights decide the rest.
+        training: the recipe.
+        out: the run's folder: checkpoint, losses, sampled videos, TensorBoard.
+        init: a checkpoint to start from; without one, all weights are fresh.
+        resume: whether to go on with the run in `out`.
+        track: trackers beside TensorBoard: "wandb", "trackio".
+        preset: where model and recipe come from, for the record.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted, after the checkpoint was written.
+        UserError: the data do not suit the model, `out` is in use, or whatever `Trainer.train` refuses.
+    """
+    trackers.check(track)
+    _check_out(out, resume)
+    begins: Model | None = None
+    licence = checkpoint.LICENCE
+    if init:
+        begins, origin = checkpoint.load(init)
+        model, licence = _of_checkpoint(begins, model or begins.config, init, training), origin.license
+    if model is None:
+        raise UserError("nothing says what to train: give a model, or a checkpoint to start from")
+    sources, model = suited(_sources(data), model, training, begins)
+    facts = {
+        "preset": preset,
+        "data": [[source.dataset.fingerprint, source.weight] for source in sources],
+        "init": str(init),
+        "model": to_json(model),
+        "training": to_json(training),
+    }
+    if resume:
+        _check_same(out, facts)
+    group = ProcessGroup()
+    begun = state.newest(out / state.STATE, group) if resume else None
+    built, clips = prepare(sources, model, training, out, begins, begun)
+    clips, validation = set_apart(clips, training.validation_episodes)
+    if group.main:
+        print("\n".join(summarize(sources, clips, validation, training.validation_episodes)), flush=True)
+    names = ", ".join(source.name for source in sources)
+    trainer = Trainer(built, clips, training, out, Origin(names, licence), validation, track)
+    if begun:
+        trainer.resume(begun)
+    if group.main:
+        write_text(out / "config.json", json.dumps(facts, indent=2) + "\n")
+    _run(trainer)
+    return out / "checkpoint"
+
+
+def _sources(data: Data) -> Sequence[Source]:
+    if isinstance(data, Path):
+        return open_sources([data])
+    if isinstance(data, Sequence):
+        paths = [one for one in data if isinstance(one, Path)]
+        return open_sources(paths) if paths else [one for one in data if isinstance(one, Source)]
+    return (Source(data, data.path.name),)
+
+
+def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Training) -> ModelConfig:
+    """The checkpoint's own shape, with what a run may ask of it: another window, or relative actions.
+
+    Raises:
+        UserError: its head was trained otherwise.
+    """
+    own = begins.config
+    learnt = begins.acts and training.stage.action_loss
+    if learnt and model.window != own.window:
+        raise UserError(
+            f"{init}: its head reads {own.window.frames} frames a view, not {model.window.frames}; begin from a "
+            "checkpoint of --stage video, or keep its window (leave --video-horizon out)"
+        )
+    if begins.acts and model.relative and not own.relative:
+        raise UserError(f"{init}: its head learnt actions that are not relative; leave --relative out")
+    return replace(own, window=model.window, relative=own.relative or model.relative)
+
+
+def _run(trainer: Trainer) -> None:
+    """Trains, and says in the main process how far it came."""
+    out, main = trainer.run, trainer.group.main
+    try:
+        trainer.train()
+    except KeyboardInterrupt:
+        if main and state.exists(out / state.STATE):
+            print(f"{out} is kept as it was last saved: the same command with --resume goes on", file=sys.stderr)
+        raise
+    if main:
+        print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {out / 'checkpoint'}")
+
+
+def _check_same(out: Path, facts: dict[str, Any]) -> None:
+    """Refuses to go on with a run under other settings: it would be neither the one nor the other."""
+    try:
+        before = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{out}: config.json cannot be read ({error}); begin anew in another --out") from error
+    pairs = [(name, before.get(name), facts[name]) for name in ("preset", "data", "init", "model")]
+    # A run begun before there was some setting had what is now its default.
+    old, new = {**to_json(Training()), **before.get("training", {})}, facts["training"]
+    pairs += [(name, old.get(name), value) for name, value in new.items() if name not in FREE]
+    if differing := [name for name, was, is_ in pairs if was != is_]:
+        raise UserError(
+            f"{out}: the run was begun with another {', '.join(differing)}; --resume needs the same settings"
+        )
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    """Makes sure that the run has a folder of its own; --init may lie in another run's, which must stay."""
+    started = state.exists(out / state.STATE)
+    if started and not resume:
+        raise UserError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    if resume and not started:
+        raise UserError(f"{out} holds no run to go on with; leave --resume out to begin one")
+    if not started and (out / "checkpoint").exists():
+        raise UserError(f"{out / 'checkpoint'} exists and would be replaced; choose another --out or remove it")
+    if (out / "meta").exists() or (out / "model.safetensors").exists():
+        raise UserError(f"{out} holds a data set or a checkpoint; choose a folder of the run's own as --out")
