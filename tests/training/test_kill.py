@@ -13,7 +13,7 @@ from videopolicy.training import state
 
 pytestmark = pytest.mark.slow
 
-CHANGES = {"steps": 24, "batch_size": 2, "save_every": 2, "ema": 0.9}
+CHANGES = {"steps": 24, "batch_size": 2, "save_every": 2, "ema_decay": 0.9}
 # An event of the interpreter, and how the path ends that it is about: all but the first lie within a save.
 POINTS = [
     ("os.mkdir", "-000002.partial"),
