@@ -1,4 +1,4 @@
-"""One look of the full-size model with random weights: `python one_step.py [bfloat16|float32] > one_step.json`."""
+"""The full-size model evaluated once, with random weights: `python one_step.py [bfloat16|float32] > one_step.json`."""
 
 import json
 import sys

@@ -19,6 +19,8 @@ from videopolicy.clips.decoding import usable_workers
 from videopolicy.datasets.lerobot import open_dataset
 from videopolicy.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 BUILDING = ".cache.building"
 
 

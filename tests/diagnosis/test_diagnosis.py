@@ -28,6 +28,8 @@ from videopolicy.diagnosis.text import text
 from videopolicy.errors import UserError
 from videopolicy.report.recordings import Imagined, load
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def instruments(shown, fitted):

@@ -11,6 +11,8 @@ from videopolicy.policies.benchmark import PARTS, count_weights, measure
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.types import Observation
 
+pytestmark = pytest.mark.slow
+
 
 def planner(sampler="euler", steps=1, views=("top",)):
     model = policy(views=views)

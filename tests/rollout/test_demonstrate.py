@@ -10,6 +10,8 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.errors import UserError
 from videopolicy.rollout.demonstrate import AFTER_SUCCESS, DemonstrationJob, record, record_episode
 
+pytestmark = pytest.mark.slow
+
 WHAT = DemonstrationJob("pointmass", "reach-red", ("top",), 32, noise=0.3, steps=5)
 
 

@@ -16,6 +16,8 @@ from videopolicy.rollout.protocols import load
 from videopolicy.rollout.results import timeless
 from videopolicy.rollout.runner import Settings, _jobs, evaluate
 
+pytestmark = pytest.mark.slow
+
 
 def outcomes(results):
     return {(row.task, row.episode): (row.seed, row.success, row.steps, row.plans) for row in results.rows}
@@ -57,7 +59,7 @@ def listed(tmp_path, settings):
 
     def writer(*seeds):
         tasks = f'[[task]]\nname = "reach-red"\nseeds = {list(seeds)}\n[[task]]\nname = "reach-blue"\n'
-        path.write_text(f'title = "Listed"\nworld = "pointmass"\nepisodes = 2\n{tasks}')
+        path.write_text(f'title = "Listed"\nenv = "pointmass"\nepisodes = 2\n{tasks}')
         return replace(settings, episodes=2, protocol=load(str(path)))
 
     return writer

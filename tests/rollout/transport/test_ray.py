@@ -13,6 +13,8 @@ from videopolicy.rollout.results import timeless
 from videopolicy.rollout.runner import evaluate
 from videopolicy.rollout.transport import ray as transport
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray")
 
 
