@@ -22,6 +22,7 @@ ENTRIES = {
     "backbones": "Config",
     "heads": "Config",
     "policies": "make",
+    "executors": "make",
     "presets": "PRESET",
 }
 
