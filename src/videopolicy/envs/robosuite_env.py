@@ -61,7 +61,7 @@ class ArmEnv(Env):
 
     @property
     def simulator(self) -> Any:
-        """robosuite's own environment."""
+        """The environment of robosuite itself."""
         return self._env
 
     def snapshot(self) -> Snapshot:

@@ -83,7 +83,7 @@ class Libero(ArmEnv):
 
     @property
     def simulator(self) -> Any:
-        """robosuite's own environment, which LIBERO wraps."""
+        """The environment of robosuite itself, which LIBERO wraps."""
         return self._env.env
 
     def done(self) -> bool:
