@@ -1,3 +1,6 @@
+from sys import getswitchinterval, setswitchinterval
+from threading import Event, Thread
+
 import numpy as np
 import pytest
 
@@ -91,6 +94,27 @@ def test_a_request_that_comes_while_others_are_planned_is_of_the_next_batch(cloc
     assert [key for key, _ in batcher.plan()] == ["early"]
     assert [key for key, _ in batcher.plan()] == ["late"]
     assert [seeds for _, seeds, _ in policy.batches] == [[1], [9]]
+
+
+def test_no_request_is_lost_between_threads():
+    batcher, answered, done = Batcher[int](RandomPolicy(2)), [], Event()
+
+    def answer():
+        while not done.is_set() or batcher:
+            answered.extend(batcher.plan() if batcher else ())
+
+    before = getswitchinterval()
+    setswitchinterval(1e-6)
+    planning = Thread(target=answer)
+    planning.start()
+    try:
+        for key in range(3000):
+            batcher.add(key, request(key))
+    finally:
+        done.set()
+        planning.join()
+        setswitchinterval(before)
+    assert sorted(key for key, _ in answered) == list(range(3000))
 
 
 def test_nobody_asks_twice_and_nothing_is_due_when_nobody_asks(batcher):

@@ -1,6 +1,7 @@
 """Requests for plans from independent episodes, collected for a moment and planned as one batch."""
 
 from collections.abc import Callable
+from threading import Lock
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -27,6 +28,7 @@ class Batcher(Generic[K]):
     def __init__(self, policy: Policy, clock: Callable[[], float] = monotonic) -> None:
         self._policy = policy
         self._clock = clock
+        self._lock = Lock()
         self._requests: dict[K, PlanRequest] = {}
         self._due = 0.0
 
@@ -45,11 +47,12 @@ class Batcher(Generic[K]):
             key: who asks; one request at a time.
             request: what for.
         """
-        if key in self._requests:
-            raise ValueError(f"{key} has asked already")
-        if not self._requests:
-            self._due = self._clock() + GATHER_SECONDS
-        self._requests[key] = request
+        with self._lock:
+            if key in self._requests:
+                raise ValueError(f"{key} has asked already")
+            if not self._requests:
+                self._due = self._clock() + GATHER_SECONDS
+            self._requests[key] = request
 
     @property
     def seconds_left(self) -> float:
@@ -64,7 +67,8 @@ class Batcher(Generic[K]):
 
     def plan(self) -> list[tuple[K, Plan]]:
         """Plans what has been collected; returns who asked and the plan, in the order of the requests."""
-        requests, self._requests = self._requests, {}
+        with self._lock:
+            requests, self._requests = self._requests, {}
         plans = self._policy.plan(
             [request.observation for request in requests.values()],
             [request.seed for request in requests.values()],
