@@ -155,9 +155,9 @@ class Command:
     def _open(self, name: str, target: str) -> Iterator[tuple[Policy, Callable[..., Any]]]:
         """The policy, and where envs are played."""
         make = registry.entry("policies", name)
-        options = {
-            option: value for option in OPTIONS if (value := getattr(self, option)) is not None and value is not False
-        }
+        options = {option: getattr(self, option) for option in OPTIONS}
+        # Not by truth: 0 steps are no default, but a mistake.
+        options = {option: value for option, value in options.items() if value is not None and value is not False}
         for option in options:
             if option not in signature(make).parameters:
                 raise UserError(f"--{option} is no option of policy {name!r}; leave it out")
