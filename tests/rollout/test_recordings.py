@@ -81,16 +81,16 @@ def test_actions_that_are_no_numbers_are_null(tmp_path):
 
 def test_executed_frame_n_is_what_was_seen_before_action_n(recorded, seeing):
     out, rows, settings = recorded
-    planner = seeing(noise=0.0)
-    env = make("reach-blue", views=planner.views, size=planner.size)
+    policy = seeing(noise=0.0)
+    env = make("reach-blue", views=policy.spec.views, size=policy.spec.size)
     env.reset(seed=EVALUATION_SEED_OFFSET + 1)
-    policy = Chunked(lambda observation, seed: planner.plan([observation], [seed], False)[0], EXECUTE)
-    policy.reset(derive_seed(settings.seed, "reach-blue", 1))
+    executor = Chunked(lambda observation, seed: policy.plan([observation], [seed], False)[0], execute=EXECUTE)
+    executor.reset(derive_seed(settings.seed, "reach-blue", 1))
     seen = [env.observe()]
     for _ in range(rows["reach-blue", 1].steps):
-        env.step(policy.act(seen[-1]))
+        env.step(executor.act(seen[-1]))
         seen.append(env.observe())
-    for view in planner.views:
+    for view in policy.spec.views:
         frames = read_mp4(out / "recordings" / "reach-blue-1" / f"executed_{view}.mp4")
         truth = np.stack([observation.images[view] for observation in seen]).astype(int)
         errors = np.abs(frames[:, None].astype(int) - truth[None]).mean(axis=(2, 3, 4))

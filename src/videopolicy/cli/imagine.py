@@ -70,8 +70,8 @@ class Command:
         own = policy.config.sampling
         steps = own.steps if self.steps is None else self.steps
         planner = CheckpointPolicy(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))
-        files = assign(self.image, planner.views)
-        images = {view: read_image(file, planner.size, view) for view, file in files.items()}
+        files = assign(self.image, planner.spec.views)
+        images = {view: read_image(file, planner.spec.size, view) for view, file in files.items()}
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -92,12 +92,12 @@ class Command:
             "seed": self.seed,
             "sampler": planner.sampling.sampler,
             "steps": planner.sampling.steps,
-            "views": planner.views,
+            "views": planner.spec.views,
             "offsets": plan.offsets,
         }
-        if not planner.action_width:
+        if not planner.spec.action_width:
             return described
-        acts = {"action_layout": planner.action_layout, "seen_from_the_gripper": planner.origin is not None}
+        acts = {"action_layout": planner.spec.action_layout, "seen_from_the_gripper": planner.origin is not None}
         return {**described, **acts, "actions": plan.actions.tolist()}
 
 

@@ -136,7 +136,8 @@ def settings(run: Run) -> str:
 def _again(run: Run) -> str:
     commands = [["videopolicy", "report", str(run.folder)]]
     if run.settings.get("checkpoint"):
-        flags = ["checkpoint", "episodes", "execute", "steps", "sampler", "precision", "seed", "record"]
+        flags = ["checkpoint", "episodes", "execute", "executor", "latency", "steps", "sampler", "precision"]
+        flags += ["seed", "record"]
         words = ["videopolicy", "evaluate"]
         if protocol := run.settings.get("protocol"):
             words += ["--protocol", protocol if _shipped(run.settings) else f"{protocol}.toml"]
