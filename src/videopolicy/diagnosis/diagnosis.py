@@ -19,7 +19,7 @@ from videopolicy.diagnosis.inverse import Trust, fit
 from videopolicy.diagnosis.measures import Instruments, Measured, Summary, compared, measure, summary
 from videopolicy.diagnosis.sorting import JUDGES, Judge, Limits, Sorted, limits, sort
 from videopolicy.errors import UserError
-from videopolicy.report.recordings import Recording, load
+from videopolicy.rollout.recordings import Recording, load
 from videopolicy.rollout.results import HORIZON, SUCCESS, Result
 
 # What may be tied to success: the first three compare frames, the others actions.

@@ -6,7 +6,7 @@ from html import escape
 from videopolicy.report.compose import Moment
 from videopolicy.report.episodes import Shown, Strip
 from videopolicy.report.markup import decibels, outcome, paragraph, section
-from videopolicy.report.similarity import spread
+from videopolicy.similarity import spread
 
 # Pixels a view: six cards in a row at 1280, two at 400; few cards grow until two panels fill the first screen.
 _NARROWEST, _WIDEST, _SPACE = 164, 280, 14

@@ -18,14 +18,14 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """Writes the report of a run; the file appears whole or not at all.
 
     Args:
-        run: the run folder, with an `evaluation` in it.
-        out: the file to write; by default `report.html` in the run folder.
+        run: the folder of a run that was evaluated, or of an evaluation.
+        out: the file to write; by default `report.html` in that folder.
 
     Returns:
         The file that was written.
 
     Raises:
-        UserError: no such folder, nothing evaluated in it, or a torn file; the message says which.
+        UserError: nothing evaluated there, or a torn file; the message says which.
     """
     read = runs.read(run)
     text = page(read, show(read.results, read.recordings))

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from videopolicy.report.similarity import MeanStd
+from videopolicy.similarity import MeanStd
 
 # Matplotlib knows no CSS variables: these stand-ins are drawn, then exchanged for the page's own colours.
 _COLOURS = {

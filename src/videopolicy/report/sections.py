@@ -10,30 +10,31 @@ from videopolicy.report import plots
 from videopolicy.report.episodes import Shown
 from videopolicy.report.markup import paragraph, plot, section, table
 from videopolicy.report.run import Run
-from videopolicy.report.similarity import MeanStd, Pair, by_offset, spread
 from videopolicy.rollout import protocols
-from videopolicy.rollout.results import DEATHS, Result
-from videopolicy.rollout.statistics import clopper_pearson, odd_endings
-from videopolicy.similarity import CEILING
+from videopolicy.rollout.results import Result
+from videopolicy.rollout.statistics import odd_endings, tallies
+from videopolicy.similarity import CEILING, MeanStd, Pair, by_offset, spread
 
 
 def success(results: Sequence[Result]) -> str:
     """A row a task with its Clopper-Pearson interval; a plot if there are several; what ended oddly, if anything."""
-    tasks = {task: [r for r in results if r.task == task] for task in dict.fromkeys(r.task for r in results)}
-    rows, bars = [], {}
-    for task, group in tasks.items():
-        won, n = sum(r.success for r in group), len(group)
-        interval = clopper_pearson(won, n)
-        bars[task] = (won / n, interval.low, interval.high)
-        # Of an episode whose process died nobody knows how long it was.
-        lived = [r.steps for r in group if r.ended not in DEATHS]
-        steps = f"{sum(lived) / len(lived):.0f}" if lived else "–"
-        rows.append((task, f"{won}/{n}", f"{100 * won / n:.0f} %", str(interval), steps))
+    tasks = tallies(results)
+    rows = [
+        (
+            one.task,
+            f"{one.successes}/{one.n}",
+            f"{100 * one.rate:.0f} %",
+            str(one.interval),
+            "–" if one.steps is None else f"{one.steps:.0f}",
+        )
+        for one in tasks
+    ]
     parts = [table(("task", "successes", "rate", "95 % interval", "mean steps"), rows)]
     if odd := odd_endings(results):
         parts.append(paragraph(f"{odd}."))
     if len(tasks) > 1:
         words = "Success by task: " + "; ".join(f"{row[0]} {row[2]}, interval {row[3]}" for row in rows)
+        bars = {one.task: (one.rate, one.interval.low, one.interval.high) for one in tasks}
         parts.append(f'<div class="plots">{plot(plots.success(bars), words)}</div>')
     note = "The interval (Clopper and Pearson) holds the true rate in at least 95 of 100 such evaluations."
     return section("Success", *parts, paragraph(note, "note"))
@@ -146,7 +147,7 @@ def _again(run: Run) -> str:
             if (value := run.settings.get(name)) is not None:
                 values = value if isinstance(value, list) else [value]
                 words += [f"--{name}".replace("--tasks", "--task"), *map(str, values)]
-        commands.insert(0, [*words, "--out", str(run.folder / "evaluation")])
+        commands.insert(0, [*words, "--out", str(run.evaluation)])
     return f"<pre>{escape(chr(10).join(map(shlex.join, commands)))}</pre>"
 
 
