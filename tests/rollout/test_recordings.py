@@ -157,6 +157,14 @@ def test_cameras_larger_than_imagined_frames_are_shrunk(tmp_path):
     assert found.executed["front"].shape == (21, 32, 32, 3)
 
 
+def test_of_a_wide_camera_the_middle_is_compared(tmp_path):
+    record(tmp_path / "a", length=20, shift=0.0)
+    square = load(tmp_path / "a").executed["front"]
+    wide = np.pad(square, ((0, 0), (0, 0), (8, 8), (0, 0)), constant_values=7)
+    write_mp4(tmp_path / "a" / "executed_front.mp4", wide, 20, crf=1, full_colour=True)
+    assert np.abs(load(tmp_path / "a").executed["front"].astype(int) - square).mean() < 2
+
+
 def test_a_policy_that_imagines_nothing_has_no_plans_to_show(tmp_path):
     record(tmp_path / "a")
     (tmp_path / "a" / "imagined_front.mp4").unlink()
@@ -196,6 +204,14 @@ def test_plans_that_do_not_fit_the_frames_are_refused(tmp_path, change, complain
     path = tmp_path / "a" / "plans.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=complaint):
+        load(tmp_path / "a")
+
+
+def test_frames_that_cannot_be_fitted_are_refused(tmp_path):
+    record(tmp_path / "a")
+    count = len(read_mp4(tmp_path / "a" / "imagined_front.mp4"))
+    write_mp4(tmp_path / "a" / "imagined_front.mp4", np.zeros((count, 32, 48, 3), np.uint8), 20)
+    with pytest.raises(UserError, match="imagined frames are 48 x 32 pixels, executed ones 32 x 32"):
         load(tmp_path / "a")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from videopolicy import checkpoint
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
+from videopolicy.images import fit_to_size
 from videopolicy.models.video_action import Sampling, VideoActionModel
 from videopolicy.registry import entry
 from videopolicy.types import Observation, Plan
@@ -83,7 +84,7 @@ class CheckpointPolicy:
 
     @property
     def size(self) -> int:
-        """Height and width of their images, in pixels."""
+        """Height and width in pixels at which their images are seen; those of another size are fitted to it."""
         return self.policy.config.size
 
     @property
@@ -141,7 +142,7 @@ class CheckpointPolicy:
         return [self._in_world(plan, state) for plan, state in zip(self.decode(drawn, wanted), states, strict=True)]
 
     def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
-        """Codes of the current images."""
+        """Codes of the current images, which may be of any size; see `videopolicy.images.fit_to_size`."""
         images = np.stack([self._images(observation) for observation in observations])
         frames = torch.from_numpy(images).to(self.policy.device)
         return self.policy.latents.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
@@ -188,7 +189,7 @@ class CheckpointPolicy:
             if view not in observation.images:
                 given = ", ".join(observation.images) or "none"
                 raise UserError(f"the policy sees view {view!r}, but is given {given}")
-            image, wanted = observation.images[view], (self.size, self.size, 3)
-            if image.shape != wanted or image.dtype != np.uint8:
-                raise UserError(f"view {view!r} is {image.shape} {image.dtype}, but the policy sees {wanted} uint8")
-        return np.stack([observation.images[view] for view in self.views])
+            image = observation.images[view]
+            if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
+                raise UserError(f"view {view!r} is {image.shape} {image.dtype}; give an RGB image, (H, W, 3) uint8")
+        return np.stack([fit_to_size(observation.images[view][None], self.size)[0] for view in self.views])

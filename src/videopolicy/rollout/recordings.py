@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image as Pictures
 
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.images import fit_to_size
 from videopolicy.media import read_mp4, write_mp4
 from videopolicy.types import Action, Frames, Image, Observation, Plan
 
@@ -157,7 +157,7 @@ def load(folder: Path) -> Recording:
         imagines = any(folder.glob("imagined_*.mp4"))
         imagined = {view: read_mp4(folder / f"imagined_{view}.mp4") for view in views} if imagines else {}
         _check(folder, plans, executed, imagined)
-        executed = {view: _fit(frames, imagined.get(view)) for view, frames in executed.items()}
+        executed = {view: _sized(folder, frames, imagined.get(view)) for view, frames in executed.items()}
         return Recording(
             about["task"],
             int(about["episode"]),
@@ -218,10 +218,14 @@ def _split(plans: list[Written], imagined: dict[str, Frames]) -> Iterator[Imagin
         start = end
 
 
-def _fit(frames: Frames, imagined: Frames | None) -> Frames:
+def _sized(folder: Path, frames: Frames, imagined: Frames | None) -> Frames:
     """The executed frames at the size at which the model imagines; the cameras may be larger."""
     if imagined is None or frames.shape[1:] == imagined.shape[1:]:
         return frames
     height, width = imagined.shape[1:3]
-    shrink = [Pictures.fromarray(f).resize((width, height), Pictures.Resampling.BOX) for f in frames]
-    return np.stack([np.asarray(picture) for picture in shrink])
+    if height != width:
+        raise UserError(
+            f"{folder}: imagined frames are {width} x {height} pixels, executed ones {frames.shape[2]} x "
+            f"{frames.shape[1]}; only squares can be compared with frames of another size"
+        )
+    return fit_to_size(frames, height)
