@@ -134,9 +134,11 @@ def ordered_map(
             elif taken == begun:
                 break
             # Whoever has something to say is heard, but waited for only if there was nothing to hand on.
-            busy = {child.connection: child for child in children if child.busy}
-            for connection in wait(list(busy), 0 if there else None):
-                busy[connection].hear(results, lost, tell)
+            busy = [child for child in children if child.busy]
+            ready = wait([child.connection for child in busy], 0 if there else None)
+            for child in busy:
+                if child.connection in ready:
+                    child.hear(results, lost, tell)
         at_once = False
     finally:
         for child in children:

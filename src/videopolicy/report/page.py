@@ -1,17 +1,13 @@
 """The report of a run: one HTML file that needs nothing else, videos first."""
 
-from html import escape
 from pathlib import Path
-from string import Template
 
 from videopolicy.durable import write_text
 from videopolicy.report import cards, sections, training
 from videopolicy.report import run as runs
 from videopolicy.report.episodes import Shown, show
+from videopolicy.report.markup import render
 from videopolicy.rollout.statistics import summary_line
-
-_HERE = Path(__file__).parent
-_BUTTON = '<button type="button" hidden>Pause all</button>'
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -46,14 +42,13 @@ def page(run: runs.Run, shown: list[Shown]) -> str:
         training.section_of(run),
         sections.settings(run),
     )
-    return Template((_HERE / "page.html").read_text()).substitute(
-        title=escape(f"{headline} · {run.folder.resolve().name}"),
-        headline=escape(headline),
-        subtitle=escape(_subtitle(run, shown)),
-        button=_BUTTON if shown else "",
-        style=(_HERE / "page.css").read_text(),
-        script=(_HERE / "page.js").read_text(),
-        sections="\n".join(parts),
+    return render(
+        "page.html",
+        title=f"{headline} · {run.folder.resolve().name}",
+        headline=headline,
+        subtitle=_subtitle(run, shown),
+        plays=bool(shown),
+        sections=parts,
     )
 
 
