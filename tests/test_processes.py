@@ -81,8 +81,11 @@ def test_results_come_in_the_order_of_the_items(workers, ahead):
     assert not multiprocessing.active_children()
 
 
-def test_nothing_to_do_starts_no_process():
-    assert list(ordered_map(square, [], 2, lost, ahead=2)) == []
+def test_no_more_processes_are_started_than_there_are_items():
+    with closing(ordered_map(square, [3, 4], 5, lost, ahead=9)) as results:
+        assert next(results) == 9
+        assert len(multiprocessing.active_children()) == 2
+    assert list(ordered_map(square, [], 5, lost, ahead=9)) == []
 
 
 def test_a_slow_item_holds_up_the_order_and_not_the_work(tmp_path):

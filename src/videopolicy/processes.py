@@ -122,9 +122,13 @@ def ordered_map(
     at_once = True
     try:
         while True:
-            while begun < taken + ahead and (child := _idle(children, workers, function, tell is not None)):
+            while begun < taken + ahead and sum(child.busy for child in children) < workers:
                 if (numbered := next(todo, None)) is None:
                     break
+                child = next((child for child in children if not child.busy), None)
+                if child is None:
+                    child = _Child(function, tell is not None)
+                    children.append(child)
                 child.give(*numbered)
                 begun += 1
             there = taken in results
@@ -141,17 +145,11 @@ def ordered_map(
                     child.hear(results, lost, tell)
         at_once = False
     finally:
+        # All are told before any is waited for.
         for child in children:
             child.end(at_once)
-
-
-def _idle(children: "list[_Child]", workers: int, function: Callable[..., Any], tells: bool) -> "_Child | None":
-    """A process that has nothing to do, started if there are fewer than there may be; None if all are busy."""
-    found = next((child for child in children if not child.busy), None)
-    if found is None and len(children) < workers:
-        found = _Child(function, tells)
-        children.append(found)
-    return found
+        for child in children:
+            child.wait()
 
 
 class _Child:
@@ -192,8 +190,11 @@ class _Child:
 
     def end(self, at_once: bool) -> None:
         self.connection.close()
-        if not at_once:
-            self._process.join(_STOP_SECONDS)
+        if at_once:
+            self._process.kill()
+
+    def wait(self) -> None:
+        self._process.join(_STOP_SECONDS)
         self._process.kill()
         self._process.join()
 

@@ -18,7 +18,7 @@ from videopolicy.media import write_mp4
 from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, open_policy
 from videopolicy.types import Frames, Image, Observation, Plan
 
-# A checkpoint knows no clock, and it imagines few frames: slow enough to look at each.
+# A checkpoint knows no clock, and it imagines few frames: slow enough to see each.
 FPS = 4.0
 # Smaller pictures are enlarged to at least this side.
 VISIBLE = 256

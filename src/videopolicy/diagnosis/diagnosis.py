@@ -142,7 +142,7 @@ def diagnose(folder: Path, rows: Sequence[Result], dataset: Dataset) -> Diagnosi
     if not recorded:
         raise UserError(f"{folder}: no episode was recorded; {AGAIN}")
     paths = {row: folder / "recordings" / f"{row.task}-{row.episode}" for row in recorded}
-    # Only one that looked again says how soon.
+    # Only an episode of several plans says how far apart they are.
     longest = max(recorded, key=lambda row: row.plans)
     example = load(paths[longest])
     gaps, width = _facts(example, paths[longest])

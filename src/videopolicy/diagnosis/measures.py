@@ -1,6 +1,6 @@
 """What is measured of one recorded episode: does the video come true, and do the actions agree with it?
 
-Of each plan those imagined frames count that lie within what is executed before the next look; if even the first lies
+Of each plan those imagined frames count that lie within what is executed before the next plan; if even the first lies
 beyond, that one alone, although later plans had a hand in what was executed until then.
 """
 

@@ -81,7 +81,7 @@ def running_median(values: Float[np.ndarray, "n"], reach: int) -> Float[np.ndarr
 
 
 def ahead(spreads: Mapping[int, MeanStd], measure: str, label: str) -> str:
-    """A measure of similarity over the steps looked ahead: imagined against "nothing moves", mean and deviation."""
+    """A measure of similarity by control steps ahead: imagined against "nothing moves", mean and deviation."""
     figure, axes = _figure()
     offsets = np.array(list(spreads))
     for key, colour, shift, mark in ((measure, IMAGINED, -1, "o"), (f"still_{measure}", STILL, 1, "s")):
