@@ -125,11 +125,9 @@ def ordered_map(
             while begun < taken + ahead and sum(child.busy for child in children) < workers:
                 if (numbered := next(todo, None)) is None:
                     break
-                child = next((child for child in children if not child.busy), None)
-                if child is None:
-                    child = _Child(function, tell is not None)
-                    children.append(child)
-                child.give(*numbered)
+                if all(child.busy for child in children):
+                    children.append(_Child(function, tell is not None))
+                next(child for child in children if not child.busy).give(*numbered)
                 begun += 1
             there = taken in results
             if there:
@@ -138,11 +136,8 @@ def ordered_map(
             elif taken == begun:
                 break
             # Whoever has something to say is heard, but waited for only if there was nothing to hand on.
-            busy = [child for child in children if child.busy]
-            ready = wait([child.connection for child in busy], 0 if there else None)
-            for child in busy:
-                if child.connection in ready:
-                    child.hear(results, lost, tell)
+            for child in _ready([child for child in children if child.busy], 0 if there else None):
+                child.hear(results, lost, tell)
         at_once = False
     finally:
         # All are told before any is waited for.
@@ -150,6 +145,11 @@ def ordered_map(
             child.end(at_once)
         for child in children:
             child.wait()
+
+
+def _ready(children: "list[_Child]", seconds: float | None) -> "list[_Child]":
+    connections = wait([child.connection for child in children], seconds)
+    return [child for child in children if child.connection in connections]
 
 
 class _Child:
