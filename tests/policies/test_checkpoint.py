@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from tests.datasets.checking.test_checks import InMemory
 from tests.small import ARM, CLONING, NORMALIZER, observation, relative_policy
 from tests.small import policy as small_model
 
 from videopolicy import checkpoint
 from videopolicy.checkpoint import Provenance
 from videopolicy.clips.normalize import MinMax
+from videopolicy.datasets.transforms.resize import Resized
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
 from videopolicy.models.video_action import Sampling
 from videopolicy.policies.base import PolicySpec
 from videopolicy.policies.checkpoint import CheckpointPolicy, make
+from videopolicy.types import Episode
 
 SAMPLING = Sampling("euler", steps=2)
 
@@ -112,15 +115,30 @@ def test_imagined_frames_belong_to_the_view_that_they_are_named_after(policy, mo
     assert not np.array_equal(imagined["top"], imagined["close"])
 
 
+def test_a_cameras_own_images_are_fitted_as_convert_fits_them(planner):
+    rng = np.random.default_rng(0)
+    cameras = {
+        "top": rng.integers(0, 256, (480, 640, 3), np.uint8),
+        "close": rng.integers(0, 256, (50, 40, 3), np.uint8),
+    }
+    recorded = InMemory([Episode({view: image[None] for view, image in cameras.items()}, "reach", 20)])
+    converted = Resized(recorded, planner.size).episode(0).views
+    seen = observation()
+    large = planner.plan([replace(seen, images=cameras)], [5], True)[0]
+    fitted = planner.plan([replace(seen, images={view: f[0] for view, f in converted.items()})], [5], True)[0]
+    assert converted["top"].shape == (1, 32, 32, 3)
+    np.testing.assert_array_equal(large.actions, fitted.actions)
+    for view in planner.views:
+        np.testing.assert_array_equal(large.imagined[view], fitted.imagined[view])
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
         ({"top": np.zeros((32, 32, 3), np.uint8)}, "'close'.*given top"),
         ({}, "'close'.*given none"),
-        (
-            {name: np.zeros((64, 64, 3), np.uint8) for name in ("top", "close")},
-            r"'close' is \(64, 64, 3\).*\(32, 32, 3\)",
-        ),
+        ({name: np.zeros((64, 64, 4), np.uint8) for name in ("top", "close")}, r"'close' is \(64, 64, 4\).*RGB"),
+        ({name: np.zeros((0, 64, 3), np.uint8) for name in ("top", "close")}, r"'close' is \(0, 64, 3\)"),
         ({name: np.zeros((32, 32), np.uint8) for name in ("top", "close")}, r"'close' is \(32, 32\)"),
         ({name: np.zeros((32, 32, 3), np.float32) for name in ("top", "close")}, "'close'.*float32.*uint8"),
     ],

@@ -14,6 +14,7 @@ from videopolicy import checkpoint
 from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.errors import UserError
+from videopolicy.images import fit_to_size
 from videopolicy.models.base import Model, Sampling
 from videopolicy.policies.base import PolicySpec
 from videopolicy.registry import entry
@@ -187,10 +188,10 @@ class CheckpointPolicy:
             if view not in observation.images:
                 given = ", ".join(observation.images) or "none"
                 raise UserError(f"the policy sees view {view!r}, but is given {given}")
-            image, wanted = observation.images[view], (self.spec.size, self.spec.size, 3)
-            if image.shape != wanted or image.dtype != np.uint8:
-                raise UserError(f"view {view!r} is {image.shape} {image.dtype}, but the policy sees {wanted} uint8")
-        return np.stack([observation.images[view] for view in self.spec.views])
+            image = observation.images[view]
+            if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
+                raise UserError(f"view {view!r} is {image.shape} {image.dtype}; give an RGB image, (H, W, 3) uint8")
+        return np.stack([fit_to_size(observation.images[view][None], self.spec.size)[0] for view in self.spec.views])
 
 
 def _notes(sampling: Sampling, law: NoiseLaw | None) -> tuple[str, ...]:
