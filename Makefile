@@ -8,7 +8,7 @@ ARGS ?=
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 INSTALL = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean rendering
+.PHONY: demo test test-background quick lint clean rendering
 .DELETE_ON_ERROR:
 
 demo: rendering .venv/demo.stamp  ## Records, trains, evaluates and reports, on a CPU
@@ -16,6 +16,12 @@ demo: rendering .venv/demo.stamp  ## Records, trains, evaluates and reports, on 
 
 test: rendering lint  ## Every check that a change must pass
 	$(ONE_THREAD) .venv/bin/python -m pytest -n 2 --dist loadfile --cov=videopolicy --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
+
+test-background:  ## The same where interrupts are ignored, as they are in the background jobs of a shell
+	trap "" INT; $(MAKE) test
+
+quick: .venv/dev.stamp  ## The tests that most changes need, in less than a minute
+	$(ONE_THREAD) .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not metaworld and not libero" $(ARGS)
 
 lint: .venv/dev.stamp  ## Style, types and the direction of imports
 	.venv/bin/ruff check

@@ -1,6 +1,7 @@
 """One thread a process, set before anything imports NumPy or torch: two that share a busy core wait for each other."""
 
 import os
+import signal
 from importlib.util import find_spec
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -8,6 +9,7 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS
 import pytest
 import torch
 from hypothesis import settings
+from tests import processes
 
 torch.set_num_threads(1)
 
@@ -15,9 +17,24 @@ torch.set_num_threads(1)
 settings.register_profile("videopolicy", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("videopolicy")
 
+# A shell's background job ignores SIGINT, and so would all that it starts; tests interrupt what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+processes.mark_children()
+
 
 def pytest_runtest_setup(item):
     """Skips a simulator's tests where it is not installed; in CI nothing is skipped, so there they fail."""
     for extra in ("metaworld", "libero"):
         if item.get_closest_marker(extra) and find_spec(extra) is None and "CI" not in os.environ:
             pytest.skip(f"needs the extra: pip install 'videopolicy[{extra}]'")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Fails where a file's tests, all fixtures of theirs included, end and leave processes."""
+    yield
+    if (nextitem is None or nextitem.path != item.path) and not processes.soon(lambda: not processes.left()):
+        left = processes.left()
+        for pid in left:
+            processes.kill(pid)
+        pytest.fail(f"{item.path.name} leaves processes: {left}")

@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
+from configparser import ConfigParser
+from functools import cache
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from videopolicy import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
-PROSE = [path for name in ("*.md", "Makefile", ".ci/*", "experiments/**/*.md") for path in sorted(ROOT.glob(name))]
-NO_TORCH = ("actions", "datasets", "envs", "clips", "rollout", "report")
+OWN = [path for folder in ("src", "packages", "examples") for path in sorted((ROOT / folder).rglob("*.py"))]
+PYTHON = [*OWN, *(path for folder in ("tests", "experiments") for path in sorted((ROOT / folder).rglob("*.py")))]
+PAGES = [path for kind in ("html", "css", "js") for path in sorted((ROOT / "src").rglob(f"*.{kind}"))]
+PROSE = [path for name in ("*.md", "Makefile", ".ci/*", "docs/*.md", "experiments/**/*.md") for path in ROOT.glob(name)]
+NO_TORCH = ("actions", "datasets", "envs", "clips", "rollout", "executors", "policies/base.py", "report")
 
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"}
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "np.random.seed", "numpy.random.seed", "random.seed", "set_seed"}
@@ -31,7 +35,7 @@ def too_long(source: str, lines: int = 400) -> list[str]:
 
 
 def long_functions(source: str, lines: int = 60) -> list[str]:
-    functions = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (n for n in ast.walk(parsed(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
     return [f"{f.name}, line {f.lineno}" for f in functions if f.end_lineno - f.lineno >= lines]
 
 
@@ -48,9 +52,7 @@ def unsafe_loading(source: str) -> list[str]:
 
 def global_seeding(source: str) -> list[str]:
     """Calls that seed for everyone; inside a fork of torch's generator they seed for nobody else."""
-    forks = [
-        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.With) and "fork_rng" in _context(node)
-    ]
+    forks = [node for node in ast.walk(parsed(source)) if isinstance(node, ast.With) and "fork_rng" in _context(node)]
     spared = {line for fork in forks for line in range(fork.lineno, fork.end_lineno + 1)}
     seeding = [(name, call.lineno) for name, call in calls(source) if name in GLOBAL_SEEDS]
     return [f"{name}, line {line}" for name, line in seeding if line not in spared]
@@ -61,7 +63,7 @@ def machine_paths(source: str) -> list[str]:
 
 
 def no_docstring(source: str) -> list[str]:
-    tree = ast.parse(source)
+    tree = parsed(source)
     return ["no module docstring"] if tree.body and not ast.get_docstring(tree) else []
 
 
@@ -69,16 +71,20 @@ def _context(node: ast.With) -> str:
     return " ".join(ast.unparse(item.context_expr) for item in node.items)
 
 
-def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+@cache
+def calls(source: str) -> list[tuple[str, ast.Call]]:
+    return [(ast.unparse(node.func), node) for node in ast.walk(parsed(source)) if isinstance(node, ast.Call)]
 
 
 def imported(source: str) -> set[str]:
     """The top-level modules that a source imports, wherever the import stands."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -87,18 +93,18 @@ def imported(source: str) -> set[str]:
 
 
 RULES = [
-    (too_long, PYTHON, "pass\n" * 401),
+    (too_long, [*PYTHON, *PAGES], "pass\n" * 401),
     (long_functions, PYTHON, "def f():\n" + "    pass\n" * 60),
-    (unsafe_loading, SOURCES, "def f():\n    import pickle"),
-    (unsafe_loading, SOURCES, "from joblib import load"),
-    (unsafe_loading, SOURCES, "torch.load(path)"),
-    (unsafe_loading, SOURCES, "torch.load(path, weights_only=False)"),
-    (unsafe_loading, SOURCES, "np.load(path, allow_pickle=True)"),
-    (global_seeding, SOURCES, "torch.manual_seed(0)"),
-    (global_seeding, SOURCES, "with torch.random.fork_rng():\n    pass\ntorch.manual_seed(0)"),
-    (global_seeding, SOURCES, "np.random.seed(0)"),
+    (unsafe_loading, OWN, "def f():\n    import pickle"),
+    (unsafe_loading, OWN, "from joblib import load"),
+    (unsafe_loading, OWN, "torch.load(path)"),
+    (unsafe_loading, OWN, "torch.load(path, weights_only=False)"),
+    (unsafe_loading, OWN, "np.load(path, allow_pickle=True)"),
+    (global_seeding, OWN, "torch.manual_seed(0)"),
+    (global_seeding, OWN, "with torch.random.fork_rng():\n    pass\ntorch.manual_seed(0)"),
+    (global_seeding, OWN, "np.random.seed(0)"),
     (machine_paths, [*PYTHON, *PROSE], "Path('/" + "home/me/data')"),
-    (no_docstring, SOURCES, "x = 1"),
+    (no_docstring, OWN, "x = 1"),
 ]
 
 
@@ -128,9 +134,91 @@ def test_every_import_is_a_declared_dependency():
     assert not undeclared
 
 
+def imports_of(source: str, name: str, package: bool, modules: Iterable[str]) -> set[str]:
+    """The modules out of these that a source imports: at its top, lazily, for types alone, or by a constant name.
+
+    Args:
+        source: of the module.
+        name: of the module, with dots.
+        package: whether it is a package's `__init__`.
+        modules: all that there are.
+    """
+    found = set()
+    for node in ast.walk(parsed(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            up = name.split(".")[: len(name.split(".")) - node.level + package] if node.level else []
+            base = ".".join([*up, *([node.module] if node.module else [])])
+            # A name out of a package may be a module of it.
+            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+    return found & set(modules) - {name}
+
+
+def circles(imports: Mapping[str, set[str]]) -> set[frozenset[str]]:
+    """The sets of modules each of which leads to all others of its set."""
+
+    def reached(start: str) -> set[str]:
+        seen, waiting = set(), [start]
+        while waiting:
+            new = imports[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    leads = {module: reached(module) for module in imports}
+    return {frozenset(m for m in leads[module] if module in leads[m]) for module in imports if module in leads[module]}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import p.b",
+        "from p import b",
+        "from p.b import f",
+        "from . import b",
+        "from .b import f",
+        "def f():\n    import p.b",
+        "if TYPE_CHECKING:\n    from p.b import f",
+        "import_module('p.b').f()",
+    ],
+)
+def test_a_circle_is_noticed_however_it_is_hidden(line):
+    sources = {"p": "", "p.a": line, "p.b": "from p import c", "p.c": "import p.a", "p.d": "import p.a"}
+    imports = {name: imports_of(source, name, name == "p", sources) for name, source in sources.items()}
+    assert circles(imports) == {frozenset({"p.a", "p.b", "p.c"})}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    sources = {}
+    for file in SOURCES:
+        parts = file.relative_to(ROOT / "src").with_suffix("").parts
+        sources[".".join(part for part in parts if part != "__init__")] = file
+    imports = {
+        name: imports_of(file.read_text(), name, file.name == "__init__.py", sources) for name, file in sources.items()
+    }
+    assert not [sorted(circle) for circle in circles(imports)]
+
+
+def test_the_direction_of_imports_is_held_without_exceptions():
+    config = ConfigParser()
+    config.read(ROOT / ".importlinter")
+    assert not [
+        (name, key) for name in config for key in config[name] if key in ("ignore_imports", "exhaustive_ignores")
+    ]
+    assert config["importlinter:contract:direction"]["exhaustive"] == "True"
+    without = config["importlinter:contract:no-torch"]["source_modules"].split()
+    assert {name.removesuffix(".py").replace("/", ".") for name in NO_TORCH} <= {
+        module.removeprefix("videopolicy.") for module in without
+    }
+
+
 @pytest.mark.parametrize("package", NO_TORCH)
 def test_a_process_without_a_model_loads_no_torch(package):
-    files = sorted((ROOT / "src" / "videopolicy" / package).rglob("[!_]*.py"))
+    place = ROOT / "src" / "videopolicy" / package
+    files = sorted(place.rglob("[!_]*.py")) if place.is_dir() else [place]
     modules = [".".join(file.relative_to(ROOT / "src").with_suffix("").parts) for file in files]
     assert modules
     script = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"

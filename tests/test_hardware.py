@@ -1,10 +1,9 @@
-from time import perf_counter
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from videopolicy.hardware import Timing, count_flops, matmul_peak
+from videopolicy import hardware
+from videopolicy.hardware import MULTIPLICATIONS, SIDE, Timing, count_flops, matmul_peak
 
 
 def test_counts_what_attention_convolution_and_products_are_worth():
@@ -19,11 +18,10 @@ def test_spread_is_the_median_and_the_90th_percentile_in_milliseconds():
     assert (spread.median, spread.p90) == pytest.approx((51.0, 91.0))
 
 
-def test_the_limit_is_a_matrix_products():
-    """Within what a busy machine may add: a slip of the units, or of the count, is a factor of 1000."""
-    matrix = torch.ones(512, 512)
-    start = perf_counter()
-    for _ in range(20):
-        matrix @ matrix
-    reached = 20 * 2 * 512**3 / (perf_counter() - start)
-    assert reached / 30 < matmul_peak(torch.device("cpu")) < reached * 30
+def test_the_limit_is_the_fastest_of_some_matrix_products(monkeypatch):
+    """By a clock on which the first product takes one second less than the second, and so on."""
+    seconds = range(3, 3 + MULTIPLICATIONS)
+    readings = iter([reading for each in seconds for reading in (0.0, float(each))])
+    monkeypatch.setattr(hardware, "perf_counter", lambda: next(readings))
+    assert matmul_peak(torch.device("cpu")) == 2 * SIDE["cpu"] ** 3 / 3
+    assert next(readings, None) is None

@@ -1,4 +1,4 @@
-"""How far bfloat16 is from float32 on one look of the full-size model: `python precision.py > precision.json`."""
+"""How far bfloat16 is from float32 in one evaluation of the full-size model: `python precision.py > precision.json`."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ SIGMA = 10.0
 
 
 @torch.inference_mode()
-def look(policy: VideoActionModel) -> Joint:
+def denoise(policy: VideoActionModel) -> Joint:
     """The denoised video and actions of one noisy sample, the same whatever the precision."""
     generator = torch.Generator().manual_seed(0)
     noise = Joint.randn_like(policy.blank(1), generator)
@@ -29,11 +29,11 @@ def look(policy: VideoActionModel) -> Joint:
 
 
 def main(name: str) -> None:
-    """Looks once in each precision with the same random weights."""
+    """Evaluates once in each precision with the same random weights."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     policy = build(registry.entry("presets", name).model, MinMax((-1.0,) * 7, (1.0,) * 7), 0).to(device).eval()
-    whole = look(policy)
-    half = look(policy.to(torch.bfloat16))
+    whole = denoise(policy)
+    half = denoise(policy.to(torch.bfloat16))
     differences = {
         part: {
             "largest": (getattr(half, part) - getattr(whole, part)).abs().max().item(),

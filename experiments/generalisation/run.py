@@ -42,7 +42,7 @@ class Steps:
     """Of training, of 16 clips each.
 
     Attributes:
-        cloning: of the baseline, for each condition; they take as long as the others group.
+        cloning: of the baseline, for each condition; they take as long as the others together.
         head: of the head, for each condition.
         video: of the video model before that, once for all conditions; 0 trains both jointly.
     """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Meta-Env's MT10 with the preset `small`, without tuning the video model, in two stages, and beside it the baseline
+# Meta-World's MT10 with the preset `small`, without tuning the video model, in two stages, and beside it the baseline
 # without video from the same views. In the root of a clone.
 set -euo pipefail
 source experiments/gpu/mt10_common.sh

@@ -1,4 +1,4 @@
-# To be sourced in the root of a clone: Meta-Env's MT10, and how a way of training on it is measured.
+# To be sourced in the root of a clone: Meta-World's MT10, and how a way of training on it is measured.
 mt10="reach-v3 push-v3 pick-place-v3 door-open-v3 drawer-open-v3 drawer-close-v3 button-press-topdown-v3
     peg-insert-side-v3 window-open-v3 window-close-v3"
 

@@ -7,11 +7,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tests.disk import full_disk
+from tests.processes import living, running, soon, wait_until
 from tests.small import SIZE, policy, write_data
 
 from videopolicy import checkpoint as checkpoints
@@ -26,6 +24,8 @@ from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.main import main
 from videopolicy.datasets.lerobot import open_dataset, spec
 from videopolicy.datasets.lerobot.writer import Writer
+
+pytestmark = pytest.mark.slow
 
 ROWS = spec.DATA.format(chunk_index=0, file_index=0)
 EPISODES = spec.EPISODES.format(chunk_index=0, file_index=0)
@@ -277,81 +277,51 @@ def test_a_disk_that_fills_while_evaluating_is_one_line_and_the_same_command_goe
 
 
 def start(*command, **options):
-    script = "from videopolicy.cli.main import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *command], stderr=subprocess.PIPE, text=True, start_new_session=True, **options
-    )
-
-
-def living(session) -> list[int]:
-    """The processes of a session, zombies aside."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, _, (state, _, _, its_session) = path.parent.name, *_split(path.read_text())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(its_session) == session and state != "Z":
-            found.append(int(pid))
-    return found
-
-
-def _split(stat):
-    name, _, rest = stat.rpartition(")")
-    return name, rest.split()[:4]
-
-
-def wait_until(condition, process):
-    while not condition():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
+    return running(sys.executable, "-m", "videopolicy", *command, **options)
 
 
 def alone(process) -> bool:
-    """Whether all that the process started is gone, at the latest after some seconds."""
-    deadline = time.monotonic() + 20
-    while living(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not living(process.pid)
+    """Whether all that the process started is gone, too."""
+    return soon(lambda: not living(process.pid))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_recording_whose_processes_only_begin_ends_in_silence(number, commands, tmp_path):
-    process = start(*commands["record"], "--episodes", "90000", "--workers", "2")
-    # The process that tracks shared resources, and at least one that has not yet imported anything.
-    wait_until(lambda: len(living(process.pid)) > 2, process)
-    os.killpg(process.pid, signal.SIGINT) if number == signal.SIGINT else process.terminate()
-    _, said = process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in said and said.splitlines()[-1] == "videopolicy: interrupted"
-    assert alone(process) and not list(tmp_path.iterdir())
+    with start(*commands["record"], "--episodes", "90000", "--workers", "2") as process:
+        # The process that tracks shared resources, and at least one that has not yet imported anything.
+        wait_until(lambda: len(living(process.pid)) > 2, process)
+        os.killpg(process.pid, signal.SIGINT) if number == signal.SIGINT else process.terminate()
+        _, said = process.communicate()
+        assert process.returncode == 130
+        assert "Traceback" not in said and said.splitlines()[-1] == "videopolicy: interrupted"
+        assert alone(process) and not list(tmp_path.iterdir())
 
 
 def test_the_processes_of_a_killed_recording_end_too(commands, tmp_path):
-    process = start(*commands["record"], "--episodes", "90000")
-    wait_until(lambda: list(tmp_path.iterdir()), process)
-    process.kill()
-    process.communicate()
-    assert alone(process)
-    assert not (tmp_path / "out").exists()
+    with start(*commands["record"], "--episodes", "90000") as process:
+        wait_until(lambda: list(tmp_path.iterdir()), process)
+        process.kill()
+        process.communicate()
+        assert alone(process)
+        assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupted_evaluation_ends_in_silence_and_keeps_whole_lines(commands, tmp_path):
-    process = start(*commands["evaluate"], "--episodes", "90000", "--record", "0")
-    results = tmp_path / "out" / "results.jsonl"
-    wait_until(results.exists, process)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in said and said.splitlines()[-1] == "videopolicy: interrupted"
-    assert alone(process)
-    assert all(json.loads(line)["task"] == "reach-red" for line in results.read_text().splitlines())
+    with start(*commands["evaluate"], "--episodes", "90000", "--record", "0") as process:
+        results = tmp_path / "out" / "results.jsonl"
+        wait_until(results.exists, process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+        assert process.returncode == 130
+        assert "Traceback" not in said and said.splitlines()[-1] == "videopolicy: interrupted"
+        assert alone(process)
+        assert all(json.loads(line)["task"] == "reach-red" for line in results.read_text().splitlines())
 
 
 @pytest.mark.parametrize("command", [["--help"], ["record", "--help"]])
 def test_a_reader_that_has_seen_enough_is_no_error(command):
     reading, writing = os.pipe()
     os.close(reading)
-    process = start(*command, stdout=writing)
-    os.close(writing)
-    assert process.communicate()[1] == ""
+    with start(*command, stdout=writing) as process:
+        os.close(writing)
+        assert process.communicate()[1] == ""

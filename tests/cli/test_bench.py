@@ -12,6 +12,8 @@ from videopolicy.policies import checkpoint as policies
 from videopolicy.presets.base import Preset
 from videopolicy.training import choices
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):

@@ -1,13 +1,12 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from tests.disk import full_disk
+from tests.processes import running, wait_until
 from tests.small import write_data
 
 from videopolicy.cli import main as cli
@@ -16,6 +15,8 @@ from videopolicy.datasets.lerobot import open_dataset, spec
 from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.media import write_mp4
 from videopolicy.types import Episode
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -143,15 +144,11 @@ def test_an_interrupt_says_what_was_kept(tmp_path):
         for _ in range(6):
             writer.add(Episode({"top": rng.integers(0, 256, (500, 32, 32, 3), np.uint8)}, "push it", 20))
     command = [sys.executable, "-m", "videopolicy", "convert", tmp_path / "source", tmp_path / "d", "--workers", "2"]
-    process = subprocess.Popen(
-        [*map(str, command), "--format", "lerobot"], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
     shards = staging_folder(tmp_path / "d") / "shards"
-    while not [shard for shard in shards.glob("*") if shard.suffix != ".partial"]:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers hear it too
-    _, said = process.communicate()
+    with running(*command, "--format", "lerobot") as process:
+        wait_until(lambda: [shard for shard in shards.glob("*") if shard.suffix != ".partial"], process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+        _, said = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in said
     assert "the same command goes on from there" in said

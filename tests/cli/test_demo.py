@@ -6,6 +6,8 @@ import pytest
 
 from videopolicy.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.metaworld
 def test_a_small_demo_ends_with_the_page_and_the_success_rate(tmp_path, capsys):

@@ -15,6 +15,8 @@ from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
 from videopolicy.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 verb = import_module("videopolicy.cli.import")
 FILES = {"config.json", "model.safetensors", "statistics.json", "README.md"}
 

@@ -1,16 +1,18 @@
 import os
 import shlex
 import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from tests.disk import full_disk
+from tests.processes import running, wait_until
 
 from videopolicy.cli import main as cli
 from videopolicy.datasets.lerobot import open_dataset
 from videopolicy.envs.pointmass import PointMass
+
+pytestmark = pytest.mark.slow
 
 POINTMASS = ["record", "--env", "pointmass", "--workers", "1", "--size", "32", "--steps", "20"]
 
@@ -108,22 +110,15 @@ def test_an_expert_that_never_succeeds_ends_the_recording(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def run(arguments, **options):
-    """The command in a process of its own."""
-    script = "from videopolicy.cli.main import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *POINTMASS, *arguments], stderr=subprocess.PIPE, text=True, **options
-    )
+def start(*arguments):
+    """The command in processes of its own."""
+    return running(sys.executable, "-m", "videopolicy", *POINTMASS, *arguments)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
-    import resource
-
-    process = run(
-        ["--task", "reach-red", "--episodes", "20", "--out", str(tmp_path / "d")],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, 16 * 1024)),
-    )
-    _, said = process.communicate()
+    command = start("--task", "reach-red", "--episodes", "20", "--out", tmp_path / "d")
+    with full_disk(16 * 1024), command as process:
+        _, said = process.communicate()
     assert process.returncode == 2
     assert said.splitlines()[-1].startswith("videopolicy: no space left to write")
     assert "Traceback" not in said
@@ -131,12 +126,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):
-    process = run(["--task", "reach-red", "--episodes", "100000", "--out", str(tmp_path / "d")], start_new_session=True)
-    while not list(tmp_path.iterdir()):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers hear it too
-    _, said = process.communicate()
+    with start("--task", "reach-red", "--episodes", "100000", "--out", tmp_path / "d") as process:
+        wait_until(lambda: list(tmp_path.iterdir()), process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+        _, said = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in said
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -116,20 +115,6 @@ def test_an_episode_shorter_than_a_window_is_refused(cache):
 def test_a_clip_that_is_not_there_is_refused(clips, key):
     with pytest.raises(IndexError):
         clips[key]
-
-
-def test_a_batch_is_read_in_a_moment(dataset, tmp_path):
-    codes = np.random.default_rng(0).normal(size=(1, 16, 8, 8)).astype(np.float32)
-    cache = build_cache(dataset, tmp_path / "cache", lambda f: np.repeat(codes, len(f), 0), ["front"], key="wide")
-    clips = Clips([cache], Window(frames=4, stride=2, actions=8))
-    rng = np.random.default_rng(0)
-    seconds = []
-    for _ in range(20):
-        indices = rng.integers(len(clips), size=16)
-        started = time.perf_counter()
-        clips.batch(indices, rng)
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.003
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import torch
 from videopolicy.diagnosis.inverse import fit, intervals
 from videopolicy.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def test_reads_far_better_than_a_constant_and_says_so(shown, fitted):
     reader, trust = fitted

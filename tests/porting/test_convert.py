@@ -30,6 +30,8 @@ from videopolicy.porting import sgm, towers
 from videopolicy.porting.convert import LEFT_OUT, convert, convert_sgm
 from videopolicy.presets.svd import PRESET
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights():

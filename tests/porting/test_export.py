@@ -21,6 +21,8 @@ from videopolicy.models.video_action import Sampling
 from videopolicy.porting.convert import convert
 from videopolicy.porting.export import export
 
+pytestmark = pytest.mark.slow
+
 FRAMES, SIZE, STEPS = 3, 64, 3
 # The pipeline is told frames a second, and tells the U-Net one less; the others are the U-Net's own constants.
 TOLD = {"fps": 7, "motion_bucket_id": 100, "noise_aug_strength": 0.02}

@@ -10,6 +10,8 @@ from videopolicy.cli.main import main
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.presets.cloning import PRESET
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

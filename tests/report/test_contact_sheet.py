@@ -14,6 +14,8 @@ from videopolicy.errors import UserError
 from videopolicy.report import contact_sheet
 from videopolicy.report.contact_sheet import write_sheet
 
+pytestmark = pytest.mark.slow
+
 
 def sheet(dataset, tmp_path):
     text = write_sheet(dataset, examine(dataset), tmp_path / "sheet.html").read_text()

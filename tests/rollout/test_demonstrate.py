@@ -10,6 +10,8 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.errors import UserError
 from videopolicy.rollout.demonstrate import AFTER_SUCCESS, DemonstrationJob, record, record_episode
 
+pytestmark = pytest.mark.slow
+
 WHAT = DemonstrationJob("pointmass", "reach-red", ("top",), 32, noise=0.3, steps=5)
 
 
@@ -83,7 +85,9 @@ def test_the_death_of_a_process_is_said_here():
         next(episodes)
         for process in multiprocessing.active_children():
             process.kill()
-        with pytest.raises(UserError, match="died, often for lack of memory; fewer --workers"):
+        with pytest.raises(
+            UserError, match=r"from seed \d+ died \(SIGKILL\), often for lack of memory; fewer --workers"
+        ):
             list(islice(episodes, 10))
 
 

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, alone or group, that a test can kill.
+"""Runs in processes of their own, alone or together, that a test can kill.
 
 They are forked from a server that has imported everything, so that each takes milliseconds to start.
 """
@@ -56,7 +56,7 @@ def port() -> int:
 def wait(*processes) -> list[int]:
     """Their exit codes; negative for a signal."""
     for process in processes:
-        process.join(120)
+        process.join()
     return [process.exitcode for process in processes]
 
 
@@ -119,6 +119,25 @@ def train_until(event: str, ending: str, data: Path, run: Path, resume: bool, ch
     def hook(name: str, args: tuple) -> None:
         if name == event and any(str(arg).endswith(ending) for arg in args if isinstance(arg, str | Path)):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer = set_up(data, run, resume, changes)
+    sys.addaudithook(hook)
+    trainer.train()
+
+
+def train_for_a_while(steps: int, share: float, data: Path, run: Path, resume: bool, changes: dict) -> None:
+    """Trains for some steps and this share of another one's processor time, and is killed on the spot.
+
+    So it is killed in the middle of anything, and yet before it is at its end, however busy the machine.
+    """
+    logged = []
+
+    def hook(name: str, args: tuple) -> None:
+        if name == "open" and str(args[0]).endswith("losses.jsonl") and args[1] == "a":
+            logged.append(time.process_time())
+            if len(logged) == steps:
+                # Ends the process as SIGKILL does.
+                signal.setitimer(signal.ITIMER_PROF, share * (logged[-1] - logged[-2]))
 
     trainer = set_up(data, run, resume, changes)
     sys.addaudithook(hook)

@@ -2,7 +2,7 @@
 
 import json
 import random
-import time
+import signal
 
 import pytest
 from tests.small import same
@@ -11,7 +11,9 @@ from tests.training import children
 from videopolicy import checkpoint
 from videopolicy.training import state
 
-CHANGES = {"steps": 24, "batch_size": 2, "save_every": 2, "ema": 0.9}
+pytestmark = pytest.mark.slow
+
+CHANGES = {"steps": 24, "batch_size": 2, "save_every": 2, "ema_decay": 0.9}
 # An event of the interpreter, and how the path ends that it is about: all but the first lie within a save.
 POINTS = [
     ("os.mkdir", "-000002.partial"),
@@ -32,19 +34,13 @@ def losses(run):
 
 
 def kill_at_random(data, run, chance):
-    """Lets a run take a step or more, and kills it some time within the next ones."""
-    before = len(losses(run))
-    process = children.start(children.train, data, run, state.exists(run / "state"), CHANGES)
-    while process.is_alive() and len(losses(run)) in (0, before):
-        time.sleep(0.005)
-    time.sleep(chance.uniform(0, 0.1))
-    process.kill()
-    process.join()
-    return process.exitcode
+    """Lets a run take two steps, and kills it some time within the next ones."""
+    arguments = (2, chance.uniform(0.05, 1.5), data, run, state.exists(run / "state"), CHANGES)
+    return children.wait(children.start(children.train_for_a_while, *arguments))
 
 
 @pytest.fixture(scope="module")
-def full_tensor(data, tmp_path_factory):
+def whole(data, tmp_path_factory):
     """A run that nobody kills."""
     run = tmp_path_factory.mktemp("whole") / "run"
     assert children.wait(children.start(children.train, data, run, False, CHANGES)) == [0]
@@ -59,8 +55,10 @@ def test_killed_at_any_moment_and_resumed_it_is_the_run_that_nobody_killed(data,
         assert children.wait(process) == [-9], f"{event} of {ending} never came"
         if resume:
             checkpoint.load(run / "checkpoint")
-    endings = [kill_at_random(data, run, chance) for _ in range(RANDOM)]
-    assert endings.count(-9) == RANDOM, "it ended before it was killed: give it more steps"
+    for _ in range(RANDOM):
+        assert kill_at_random(data, run, chance) == [-signal.SIGPROF], (
+            "it ended before it was killed: give it more steps"
+        )
     assert children.wait(children.start(children.train, data, run, True, CHANGES)) == [0]
 
     assert losses(run) == losses(whole) and len(losses(run)) == CHANGES["steps"]

@@ -22,6 +22,8 @@ from videopolicy.training.noise import draw
 from videopolicy.training.objective import Objective
 from videopolicy.training.prepare import build
 
+pytestmark = pytest.mark.slow
+
 RANK = 4
 FAST = {"lora": RANK, "lr": 1e-2, "head_lr": 1e-2, "steps": 6}
 ADAPTED = tuple(f".{name}.weight" for name in lora.PROJECTIONS)

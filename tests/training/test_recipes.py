@@ -17,6 +17,8 @@ from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.prepare import build
 from videopolicy.training.stages import JOINT
 
+pytestmark = pytest.mark.slow
+
 HALF = "reach-red"
 WHOLE = ("--validation-episodes", "0")
 

@@ -52,7 +52,7 @@ class Command:
     """
 
     task: tuple[str, ...] = (SHIPPED,)
-    """One or more Meta-Env tasks."""
+    """One or more Meta-World tasks."""
     minutes: float = 14.0
     """Time for everything; training gets what the other steps leave."""
     out: Path = Path("runs/demo")

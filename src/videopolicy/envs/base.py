@@ -29,7 +29,7 @@ class Env(gymnasium.Env[State, Action]):
     Attributes:
         action_space: Box of shape (D,), float32.
         observation_space: Box of shape (S,), float32.
-        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if nobody said.
+        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of a state.
         task: the env's name of the task.
         instruction: what to do, in words.
@@ -56,7 +56,7 @@ class Env(gymnasium.Env[State, Action]):
 
     @abstractmethod
     def step(self, action: Action) -> tuple[State, float, bool, bool, dict[str, Any]]:
-        """Executes one action, clipped to the action layout.
+        """Executes one action, clipped to the action space.
 
         Returns:
             State, reward, terminated (always False), truncated (at the horizon), and info, where info["success"] is
@@ -71,7 +71,7 @@ class Env(gymnasium.Env[State, Action]):
     def expert(self) -> Callable[[], Action]:
         """A scripted expert for the current episode, which may know what no camera sees.
 
-        Call the result once before every step; it returns the action (D,), clipped to the action layout.
+        Call the result once before every step; it returns the action (D,), clipped to the action space.
         """
 
 

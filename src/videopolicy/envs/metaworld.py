@@ -1,4 +1,4 @@
-"""Meta-Env's 50 tabletop tasks, with a scripted expert each (Meta-Env 3.1.1, MuJoCo)."""
+"""Meta-World's 50 tabletop tasks, with a scripted expert each (Meta-World 3.1.1, MuJoCo)."""
 
 import atexit
 import warnings
@@ -70,7 +70,7 @@ TASKS = tuple(INSTRUCTIONS)
 VIEWS = ("corner", "corner2", "corner3", "corner4", "gripperPOV", "behindGripper", "topview")
 DEFAULT_VIEWS = ("corner2", "corner3", "gripperPOV")
 EXAMPLE, REQUIRES = "button-press-topdown-v3", ("metaworld",)
-# These cameras of Meta-Env's hang head down.
+# These cameras of Meta-World's hang head down.
 UPSIDE_DOWN = frozenset({"corner", "corner2", "corner3", "corner4"})
 HORIZON = 200
 # Tasks on which the expert itself, with noise on its actions, has needed more than 150 steps.
@@ -82,7 +82,7 @@ def make(task: str, *, views: Sequence[str] = DEFAULT_VIEWS, size: int = 64) -> 
     """Opens a task.
 
     Raises:
-        UserError: unknown task or view, Meta-Env is not installed, or nothing here can render.
+        UserError: unknown task or view, Meta-World is not installed, or nothing here can render.
     """
     check(task, TASKS, views, VIEWS, size)
     prepare()
@@ -93,7 +93,7 @@ def prepare() -> None:
     """Finds a rendering backend, for this process and those that it starts.
 
     Raises:
-        UserError: Meta-Env is not installed, or nothing here can render.
+        UserError: Meta-World is not installed, or nothing here can render.
     """
     if not all(find_spec(name) for name in ("metaworld", "mujoco", "packaging")):
         raise UserError("env 'metaworld' needs the extra: pip install 'videopolicy[metaworld]'")
@@ -101,7 +101,7 @@ def prepare() -> None:
 
 
 class MetaWorld(Env):
-    """One Meta-Env task.
+    """One Meta-World task.
 
     Action (4): how far the hand's target moves in x, y, z, in centimetres, and the gripper's force (1 closes),
     each in -1 to 1.
@@ -152,7 +152,7 @@ class MetaWorld(Env):
         return Observation(images, self.instruction, self._state())
 
     def expert(self) -> Callable[[], Action]:
-        """Meta-Env's own scripted policy, which reads where the objects and the goal are."""
+        """Meta-World's own scripted policy, which reads where the objects and the goal are."""
         policy = self._policy()
 
         def act() -> Action:

@@ -11,7 +11,7 @@ PRESET = Preset(
     model=Config(
         residual=True,
         latents=pca.Config(channels=32),
-        # As long as the longest instruction of Meta-Env: every token costs a little at every step.
+        # As long as the longest instruction of Meta-World: every token costs a little at every step.
         text=hashed_words.Config(length=8),
         # One step from a level where little of the data shows through: as good as many, and as fast as can be.
         sampling=Sampling(steps=1, sigma_max=10.0),

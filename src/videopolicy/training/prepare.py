@@ -26,7 +26,7 @@ from videopolicy.training.objective import check_generates_video
 from videopolicy.training.state import facts_of, weights_of
 from videopolicy.types import Frames
 
-# Episodes of each data set whose frames the latents are fitted to, and pixels of all of them group: 100 MB.
+# Episodes of each data set whose frames the latents are fitted to, and pixels of all of them together: 100 MB.
 FITTED = 16
 FITTED_PIXELS = 2**25
 # Control steps that are read at once of an episode that is too long to be fitted to as a whole.

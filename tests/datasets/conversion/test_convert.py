@@ -1,11 +1,9 @@
 import json
 import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +26,8 @@ from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.errors import UserError
 from videopolicy.similarity import psnr
 from videopolicy.types import Episode
+
+pytestmark = pytest.mark.slow
 
 FPS = 20
 
@@ -158,32 +158,36 @@ def test_processes_change_nothing(tmp_path, source, small_shards):
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
 
-def killed(source, target, workers, seconds):
-    """A conversion that is killed so long after it began to write; whether that was in time."""
-    script = (
-        "import sys; from pathlib import Path; from videopolicy.datasets.conversion import convert; convert._LEAST = 20;"
-        "from videopolicy.datasets.conversion.source import ConversionSource;"
-        "convert.convert(ConversionSource(Path(sys.argv[1]), 'lerobot'), Path(sys.argv[2]), int(sys.argv[3]))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, source.path, target, str(workers)], stderr=subprocess.DEVNULL
-    )
-    while process.poll() is None and not list((staging_folder(target) / "shards").glob("*.partial")):
-        time.sleep(0.005)
-    time.sleep(seconds)
-    alive = process.poll() is None
-    process.kill()
-    process.wait()
-    return alive
+# A conversion that ends its main process on the spot when that is about to touch what it writes for the n-th time.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from videopolicy.datasets.conversion import convert
+from videopolicy.datasets.conversion.source import ConversionSource
+
+source, target, staging, workers, left = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
+convert._LEAST, left = 20, int(left)
+
+def hook(event, arguments):
+    global left
+    if arguments and isinstance(arguments[0], str | Path) and str(arguments[0]).startswith(staging):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+convert.convert(ConversionSource(source, "lerobot"), target, int(workers))
+"""
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(1, 3), (2, 1)])
-def test_what_was_killed_goes_on_to_the_same_bytes(tmp_path, source, small_shards, workers, kills):
+@pytest.mark.parametrize(("workers", "touches"), [(1, (12, 30, 55)), (2, (10,))])
+def test_what_was_killed_goes_on_to_the_same_bytes(tmp_path, source, small_shards, workers, touches):
     convert(source, tmp_path / "whole", 1)
-    rng = random.Random(workers)
-    assert sum(killed(source, tmp_path / "killed", workers, rng.uniform(0, 0.05)) for _ in range(kills))
-    if not (tmp_path / "killed").exists():
-        convert(source, tmp_path / "killed", 1)
+    target = tmp_path / "killed"
+    for touch in touches:
+        command = (sys.executable, "-c", KILLED, source.path, target, staging_folder(target), workers, touch)
+        assert subprocess.run([*map(str, command)], stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    convert(source, target, 1)
     assert content(tmp_path / "whole") == content(tmp_path / "killed")
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 

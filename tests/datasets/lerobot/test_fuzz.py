@@ -17,6 +17,8 @@ from tests.datasets.lerobot.test_lerobot import episode, write
 from videopolicy.datasets.lerobot import open_dataset, spec
 from videopolicy.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = (5, 4, 6)
 # Of each format. FUZZ_CASES gives it more time: thousands have been run.
 CASES = int(os.environ.get("FUZZ_CASES", "50"))

@@ -17,6 +17,8 @@ from tests.datasets.hdf5 import recorded, write_libero, write_robocasa
 from videopolicy.datasets.robomimic import open_dataset
 from videopolicy.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30
 TRUNCATIONS, FLIPS = 8, 20
 Damage = Callable[[bytes, np.random.Generator], bytes]

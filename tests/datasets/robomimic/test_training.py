@@ -6,6 +6,8 @@ from tests.datasets.hdf5 import recorded, write_libero, write_robocasa
 from videopolicy import checkpoint
 from videopolicy.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("write", "view"), [(write_robocasa, "robot0_agentview_left"), (write_libero, "agentview")])
 def test_a_policy_trains_on_it(tmp_path, write, view):

@@ -41,5 +41,7 @@ def test_what_is_not_asked_for_stays_to_the_bit(dataset):
 
 
 def test_a_space_of_another_meaning_is_refused_by_the_data_set_and_the_reason(dataset):
-    with pytest.raises(UserError, match=r"data: its states are 'position quaternion', but 'joints:7' is needed, and"):
+    with pytest.raises(
+        UserError, match=r"datasets: its states are 'position quaternion', but 'joints:7' is needed, and"
+    ):
         LayoutConverted(dataset, state_layout="joints:7")

@@ -13,6 +13,8 @@ from videopolicy.training.monitoring import validation
 from videopolicy.training.monitoring.validation import Validator, evenly, parts, set_apart, similarity
 from videopolicy.training.stages import STAGES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def validator(trainer):

@@ -58,7 +58,7 @@ def _space(name: str, text: str, own: str, width: int | None, dataset: Dataset) 
     # Written by anybody, with blanks as they like.
     if own and own.split() not in (text.split(), str(space).split()):
         raise UserError(
-            f"{dataset.path}: the source says {own!r}; leave --{name}-space out, or mend meta/info.json if it is wrong "
-            "(that of the result, if the source has none)"
+            f"{dataset.path}: the source says {own!r}; leave --{name}-layout out, or mend meta/info.json if it is "
+            "wrong (that of the result, if the source has none)"
         )
     return str(space)

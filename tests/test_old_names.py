@@ -1,0 +1,106 @@
+"""Names that the first edition had, and that one finds nothing under any more."""
+
+import io
+import keyword
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+KINDS = {".py", ".md", ".toml", ".yaml", ".yml", ".sh", ".sbatch", ".txt", ".cfg", ".json", ".html", ".css", ".js", ""}
+FOLDERS = ("src", "tests", "packages", "examples", "experiments", "docs", "configs", ".ci", ".github")
+# A page stays as the first edition wrote it, a change log tells of old names, and old files have old keys.
+SPARED = {"CHANGELOG.md", "experiments/libero_object/page.html", "src/videopolicy/upgrades.py"}
+
+# Identifiers of Python; the same words in prose are English.
+IDENTIFIERS = {
+    *("VideoPolicy", "Planner", "VideoPlanner", "Together", "Ahead", "Draws", "Trouble", "Guard", "Journal", "Meter"),
+    *("HeldOut", "Learner", "Crew", "World", "ArmWorld", "RemoteLink", "LocalLink", "Respaced", "Space", "demos"),
+    *("world", "worlds", "heldout", "look", "looks", "seen_from", "learnt_space", "put_in_place", "state_space"),
+}
+# Functions of the library's own; tests may call theirs so.
+FUNCTIONS = ("joined", "heard", "belong", "naming", "within", "refused", "saw", "collected", "gathered")
+# Whatever the file.
+TEXT = (
+    r"--world\b",
+    r"--(action|state|\{\w+\})-space\b",
+    r"(?<!Meta-)(?<!real )(\b|\\n)[Ww]orlds?\b(?![- ](models?|action))",
+    r"\bMeta-Env\b",
+    r"\bdemos\b",
+    r"\bheld_out\.jsonl\b",
+    r"\bspeed\.jsonl\b",
+    r"\bRUN/trouble\b",
+    r"\bstate spaces?\b",
+    r"\bvideopolicy[./](demos|worlds|samplers|model|text[./]words)\b",
+    r"\bvideopolicy[./]rollout[./](crew|links|local|remote|record|recording)\b",
+    r"\btests/(demos|worlds|samplers)\b",
+)
+
+
+def files() -> list[Path]:
+    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    found += [path for path in ROOT.iterdir() if path.suffix in KINDS]
+    return [path for path in found if path.is_file() and path.suffix in KINDS and not spared(path)]
+
+
+def spared(path: Path) -> bool:
+    return path == Path(__file__) or "__pycache__" in path.parts or str(path.relative_to(ROOT)) in SPARED
+
+
+def words(source: str) -> list[tuple[int, str, str]]:
+    """The names in a program, comments and strings aside: line, name, and what comes after it."""
+    tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type != tokenize.COMMENT]
+    pairs = zip(tokens, [*tokens[1:], None], strict=True)
+    names = [(t, after) for t, after in pairs if t.type == tokenize.NAME and not keyword.iskeyword(t.string)]
+    return [(t.start[0], t.string, after.string if after else "") for t, after in names]
+
+
+def old_identifiers(source: str) -> list[str]:
+    return [f"{line}: {name}" for line, name, _ in words(source) if name in IDENTIFIERS]
+
+
+def old_functions(source: str) -> list[str]:
+    return [f"{line}: {name}" for line, name, after in words(source) if name in FUNCTIONS and after == "("]
+
+
+def old_text(text: str) -> list[str]:
+    lines = text.splitlines()
+    return [f"{n}: {m.group()}" for n, line in enumerate(lines, 1) for old in TEXT for m in re.finditer(old, line)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (old_identifiers, "from x import Planner"),
+        (old_identifiers, "env.look()"),
+        (old_functions, "def within(name): pass"),
+        (old_functions, "belong()"),
+        (old_text, "evaluate --world libero"),
+        (old_text, "A world that hangs"),
+        (old_text, r"title = 'x'\nworld = 'y'"),
+        (old_text, "`videopolicy.demos.lerobot`"),
+        (old_text, "RUN/held_out.jsonl"),
+    ],
+)
+def test_an_old_name_is_noticed(rule, text):
+    assert rule(text)
+
+
+def test_english_is_no_old_name():
+    assert not old_identifiers("'Together they look at the world'  # no Planner")
+    assert not old_functions("joined = ' '.join(heard)")
+    assert not old_text("World models and world-action models, on Meta-World")
+
+
+@pytest.mark.parametrize(
+    ("rule", "folder", "kinds"),
+    [(old_identifiers, ROOT, {".py"}), (old_functions, ROOT / "src", {".py"}), (old_text, ROOT, KINDS)],
+    ids=["identifiers", "functions", "text"],
+)
+def test_old_names_are_gone(rule, folder, kinds):
+    chosen = [path for path in files() if path.is_relative_to(folder) and path.suffix in kinds]
+    found = {str(path.relative_to(ROOT)): rule(path.read_text()) for path in chosen}
+    assert chosen
+    assert not {path: names for path, names in found.items() if names}
