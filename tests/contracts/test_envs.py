@@ -1,40 +1,31 @@
-"""What every file in `videopolicy/envs` must keep, on one task each."""
-
-from importlib import import_module
-from importlib.util import find_spec
+"""What every env must keep, on one task each: its `EXAMPLE`, or its first."""
 
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from tests.contracts.plugins import example, skip_unless_it_can_run
 
 from videopolicy import registry
 from videopolicy.actions.layout import Layout
 from videopolicy.errors import UserError
 
-# The task that an env is judged on, where it is not the first; marks of envs that need an extra.
-TASKS = {"metaworld": "button-press-topdown-v3", "libero": "pick_up_the_salad_dressing_and_place_it_in_the_basket"}
-# RoboCasa is in no package index, and its kitchen assets are a download of gigabytes: CI has never run it, and whoever
-# has installed both by docs/robocasa.md runs these tests there.
-ABSENT = pytest.mark.skipif(find_spec("robocasa") is None, reason="needs RoboCasa and its assets: docs/robocasa.md")
-MARKS = {"metaworld": [pytest.mark.metaworld], "libero": [pytest.mark.libero], "robocasa": [ABSENT]}
-WITHOUT_EXPERT = ("robocasa",)
-ENVS = [pytest.param(name, marks=MARKS.get(name, [])) for name in registry.names("envs")]
 SIZE = 48
 
 
-@pytest.fixture(params=ENVS, scope="module")
+@pytest.fixture(params=registry.names("envs"), scope="module")
 def name(request):
+    skip_unless_it_can_run("envs", request.param)
     return request.param
 
 
 @pytest.fixture(scope="module")
 def module(name):
-    return import_module(f"videopolicy.envs.{name}")
+    return registry.module("envs", name)
 
 
 @pytest.fixture(scope="module")
-def task(name, module):
-    return TASKS.get(name, module.TASKS[0])
+def task(name):
+    return example("envs", name)
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +116,12 @@ def test_an_episode_is_truncated_at_the_horizon_and_never_terminates(env):
     assert ends == [(False, False)] * (env.horizon - 1) + [(False, True)]
 
 
-def test_the_expert_succeeds(name, env):
-    if name in WITHOUT_EXPERT:
-        with pytest.raises(UserError, match="no scripted expert"):
-            env.expert()
+def test_the_expert_succeeds(env):
+    env.reset(seed=0)
+    try:
+        env.expert()
+    except UserError as error:
+        assert "no scripted expert" in str(error)
         return
     assert sum(expert_succeeds(env, seed) for seed in range(5)) >= 4
 

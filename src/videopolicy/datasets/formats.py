@@ -1,6 +1,5 @@
 """Which format a data set on disk has, so that nobody need say."""
 
-from importlib import import_module
 from pathlib import Path
 
 from videopolicy import registry
@@ -46,5 +45,5 @@ def guess_format(path: Path) -> str:
 
 
 def _recognises(name: str, path: Path) -> bool:
-    recognises = getattr(import_module(f"videopolicy.datasets.{name}"), _RECOGNISES, None)
-    return recognises is not None and recognises(path)
+    look = getattr(registry.module("datasets", name), _RECOGNISES, None)
+    return look is not None and look(path)

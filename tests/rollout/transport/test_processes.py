@@ -1,12 +1,8 @@
 import os
 import signal
 
-import pytest
-
 from videopolicy.rollout.transport.processes import ProcessSite
 from videopolicy.rollout.workers import EpisodeJob, Request, Setup
-
-pytestmark = pytest.mark.slow
 
 JOB = EpisodeJob("reach-red", 0, 7, 7)
 
