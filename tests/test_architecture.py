@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from configparser import ConfigParser
 from functools import cache
@@ -11,6 +12,8 @@ from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+
+from videopolicy import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -221,3 +224,21 @@ def test_a_process_without_a_model_loads_no_torch(package):
     script = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr or "torch was loaded"
+
+
+# What many files define under one name: the entries of plug-ins, and of the command line's verbs.
+ENTRIES = {"Command", *(kind.entry for kind in registry.KINDS.values())}
+
+
+def doubled_classes(sources: list[str]) -> set[str]:
+    """Names of classes that are defined more than once."""
+    nodes = (node for source in sources for node in ast.walk(ast.parse(source)))
+    times = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    return {name for name, count in times.items() if count > 1} - ENTRIES
+
+
+def test_a_class_name_names_one_thing():
+    assert doubled_classes(
+        ["class A: pass\nclass Config: pass", "class B:\n    class A: pass\nclass Config: pass"]
+    ) == {"A"}
+    assert not doubled_classes([file.read_text() for file in SOURCES])

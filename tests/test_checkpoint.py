@@ -94,7 +94,7 @@ def test_the_card_tells_what_was_seen_on_video_only(model, tmp_path):
 
 
 def test_the_card_calls_nothing_a_video_model_that_learnt_no_video(model, tmp_path):
-    end_to_end = replace(PROVENANCE, stage="end_to_end")
+    end_to_end = replace(PROVENANCE, stage="end_to_end", video_by_actions=True)
     cloning = policy(**CLONING)
     save(cloning, end_to_end, tmp_path / "cloning")
     card = (tmp_path / "cloning" / "README.md").read_text()
@@ -122,6 +122,14 @@ def test_a_checkpoint_from_before_action_spaces_has_none(folder):
     (folder / "config.json").write_text(json.dumps(description))
     loaded, _ = load(folder)
     assert (loaded.config.action_layout, loaded.config.state_layout, loaded.config.relative) == ("", "", False)
+
+
+def test_a_checkpoint_from_before_models_were_plugins_is_a_video_action_model(folder, model):
+    description = json.loads((folder / "config.json").read_text())
+    assert description["model"].pop("plugin") == "models/video_action"
+    description["format"] = 1
+    (folder / "config.json").write_text(json.dumps(description))
+    assert same(load(folder)[0], model)
 
 
 def test_the_folder_may_be_moved_and_its_card_lost(folder, model, tmp_path):
@@ -177,13 +185,17 @@ def alter(file: Path, place: int) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2, but this version reads format 1"),
+        ({"format": 3}, "format 3, but this version reads format 2"),
         ({"sha256": {}}, "hash"),
-        ({"sha256": 3}, "description of a checkpoint"),
-        ({"model": {"veiws": ["top"]}}, "'veiws'; did you mean 'views'"),
-        ({"model": []}, "map of its fields"),
-        ({"model": {}}, "does not describe the weights"),
-        ({"provenance": {"stage": "joint"}}, "lacks the field 'steps'"),
+        ({"sha256": 3}, r"config\.json: sha256 is 3; it takes a map, each value a text"),
+        ({"model": {"plugin": "models/unifed"}}, r"model\.plugin: no model 'unifed'"),
+        ({"model": {"plugin": "heads/unet1d"}}, r"model\.plugin: no kind of plug-in here 'heads'"),
+        ({"model": {"plugin": "models/video_action", "veiws": ["top"]}}, "'veiws'; did you mean 'views'"),
+        ({"model": []}, r"config\.json: model is \[\]; it takes a map such as"),
+        ({"model": {"plugin": "models/video_action"}}, "does not describe the weights"),
+        ({"format": 1, "model": []}, "not the description of a checkpoint"),
+        ({"provenance": {"stage": "joint"}}, r"config\.json: provenance\.steps is missing; it takes a whole number"),
+        ({"provenance": {"stage": "joint", "steps": True}}, r"provenance\.steps is true; it takes a whole number"),
     ],
 )
 def test_a_description_of_something_else_is_refused(folder, change, message):
@@ -194,7 +206,7 @@ def test_a_description_of_something_else_is_refused(folder, change, message):
     assert str(folder) in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", "null", "not json", '{"format": 1}'])
+@pytest.mark.parametrize("text", ["[]", "{}", "null", "not json"])
 def test_what_is_no_description_is_refused(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json: not the description"):

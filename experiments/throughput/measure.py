@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +44,9 @@ def prepared(name: str, checkpoint: Path | None) -> tuple[CheckpointPolicy, Env]
     """The policy, and the env that it sees; once only, as closing one simulator disturbs the next."""
     make, tiny = registry.entry("envs", name), registry.entry("presets", "tiny").model
     if checkpoint:
-        planner = registry.build("policies", "video", checkpoint)
+        planner = registry.build("policies", "checkpoint", checkpoint)
         return planner, make(TASKS[name], views=planner.views, size=planner.size)
-    env: Env = make(TASKS[name], views=import_module(make.__module__).VIEWS, size=tiny.size)
+    env: Env = make(TASKS[name], views=registry.module("envs", name).VIEWS, size=tiny.size)
     env.reset(seed=0)
     # LIBERO says it in more words than the preset has room for.
     config = replace(tiny, views=env.views, text=replace(tiny.text, length=16))

@@ -58,6 +58,23 @@ class Provenance:
     video_by_actions: bool = False
 
 
+@dataclass(frozen=True)
+class Description:
+    """What `config.json` holds.
+
+    Attributes:
+        format: FORMAT.
+        model: everything about the model but its weights.
+        provenance: where the weights come from.
+        sha256: of the files beside it, by their names.
+    """
+
+    format: int
+    model: ModelConfig
+    provenance: Provenance
+    sha256: dict[str, str]
+
+
 def save(
     model: Model,
     provenance: Provenance,
@@ -88,13 +105,9 @@ def save(
         save_file(stored, aside / "model.safetensors")
         normalizer = model.normalizer
         (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
-        description = {
-            "format": FORMAT,
-            "model": to_json(model.config),
-            "provenance": to_json(provenance),
-            "sha256": {name: sha256(aside / name) for name in HASHED},
-        }
-        (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+        hashes = {name: sha256(aside / name) for name in HASHED}
+        description = to_json(Description(FORMAT, model.config, provenance, hashes))
+        (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         buffers = {name for name, _ in model.named_buffers()}
         parameters = sum(tensor.numel() for name, tensor in stored.items() if name not in buffers)
         (aside / "README.md").write_text(_card(model, provenance, parameters))
@@ -125,22 +138,20 @@ def load(
     for name in HASHED:
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing; copy the whole checkpoint folder again")
-        if sha256(folder / name) != description["sha256"].get(name):
+        if sha256(folder / name) != description.sha256.get(name):
             raise UserError(f"{folder / name}: not the file that was saved (wrong hash); copy the whole folder again")
     try:
-        provenance = from_json(Provenance, description["provenance"])
-        model = _rebuilt(folder, description["model"], dtype)
+        model = _rebuilt(folder, description.model, dtype)
     # A damaged description makes each part fail in a way of its own.
     except Exception as error:
         first = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{folder}: config.json does not describe the weights beside it ({first})") from error
-    return model.to(device).eval(), provenance
+    return model.to(device).eval(), description.provenance
 
 
-def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> Model:
+def _rebuilt(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Model:
     statistics = (folder / "statistics.json").read_text()
     normalizer = None if statistics == "null" else MinMax.from_json(statistics)
-    config = _config(description)
     before = torch.get_default_dtype()
     # Built in the final precision: in float32 first, a large model would need thrice the memory.
     torch.set_default_dtype(dtype)
@@ -153,20 +164,16 @@ def _rebuilt(folder: Path, description: Any, dtype: torch.dtype) -> Model:
     return model
 
 
-def _config(description: Any) -> ModelConfig:
-    return from_json(ModelConfig, description)
-
-
 def read_config(folder: Path) -> ModelConfig:
     """The shape of a checkpoint's model, without its weights.
 
     Raises:
         UserError: it is no checkpoint, or a damaged one.
     """
-    return _config(_read_description(folder)["model"])
+    return _read_description(folder).model
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def _read_description(folder: Path) -> Description:
     path = folder / "config.json"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such checkpoint folder; `videopolicy train` writes RUN/checkpoint")
@@ -174,13 +181,13 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: config.json is missing; give a checkpoint folder, such as RUN/checkpoint")
     try:
         description = upgrade_checkpoint(json.loads(path.read_text(encoding="utf-8")))
-        found, *_ = (description[name] for name in ("format", "model", "provenance"))
-        dict(description["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = description["format"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the description of a checkpoint ({error!r})") from error
+    # Another format has other fields.
     if found != FORMAT:
         raise UserError(f"{path}: checkpoint format {found}, but this version reads format {FORMAT} only")
-    return description
+    return from_json(Description, description, file=path)
 
 
 def _shrinks(name: str, tensor: Tensor) -> bool:

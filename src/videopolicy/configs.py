@@ -1,25 +1,44 @@
-"""Configurations as JSON: frozen dataclasses in, the same dataclasses out; plug-ins are named by their file."""
+"""Every configuration file of ours, as frozen dataclasses: written as plain JSON values, and read strictly.
 
-from dataclasses import MISSING, field, fields, is_dataclass
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+`from_json` reads what `to_json` wrote, or what somebody wrote in TOML. A value has exactly the type of its field (but a
+whole number does for any number), and what does not fit is refused by its path in the file: "training.batch is true".
+A plug-in's configuration says which it is: {"plugin": "backbones/unet", "layers": 2}.
+"""
 
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, field, fields, is_dataclass
+from inspect import isabstract
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from videopolicy import registry
 from videopolicy.errors import UserError, check_range, unknown
-from videopolicy.registry import ENTRIES, PLACES, entry
 
 T = TypeVar("T")
 # The key that names a plug-in: "backbones/unet".
 PLUGIN = "plugin"
-# What such a plug-in's settings are called, and the packages that hold them.
+# What a plug-in's configuration is called, and the kinds of plug-ins that have one.
 CONFIG = "Config"
-CONFIGURED = tuple(package for package, name in ENTRIES.items() if name == CONFIG)
-
-
+CONFIGURED = tuple(name for name, kind in registry.KINDS.items() if kind.entry == CONFIG)
 # What a field's metadata calls the least and the most that it may be.
 LIMITS = "limits"
+# As many characters of a wrong value are shown.
+SHOWN = 60
+
+_PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
+_LISTS, _MAPS = (tuple, list), (dict, Mapping)
 
 
 def limited(default: Any, least: float, most: float) -> Any:
-    """A dataclass field with a default and the range that `check_limits` holds it to; None is always within."""
+    """A dataclass field and the range that `check_limits` holds it to, or each of its items; None is always within.
+
+    Args:
+        default: of the field; `dataclasses.MISSING` if it has none.
+        least: the smallest that is right.
+        most: the largest.
+    """
     return field(default=default, metadata={LIMITS: (least, most)})
 
 
@@ -30,61 +49,227 @@ def check_limits(config: Any) -> None:
         UserError: names the field as an option is named ("--batch-size"), and its range.
     """
     for known in fields(config):
-        value = getattr(config, known.name)
-        if LIMITS in known.metadata and value is not None:
-            check_range(f"--{known.name.replace('_', '-')}", value, *known.metadata[LIMITS])
+        _check_limits(known, getattr(config, known.name), f"--{known.name.replace('_', '-')}")
+
+
+def _check_limits(about: Field, value: Any, name: str) -> None:
+    if LIMITS in about.metadata and value is not None:
+        for index, item in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
+            check_range(name if index is None else f"{name}[{index}]", item, *about.metadata[LIMITS])
 
 
 def to_json(config: Any) -> Any:
-    """A dataclass as plain JSON values; a plug-in's `Config` carries the name of its file."""
+    """A dataclass as plain JSON values; a plug-in's configuration carries the plug-in's name.
+
+    Raises:
+        UserError: the configuration of something that is no plug-in stands where a plug-in's belongs, so that nobody
+            could read it again.
+    """
     if is_dataclass(config) and not isinstance(config, type):
-        values = {field.name: to_json(getattr(config, field.name)) for field in fields(config)}
-        package, _, name = type(config).__module__.removeprefix("videopolicy.").rpartition(".")
-        package = {place.replace("/", "."): kind for kind, place in PLACES.items()}.get(package, package)
-        return {PLUGIN: f"{package}/{name}", **values} if ENTRIES.get(package) == type(config).__name__ else values
+        values = {known.name: _written(known, getattr(config, known.name)) for known in fields(config)}
+        plugin = registry.plugin_of(type(config))
+        return {PLUGIN: "/".join(plugin), **values} if plugin else values
     if isinstance(config, list | tuple):
         return [to_json(value) for value in config]
+    if isinstance(config, dict):
+        return {name: to_json(value) for name, value in config.items()}
     return config
 
 
-def from_json(cls: type[T], values: Any) -> T:
+def from_json(kind: type[T], values: Any, at: str = "", file: Path | None = None) -> T:
     """The dataclass that `to_json` wrote.
 
+    Args:
+        kind: what it is, such as a dataclass; of a plug-in's configuration, the class that is meant where the values
+            name none. They may name any plug-in of the same kind.
+        values: plain values, as JSON and TOML are read.
+        at: the values' path in their file, such as "model".
+        file: where they were read, for the message.
+
     Raises:
-        UserError: a field that is unknown, missing or of another type, or a plug-in that is unknown.
+        UserError: a field that is unknown, missing, of another type or out of its range, or a plug-in that is unknown;
+            the message gives the field's path.
     """
+    try:
+        return _read(kind, values, at)
+    except UserError as error:
+        if file is None:
+            raise
+        raise UserError(f"{file}: {error}") from error
+
+
+def _read(hint: Any, value: Any, at: str) -> Any:
+    """The value as its type wants it."""
+    origin, options = get_origin(hint) or hint, get_args(hint)
+    if hint is Any:
+        return _plugin(value, at, CONFIGURED) if isinstance(value, dict) and PLUGIN in value else value
+    if isinstance(hint, type) and is_dataclass(hint):
+        kinds = _kinds_below(hint)
+        named = isinstance(value, dict) and PLUGIN in value
+        return _plugin(value, at, kinds) if kinds and (named or isabstract(hint)) else _config(hint, value, at)
+    if origin in (Union, UnionType):
+        return _one_of(hint, value, at)
+    if origin is Literal and any(type(value) is type(option) and value == option for option in options):
+        return value
+    if origin in _LISTS and isinstance(value, list):
+        return cast(type, origin)(_items(hint, value, at))
+    if origin in _MAPS and isinstance(value, dict):
+        of = options[1] if options else Any
+        return {name: _read(of, item, _join(at, name)) for name, item in value.items()}
+    if hint is float and type(value) is int:
+        return _as_float(value, at)
+    if hint in _PLAIN and type(value) is hint:
+        return value
+    raise _wrong(hint, value, at)
+
+
+def _config(cls: type, values: Any, at: str) -> Any:
+    """A dataclass from the map of its fields."""
     if not isinstance(values, dict):
-        raise UserError(f"a configuration of {cls.__name__} is a map of its fields, not {values!r}")
-    if PLUGIN in values:
-        values = dict(values)
-        package, _, name = str(values.pop(PLUGIN)).partition("/")
-        if ENTRIES.get(package) != CONFIG:
-            raise unknown("package of plug-ins with settings", package, CONFIGURED)
-        cls = entry(package, name)
-    hints = get_type_hints(cls)
-    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+        raise _wrong(cls, values, at)
+    hints, known = get_type_hints(cls), {field.name: field for field in fields(cls) if field.init}
     for name in values:
         if name not in known:
-            raise unknown(f"setting of {cls.__module__}.{cls.__name__}", name, known)
-    for name, own in known.items():
-        if name not in values and own.default is MISSING and own.default_factory is MISSING:
-            raise UserError(f"a configuration of {cls.__module__}.{cls.__name__} lacks the field {name!r}")
-    for name, value in values.items():
-        if not _fits(hints[name], value):
-            raise UserError(f"{cls.__module__}.{cls.__name__}.{name} takes {hints[name].__name__}, not {value!r}")
-    return cls(**{name: _value(hints[name], value) for name, value in values.items()})
+            raise _within(at, unknown("field", name, known))
+    for name, about in known.items():
+        if name not in values and about.default is MISSING and about.default_factory is MISSING:
+            raise UserError(f"{_join(at, name)} is missing; it takes {_said(hints[name])}")
+    read = {name: _field(known[name], hints[name], value, _join(at, name)) for name, value in values.items()}
+    try:
+        return cls(**read)
+    except UserError as error:
+        raise _within(at, error) from error
 
 
-def _fits(hint: Any, value: Any) -> bool:
-    """Whether a plain value has the type of its field; an integer does for a float."""
-    return hint not in (int, float, str) or isinstance(value, hint) or (hint is float and isinstance(value, int))
+def _field(about: Field, hint: Any, value: Any, at: str) -> Any:
+    """The value of one field, within its range."""
+    kind = _kind(about)
+    if kind and not (value is None and NoneType in get_args(hint)):
+        return _plugin(value, at, (kind,))
+    read = _read(hint, value, at)
+    _check_limits(about, read, at)
+    return read
 
 
-def _value(hint: Any, value: Any) -> Any:
-    if is_dataclass(hint) or (isinstance(value, dict) and PLUGIN in value):
-        return from_json(cast(type[Any], hint), value)
-    if isinstance(value, list):
-        # Of `tuple[X, ...]`; the items of other tuples are plain values.
-        item_hint = next((hint for hint in get_args(hint) if is_dataclass(hint)), None)
-        return tuple(_value(item_hint, item) for item in value)
-    return value
+def _kind(about: Field) -> str | None:
+    """The kind of plug-in whose configuration a field holds, as its default tells; None for any other field."""
+    default = about.default if about.default_factory is MISSING else about.default_factory()
+    plugin = registry.plugin_of(type(default))
+    return plugin[0] if plugin else None
+
+
+def _kinds_below(cls: type) -> tuple[str, ...]:
+    """The kind of plug-in of which a class is the configuration, or the base of all configurations; or none."""
+    plugin = registry.plugin_of(cls)
+    if plugin or not isabstract(cls):
+        return plugin[:1] if plugin else ()
+    folders = {kind: f"{registry.OURS}.{registry.KINDS[kind].folder.replace('/', '.')}." for kind in CONFIGURED}
+    return tuple(kind for kind, folder in folders.items() if cls.__module__.startswith(folder))
+
+
+def _written(about: Field, value: Any) -> Any:
+    kind = _kind(about)
+    if kind and value is not None and registry.plugin_of(type(value)) is None:
+        cls = type(value)
+        raise UserError(
+            f"{cls.__module__}.{cls.__qualname__} is the configuration of no {registry.KINDS[kind].singular} that can "
+            f"be found again; declare its module as an entry point of the group videopolicy.{kind}"
+        )
+    return to_json(value)
+
+
+def _plugin(value: Any, at: str, kinds: tuple[str, ...]) -> Any:
+    """A plug-in's configuration, of one of these kinds."""
+    if not isinstance(value, dict):
+        takes = f'a map such as {{"{PLUGIN}": "{kinds[0]}/NAME"}}'
+        raise UserError(f"{at} is {_shown(value)}; it takes {takes}")
+    named = value.get(PLUGIN)
+    where = _join(at, PLUGIN)
+    if not isinstance(named, str):
+        wrong = "is missing" if PLUGIN not in value else f"is {_shown(named)}"
+        raise UserError(f'{where} {wrong}; it takes a name such as "{kinds[0]}/NAME"')
+    kind, _, name = named.partition("/")
+    if kind not in kinds:
+        raise _within(where, unknown("kind of plug-in here", kind, kinds))
+    try:
+        cls = registry.entry(kind, name)
+    except UserError as error:
+        raise _within(where, error) from error
+    return _config(cls, {name: given for name, given in value.items() if name != PLUGIN}, at)
+
+
+def _one_of(hint: Any, value: Any, at: str) -> Any:
+    """Of a union: None, where it may be, or the first option that the value fits."""
+    options = get_args(hint)
+    if value is None and NoneType in options:
+        return None
+    others = [option for option in options if option is not NoneType]
+    if len(others) == 1:
+        return _read(others[0], value, at)
+    # Its very own type goes first, so that a whole number stays one where either would do.
+    for option in sorted(others, key=lambda option: option is not type(value)):
+        try:
+            return _read(option, value, at)
+        except UserError:
+            continue
+    raise _wrong(hint, value, at)
+
+
+def _items(hint: Any, values: list[Any], at: str) -> list[Any]:
+    """The items of a list: all of one type, or, of a tuple of fixed length, each of its own."""
+    options = get_args(hint)
+    if (get_origin(hint) or hint) is list or not options or options[-1] is Ellipsis:
+        of = [options[0] if options else Any] * len(values)
+    elif len(options) == len(values):
+        of = list(options)
+    else:
+        raise _wrong(hint, values, at)
+    return [_read(one, value, f"{at}[{index}]") for index, (one, value) in enumerate(zip(of, values, strict=True))]
+
+
+def _as_float(value: int, at: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UserError(f"{at} is too large a number") from error
+
+
+def _join(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+def _within(at: str, error: UserError) -> UserError:
+    return UserError(f"{at}: {error}") if at else error
+
+
+def _wrong(hint: Any, value: Any, at: str) -> UserError:
+    return UserError(f"{at or 'the whole'} is {_shown(value)}; it takes {_said(hint)}")
+
+
+def _shown(value: Any) -> str:
+    """As the file has it, in one line."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _said(hint: Any) -> str:
+    """What a field takes, in words."""
+    origin, options = get_origin(hint) or hint, get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_said(option) for option in options if option is not NoneType)
+    if origin is Literal:
+        return f"one of {', '.join(map(_shown, options))}"
+    if origin in _LISTS:
+        fixed = origin is tuple and options and options[-1] is not Ellipsis
+        if fixed:
+            return f"a list of {len(options)} values"
+        return f"a list, each item {_said(options[0])}" if options else "a list"
+    if origin in _MAPS:
+        return f"a map, each value {_said(options[1])}" if options else "a map"
+    if hint is Any:
+        return "anything"
+    if is_dataclass(hint):
+        return "a map of its fields"
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    raise TypeError(f"no configuration can have a field of type {hint}")

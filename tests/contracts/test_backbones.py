@@ -1,9 +1,10 @@
-"""What every file in `videopolicy/backbones` must keep, with its default configuration."""
+"""What every backbone must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
 import copy
 
 import pytest
 import torch
+from tests.contracts.plugins import example, skip_unless_it_can_run
 
 from videopolicy import registry
 from videopolicy.backbones.base import Condition
@@ -41,12 +42,13 @@ def generates(backbone):
 
 @pytest.fixture(params=registry.names("backbones"), scope="module")
 def name(request):
+    skip_unless_it_can_run("backbones", request.param)
     return request.param
 
 
 @pytest.fixture(scope="module")
 def backbone(name):
-    return registry.build("backbones", name).build(CHANNELS, WIDTH).eval()
+    return example("backbones", name).build(CHANNELS, WIDTH).eval()
 
 
 @pytest.mark.parametrize(("frames", "side"), [(1, 8), (3, 8), (6, 4), (2, 7), (3, 5)])
@@ -160,14 +162,14 @@ def test_every_tap_sends_gradient_back_unless_detached(backbone):
 
 @torch.no_grad()
 def test_a_saved_state_restores_it(name, backbone):
-    other = registry.build("backbones", name).build(CHANNELS, WIDTH).eval()
+    other = example("backbones", name).build(CHANNELS, WIDTH).eval()
     other.load_state_dict(backbone.state_dict())
     pairs = zip(kept(other.denoise(*inputs())), kept(backbone.denoise(*inputs())), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
 
 
 def test_gradients_do_not_depend_on_gradient_checkpointing(name):
-    plain, again = (registry.build("backbones", name).build(CHANNELS, WIDTH) for _ in range(2))
+    plain, again = (example("backbones", name).build(CHANNELS, WIDTH) for _ in range(2))
     again.load_state_dict(plain.state_dict())
     again.enable_gradient_checkpointing()
     for backbone in (plain, again):

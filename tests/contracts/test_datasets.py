@@ -1,19 +1,15 @@
-"""What every file in `videopolicy/datasets` that opens a data set must keep, on the smallest one of its format."""
+"""What every data format must keep, on its `EXAMPLE`: a function that writes episodes to a path in that format."""
 
-import csv
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.datasets.hdf5 import write_any
+from tests.contracts.plugins import example, skip_unless_it_can_run
 
 from videopolicy import registry
 from videopolicy.datasets.conversion.convert import convert
 from videopolicy.datasets.conversion.source import ConversionSource
-from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.errors import UserError
-from videopolicy.media import write_mp4
 from videopolicy.types import Episode
 
 FPS = 10
@@ -38,51 +34,32 @@ def episode(length, seed):
 EPISODES = [episode(length, seed) for seed, length in enumerate(LENGTHS)]
 
 
-def write_lerobot(path, episodes):
-    with Writer(path, FPS, ("left", "right")) as writer:
-        for one in episodes:
-            writer.add(one)
-
-
-def write_video_folder(path, episodes):
-    path.mkdir(parents=True)
-    rows = [("file", "caption")]
-    for number, one in enumerate(episodes):
-        write_mp4(path / f"{number}.mp4", one.views["left"], FPS, crf=5, full_colour=True)
-        rows.append((f"{number}.mp4", one.instruction))
-    with (path / "captions.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-
-
-# Format -> a function that writes these episodes to a path in that format.
-EXAMPLES = {"lerobot": write_lerobot, "robomimic": write_any, "video_folder": write_video_folder}
-
-# Format -> what of a recorded episode it can hold, where that is not everything; just this must come back.
-HOLDS = {
-    "video_folder": lambda one: replace(one, views={"video": one.views["left"]}, actions=None, states=None),
-}
-
-
 @pytest.fixture(params=registry.names("datasets"), scope="module")
 def name(request):
+    skip_unless_it_can_run("datasets", request.param)
     return request.param
 
 
 @pytest.fixture(scope="module")
-def path(name, tmp_path_factory):
+def written(name, tmp_path_factory):
+    """The path of a data set, and the episodes that must come back from it: all that the format can hold."""
     path = tmp_path_factory.mktemp(name) / "datasets"
-    EXAMPLES[name](path, EPISODES)
-    return path
+    return path, example("datasets", name)(path, EPISODES)
+
+
+@pytest.fixture(scope="module")
+def path(written):
+    return written[0]
+
+
+@pytest.fixture(scope="module")
+def recorded(written):
+    return written[1]
 
 
 @pytest.fixture
 def dataset(name, path):
     return registry.build("datasets", name, path)
-
-
-@pytest.fixture
-def recorded(name):
-    return [HOLDS.get(name, lambda one: one)(one) for one in EPISODES]
 
 
 def width(values):
@@ -159,7 +136,7 @@ def test_the_order_of_reading_does_not_matter(name, path):
 
 
 def test_the_fingerprint_changes_with_the_data_and_with_nothing_else(name, dataset, path, tmp_path):
-    EXAMPLES[name](tmp_path / "shorter", EPISODES[:2])
+    example("datasets", name)(tmp_path / "shorter", EPISODES[:2])
     assert registry.build("datasets", name, path).fingerprint == dataset.fingerprint
     assert registry.build("datasets", name, tmp_path / "shorter").fingerprint != dataset.fingerprint
 

@@ -1,7 +1,8 @@
-"""What every file in `videopolicy/heads` that is a head must keep, with its default configuration."""
+"""What every head must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
 import pytest
 import torch
+from tests.contracts.plugins import example, skip_unless_it_can_run
 
 from videopolicy import registry
 
@@ -18,6 +19,7 @@ def taps(batch=2, views=1, frames=FRAMES):
 
 @pytest.fixture(params=registry.names("heads"), scope="module")
 def name(request):
+    skip_unless_it_can_run("heads", request.param)
     return request.param
 
 
@@ -27,7 +29,7 @@ def head(name):
 
 
 def built(name, views=1, width=7):
-    return registry.build("heads", name).build(TAPS, TIME, views, FRAMES, width).eval()
+    return example("heads", name).build(TAPS, TIME, views, FRAMES, width).eval()
 
 
 @pytest.mark.parametrize("width", [1, 7, 14])

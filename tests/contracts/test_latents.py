@@ -1,19 +1,17 @@
-"""What every file in `videopolicy/latents` must keep, each in a small configuration."""
+"""What every latent space must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
 import pytest
 import torch
+from tests.contracts.plugins import example, skip_unless_it_can_run
 
 from videopolicy import registry
 from videopolicy.errors import UserError
-from videopolicy.latents import pca, pca_video, svd
 from videopolicy.latents.base import Latents
 from videopolicy.similarity import psnr
 
 SIZE = 64
 # Future frames of a window: a multiple of every variant's frames per latent.
 AFTER = 8
-# A new file needs a line here: its configuration at a size that suits a test.
-EXAMPLES = {"pca": pca.Config(), "pca_video": pca_video.Config(), "svd": svd.Config(channels=(32, 32, 32))}
 
 
 def frames(n=12, size=SIZE, seed=0):
@@ -35,13 +33,14 @@ def pictures(coarse, size):
 
 
 def built(name):
-    latents = EXAMPLES[name].build()
+    latents = example("latents", name).build()
     latents.fit_window(windows(n=24).numpy())
     return latents
 
 
 @pytest.fixture(params=registry.names("latents"), scope="module")
 def name(request):
+    skip_unless_it_can_run("latents", request.param)
     return request.param
 
 
@@ -155,7 +154,7 @@ def test_the_generator_alone_decides_what_is_drawn(latents):
 
 
 def test_a_saved_state_restores_the_space(name, latents):
-    other = EXAMPLES[name].build()
+    other = example("latents", name).build()
     other.load_state_dict(latents.state_dict())
     assert torch.equal(other.encode(frames()), latents.encode(frames()))
     assert torch.equal(other.encode_window(windows()), latents.encode_window(windows()))

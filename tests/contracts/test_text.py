@@ -1,24 +1,23 @@
-"""What every file in `videopolicy/text` must keep, each in a small configuration."""
+"""What every text encoder must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
 import pytest
 import torch
+from tests.contracts.plugins import example, skip_unless_it_can_run
 
 from videopolicy import registry
-from videopolicy.text import clip, hashed_words
 
 INSTRUCTIONS = ["press the button", "open the drawer"]
-# A new file needs a line here: its configuration at a size that suits a test.
-EXAMPLES = {"clip": clip.Config(width=24, hidden=32, layers=2, heads=4), "hashed_words": hashed_words.Config()}
 
 
 @pytest.fixture(params=registry.names("text"), scope="module")
 def name(request):
+    skip_unless_it_can_run("text", request.param)
     return request.param
 
 
 @pytest.fixture(scope="module")
 def text(name):
-    return EXAMPLES[name].build().eval()
+    return example("text", name).build().eval()
 
 
 @torch.no_grad()
@@ -44,6 +43,6 @@ def test_instructions_differ_and_each_stands_alone(text):
 
 @torch.no_grad()
 def test_a_saved_state_restores_the_encoder(name, text):
-    other = EXAMPLES[name].build().eval()
+    other = example("text", name).build().eval()
     other.load_state_dict(text.state_dict())
     assert torch.equal(other(INSTRUCTIONS), text(INSTRUCTIONS))

@@ -1,16 +1,17 @@
 import shutil
 
 import pytest
-from tests.contracts.test_datasets import EPISODES, EXAMPLES
+from tests.contracts.plugins import example
+from tests.contracts.test_datasets import EPISODES
 
 from videopolicy import registry
 from videopolicy.datasets.formats import guess_format, open_any
 from videopolicy.errors import UserError
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.parametrize("name", registry.names("datasets"))
 def test_each_format_is_told_from_the_others(name, tmp_path):
-    EXAMPLES[name](tmp_path / "datasets", EPISODES)
+    example("datasets", name)(tmp_path / "datasets", EPISODES)
     assert guess_format(tmp_path / "datasets") == name
     opened, asked = open_any(tmp_path / "datasets"), open_any(tmp_path / "datasets", name)
     assert opened.fingerprint == asked.fingerprint and type(opened) is type(asked)
@@ -31,8 +32,8 @@ def test_a_format_of_another_name_is_refused(tmp_path):
 
 
 def test_a_folder_that_two_formats_recognise_needs_to_be_told(tmp_path):
-    EXAMPLES["video_folder"](tmp_path / "datasets", EPISODES)
-    EXAMPLES["lerobot"](tmp_path / "other", EPISODES)
+    example("datasets", "video_folder")(tmp_path / "datasets", EPISODES)
+    example("datasets", "lerobot")(tmp_path / "other", EPISODES)
     shutil.copytree(tmp_path / "other" / "meta", tmp_path / "datasets" / "meta")
     for table in (tmp_path / "datasets" / "meta").rglob("*.parquet"):
         table.unlink()

@@ -1,5 +1,4 @@
 import hashlib
-from importlib import import_module
 
 import pytest
 
@@ -53,31 +52,35 @@ def test_a_file_is_read_as_it_stands(write):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('title = "Two discs"', "", r"discs.toml: title is missing"),
-        ("episodes = 5", 'episodes = "5"', r"discs.toml: episodes is '5', but must be a whole number"),
-        ("episodes = 5", "episodes = true", r"discs.toml: episodes is True, but must be a whole number"),
-        ("episodes = 5", "episodes = 0", r"discs.toml: episodes is 0, but must be from 1"),
-        ("mean = 1", "mean = 63", r"discs.toml: mean is 63, but must be from 0 to 1"),
-        ("execute = 4", "exeucte = 4", r"discs.toml: no key 'exeucte'; did you mean 'execute'"),
+        ('title = "Two discs"', "", r"discs.toml: title is missing; it takes a text"),
+        ("episodes = 5", 'episodes = "5"', r'discs.toml: episodes is "5"; it takes a whole number'),
+        ("episodes = 5", "episodes = true", r"discs.toml: episodes is true; it takes a whole number"),
+        ("episodes = 5", "episodes = 0", r"discs.toml: episodes is 0; it must be from 1 to 100000"),
+        ("mean = 1", "mean = 63", r"discs.toml: mean is 63.0; it must be from 0 to 1"),
+        ("execute = 4", "exeucte = 4", r"discs.toml: no field 'exeucte'; did you mean 'execute'"),
         ("pointmass", "pointmas", r"discs.toml: no env 'pointmas'; did you mean 'pointmass'"),
-        ("reach-blue", "reach-red", r"discs.toml, task 2: name 'reach-red' stands twice"),
-        ("reference = 0.5", "reference = nan", r"discs.toml, task 1: reference is nan"),
-        ("horizon = 40", "horizon = 40.0", r"discs.toml, task 1: horizon is 40.0, but must be a whole number"),
-        ("horizon = 40", "steps = 40", r"discs.toml, task 1: no key 'steps'"),
-        ('name = "reach-blue"', "", r"discs.toml, task 2: name is missing"),
+        ("reach-blue", "reach-red", r"discs.toml: task\[1\].name is 'reach-red', which stands twice"),
+        ("reference = 0.5", "reference = nan", r"discs.toml: task\[0\].reference is nan"),
+        ("horizon = 40", "horizon = 40.0", r"discs.toml: task\[0\].horizon is 40.0; it takes a whole number"),
+        ("horizon = 40", "steps = 40", r"discs.toml: task\[0\]: no field 'steps\'"),
+        ('name = "reach-blue"', "", r"discs.toml: task\[1\].name is missing"),
         (GOOD[GOOD.index("[[task]]") :], "task = []", r"discs.toml: task is empty"),
-        (GOOD[GOOD.index("[[task]]") :], "task = [1]", r"discs.toml, task 1: name is missing"),
+        (GOOD[GOOD.index("[[task]]") :], "task = [1]", r"discs.toml: task\[0\] is 1; it takes a map of its fields"),
         (
             "horizon = 40",
             "seeds = [1000000, 7]",
-            r"discs.toml, task 1: seeds has 7, but must be whole numbers from 1000000",
+            r"discs.toml: task\[0\].seeds\[1\] is 7; it must be from 1000000 to 4294967295",
         ),
-        ("horizon = 40", "seeds = [1e6]", r"task 1: seeds has 1000000.0, but must be whole"),
-        ("horizon = 40", "seeds = [true]", r"task 1: seeds has True, but must be whole"),
-        ("horizon = 40", "seeds = [4294967296]", r"task 1: seeds has 4294967296, but must be whole .* to 4294967295"),
-        ("horizon = 40", "seeds = 1000000", r"task 1: seeds is 1000000, but must be a list"),
-        ("horizon = 40", "seeds = [1000000, 1000001, 1000000]", r"task 1: seeds has 1000000 twice"),
-        ("horizon = 40", "seeds = [1000000, 1000001]", r"task 1: seeds lists 2, but episodes is 5; list one for each"),
+        ("horizon = 40", "seeds = [1e6]", r"task\[0\].seeds\[0\] is 1000000.0; it takes a whole"),
+        ("horizon = 40", "seeds = [true]", r"task\[0\].seeds\[0\] is true; it takes a whole"),
+        ("horizon = 40", "seeds = [4294967296]", r"seeds\[0\] is 4294967296; it must be .* to 4294967295"),
+        ("horizon = 40", "seeds = 1000000", r"task\[0\].seeds is 1000000; it takes a list"),
+        ("horizon = 40", "seeds = [1000000, 1000001, 1000000]", r"task\[0\]: seeds has 1000000 twice"),
+        (
+            "horizon = 40",
+            "seeds = [1000000, 1000001]",
+            r"seeds lists 2, but episodes is 5; list one for each",
+        ),
         ("mean = 1", "mean", r"discs.toml is no TOML: .*line 7"),
     ],
 )
@@ -101,9 +104,9 @@ def test_an_unknown_name_is_told_the_known_ones():
 
 
 @pytest.mark.parametrize("name", names())
-def test_what_comes_with_the_package_names_tasks_of_its_world(name):
+def test_what_comes_with_the_package_names_tasks_of_its_env(name):
     protocol = load(name)
-    known = import_module(registry.entry("envs", protocol.env).__module__).TASKS
+    known = registry.module("envs", protocol.env).TASKS
     assert {task.name for task in protocol.tasks} <= set(known)
 
 

@@ -39,6 +39,20 @@ def test_lines_of_an_older_version_are_read(folder):
     assert open_results(folder, SETTINGS).rows == [result(0), result(1), result(2)]
 
 
+def test_what_a_newer_version_adds_is_not_heeded(folder):
+    with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(result(3)) | {"seconds": 1, "jerk": 0.5}) + "\n")
+    assert open_results(folder, SETTINGS).rows[3] == replace(result(3), seconds=1.0)
+
+
+@pytest.mark.parametrize("line", ["3", "[]", "{}"])
+def test_a_line_of_something_else_is_named(folder, line):
+    with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(UserError, match="line 4 is no result"):
+        open_results(folder, SETTINGS)
+
+
 def test_the_same_evaluation_is_the_same_but_for_order_and_time():
     rows = [result(0), result(1)]
     assert timeless([replace(result(1), seconds=9.0), result(0)]) == timeless(rows)
@@ -63,11 +77,14 @@ def test_damage_elsewhere_is_named(folder):
         open_results(folder, SETTINGS)
 
 
-@pytest.mark.parametrize(("name", "value"), [("task", 1), ("episode", "0"), ("success", None), ("seconds", "long")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("task", 1), ("episode", "0"), ("success", None), ("seconds", "long"), ("steps", True), ("recorded", 1)],
+)
 def test_a_value_of_another_kind_is_damage_too(folder, name, value):
     with (folder / "results.jsonl").open("a") as file:
         file.write(json.dumps(asdict(result(3)) | {name: value}) + "\n")
-    with pytest.raises(UserError, match="line 4 is no result"):
+    with pytest.raises(UserError, match=rf"line 4 is no result of an episode \({name} is .+; it takes"):
         open_results(folder, SETTINGS)
 
 

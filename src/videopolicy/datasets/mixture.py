@@ -17,24 +17,55 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from videopolicy.configs import from_json
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.formats import open_any
 from videopolicy.datasets.transforms.action_layout import LayoutConverted
 from videopolicy.datasets.transforms.select import Selection
 from videopolicy.errors import UserError, unknown
 
-# What may be said of a data set, and as what.
-KEYS = {
-    "path": (str, 'a text, such as "robot"'),
-    "format": (str, 'a text, such as "lerobot"'),
-    "weight": (float, "a number, such as 2.0"),
-    "views": (dict, 'a table, such as {front = "top"}'),
-    "actions": (bool, "true or false"),
-    "actions_for": (list, 'a list of texts, such as ["push"]'),
-    "actions_of": (list, "a list of whole numbers, such as [0, 3, 7]"),
-}
+
+@dataclass(frozen=True)
+class MixtureEntry:
+    """What a list says of one data set; the module's docstring shows it.
+
+    Attributes:
+        path: where it lies, from the list's own folder.
+        format: a name from `videopolicy.datasets`; None looks at what is there.
+        weight: its share of the training clips, in any unit; None for its number of clips.
+        views: the model's view -> the data set's own; None leaves them as they are.
+        actions: whether any episode keeps its actions.
+        actions_for: the tasks or instructions whose episodes do; None for all.
+        actions_of: the numbers of the episodes that do; None for all.
+    """
+
+    path: str
+    format: str | None = None
+    weight: float | None = None
+    views: dict[str, str] | None = None
+    actions: bool = True
+    actions_for: tuple[str, ...] | None = None
+    actions_of: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not 0 < self.weight < float("inf"):
+            raise UserError(f"weight is {self.weight}; it must be above 0")
+        for key in ("actions_for", "actions_of"):
+            if not self.actions and getattr(self, key) is not None:
+                raise UserError(f"actions = false and {key} exclude each other")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A list of data sets, as its file has it."""
+
+    data: tuple[MixtureEntry, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise UserError('lists no data sets; each begins with a line [[data]], then path = "FOLDER"')
 
 
 @dataclass(frozen=True)
@@ -83,18 +114,14 @@ def read_mixture(path: Path) -> tuple[Source, ...]:
             opened; the message names the file.
     """
     try:
-        listed = tomllib.loads(path.read_text())
+        listed = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         hint = 'texts need quotes, as in path = "robot"'
         raise UserError(f"{path}: not a readable list of data sets ({error}); {hint}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable list of data sets ({error})") from error
-    for key in listed.keys() - {"data"}:
-        raise UserError(f"{path}: {unknown('table', key, ['data'])}")
-    entries = listed.get("data")
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f'{path}: lists no data sets; each begins with a line [[data]], then path = "FOLDER"')
-    return tuple(_source(path, number, entry) for number, entry in enumerate(entries, 1))
+    mixture = from_json(Mixture, listed, file=path)
+    return tuple(_source(path, index, entry) for index, entry in enumerate(mixture.data))
 
 
 def actions_for(sources: Sequence[Source], tasks: Collection[str]) -> tuple[Source, ...]:
@@ -142,36 +169,16 @@ def reconcile(
     return fitting
 
 
-def _source(path: Path, number: int, entry: dict[str, Any]) -> Source:
-    where = f"{path}: data set {number}"
-    for key, value in entry.items():
-        if key not in KEYS:
-            raise UserError(f"{where}: {unknown('setting', key, KEYS)}")
-        # A whole number does for a weight, but true is none.
-        kind, example = KEYS[key]
-        if not isinstance(value, kind) and not (kind is float and type(value) is int):
-            raise UserError(f"{where}: {key} takes {example}, not {value!r}")
-    if "path" not in entry:
-        raise UserError(f'{where} has no path; write path = "FOLDER"')
-    weight = entry.get("weight")
-    if weight is not None and not 0 < weight < float("inf"):
-        raise UserError(f"{where}: its weight is {weight}; it must be above 0")
-    views, tasks, numbers = (entry.get(key) for key in ("views", "actions_for", "actions_of"))
-    if not all(isinstance(name, str) for name in (*(views or {}).values(), *(tasks or []))):
-        raise UserError(f'{where}: views are {{OURS = "THEIRS"}} and actions_for ["TASK"], all of them texts')
-    if not entry.get("actions", True):
-        for key in ("actions_for", "actions_of"):
-            if key in entry:
-                raise UserError(f"{where}: actions = false and {key} exclude each other")
-        tasks = []
-    dataset = open_any(path.parent / entry["path"], entry.get("format"))
-    _check_tasks(tasks or [], [dataset])
-    if numbers is not None:
-        _check_numbers(where, numbers, len(dataset))
-    plain = views is None and tasks is None and numbers is None
-    shown = dataset if plain else Selection(dataset, views, tasks, numbers)
-    name = (path.parent / entry["path"]).resolve().name
-    return Source(shown, name, None if weight is None else float(weight), views or {})
+def _source(path: Path, index: int, entry: MixtureEntry) -> Source:
+    folder = path.parent / entry.path
+    dataset = open_any(folder, entry.format)
+    tasks = entry.actions_for if entry.actions else ()
+    _check_tasks(tasks or (), [dataset])
+    if entry.actions_of is not None:
+        _check_numbers(f"{path}: data[{index}].actions_of", entry.actions_of, len(dataset))
+    plain = entry.views is None and tasks is None and entry.actions_of is None
+    shown = dataset if plain else Selection(dataset, entry.views, tasks, entry.actions_of)
+    return Source(shown, folder.resolve().name, entry.weight, entry.views or {})
 
 
 def _different(sources: Sequence[Source]) -> list[str]:
@@ -194,18 +201,15 @@ def _check_tasks(tasks: Collection[str], datasets: Sequence[Dataset]) -> None:
             raise unknown("task", task, known)
 
 
-def _check_numbers(where: str, numbers: Sequence[Any], count: int) -> None:
+def _check_numbers(where: str, numbers: Sequence[int], count: int) -> None:
     """Refuses what are not numbers of different episodes of a data set that has so many."""
     if not numbers:
-        raise UserError(f"{where}: actions_of names no episode; if none keeps its actions, write actions = false")
+        raise UserError(f"{where} names no episode; if none keeps its actions, write actions = false")
     for number in numbers:
-        # TOML's true is no number, though Python takes it for 1.
-        if type(number) is not int or not 0 <= number < count:
-            raise UserError(
-                f"{where}: actions_of has {number!r}, but the data set's episodes are called 0 to {count - 1}"
-            )
+        if not 0 <= number < count:
+            raise UserError(f"{where} has {number}, but the data set's episodes are called 0 to {count - 1}")
         if numbers.count(number) > 1:
-            raise UserError(f"{where}: actions_of names episode {number} twice")
+            raise UserError(f"{where} names episode {number} twice")
 
 
 def _check_views(source: Source, views: Sequence[str], alone: bool) -> None:

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -101,7 +100,7 @@ def prepare(name: str, tasks: Sequence[str], views: Sequence[str], size: int) ->
     Raises:
         UserError: unknown env, task or view, or the env cannot run here.
     """
-    module = import_module(registry.entry("envs", name).__module__)
+    module = registry.module("envs", name)
     for task in tasks:
         check(task, module.TASKS, views or module.VIEWS, module.VIEWS, size)
     if hasattr(module, "prepare"):

@@ -69,6 +69,7 @@ INSTRUCTIONS = {
 TASKS = tuple(INSTRUCTIONS)
 VIEWS = ("corner", "corner2", "corner3", "corner4", "gripperPOV", "behindGripper", "topview")
 DEFAULT_VIEWS = ("corner2", "corner3", "gripperPOV")
+EXAMPLE, REQUIRES = "button-press-topdown-v3", ("metaworld",)
 # These cameras of Meta-World's hang head down.
 UPSIDE_DOWN = frozenset({"corner", "corner2", "corner3", "corner4"})
 HORIZON = 200

@@ -49,6 +49,9 @@ class Config:
         return SVD(self)
 
 
+EXAMPLE = Config(channels=(32, 32, 32))
+
+
 class SVD(Latents):
     """Codes are mean and log-variance of each latent; the video model denoises samples of them, times 0.18215.
 

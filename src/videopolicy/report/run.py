@@ -91,7 +91,7 @@ def _lines(path: Path) -> list[tuple[Path, int, dict[str, Any]]]:
 def _result(path: Path, number: int, row: dict[str, Any]) -> Result:
     try:
         return Result.of(row)
-    except TypeError as error:
+    except UserError as error:
         raise UserError(f"{path}, line {number} is no result of an episode: {error}; delete that line") from error
 
 

@@ -22,13 +22,12 @@ name = "push-v3"
 import hashlib
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from videopolicy import registry
+from videopolicy.configs import check_limits, from_json, limited
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.errors import UserError, unknown
 
@@ -51,9 +50,42 @@ class ProtocolTask:
     """
 
     name: str
-    horizon: int | None = None
-    reference: float | None = None
-    seeds: tuple[int, ...] = ()
+    horizon: int | None = limited(None, 1, MOST_STEPS)
+    reference: float | None = limited(None, 0, 1)
+    # The lower ones are those of recordings: no policy is judged on a start that it was trained on.
+    seeds: tuple[int, ...] = limited((), EVALUATION_SEED_OFFSET, LAST_SEED)
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        if twice := [seed for seed, times in Counter(self.seeds).items() if times > 1]:
+            raise UserError(f"seeds has {twice[0]} twice")
+
+
+@dataclass(frozen=True)
+class ProtocolFile:
+    """What a `.toml` file says of a benchmark; `Protocol` explains it, and this module's docstring shows it."""
+
+    title: str
+    env: str
+    task: tuple[ProtocolTask, ...]
+    episodes: int = limited(MISSING, 1, MOST_EPISODES)
+    execute: int | None = limited(None, 1, MOST_STEPS)
+    source: str | None = None
+    mean: float | None = limited(None, 0, 1)
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        if self.env not in registry.names("envs"):
+            raise unknown("env", self.env, registry.names("envs"))
+        if not self.task:
+            raise UserError("task is empty; name at least one")
+        for index, task in enumerate(self.task):
+            if task.name in [other.name for other in self.task[:index]]:
+                raise UserError(f"task[{index}].name is {task.name!r}, which stands twice")
+            if task.seeds and len(task.seeds) < self.episodes:
+                raise UserError(
+                    f"task[{index}].seeds lists {len(task.seeds)}, but episodes is {self.episodes}; list one for each"
+                )
 
 
 @dataclass(frozen=True)
@@ -120,95 +152,19 @@ def load(name: str) -> Protocol:
         values = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no TOML: {error}") from error
-    return _parse(_Table(values, str(path)), path.stem, hashlib.sha256(text).hexdigest())
+    said = from_json(ProtocolFile, values, file=path)
+    return Protocol(
+        name=path.stem,
+        title=said.title,
+        env=said.env,
+        tasks=said.task,
+        episodes=said.episodes,
+        execute=said.execute,
+        source=said.source,
+        mean=said.mean,
+        sha256=hashlib.sha256(text).hexdigest(),
+    )
 
 
 def _shipped() -> Path:
     return Path(str(files("videopolicy"))) / "protocols"
-
-
-class _Table:
-    """Takes values out of a TOML table, each of the right kind, and in the end nothing may be left."""
-
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
-        self._values, self.where = dict(values), where
-        self._asked: list[str] = []
-
-    def take(self, key: str, kind: type, *, optional: bool = False) -> Any:
-        self._asked.append(key)
-        if key not in self._values:
-            if optional:
-                return None
-            raise UserError(f"{self.where}: {key} is missing")
-        value = self._values.pop(key)
-        # TOML writes 1 for 1.0, and Python takes true for 1.
-        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-            raise UserError(f"{self.where}: {key} is {value!r}, but must be {_KINDS[kind]}")
-        return value
-
-    def number(self, key: str, kind: type, least: float, most: float, *, optional: bool = True) -> Any:
-        value = self.take(key, kind, optional=optional)
-        if value is not None and not least <= value <= most:
-            raise UserError(f"{self.where}: {key} is {value}, but must be from {least} to {most}")
-        return value
-
-    def end(self) -> None:
-        for key in self._values:
-            raise UserError(f"{self.where}: {unknown('key', key, self._asked)}")
-
-
-_KINDS = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
-
-
-def _parse(table: _Table, name: str, sha256: str) -> Protocol:
-    episodes = table.number("episodes", int, 1, MOST_EPISODES, optional=False)
-    protocol = Protocol(
-        name=name,
-        title=table.take("title", str),
-        env=table.take("env", str),
-        tasks=_tasks(table.take("task", list), table.where, episodes),
-        episodes=episodes,
-        execute=table.number("execute", int, 1, MOST_STEPS),
-        source=table.take("source", str, optional=True),
-        mean=table.number("mean", float, 0, 1),
-        sha256=sha256,
-    )
-    table.end()
-    if protocol.env not in registry.names("envs"):
-        raise UserError(f"{table.where}: {unknown('env', protocol.env, registry.names('envs'))}")
-    return protocol
-
-
-def _tasks(rows: list[Any], where: str, episodes: int) -> tuple[ProtocolTask, ...]:
-    tasks: dict[str, ProtocolTask] = {}
-    for number, row in enumerate(rows, start=1):
-        table = _Table(row if isinstance(row, dict) else {}, f"{where}, task {number}")
-        name = table.take("name", str)
-        if name in tasks:
-            raise UserError(f"{table.where}: name {name!r} stands twice")
-        horizon, reference = table.number("horizon", int, 1, MOST_STEPS), table.number("reference", float, 0, 1)
-        tasks[name] = ProtocolTask(name, horizon, reference, _seeds(table, episodes))
-        table.end()
-    if not tasks:
-        raise UserError(f"{where}: task is empty; name at least one")
-    return tuple(tasks.values())
-
-
-def _seeds(table: _Table, episodes: int) -> tuple[int, ...]:
-    seeds = table.take("seeds", list, optional=True)
-    if seeds is None:
-        return ()
-    for seed in seeds:
-        # The lower ones are those of recordings: no policy is judged on a start that it was trained on.
-        if type(seed) is not int or not EVALUATION_SEED_OFFSET <= seed <= LAST_SEED:
-            raise UserError(
-                f"{table.where}: seeds has {seed!r}, but must be whole numbers from {EVALUATION_SEED_OFFSET} "
-                f"to {LAST_SEED}"
-            )
-    if twice := [seed for seed, times in Counter(seeds).items() if times > 1]:
-        raise UserError(f"{table.where}: seeds has {twice[0]} twice")
-    if len(seeds) < episodes:
-        raise UserError(
-            f"{table.where}: seeds lists {len(seeds)}, but episodes is {episodes}; list one for each episode"
-        )
-    return tuple(seeds)

@@ -6,10 +6,11 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
+from videopolicy.configs import from_json
 from videopolicy.errors import UserError, name_path_in_errors
 
 # How an episode ends. A number that is not finite comes from the env's state or image, or from a plan.
@@ -52,15 +53,10 @@ class Result:
         """The result in a line of `results.jsonl`, whatever else the line holds.
 
         Raises:
-            TypeError: a value is missing or of another kind.
+            UserError: a value is missing or of another type.
         """
-        kinds = get_type_hints(cls)
-        result = cls(**{name: values[name] for name in kinds if name in values})
-        for name, kind in kinds.items():
-            value = getattr(result, name)
-            if not isinstance(value, (int, float) if kind is float else kind):
-                raise TypeError(f"{name} is {value!r}")
-        return result
+        known = [field.name for field in fields(cls)]
+        return from_json(cls, {name: values[name] for name in known if name in values})
 
 
 @dataclass
@@ -93,7 +89,7 @@ class Results:
     def append(self, result: Result) -> None:
         """Adds one episode; it is on the disk when this returns."""
         path = self.folder / "results.jsonl"
-        with name_path_in_errors(path), path.open("a") as file:
+        with name_path_in_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result)) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -124,7 +120,7 @@ def open_results(folder: Path, settings: Mapping[str, Any], *, ignore: tuple[str
         _refuse_others(folder, _read_settings(path), settings, ignore)
     else:
         aside = folder / ".settings.json"
-        aside.write_text(json.dumps(settings, indent=2) + "\n")
+        aside.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         aside.rename(path)
     return Results(folder, rows)
 
@@ -161,8 +157,8 @@ def evaluation_folder(run: Path) -> Path:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        return from_json(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, UserError) as error:
         raise UserError(f"{path} is no JSON object; delete it, or choose another folder") from error
 
 
@@ -186,8 +182,8 @@ def _read_rows(path: Path) -> list[Result]:
 
 def _row(path: Path, number: int, line: bytes) -> Result:
     try:
-        return Result.of(json.loads(line))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        return Result.of(from_json(dict[str, Any], json.loads(line)))
+    except (ValueError, UserError) as error:
         raise UserError(
-            f"{path}, line {number} is no result of an episode; delete that line to run it again"
+            f"{path}, line {number} is no result of an episode ({error}); delete that line to run it again"
         ) from error

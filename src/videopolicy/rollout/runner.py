@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -109,8 +108,7 @@ def check(planner: Planner, settings: Settings) -> None:
     Raises:
         UserError: says what does not fit.
     """
-    make = registry.entry("envs", settings.env)
-    module = import_module(make.__module__)
+    module = registry.module("envs", settings.env)
     if not settings.tasks or len(set(settings.tasks)) < len(settings.tasks):
         raise UserError(f"tasks are {', '.join(settings.tasks) or 'none'}; name at least one, and each one once")
     for name, least in (("episodes", 1), ("execute", 1), ("record", 0)):
@@ -124,7 +122,7 @@ def check(planner: Planner, settings: Settings) -> None:
             f"the policy sees the views {', '.join(planner.views)}, but env {settings.env!r} has no "
             f"{', '.join(lacking)}; it has {', '.join(module.VIEWS)}"
         )
-    env = make(settings.tasks[0], views=tuple(planner.views), size=planner.size)
+    env: Env = registry.build("envs", settings.env, settings.tasks[0], views=tuple(planner.views), size=planner.size)
     env.close()
     _check_spaces(planner, env, settings.env)
 

@@ -45,6 +45,9 @@ class Config:
         return CLIP(self)
 
 
+EXAMPLE = Config(width=24, hidden=32, layers=2, heads=4)
+
+
 class CLIP(Text):
     """The projected end-of-text token, not normalised, as float32.
 

@@ -47,7 +47,7 @@ LawOption = Annotated[
         metavar="{" + ",".join(registry.names("noise")) + "}",
         instance_from_str=_law_named,
         is_instance=lambda value: True,
-        str_from_instance=lambda law: [type(law).__module__.rpartition(".")[2]],
+        str_from_instance=lambda law: list((registry.plugin_of(type(law)) or ("", ""))[1:]),
     ),
 ]
 

@@ -44,7 +44,7 @@ def convert_runs(job: ShardJob, runs: Sequence[Segment], workers: int, tell: Cal
         write_shard(dataset, job, run, lambda frames, run=run: tell(run, frames))
 
 
-class _Worker:
+class _ConversionWorker:
     """This process's end of another one."""
 
     def __init__(self, job: ShardJob) -> None:
@@ -79,13 +79,13 @@ class _Worker:
 class _Crew:
     def __init__(self, job: ShardJob, runs: Sequence[Segment], tell: Callable[[Segment, int], None]) -> None:
         self._job, self._todo, self._tell = job, deque(runs), tell
-        self._workers: dict[Connection, _Worker] = {}
+        self._workers: dict[Connection, _ConversionWorker] = {}
 
     def work(self, workers: int) -> None:
         failed = True
         try:
             for _ in range(workers):
-                worker = _Worker(self._job)
+                worker = _ConversionWorker(self._job)
                 self._workers[worker.connection] = worker
                 worker.give(self._todo.popleft())
             while busy := [connection for connection, worker in self._workers.items() if worker.run]:
@@ -98,7 +98,7 @@ class _Crew:
             for worker in self._workers.values():
                 worker.stop(kill=failed)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: _ConversionWorker) -> None:
         run = worker.run
         assert run is not None
         try:

@@ -27,6 +27,8 @@ TASKS = tuple(TABLE)
 # Called as robosuite's cameras are, and as the recorded demonstrations call them.
 VIEWS = ("robot0_agentview_left", "robot0_agentview_right", "robot0_eye_in_hand")
 PAGE = "docs/robocasa.md has the commands"
+# It is in no package index, and its kitchen assets are a download of gigabytes.
+REQUIRES = ("robocasa",)
 
 
 def make(task: str, *, views: Sequence[str] = VIEWS, size: int = 128) -> "RoboCasa":

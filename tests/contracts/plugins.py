@@ -1,0 +1,39 @@
+"""What a plug-in tells its contract test: the smallest real example of itself, and what it cannot run without."""
+
+import os
+from importlib import import_module
+from importlib.metadata import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videopolicy import registry
+
+EXAMPLE, REQUIRES = "EXAMPLE", "REQUIRES"
+
+
+def example(kind: str, name: str) -> Any:
+    """The plug-in's `EXAMPLE`: a configuration, an env's task, or a function that writes what the plug-in opens.
+
+    It stands in the plug-in's module or, if it needs code of the tests, in `tests/KIND/examples/NAME.py`. Where there
+    is none, the example is the configuration with its defaults, or the env's first task.
+    """
+    module = registry.module(kind, name)
+    if hasattr(module, EXAMPLE):
+        return getattr(module, EXAMPLE)
+    if (Path(__file__).parents[1] / kind / "examples" / f"{name}.py").is_file():
+        return getattr(import_module(f"tests.{kind}.examples.{name}"), EXAMPLE)
+    return module.TASKS[0] if kind == "envs" else registry.build(kind, name)
+
+
+def skip_unless_it_can_run(kind: str, name: str) -> None:
+    """Skips the test where a module that the plug-in `REQUIRES` is absent.
+
+    In CI the extras of our own distribution are all there: a plug-in that needs one is never skipped.
+    """
+    for required in getattr(registry.module(kind, name), REQUIRES, ()):
+        declared = required in (metadata("videopolicy").get_all("Provides-Extra") or ())
+        if find_spec(required) is None and not (declared and "CI" in os.environ):
+            pytest.skip(f"{name} needs {required}")

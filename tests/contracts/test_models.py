@@ -1,0 +1,120 @@
+"""What every model in `videopolicy/models` must keep, on the smallest one of its kind."""
+
+import pytest
+import torch
+from tests.small import NORMALIZER, small_configs
+
+from videopolicy import registry
+from videopolicy.configs import from_json, to_json
+from videopolicy.diffusion.joint import Joint, Levels
+from videopolicy.models.base import Denoiser, Model, ModelConfig, Sampling
+from videopolicy.training.prepare import build
+
+INSTRUCTIONS = ["reach the red disc", "reach the blue disc"]
+
+
+@pytest.fixture(params=registry.names("models"), scope="module")
+def config(request):
+    return small_configs()[request.param]
+
+
+@pytest.fixture(scope="module")
+def model(config):
+    return build(config, NORMALIZER, 0).eval()
+
+
+def noise(model, clips=2, seed=0):
+    return Joint.randn_like(model.blank(clips), torch.Generator().manual_seed(seed))
+
+
+def condition(model, clips=2):
+    side = model.blank(1).video.shape[-1]
+    shape = (clips, len(model.config.views), model.latents.code_channels, side, side)
+    return model.condition(torch.randn(shape, generator=torch.Generator().manual_seed(5)), INSTRUCTIONS[:clips])
+
+
+def levels(video, actions):
+    return Levels(torch.tensor(video), torch.tensor(actions))
+
+
+def test_it_is_built_from_its_settings_which_a_checkpoint_keeps(config, model):
+    assert isinstance(config, ModelConfig) and isinstance(model, Model)
+    assert from_json(ModelConfig, to_json(config)) == config
+    assert model.config == config and model.acts and model.action_width == len(NORMALIZER.low)
+    assert build(config, NORMALIZER, 0).state_dict().keys() == model.state_dict().keys()
+
+
+def test_its_parts_hold_every_weight_that_can_learn(model):
+    parts = (model.latents, model.text, model.backbone, *model.action_modules)
+    held = {id(weight) for part in parts for weight in part.parameters()}
+    assert {id(weight) for weight in model.parameters()} == held
+
+
+@torch.no_grad()
+def test_it_denoises_video_and_actions_each_at_its_own_level(model):
+    x, given = noise(model), condition(model)
+    clean = model.denoise(x, levels([1e-4] * 2, [1e-4] * 2), given)
+    assert clean.video.shape == x.video.shape and clean.actions.shape == x.actions.shape
+    torch.testing.assert_close(clean.actions, x.actions, rtol=0, atol=1e-2)
+    if model.config.generates_video:
+        torch.testing.assert_close(clean.video, x.video, rtol=0, atol=1e-2)
+    mixed = model.denoise(Joint(x.video * 80, x.actions), levels([80.0] * 2, [1e-4] * 2), given)
+    torch.testing.assert_close(mixed.actions, x.actions, rtol=0, atol=1e-2)
+    other = model.denoise(x, levels([1.0] * 2, [3.0] * 2), given).actions
+    assert not torch.allclose(other, model.denoise(x, levels([1.0] * 2, [1.0] * 2), given).actions)
+
+
+@torch.no_grad()
+def test_each_clip_stands_alone(model):
+    x, given = noise(model), condition(model)
+    both = model.denoise(x, levels([0.3, 5.0], [2.0, 0.1]), given)
+    first = model.denoise(x.map(lambda part: part[:1]), levels([0.3], [2.0]), condition(model, 1))
+    torch.testing.assert_close(both.actions[:1], first.actions, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(both.video[:1], first.video, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_frozen_it_answers_as_it_does_live_at_the_level_where_it_froze(model):
+    x, given, at = noise(model), condition(model), levels([2.0] * 2, [2.0] * 2)
+    frozen, live = model.freeze(x, at, given)(x, at), model.denoise(x, at, given)
+    torch.testing.assert_close(frozen.video, live.video)
+    torch.testing.assert_close(frozen.actions, live.actions)
+
+
+def test_detached_the_actions_send_no_gradient_into_the_video(model):
+    reached = []
+    for detach in (True, False):
+        model.zero_grad()
+        denoised = model.denoise(noise(model), levels([1.0] * 2, [1.0] * 2), condition(model), detach=detach)
+        denoised.actions.square().mean().backward()
+        weights = [weight for weight in model.backbone.parameters() if weight.grad is not None]
+        reached.append(any(weight.grad.any() for weight in weights))
+    model.zero_grad()
+    assert reached == [False, True]
+
+
+@pytest.mark.parametrize("name", registry.names("samplers"))
+def test_every_sampler_draws_from_it(model, name):
+    drawn = model.sample(condition(model), noise(model), Sampling(name, steps=2))
+    assert drawn.video.isfinite().all() and drawn.actions.isfinite().all()
+    assert drawn.actions.shape == (2, model.config.window.actions, model.action_width)
+    again = model.sample(condition(model), noise(model), Sampling(name, steps=2))
+    assert torch.equal(drawn.actions, again.actions)
+
+
+@torch.no_grad()
+def test_it_decodes_what_it_draws_into_frames_of_every_view(model):
+    config, clips = model.config, 2
+    model.latents.fit_window(torch.randint(0, 256, (4, 1 + config.window.frames, config.size, config.size, 3)).byte())
+    side = model.blank(1).video.shape[-1]
+    current = torch.zeros(clips, len(config.views), model.latents.code_channels, side, side)
+    frames = model.decode(noise(model).video, current)
+    expected = (clips, len(config.views), config.window.frames, config.size, config.size, 3)
+    assert frames.shape == expected and frames.dtype == torch.uint8
+
+
+def test_without_actions_it_imagines(config):
+    model = build(config, None, 0).eval()
+    assert not model.acts and not model.action_modules
+    drawn = Denoiser(model, condition(model))(noise(model), Levels.same(torch.tensor(1.0)))
+    assert drawn.actions.shape[2] == 0 and drawn.video.isfinite().all()

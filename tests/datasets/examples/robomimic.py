@@ -1,0 +1,16 @@
+"""The smallest file of robomimic's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.datasets.hdf5 import write_any
+
+from videopolicy.types import Episode
+
+
+def write(path: Path, episodes: Sequence[Episode]) -> Sequence[Episode]:
+    write_any(path, episodes)
+    return episodes
+
+
+EXAMPLE = write

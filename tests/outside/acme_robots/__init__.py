@@ -1,0 +1,1 @@
+"""Plug-ins of videopolicy that live in a distribution of their own."""

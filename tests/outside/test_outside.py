@@ -1,0 +1,114 @@
+"""Another distribution brings a backbone, an env and a preset, and nothing here knows of them."""
+
+import json
+import re
+
+import pytest
+from tests.outside.installed import install, run
+
+TRIED = {"test_backbones": "narrow", "test_envs": "corridor", "test_presets": "narrow_tiny"}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+def videopolicy(installed, *arguments):
+    done = run(installed, "-m", "videopolicy", *map(str, arguments))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refusal(installed, call):
+    """The one line that a call of the registry is refused with."""
+    script = (
+        "from videopolicy import errors, registry\n"
+        f"try: registry.{call}\n"
+        "except errors.UserError as error: print(error)"
+    )
+    done = run(installed, "-c", script)
+    assert len(done.stdout.splitlines()) == 1, done.stderr
+    return done.stdout
+
+
+def test_its_names_are_found_and_nothing_is_imported(installed):
+    script = (
+        "import sys; from videopolicy import registry;"
+        "print([name for kind in registry.KINDS for name in registry.names(kind)],"
+        "[name for name in sys.modules if name.startswith('acme')])"
+    )
+    done = run(installed, "-c", script)
+    assert "'narrow'" in done.stdout and "'corridor'" in done.stdout and "'narrow_tiny'" in done.stdout
+    assert done.stdout.strip().endswith(" []")
+
+
+def test_it_is_trained_saved_opened_and_evaluated_through_the_command_line(installed, tmp_path):
+    data, run_folder = tmp_path / "data", tmp_path / "run"
+    recording = ("--episodes", 2, "--views", "top", "--size", 32, "--steps", 12, "--workers", 1)
+    videopolicy(installed, "record", "--env", "pointmass", "--task", "reach-red", "--out", data, *recording)
+    videopolicy(installed, "train", "--data", data, "--out", run_folder, "--preset", "narrow_tiny", "--steps", 2)
+    model = json.loads((run_folder / "checkpoint" / "config.json").read_text())["model"]
+    assert model["backbone"]["plugin"] == "backbones/narrow" and model["backbone"]["head_channels"] == 32
+    playing = ("--env", "corridor", "--task", "leave-left", "--episodes", 2, "--workers", 1)
+    said = videopolicy(installed, "evaluate", "--checkpoint", run_folder / "checkpoint", *playing)
+    assert re.search(r"[012] */ *2|[012] of 2", said), said
+    rows = [json.loads(line) for line in (run_folder / "evaluation" / "results.jsonl").read_text().splitlines()]
+    assert [row["task"] for row in rows] == ["leave-left"] * 2
+
+
+def test_a_checkpoint_whose_plugin_is_not_installed_names_it(installed, tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from tests.small import *; from acme_robots import narrow;"
+        "from videopolicy import checkpoint;"
+        "model = policy(backbone=narrow.Config(attention=(False, True), id_width=8));"
+        "checkpoint.save(model, checkpoint.Provenance('joint', 1), Path(sys.argv[1]));"
+        "assert same(checkpoint.load(Path(sys.argv[1]))[0], model)"
+    )
+    done = run(installed, "-c", script, str(tmp_path / "saved"))
+    assert done.returncode == 0, done.stderr
+    done = run(
+        tmp_path, "-m", "videopolicy", "evaluate", "--checkpoint", str(tmp_path / "saved"), "--task", "reach-red"
+    )
+    assert done.returncode == 2
+    assert "config.json: model.backbone.plugin: no backbone 'narrow'; known: images, " in done.stderr
+
+
+@pytest.mark.parametrize(("contract", "name"), TRIED.items())
+def test_the_contract_tests_judge_it(installed, contract, name):
+    only = ("-k", name, "-p", "no:cacheprovider", "-q", "-rA")
+    done = run(installed, "-m", "pytest", f"tests/contracts/{contract}.py", *only)
+    assert done.returncode == 0, done.stdout
+    passed = re.findall(rf"^PASSED .*\b{name}\b", done.stdout, re.MULTILINE)
+    assert len(passed) >= 4 and "SKIPPED" not in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (
+            {"backbones": "unet = acme_robots.narrow"},
+            "the backbone 'unet' comes with two distributions, videopolicy and acme-robots; uninstall one of them",
+        ),
+        (
+            {"backbones": "narrow = acme_robots.narrow:Config"},
+            "'acme_robots.narrow:Config'; it takes the name of a module",
+        ),
+        (
+            {"backbones": "narrow = acme_robots.nothing"},
+            "acme_robots.nothing of the distribution acme-robots cannot be",
+        ),
+        ({"backbones": "narrow = acme_robots.corridor"}, "acme_robots.corridor .*acme-robots defines no Config, which"),
+    ],
+)
+def test_a_wrong_entry_point_is_refused_with_its_distribution(tmp_path, points, message):
+    install(tmp_path, **points)
+    (name,) = (point.split()[0] for point in points.values())
+    assert re.search(message, refusal(tmp_path, f"entry('backbones', '{name}')"))
+
+
+def test_two_distributions_may_not_define_the_same_name(tmp_path):
+    install(tmp_path, "acme-robots", envs="corridor = acme_robots.corridor")
+    install(tmp_path, "other-robots", envs="corridor = acme_robots.corridor")
+    said = refusal(tmp_path, "names('envs')")
+    assert re.search("the env 'corridor' .* (acme|other)-robots and (other|acme)-robots; uninstall", said)
