@@ -9,7 +9,7 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS
 import pytest
 import torch
 from hypothesis import settings
-from tests import child_processes
+from tests import processes
 
 torch.set_num_threads(1)
 
@@ -19,7 +19,7 @@ settings.load_profile("videopolicy")
 
 # A shell's background job ignores SIGINT, and so would all that it starts; tests interrupt what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-child_processes.mark_children()
+processes.mark_children()
 
 
 def pytest_runtest_setup(item):
@@ -34,8 +34,8 @@ def pytest_runtest_teardown(item, nextitem):
     """Fails where a file's tests, all fixtures of theirs included, end and leave processes."""
     yield
     last = nextitem is None or nextitem.path != item.path
-    if last and not child_processes.soon(lambda: not child_processes.left()):
-        left = child_processes.left()
+    if last and not processes.soon(lambda: not processes.left()):
+        left = processes.left()
         for pid in left:
-            child_processes.kill(pid)
+            processes.kill(pid)
         pytest.fail(f"{item.path.name} leaves processes: {left}")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.child_processes import living, running, soon, wait_until
+from tests.processes import living, running, soon, wait_until
 from tests.disk import full_disk
 from tests.small import SIZE, policy, write_data
 

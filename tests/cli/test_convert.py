@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests.child_processes import running, wait_until
+from tests.processes import running, wait_until
 from tests.disk import full_disk
 from tests.small import write_data
 

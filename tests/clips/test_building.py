@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.child_processes import running
+from tests.processes import running
 from tests.clips.light import SETTINGS, WINDOW, Deadly, means, window_means
 from tests.small import write_data
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tests import child_processes
+from tests import processes
 
 SLEEP = (sys.executable, "-c", "print(flush=True); import time; time.sleep(600)")
 # Starts another process in a session of its own, and ends before it does.
@@ -14,7 +14,7 @@ LEAVE = f"from subprocess import *; print(Popen({list(SLEEP)!r}, stdout=DEVNULL,
 
 
 def test_what_a_test_starts_can_be_interrupted():
-    with child_processes.running(*SLEEP, stdout=subprocess.PIPE) as process:
+    with processes.running(*SLEEP, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait() == -signal.SIGINT
@@ -40,14 +40,14 @@ def test_so_it_can_where_the_suite_itself_ignores_interrupts():
 
 
 def test_a_command_leaves_nothing_when_its_test_fails():
-    with pytest.raises(AssertionError), child_processes.running(*SLEEP) as process:
-        assert child_processes.living(process.pid) == [process.pid]
+    with pytest.raises(AssertionError), processes.running(*SLEEP) as process:
+        assert processes.living(process.pid) == [process.pid]
         raise AssertionError
-    assert child_processes.living(process.pid) == []
+    assert processes.living(process.pid) == []
 
 
 def test_what_is_left_is_noticed_wherever_it_hides():
     pid = int(subprocess.check_output([sys.executable, "-c", LEAVE], text=True))
-    assert "time.sleep(600)" in child_processes.left()[pid]
-    child_processes.kill(pid)
-    assert child_processes.soon(lambda: pid not in child_processes.left())
+    assert "time.sleep(600)" in processes.left()[pid]
+    processes.kill(pid)
+    assert processes.soon(lambda: pid not in processes.left())
