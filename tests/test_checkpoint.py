@@ -75,7 +75,15 @@ def test_in_bfloat16_it_plans_nearly_the_same_and_leaves_torch_as_it_was(model, 
 
 def test_the_card_tells_what_it_was_trained_on(saved):
     card = (saved / "README.md").read_text()
-    for fact in ("reach the red disc", "12 steps", "4 demonstrations", "data: dots", "32 x 32", "8 x 2 actions"):
+    for fact in (
+        "reach the red disc",
+        "12 steps",
+        "4 demonstrations",
+        "data: dots",
+        "32 x 32",
+        "8 x 2 actions",
+        "middle square",
+    ):
         assert fact in card, fact
     assert "An action is" not in card and "on video only" not in card
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videopolicy.similarity import psnr, ssim
+from videopolicy.similarity import CEILING, Pair, by_offset, compare, plan_pairs, psnr, spread, ssim
 
 
 def picture(seed: int, size: int = 24) -> np.ndarray:
@@ -84,3 +84,34 @@ def test_different_shapes_are_refused():
         psnr(picture(0, 16), picture(0, 12))
     with pytest.raises(ValueError, match="different shapes"):
         ssim(picture(0, 16), picture(0, 12))
+
+
+def test_a_perfect_imagination_beats_the_still_frame_and_stays_finite():
+    current, executed = picture(0), picture(1)
+    pair = compare(8, executed, executed, current)
+    assert (pair.psnr, pair.ssim) == (CEILING, pytest.approx(1))
+    assert pair.still_psnr == psnr(current, executed) < CEILING
+
+
+def test_imagining_the_current_frame_scores_as_nothing_moves():
+    current, executed = picture(0), picture(1)
+    pair = compare(8, current, executed, current)
+    assert (pair.psnr, pair.ssim) == (pair.still_psnr, pair.still_ssim)
+
+
+def test_pairs_are_spread_by_offset():
+    pairs = [Pair(16, 10, 0.5, 1, 0), Pair(8, 20, 0.9, 1, 0), Pair(8, 30, 0.7, 1, 0)]
+    found = by_offset(pairs)
+    assert list(found) == [8, 16]
+    assert found[8].count == 2
+    assert found[8].mean["psnr"] == 25 and found[8].deviation["psnr"] == 5
+    assert found[8].mean["ssim"] == pytest.approx(0.8)
+    assert spread([]) is None
+
+
+def test_only_steps_that_were_reached_are_measured():
+    executed = {view: np.stack([picture(n) for n in range(6)]) for view in ("front", "side")}
+    imagined = {view: frames[[3, 5, 0]] for view, frames in executed.items()}
+    pairs = list(plan_pairs(1, (3, 5, 6), imagined, executed))
+    assert [pair.offset for pair in pairs] == [2, 4] * 2
+    assert all(pair.psnr == CEILING > pair.still_psnr for pair in pairs)

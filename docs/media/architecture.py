@@ -71,7 +71,16 @@ def main() -> None:
             flat = tail[1] == tip[1]
             shift = (0, 0 if both else 0.14) if flat else (0.08, 0)
             at = middle[0] + shift[0], middle[1] + shift[1]
-            axes.text(*at, said, ha="center" if flat else "left", va="center", size=8, linespacing=2.4, style="italic", color=INK)
+            axes.text(
+                *at,
+                said,
+                ha="center" if flat else "left",
+                va="center",
+                size=8,
+                linespacing=2.4,
+                style="italic",
+                color=INK,
+            )
     axes.text(0, DOWN * 3 + 0.75, "learning", size=12, weight="bold", color=INK)
     axes.text(0, DOWN * 1 + 0.3, "acting", size=12, weight="bold", color=INK)
     axes.text(0, DOWN * 3 + 0.35, "orange: a seam, one file a variant", size=9, color=INK)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from videopolicy.report.recordings import load
+from videopolicy.rollout.recordings import load
 
 SCALE = 3
 GAP = 4

@@ -44,8 +44,8 @@ def main(precision: str) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     seconds: dict[str, float] = {}
     planner = timed(seconds, "build", lambda: build(getattr(torch, precision), device))
-    policy, rng = planner.policy, np.random.default_rng(0)
-    images = {view: rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for view in planner.views}
+    policy, rng = planner.model, np.random.default_rng(0)
+    images = {view: rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for view in planner.spec.views}
     codes = timed(seconds, "encode", lambda: planner.encode([Observation(images, "")]))
     condition = timed(seconds, "text", lambda: policy.condition(codes, ["pick the cup from the counter"]))
     noise, sigma = planner.noise([0]), torch.tensor([700.0], device=device)

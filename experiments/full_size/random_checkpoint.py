@@ -10,4 +10,4 @@ from videopolicy import checkpoint
 
 if __name__ == "__main__":
     provenance = checkpoint.Provenance("joint", 0, notes={"weights": "random"})
-    checkpoint.save(build(torch.bfloat16, "cpu").policy, provenance, Path(sys.argv[1]), dtype=torch.bfloat16)
+    checkpoint.save(build(torch.bfloat16, "cpu").model, provenance, Path(sys.argv[1]), dtype=torch.bfloat16)

@@ -31,6 +31,7 @@ from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.rollout.results import timeless
 from videopolicy.rollout.runner import Settings, evaluate
 from videopolicy.training.prepare import build
+from videopolicy.types import Observation, Plan
 
 WORKERS = (1, 2)
 PARTS = ("reset", "render", "physics", "policy")
@@ -44,18 +45,18 @@ def prepared(name: str, checkpoint: Path | None) -> tuple[CheckpointPolicy, Env]
     """The policy, and the env that it sees; once only, as closing one simulator disturbs the next."""
     make, tiny = registry.entry("envs", name), registry.entry("presets", "tiny").model
     if checkpoint:
-        planner = registry.build("policies", "checkpoint", checkpoint)
-        return planner, make(TASKS[name], views=planner.views, size=planner.size)
+        policy = registry.build("policies", "checkpoint", checkpoint)
+        return policy, make(TASKS[name], views=policy.spec.views, size=policy.spec.size)
     env: Env = make(TASKS[name], views=registry.module("envs", name).VIEWS, size=tiny.size)
     env.reset(seed=0)
     # LIBERO says it in more words than the preset has room for.
     config = replace(tiny, views=env.views, text=replace(tiny.text, length=16))
-    policy = build(config, MinMax(*(tuple(end.tolist()) for end in (env.action_space.low, env.action_space.high))), 0)
-    policy.latents.fit(np.stack(list(env.observe().images.values())))
-    return CheckpointPolicy(policy, config.sampling), env
+    model = build(config, MinMax(*(tuple(end.tolist()) for end in (env.action_space.low, env.action_space.high))), 0)
+    model.latents.fit(np.stack(list(env.observe().images.values())))
+    return CheckpointPolicy(model, config.sampling), env
 
 
-def shares(planner: CheckpointPolicy, env: Env, settings: Settings) -> dict[str, float]:
+def shares(policy: CheckpointPolicy, env: Env, settings: Settings) -> dict[str, float]:
     """Seconds an episode of each of `PARTS`, in one process that does one thing after another."""
     task, seconds = settings.tasks[0], dict.fromkeys(PARTS, 0.0)
 
@@ -67,20 +68,24 @@ def shares(planner: CheckpointPolicy, env: Env, settings: Settings) -> dict[str,
 
     # The first picture opens the renderer, and the first plan is slow too.
     env.reset(seed=0)
-    planner.plan([env.observe()], [0], False)
-    policy = Chunked(lambda seen, seed: timed("policy", planner.plan, [seen], [seed], False)[0], settings.execute)
+    policy.plan([env.observe()], [0], False)
+
+    def ask(observation: Observation, seed: int) -> Plan:
+        return timed("policy", policy.plan, [observation], [seed], False)[0]
+
+    executor = Chunked(ask, execute=settings.execute)
     for episode in tqdm(range(settings.episodes), desc="shares", unit="episode"):
-        policy.reset(derive_seed(settings.seed, task, episode))
+        executor.reset(derive_seed(settings.seed, task, episode))
         timed("reset", env.reset, seed=EVALUATION_SEED_OFFSET + episode)
         ended = False
         while not ended:
-            seen = timed("render", env.observe) if policy.needs_observation else None
-            *_, truncated, info = timed("physics", env.step, policy.act(seen))
+            observation = timed("render", env.observe) if executor.needs_observation else None
+            *_, truncated, info = timed("physics", env.step, executor.act(observation))
             ended = truncated or info["success"]
     return {part: total / settings.episodes for part, total in seconds.items()}
 
 
-def rates(planner: CheckpointPolicy, settings: Settings) -> dict[int, dict[str, float]]:
+def rates(policy: CheckpointPolicy, settings: Settings) -> dict[int, dict[str, float]]:
     """Episodes an hour for each number of workers: from the command's start, and once every env stands.
 
     Raises:
@@ -90,7 +95,7 @@ def rates(planner: CheckpointPolicy, settings: Settings) -> dict[int, dict[str, 
     for workers in WORKERS:
         with tempfile.TemporaryDirectory() as out:
             begun = time.perf_counter()
-            rows = evaluate(planner, settings, Path(out), workers=workers).rows
+            rows = evaluate(policy, settings, Path(out), workers=workers).rows
             whole = time.perf_counter() - begun
         results.append(timeless(rows))
         mean = sum(row.seconds for row in rows) / len(rows)
@@ -109,18 +114,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     task = TASKS[options.env]
-    planner, env = prepared(options.env, options.checkpoint)
-    settings = Settings(options.env, (task,), options.episodes, planner.execute, record=0)
+    policy, env = prepared(options.env, options.checkpoint)
+    settings = Settings(options.env, (task,), options.episodes, policy.spec.execute, record=0)
     facts = {
         "env": options.env,
         "task": task,
         "policy": str(options.checkpoint.name) if options.checkpoint else "tiny, random",
-        "device": device_name(planner.policy.device),
+        "device": device_name(policy.model.device),
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
         "episodes": options.episodes,
-        "seconds an episode": shares(planner, env, settings),
-        "episodes an hour": rates(planner, settings),
+        "seconds an episode": shares(policy, env, settings),
+        "episodes an hour": rates(policy, settings),
     }
     env.close()
     options.out.write_text(json.dumps(facts, indent=2) + "\n")

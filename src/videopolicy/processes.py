@@ -1,17 +1,24 @@
-"""What every process owes the one that started it: to leave Ctrl-C to it, and not to outlive it."""
+"""Work over several processes, and what each owes the one that started it: to leave Ctrl-C to it and not outlive it."""
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import parent_process
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
 
-from videopolicy.errors import check_range
+from videopolicy.errors import UserError, check_range, explain_os_error
 
 # More than this a core only wait for each other; ten thousand stop the machine.
 PROCESSES_PER_CORE = 16
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+# How long an idle process may take to end.
+_STOP_SECONDS = 2.0
+Item = TypeVar("Item")
 
 
 def check_workers(workers: int) -> None:
@@ -49,7 +56,11 @@ def _ours() -> set[signal.Signals]:
 
 
 def init_child() -> None:
-    """Called first in the new process: Ctrl-C is the parent's to act upon, and when the parent is gone this ends."""
+    """Called first in the new process: Ctrl-C is the parent's to act upon, and when the parent is gone this ends.
+
+    So it does not matter whether the parent itself was started with SIGINT ignored, as a shell starts a job in the
+    background: however a command is ended, its processes end with it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
@@ -60,3 +71,160 @@ def _end_with_the_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+@dataclass(frozen=True)
+class _Progress:
+    value: Any
+
+
+@dataclass(frozen=True)
+class _Done:
+    value: Any
+
+
+@dataclass(frozen=True)
+class _Failed:
+    message: str
+    mistake: bool
+
+
+def ordered_map(
+    function: Callable[..., Any],
+    items: Iterable[Item],
+    workers: int,
+    lost: Callable[[Item, str], str],
+    *,
+    ahead: int,
+    tell: Callable[[Item, Any], None] | None = None,
+) -> Generator[Any, None, None]:
+    """What a function makes of each item, in the items' order, made by other processes.
+
+    Each process is sent the function once, and what the function keeps for itself lasts from item to item. Close the
+    iterator to end the processes at once, whatever they are doing.
+
+    Args:
+        function: called with an item, and with `tell` also with a function of one argument that passes a value on to
+            it; both it and the items are pickled.
+        items: what to do; taken as they are begun, so there may be no end of them.
+        workers: processes, started as there is work for them.
+        lost: the line for the user when a process has died: given its item, and how it ended ("SIGKILL").
+        ahead: items that are begun or done, and not yet taken from here, at most; bounds the memory.
+        tell: called here, with an item and a value, while that item is being worked on.
+
+    Raises:
+        UserError: what `function` raised, what the operating system refused it, or a process died.
+        RuntimeError: any other error of `function`, with its traceback.
+    """
+    todo, results = enumerate(items), {}
+    children: list[_Child] = []
+    begun = taken = 0
+    at_once = True
+    try:
+        while True:
+            while begun < taken + ahead and sum(child.busy for child in children) < workers:
+                if (numbered := next(todo, None)) is None:
+                    break
+                if all(child.busy for child in children):
+                    children.append(_Child(function, tell is not None))
+                next(child for child in children if not child.busy).give(*numbered)
+                begun += 1
+            there = taken in results
+            if there:
+                yield results.pop(taken)
+                taken += 1
+            elif taken == begun:
+                break
+            # Whoever has something to say is heard, but waited for only if there was nothing to hand on.
+            for child in _ready([child for child in children if child.busy], 0 if there else None):
+                child.hear(results, lost, tell)
+        at_once = False
+    finally:
+        # All are told before any is waited for.
+        for child in children:
+            child.end(at_once)
+        for child in children:
+            child.wait()
+
+
+def _ready(children: "list[_Child]", seconds: float | None) -> "list[_Child]":
+    connections = wait([child.connection for child in children], seconds)
+    return [child for child in children if child.connection in connections]
+
+
+class _Child:
+    """This process's end of another one; see `ordered_map`."""
+
+    def __init__(self, function: Callable[..., Any], tells: bool) -> None:
+        # Spawned, not forked: neither rendering contexts nor the threads of PyAV, pyarrow and torch survive a fork.
+        context = get_context("spawn")
+        self.connection, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, function, tells), daemon=True)
+        with interrupts_held():
+            self._process.start()
+        # Only without this copy does the process's end show as the end of the pipe.
+        other.close()
+        self.busy = False
+        self._number, self._item = 0, None
+
+    def give(self, number: int, item: Any) -> None:
+        self._number, self._item, self.busy = number, item, True
+        # One that is gone already is found out when it is listened to.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(item)
+
+    def hear(
+        self, results: dict[int, Any], lost: Callable[[Any, str], str], tell: Callable[[Any, Any], None] | None
+    ) -> None:
+        """Takes in one message, for which it waits."""
+        try:
+            said = self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise UserError(lost(self._item, self._ending())) from error
+        if isinstance(said, _Failed):
+            raise UserError(said.message) if said.mistake else RuntimeError(said.message)
+        if isinstance(said, _Done):
+            results[self._number], self.busy = said.value, False
+        elif tell:
+            tell(self._item, said.value)
+
+    def end(self, at_once: bool) -> None:
+        self.connection.close()
+        if at_once:
+            self._process.kill()
+
+    def wait(self) -> None:
+        self._process.join(_STOP_SECONDS)
+        self._process.kill()
+        self._process.join()
+
+    def _ending(self) -> str:
+        self._process.join()
+        code = self._process.exitcode or 0
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _serve(connection: Connection, function: Callable[..., Any], tells: bool) -> None:
+    """The other process: works on what it is given until the pipe ends."""
+    init_child()
+
+    def tell(value: Any) -> None:
+        connection.send(_Progress(value))
+
+    extra = (tell,) if tells else ()
+    # The end of the pipe means that nobody is left to work for.
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            item = connection.recv()
+            try:
+                connection.send(_Done(function(item, *extra)))
+            except (BrokenPipeError, ConnectionResetError):
+                raise
+            # Whatever it was: unheard, the main process would wait for ever.
+            except Exception as error:
+                connection.send(_failure(error))
+
+
+def _failure(error: Exception) -> _Failed:
+    line = error if isinstance(error, UserError) else explain_os_error(error) if isinstance(error, OSError) else None
+    return _Failed(str(line), True) if line else _Failed("".join(traceback.format_exception(error)), False)

@@ -19,4 +19,12 @@ def test_a_run_that_was_never_evaluated_is_one_line_and_exit_code_2(tmp_path, ca
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "evaluation is missing" in error and "videopolicy evaluate" in error
+    assert "holds no evaluation" in error and "videopolicy evaluate" in error
+
+
+def test_the_folder_of_an_evaluation_will_do_and_its_commands_name_it(tmp_path, capsys):
+    folder = evaluation(tmp_path / "run", {"push": [True]}) / "evaluation"
+    main(["report", str(folder)])
+    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+    text = (folder / "report.html").read_text()
+    assert f"--out {folder}\n" in text and f"videopolicy report {folder}<" in text

@@ -151,7 +151,7 @@ def test_a_second_builder_is_refused_and_disturbs_nobody(data, whole, tmp_path):
 
 
 def test_a_worker_that_is_killed_ends_the_build_and_loses_nothing(data, whole, tmp_path):
-    with pytest.raises(UserError, match="a process that decodes frames was killed"):
+    with pytest.raises(UserError, match=r"the process that decoded episode 3 died \(SIGKILL\)"):
         build_cache(Deadly(data), tmp_path / "cache", means, workers=2, **SETTINGS)
     build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
     assert contents(tmp_path / "cache") == whole

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.rollout.seeing import SeeingPlanner, find
+from tests.rollout.seeing import SeeingPolicy, find
 
 from videopolicy import registry
 from videopolicy.datasets.formats import open_any
@@ -19,7 +19,7 @@ from videopolicy.types import Plan
 EPISODES, OTHERS = 12, 24
 
 
-class FaultyPlanner(SeeingPlanner):
+class FaultyPolicy(SeeingPolicy):
     """Where the goal is far to the right, it fails: for the red disc by its actions alone, for the blue by its video.
 
     Then its actions stay where they are, whatever its video shows; or its video heads for the other disc, and its
@@ -61,7 +61,7 @@ def evaluated(tmp_path_factory):
     out = tmp_path_factory.mktemp("diagnosis") / "evaluation"
     settings = Settings("pointmass", ("reach-red", "reach-blue"), EPISODES, execute=6, record=EPISODES)
     # The second frame lies far enough ahead to show the goal, wherever an episode begins.
-    evaluate(FaultyPlanner(noise=0.0, length=24, offsets=(4, 24)), settings, out)
+    evaluate(FaultyPolicy(noise=0.0, length=24, offsets=(4, 24)), settings, out)
     return out, read_evaluation(out)[1]
 
 

@@ -26,7 +26,7 @@ from videopolicy.diagnosis.sorting import (
 )
 from videopolicy.diagnosis.text import text
 from videopolicy.errors import UserError
-from videopolicy.report.recordings import Imagined, load
+from videopolicy.rollout.recordings import Imagined, load
 
 pytestmark = pytest.mark.slow
 

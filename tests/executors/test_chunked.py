@@ -1,8 +1,9 @@
+from collections import deque
+
 import numpy as np
 import pytest
 
-from videopolicy.errors import UserError
-from videopolicy.executors.chunked import Chunked
+from videopolicy.executors.chunked import make
 from videopolicy.types import Observation, Plan
 
 OBSERVATION = Observation({}, "")
@@ -12,46 +13,45 @@ class Counting:
     """Plan i holds the actions 100 i, 100 i + 1, ..."""
 
     def __init__(self, length=8):
-        self.length, self.seeds = length, []
+        self.length, self.seeds, self.committed = length, [], []
 
     def __call__(self, observation, seed):
         self.seeds.append(seed)
+        self.committed.append(None if observation.committed is None else observation.committed.ravel().tolist())
         first = 100 * (len(self.seeds) - 1)
         return Plan(np.arange(first, first + self.length, dtype=np.float32)[:, None])
 
 
 def test_executes_the_first_actions_of_each_plan_in_order():
-    policy = Chunked(Counting(), execute=3)
-    assert [policy.act(OBSERVATION).item() for _ in range(7)] == [0, 1, 2, 100, 101, 102, 200]
-    assert policy.plans == 3
+    executor = make(Counting(), execute=3)
+    assert [executor.act(OBSERVATION).item() for _ in range(7)] == [0, 1, 2, 100, 101, 102, 200]
+    assert executor.plans == 3
 
 
-def test_looks_only_when_the_queue_is_empty():
-    policy = Chunked(Counting(), execute=3)
-    looks = []
+def test_asks_only_when_what_it_executes_of_a_plan_is_used_up():
+    executor = make(Counting(), execute=3)
+    asks = []
     for _ in range(6):
-        looks.append(policy.needs_observation)
-        policy.act(OBSERVATION if policy.needs_observation else None)
-    assert looks == [True, False, False, True, False, False]
-    with pytest.raises(ValueError, match="an observation is needed"):
-        policy.act(None)
+        asks.append(executor.needs_observation)
+        executor.act(OBSERVATION if executor.needs_observation else None)
+    assert asks == [True, False, False, True, False, False]
 
 
 def test_reset_drops_the_rest_of_the_plan():
-    policy = Chunked(Counting(), execute=3)
-    policy.act(OBSERVATION)
-    policy.reset(1)
-    assert policy.needs_observation and policy.plans == 0
-    assert policy.act(OBSERVATION).item() == 100
+    executor = make(Counting(), execute=3)
+    executor.act(OBSERVATION)
+    executor.reset(1)
+    assert executor.needs_observation and executor.plans == 0
+    assert executor.act(OBSERVATION).item() == 100
 
 
-def test_plan_seeds_come_from_the_episode_seed_and_the_plan_alone():
+def test_plan_seeds_do_not_depend_on_how_much_of_a_plan_is_executed():
     def seeds(episode_seed, execute, steps):
         ask = Counting()
-        policy = Chunked(ask, execute)
-        policy.reset(episode_seed)
+        executor = make(ask, execute=execute)
+        executor.reset(episode_seed)
         for _ in range(steps):
-            policy.act(OBSERVATION)
+            executor.act(OBSERVATION)
         return ask.seeds
 
     assert seeds(5, 1, 4) == seeds(5, 2, 8)
@@ -59,17 +59,27 @@ def test_plan_seeds_come_from_the_episode_seed_and_the_plan_alone():
     assert all(0 <= seed < 2**63 for seed in seeds(5, 1, 50))
 
 
-def test_a_plan_shorter_than_what_is_executed_is_refused():
-    with pytest.raises(UserError, match="execute is 9, but a plan has only 8 actions"):
-        Chunked(Counting(8), execute=9).act(OBSERVATION)
-    assert Chunked(Counting(8), execute=8).act(OBSERVATION).item() == 0
+def test_until_a_late_plan_arrives_the_one_before_goes_on_and_its_first_actions_are_past_then():
+    ask = Counting()
+    executor = make(ask, execute=3, latency=2)
+    actions = [executor.act(OBSERVATION).item() for _ in range(9)]
+    #                  asks     arrives             arrives
+    assert actions == [0, 1, 2, 3, 4, 102, 103, 104, 202]
+    assert ask.committed == [None, [3, 4], [103, 104]]
 
 
-def test_actions_that_are_no_numbers_are_refused():
-    with pytest.raises(UserError, match="not finite"):
-        Chunked(lambda observation, seed: Plan(np.full((4, 1), np.nan, np.float32)), execute=1).act(OBSERVATION)
+@pytest.mark.parametrize(("execute", "length"), [(1, 1), (1, 5), (4, 4), (3, 8)])
+def test_without_latency_it_is_a_queue_of_the_first_actions_of_each_plan(execute, length):
+    def ask(observation, seed):
+        return Plan(np.random.default_rng(seed).normal(size=(length, 2)).astype(np.float32))
 
-
-def test_executing_nothing_is_refused():
-    with pytest.raises(UserError, match="execute is 0"):
-        Chunked(Counting(), execute=0)
+    executor, seeds, queue = make(ask, execute=execute), [], deque()
+    recording = make(lambda observation, seed: seeds.append(seed) or ask(observation, seed), execute=execute)
+    for each in (executor, recording):
+        each.reset(7)
+    for step in range(20):
+        assert executor.needs_observation == (not queue)
+        recording.act(OBSERVATION)
+        if not queue:
+            queue.extend(ask(OBSERVATION, seeds[-1]).actions[:execute])
+        np.testing.assert_array_equal(executor.act(OBSERVATION), queue.popleft(), err_msg=f"step {step}")

@@ -3,7 +3,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tests.small import policy
+from tests.small import policy as small_model
 
 from videopolicy import hardware
 from videopolicy.hardware import Timing, count_flops
@@ -14,14 +14,14 @@ from videopolicy.types import Observation
 pytestmark = pytest.mark.slow
 
 
-def planner(sampler="euler", steps=1, views=("top",)):
-    model = policy(views=views)
+def sampling(sampler="euler", steps=1, views=("top",)):
+    model = small_model(views=views)
     return CheckpointPolicy(model, replace(model.config.sampling, sampler=sampler, steps=steps))
 
 
-def plan(planner, seed=0):
-    images = dict.fromkeys(planner.views, np.full((planner.size, planner.size, 3), 90, np.uint8))
-    return planner.plan([Observation(images, "reach the red disc")], [seed], imagine=True)[0]
+def plan(policy, seed=0):
+    images = dict.fromkeys(policy.spec.views, np.full((policy.spec.size, policy.spec.size, 3), 90, np.uint8))
+    return policy.plan([Observation(images, "reach the red disc")], [seed], imagine=True)[0]
 
 
 @pytest.fixture
@@ -55,24 +55,24 @@ def spends(monkeypatch):
     ],
 )
 def test_time_is_counted_where_it_is_spent(part, of, method, calls, spends):
-    measured = planner(steps=2)
-    spends(getattr(measured.policy, of), method)
+    measured = sampling(steps=2)
+    spends(getattr(measured.model, of), method)
     figures = measure(measured, repeats=2)
     expected = dict.fromkeys((*PARTS, "other"), Timing(0, 0)) | {part: Timing(calls * 1e3, calls * 1e3)}
     assert figures.parts == expected
     assert figures.total == expected[part]
 
 
-def test_one_pass_looks_at_the_video_once_and_at_the_actions_every_step(spends):
-    measured = planner("one_pass", steps=3)
-    for module in (measured.policy.backbone, measured.policy.head):
+def test_one_pass_denoises_the_video_once_and_the_actions_every_step(spends):
+    measured = sampling("one_pass", steps=3)
+    for module in (measured.model.backbone, measured.model.head):
         spends(module)
     parts = measure(measured, repeats=1).parts
     assert (parts["video"].median, parts["action"].median) == (1e3, 3e3)
 
 
 def test_parts_and_the_rest_make_the_total():
-    figures = measure(planner(), repeats=1)
+    figures = measure(sampling(), repeats=1)
     assert set(figures.parts) == {*PARTS, "other"}
     assert sum(spread.median for spread in figures.parts.values()) == pytest.approx(figures.total.median)
     assert all(spread.median > 0 for spread in figures.parts.values())
@@ -80,30 +80,30 @@ def test_parts_and_the_rest_make_the_total():
 
 def test_flops_grow_with_the_passes_of_each_net():
     def flops(sampler, steps):
-        return count_flops(partial(plan, planner(sampler, steps)))
+        return count_flops(partial(plan, sampling(sampler, steps)))
 
     one, two, five = (flops("euler", steps) for steps in (1, 2, 5))
     assert five - two == 3 * (two - one) > 0
     assert flops("heun", 2) == flops("euler", 3)
     assert flops("one_pass", 1) == one < flops("one_pass", 5) < five
-    assert measure(planner("euler", 2), repeats=1).flops == two
+    assert measure(sampling("euler", 2), repeats=1).flops == two
 
 
 def test_rates_follow_from_time_and_work():
-    figures = replace(measure(planner(), repeats=1), total=Timing(50.0, 60.0), flops=10**9)
+    figures = replace(measure(sampling(), repeats=1), total=Timing(50.0, 60.0), flops=10**9)
     assert figures.chunks_per_second == 20
     assert figures.flops_per_second == 20e9
 
 
 def test_measuring_leaves_no_trace():
-    measured = planner(views=("top", "close"))
-    before, attributes = plan(measured), (set(vars(measured)), set(vars(measured.policy)))
+    measured = sampling(views=("top", "close"))
+    before, attributes = plan(measured), (set(vars(measured)), set(vars(measured.model)))
     measure(measured, repeats=1)
-    assert (set(vars(measured)), set(vars(measured.policy))) == attributes
+    assert (set(vars(measured)), set(vars(measured.model))) == attributes
     np.testing.assert_array_equal(plan(measured).actions, before.actions)
 
 
 def test_every_number_of_the_checkpoint_belongs_to_a_part():
-    model = policy()
+    model = small_model()
     assert sum(count_weights(model).values()) == sum(tensor.numel() for tensor in model.state_dict().values())
-    assert count_weights(policy(None))["head"] == 0
+    assert count_weights(small_model(None))["head"] == 0

@@ -4,26 +4,31 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from tests.small import ARM, CLONING, NORMALIZER, observation, policy, relative_policy
+from tests.datasets.checking.test_checks import InMemory
+from tests.small import ARM, CLONING, NORMALIZER, observation, relative_policy
+from tests.small import policy as small_model
 
 from videopolicy import checkpoint
 from videopolicy.checkpoint import Provenance
 from videopolicy.clips.normalize import MinMax
+from videopolicy.datasets.transforms.resize import Resized
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
 from videopolicy.models.video_action import Sampling
+from videopolicy.policies.base import PolicySpec
 from videopolicy.policies.checkpoint import CheckpointPolicy, make
+from videopolicy.types import Episode
 
 SAMPLING = Sampling("euler", steps=2)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return policy(views=("close", "top"), pad=1)
+    return small_model(views=("close", "top"), pad=1)
 
 
 @pytest.fixture(scope="module")
-def planner(model):
+def policy(model):
     return CheckpointPolicy(model, SAMPLING)
 
 
@@ -34,11 +39,19 @@ def saved(model, tmp_path_factory):
     return folder
 
 
-def test_it_describes_itself(planner):
-    assert (planner.views, planner.size, planner.action_width, planner.execute) == (("close", "top"), 32, 2, 4)
+def test_it_describes_itself(policy):
+    expected = PolicySpec(
+        views=("close", "top"),
+        size=32,
+        action_width=2,
+        chunk=8,
+        execute=4,
+        sampling={"sampler": "euler", "steps": 2, "precision": "float32"},
+    )
+    assert policy.spec == expected
 
 
-def test_a_plan_is_a_chunk_in_the_worlds_units_within_what_was_demonstrated(model):
+def test_a_plan_is_a_chunk_in_the_envs_units_within_what_was_demonstrated(model):
     # Large outputs: what a sample says beyond the range must not reach the robot.
     torch.nn.init.normal_(model.head.out[-1].bias, std=30, generator=torch.Generator().manual_seed(0))
     plans = CheckpointPolicy(model, SAMPLING).plan([observation()] * 4, [1, 2, 3, 4], False)
@@ -53,48 +66,48 @@ def test_a_plan_is_a_chunk_in_the_worlds_units_within_what_was_demonstrated(mode
 
 def test_on_a_cpu_a_plan_is_the_same_to_the_bit_whoever_shares_its_batch():
     # What ends in zeros, as fresh weights do, would hide the rounding.
-    model, generator = policy(), torch.Generator().manual_seed(0)
+    model, generator = small_model(), torch.Generator().manual_seed(0)
     for weight in model.parameters():
         weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
-    planner, seen, seeds = CheckpointPolicy(model, SAMPLING), [observation(seed) for seed in range(5)], list(range(5))
-    together = planner.plan(seen, seeds, False)
-    alone = [planner.plan([one], [seed], False)[0] for one, seed in zip(seen, seeds, strict=True)]
+    policy, seen, seeds = CheckpointPolicy(model, SAMPLING), [observation(seed) for seed in range(5)], list(range(5))
+    together = policy.plan(seen, seeds, False)
+    alone = [policy.plan([one], [seed], False)[0] for one, seed in zip(seen, seeds, strict=True)]
     np.testing.assert_array_equal([plan.actions for plan in together], [plan.actions for plan in alone])
 
 
-def test_video_is_decoded_only_for_those_who_ask(planner):
-    plans = planner.plan([observation()] * 3, [1, 2, 3], [False, True, False])
+def test_video_is_decoded_only_for_those_who_ask(policy):
+    plans = policy.plan([observation()] * 3, [1, 2, 3], [False, True, False])
     assert [plan.imagined is None for plan in plans] == [True, False, True]
     imagined = plans[1].imagined
     assert list(imagined) == ["close", "top"]
     assert all(frames.shape == (2, 32, 32, 3) and frames.dtype == np.uint8 for frames in imagined.values())
-    assert all(plan.imagined is not None for plan in planner.plan([observation()] * 2, [1, 2], True))
-    assert all(plan.imagined is None for plan in planner.plan([observation()] * 2, [1, 2], False))
+    assert all(plan.imagined is not None for plan in policy.plan([observation()] * 2, [1, 2], True))
+    assert all(plan.imagined is None for plan in policy.plan([observation()] * 2, [1, 2], False))
 
 
-def test_to_be_shown_the_video_changes_no_action(planner):
-    silent, shown = (planner.plan([observation()], [5], imagine)[0] for imagine in (False, True))
+def test_to_be_shown_the_video_changes_no_action(policy):
+    silent, shown = (policy.plan([observation()], [5], imagine)[0] for imagine in (False, True))
     np.testing.assert_array_equal(silent.actions, shown.actions)
 
 
-def test_views_are_taken_by_name_whatever_their_order(planner):
+def test_views_are_taken_by_name_whatever_their_order(policy):
     seen = observation()
     backwards = replace(seen, images=dict(reversed(seen.images.items())))
     more = replace(seen, images={"front": seen.images["top"][:5], **seen.images})
-    first, second, third = (planner.plan([each], [5], False)[0].actions for each in (seen, backwards, more))
+    first, second, third = (policy.plan([each], [5], False)[0].actions for each in (seen, backwards, more))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, third)
     swapped = replace(seen, images={"top": seen.images["close"], "close": seen.images["top"]})
-    assert not np.allclose(first, planner.plan([swapped], [5], False)[0].actions, atol=1e-6)
+    assert not np.allclose(first, policy.plan([swapped], [5], False)[0].actions, atol=1e-6)
 
 
-def test_imagined_frames_belong_to_the_view_that_they_are_named_after(planner, model):
+def test_imagined_frames_belong_to_the_view_that_they_are_named_after(policy, model):
     seen = observation()
-    condition = model.condition(planner.encode([seen]), [seen.instruction])
+    condition = model.condition(policy.encode([seen]), [seen.instruction])
     # As if every view's future were its own current image.
     drawn = Joint(condition.latents, torch.zeros(1, 8, 2))
-    imagined = planner.decode(drawn, [True])[0].imagined
-    for view in planner.views:
+    imagined = policy.decode(drawn, [True])[0].imagined
+    for view in policy.spec.views:
         image = torch.from_numpy(seen.images[view])[None]
         expected = model.latents.decode(model.latents.encode(image)).numpy()
         for frame in imagined[view]:
@@ -102,30 +115,47 @@ def test_imagined_frames_belong_to_the_view_that_they_are_named_after(planner, m
     assert not np.array_equal(imagined["top"], imagined["close"])
 
 
+def test_a_cameras_own_images_are_fitted_as_convert_fits_them(planner):
+    rng = np.random.default_rng(0)
+    cameras = {
+        "top": rng.integers(0, 256, (480, 640, 3), np.uint8),
+        "close": rng.integers(0, 256, (50, 40, 3), np.uint8),
+    }
+    recorded = InMemory([Episode({view: image[None] for view, image in cameras.items()}, "reach", 20)])
+    converted = Resized(recorded, planner.size).episode(0).views
+    seen = observation()
+    large = planner.plan([replace(seen, images=cameras)], [5], True)[0]
+    fitted = planner.plan([replace(seen, images={view: f[0] for view, f in converted.items()})], [5], True)[0]
+    assert converted["top"].shape == (1, 32, 32, 3)
+    np.testing.assert_array_equal(large.actions, fitted.actions)
+    for view in planner.views:
+        np.testing.assert_array_equal(large.imagined[view], fitted.imagined[view])
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
         ({"top": np.zeros((32, 32, 3), np.uint8)}, "'close'.*given top"),
         ({}, "'close'.*given none"),
-        (
-            {name: np.zeros((64, 64, 3), np.uint8) for name in ("top", "close")},
-            r"'close' is \(64, 64, 3\).*\(32, 32, 3\)",
-        ),
+        ({name: np.zeros((64, 64, 4), np.uint8) for name in ("top", "close")}, r"'close' is \(64, 64, 4\).*RGB"),
+        ({name: np.zeros((0, 64, 3), np.uint8) for name in ("top", "close")}, r"'close' is \(0, 64, 3\)"),
         ({name: np.zeros((32, 32), np.uint8) for name in ("top", "close")}, r"'close' is \(32, 32\)"),
         ({name: np.zeros((32, 32, 3), np.float32) for name in ("top", "close")}, "'close'.*float32.*uint8"),
     ],
 )
-def test_an_observation_of_something_else_is_refused(planner, images, message):
+def test_an_observation_of_something_else_is_refused(policy, images, message):
     good = observation()
     with pytest.raises(UserError, match=message):
-        planner.plan([good, replace(good, images=images)], [0, 1], False)
+        policy.plan([good, replace(good, images=images)], [0, 1], False)
 
 
 def test_the_checkpoints_own_way_of_sampling_is_taken_unless_told_otherwise(saved, model):
     assert make(saved).sampling == model.config.sampling
     told = make(saved, sampler="heun", steps=3)
     assert told.sampling == replace(model.config.sampling, sampler="heun", steps=3)
-    assert told.tasks == ("reach-red",)
+    assert told.spec.tasks == ("reach-red",)
+    assert (told.spec.sampling["sampler"], told.spec.sampling["steps"]) == ("heun", 3)
+    assert make(saved, precision="bfloat16").spec.sampling["precision"] == "bfloat16"
     assert make(saved, sampler="one_pass").sampling.steps == model.config.sampling.steps
 
 
@@ -137,14 +167,19 @@ def test_a_sampler_or_a_number_of_steps_that_cannot_be_is_refused(saved, told, m
         make(saved, **told)
 
 
+def test_without_a_folder_it_says_how_one_is_given():
+    with pytest.raises(UserError, match="--policy checkpoint:FOLDER"):
+        make("")
+
+
 def test_a_checkpoint_that_never_learned_to_act_is_refused(tmp_path):
-    checkpoint.save(policy(None), Provenance("video", 5), tmp_path / "checkpoint")
+    checkpoint.save(small_model(None), Provenance("video", 5), tmp_path / "checkpoint")
     with pytest.raises(UserError, match="trained on video alone"):
         make(tmp_path / "checkpoint")
 
 
 def test_a_dimension_that_never_moved_comes_back_as_it_was():
-    still = policy(MinMax((-1.0, 0.25), (1.0, 0.25)))
+    still = small_model(MinMax((-1.0, 0.25), (1.0, 0.25)))
     actions = CheckpointPolicy(still, SAMPLING).plan([observation()], [0], False)[0].actions
     assert (actions[:, 1] == 0.25).all() and actions[:, 0].std() > 0
 
@@ -155,7 +190,8 @@ def arm():
 
 
 def test_relative_actions_begin_where_the_state_says(arm):
-    assert (arm.action_width, arm.action_layout, arm.state_layout) == (7, ARM["action_layout"], ARM["state_layout"])
+    spec = arm.spec
+    assert (spec.action_width, spec.action_layout, spec.state_layout) == (7, ARM["action_layout"], ARM["state_layout"])
     turn, place = Rotation.from_rotvec([0.4, -1.2, 2.0]), np.array([0.3, 0.1, -0.7])
     there = np.concatenate((place, turn.as_quat())).astype(np.float32)
     seen = [replace(observation(), state=state) for state in (arm.origin, there)]
@@ -174,19 +210,19 @@ def test_without_the_state_that_relative_actions_begin_in_there_is_no_plan(arm, 
         arm.plan([replace(observation(), state=state)], [0], False)
 
 
-def test_a_policy_of_the_worlds_own_actions_needs_no_state(planner):
-    assert (planner.action_layout, planner.state_layout, planner.origin) == ("", "", None)
+def test_a_policy_of_the_envs_own_actions_needs_no_state(policy):
+    assert (policy.spec.action_layout, policy.spec.state_layout, policy.origin) == ("", "", None)
     blind = replace(observation(), state=None)
     np.testing.assert_array_equal(
-        planner.plan([blind], [5], False)[0].actions, planner.plan([observation()], [5], False)[0].actions
+        policy.plan([blind], [5], False)[0].actions, policy.plan([observation()], [5], False)[0].actions
     )
 
 
-def test_a_policy_without_video_shows_none_and_looks_at_every_picture():
-    planner = CheckpointPolicy(policy(views=("close", "top"), **CLONING), SAMPLING)
-    (plan,) = planner.plan([observation()], [1], imagine=True)
+def test_a_policy_without_video_shows_none_and_sees_every_image():
+    policy = CheckpointPolicy(small_model(views=("close", "top"), **CLONING), SAMPLING)
+    (plan,) = policy.plan([observation()], [1], imagine=True)
     assert plan.imagined is None and plan.offsets == ()
     assert plan.actions.shape == (8, 2) and np.isfinite(plan.actions).all()
     seen = observation()
     changed = replace(seen, images={**seen.images, "top": 255 - seen.images["top"]})
-    assert not np.array_equal(planner.plan([changed], [1], False)[0].actions, plan.actions)
+    assert not np.array_equal(policy.plan([changed], [1], False)[0].actions, plan.actions)

@@ -62,7 +62,7 @@ def losses(run: Path, count: int = 30) -> None:
     (run / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def watched(run: Path) -> None:
+def monitored(run: Path) -> None:
     """Bands of noise, held-out measures and speed, beside the losses."""
     bands = {"video_low": 3.0, "video_middle": 2.0, "video_high": 1.0, "action_low": 0.5}
     lines = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]

@@ -8,7 +8,7 @@ from tests.report.samples import OFFSETS, moving, record
 
 from videopolicy.media import read_mp4
 from videopolicy.report.compose import GAP, PANEL, current, filmstrip, liveliest, mp4_uri, png_uri, stacked
-from videopolicy.report.recordings import Imagined, Recording, load
+from videopolicy.rollout.recordings import Imagined, Recording, load
 
 
 def plan(step: int, *offsets: int) -> Imagined:

@@ -6,7 +6,7 @@ import pytest
 
 from videopolicy.report import plots
 from videopolicy.report.plots import Line
-from videopolicy.report.similarity import Pair, by_offset
+from videopolicy.similarity import Pair, by_offset
 
 SPREADS = by_offset([Pair(8, 30, 0.9, 20, 0.7), Pair(8, 28, 0.8, 22, 0.7), Pair(16, 25, 0.7, 15, 0.5)])
 DRAWN = {

@@ -56,18 +56,25 @@ def test_a_torn_line_is_named_by_file_and_number(run, name, line):
 
 
 @pytest.mark.parametrize("name", ["evaluation", "evaluation/settings.json", "evaluation/results.jsonl"])
-def test_what_is_missing_is_named_with_the_command_that_makes_it(run, name):
+def test_a_run_without_an_evaluation_is_refused_with_the_command_that_makes_it(run, name):
     path = run / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(UserError, match=rf"{path} is missing.*videopolicy evaluate"):
+    with pytest.raises(UserError, match=rf"{run}: holds no evaluation.*videopolicy evaluate"):
         read(run)
 
 
+def test_the_folder_of_an_evaluation_is_read_as_the_run_that_holds_it(run):
+    whole, alone = read(run), read(run / "evaluation")
+    assert (whole.results, whole.settings, whole.recordings) == (alone.results, alone.settings, alone.recordings)
+    assert whole.evaluation == alone.evaluation == alone.folder == run / "evaluation"
+    assert whole.losses and not alone.losses
+
+
 def test_no_folder_no_episode_and_torn_settings_are_refused(run, tmp_path):
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(UserError, match="nowhere: holds no evaluation"):
         read(tmp_path / "nowhere")
     (run / "evaluation" / "settings.json").write_text("{")
-    with pytest.raises(UserError, match=r"settings\.json is torn"):
+    with pytest.raises(UserError, match=r"settings\.json is no JSON object"):
         read(run)
     empty = evaluation(tmp_path / "empty", {"push": []})
     with pytest.raises(UserError, match="no episode has ended"):

@@ -1,4 +1,4 @@
-from tests.report.samples import watched
+from tests.report.samples import monitored
 
 from videopolicy.report.run import read
 from videopolicy.report.training import section_of
@@ -12,7 +12,7 @@ def test_losses_alone_make_two_figures_without_keys(run):
 
 
 def test_bands_held_out_measures_and_speed_are_shown_where_they_were_logged(run):
-    watched(run)
+    monitored(run)
     found = section_of(read(run))
     # Two losses, two by noise, three measures, the speed.
     assert found.count("<figure>") == 8

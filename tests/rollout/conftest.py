@@ -1,5 +1,6 @@
 import runpy
 import time
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -13,8 +14,8 @@ from videopolicy.rollout.workers import work
 
 @pytest.fixture(scope="session")
 def seeing():
-    """The class SeeingPlanner, see seeing.py."""
-    return runpy.run_path(str(Path(__file__).parent / "seeing.py"))["SeeingPlanner"]
+    """The class SeeingPolicy, see seeing.py."""
+    return runpy.run_path(str(Path(__file__).parent / "seeing.py"))["SeeingPolicy"]
 
 
 @pytest.fixture
@@ -25,14 +26,27 @@ def settings():
 class Threads:
     """A site whose envs run in threads of this process: they start at once, and can be made to fail."""
 
+    opened = ()
+
     def __init__(self, setup, workers):
         self._setup = setup
 
     def open(self):
         said, answers = SimpleQueue(), SimpleQueue()
-        pipe = SimpleNamespace(recv=said.get, send=answers.put)
-        Thread(target=work, args=(pipe, self._setup), daemon=True).start()
-        return SimpleNamespace(send=said.put, receive=answers.get, answers=answers)
+
+        def receive():
+            if (message := said.get()) is None:
+                raise EOFError
+            return message
+
+        def live():
+            with suppress(EOFError):
+                work(SimpleNamespace(recv=receive, send=answers.put), self._setup)
+
+        thread = Thread(target=live, daemon=True)
+        thread.start()
+        self.opened.append(thread)
+        return SimpleNamespace(send=said.put, receive=answers.get, answers=answers, thread=thread)
 
     def ready(self, links, seconds):
         until = time.monotonic() + seconds
@@ -41,10 +55,16 @@ class Threads:
         return ready
 
     def close(self, links):
-        pass
+        for link in links:
+            link.send(None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def threads():
-    """The class Threads."""
-    return Threads
+    """The class Threads; afterwards every thread has ended."""
+
+    opened = []
+    yield type("Fresh", (Threads,), {"opened": opened})
+    for thread in opened:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in opened)

@@ -1,4 +1,4 @@
-"""A planner for the point-mass env that works from the image: it sees where the disc is and heads there.
+"""A policy for the point-mass env that works from the image: it sees where the disc is and heads there.
 
 As a script it evaluates itself, for the test that kills it: `python seeing.py OUT EPISODES PAUSE`.
 """
@@ -6,32 +6,23 @@ As a script it evaluates itself, for the test that kills it: `python seeing.py O
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from videopolicy.envs.pointmass import COLOURS, HALF_WIDTHS, STRIDE, draw
+from videopolicy.policies.base import PolicySpec
 from videopolicy.rollout.runner import Settings, evaluate
 from videopolicy.types import Plan
 
 
-class SeeingPlanner:
-    views = ("top", "close")
-    size = 32
-    action_width = 2
-    action_layout, state_layout, fps = "", "", None
-    tasks = ("reach-red", "reach-blue")
+class SeeingPolicy:
+    views, size = ("top", "close"), 32
 
     def __init__(self, noise=1.5, pause=0.0, length=12, offsets=(4, 8)):
         self.noise, self.pause, self.length, self.offsets = noise, pause, length, offsets
+        tasks, sampling = ("reach-red", "reach-blue"), {"noise": noise}
+        self.spec = PolicySpec(self.views, self.size, 2, length, execute=5, tasks=tasks, sampling=sampling)
         self.batches = []
-
-    @classmethod
-    def opened(cls):
-        """As from a checkpoint, which also says how it was made."""
-        planner = cls()
-        planner.execute, planner.sampling = 5, SimpleNamespace(sampler="euler", steps=7)
-        return planner
 
     def plan(self, observations, seeds, imagine):
         time.sleep(self.pause)
@@ -66,4 +57,4 @@ def find(image, rgb, half=HALF_WIDTHS["top"]):
 if __name__ == "__main__":
     out, episodes, pause = sys.argv[1:]
     settings = Settings("pointmass", ("reach-red", "reach-blue"), int(episodes), execute=6, record=1)
-    evaluate(SeeingPlanner(pause=float(pause)), settings, Path(out), workers=2)
+    evaluate(SeeingPolicy(pause=float(pause)), settings, Path(out), workers=2)

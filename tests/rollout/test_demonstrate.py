@@ -85,7 +85,9 @@ def test_the_death_of_a_process_is_said_here():
         next(episodes)
         for process in multiprocessing.active_children():
             process.kill()
-        with pytest.raises(UserError, match="died, often for lack of memory; fewer --workers"):
+        with pytest.raises(
+            UserError, match=r"from seed \d+ died \(SIGKILL\), often for lack of memory; fewer --workers"
+        ):
             list(islice(episodes, 10))
 
 

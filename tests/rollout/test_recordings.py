@@ -3,13 +3,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.report.samples import EXECUTE as SAMPLE_EXECUTE
+from tests.report.samples import OFFSETS, moving, record
 
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.envs.pointmass import DOT, make
+from videopolicy.errors import UserError
 from videopolicy.executors.chunked import Chunked
-from videopolicy.media import read_mp4
+from videopolicy.media import read_mp4, write_mp4
 from videopolicy.policies.base import derive_seed
-from videopolicy.rollout.recordings import Recorder
+from videopolicy.rollout.recordings import Recorder, load
 from videopolicy.rollout.runner import Settings, evaluate
 from videopolicy.types import Plan
 
@@ -81,16 +84,16 @@ def test_actions_that_are_no_numbers_are_null(tmp_path):
 
 def test_executed_frame_n_is_what_was_seen_before_action_n(recorded, seeing):
     out, rows, settings = recorded
-    planner = seeing(noise=0.0)
-    env = make("reach-blue", views=planner.views, size=planner.size)
+    policy = seeing(noise=0.0)
+    env = make("reach-blue", views=policy.spec.views, size=policy.spec.size)
     env.reset(seed=EVALUATION_SEED_OFFSET + 1)
-    policy = Chunked(lambda observation, seed: planner.plan([observation], [seed], False)[0], EXECUTE)
-    policy.reset(derive_seed(settings.seed, "reach-blue", 1))
+    executor = Chunked(lambda observation, seed: policy.plan([observation], [seed], False)[0], execute=EXECUTE)
+    executor.reset(derive_seed(settings.seed, "reach-blue", 1))
     seen = [env.observe()]
     for _ in range(rows["reach-blue", 1].steps):
-        env.step(policy.act(seen[-1]))
+        env.step(executor.act(seen[-1]))
         seen.append(env.observe())
-    for view in planner.views:
+    for view in policy.spec.views:
         frames = read_mp4(out / "recordings" / "reach-blue-1" / f"executed_{view}.mp4")
         truth = np.stack([observation.images[view] for observation in seen]).astype(int)
         errors = np.abs(frames[:, None].astype(int) - truth[None]).mean(axis=(2, 3, 4))
@@ -117,3 +120,103 @@ def test_recording_changes_no_result(recorded, seeing, tmp_path):
     for row in evaluate(seeing(noise=0.0), replace(settings, record=0), tmp_path).rows:
         recorded_row = rows[row.task, row.episode]
         assert (row.success, row.steps, row.plans) == (recorded_row.success, recorded_row.steps, recorded_row.plans)
+
+
+def test_every_plan_gets_its_own_frames_and_targets(tmp_path):
+    record(tmp_path / "a", length=20, shift=0.0)
+    found = load(tmp_path / "a")
+    assert found.length == 21
+    assert [plan.step for plan in found.plans] == [0, SAMPLE_EXECUTE, 2 * SAMPLE_EXECUTE]
+    for plan in found.plans:
+        assert plan.targets == tuple(plan.step + offset for offset in OFFSETS)
+        for target, frame in zip(plan.targets, plan.frames["front"], strict=True):
+            if target < found.length:
+                # The codec changes a little; a frame of another step would differ by the whole square.
+                assert np.abs(frame.astype(int) - found.executed["front"][target]).mean() < 2
+
+
+def test_actions_are_read_where_they_were_recorded(tmp_path):
+    record(tmp_path / "a", length=20)
+    older = load(tmp_path / "a")
+    assert older.actions is None and all(plan.actions is None for plan in older.plans)
+    path = tmp_path / "a" / "plans.json"
+    about = json.loads(path.read_text()) | {"actions": [[0.5, -1.0]] * 20}
+    for plan in about["plans"]:
+        plan["actions"] = [[plan["step"], None]] * 16
+    path.write_text(json.dumps(about))
+    found = load(tmp_path / "a")
+    assert found.actions.shape == (20, 2)
+    for plan in found.plans:
+        assert (plan.actions[:, 0] == plan.step).all() and np.isnan(plan.actions[:, 1]).all()
+
+
+def test_cameras_larger_than_imagined_frames_are_shrunk(tmp_path):
+    record(tmp_path / "a", length=20, shift=0.0)
+    write_mp4(tmp_path / "a" / "executed_front.mp4", moving(20, 64).repeat(2, axis=1).repeat(2, axis=2), 20)
+    found = load(tmp_path / "a")
+    assert found.executed["front"].shape == (21, 32, 32, 3)
+
+
+def test_of_a_wide_camera_the_middle_is_compared(tmp_path):
+    record(tmp_path / "a", length=20, shift=0.0)
+    square = load(tmp_path / "a").executed["front"]
+    wide = np.pad(square, ((0, 0), (0, 0), (8, 8), (0, 0)), constant_values=7)
+    write_mp4(tmp_path / "a" / "executed_front.mp4", wide, 20, crf=1, full_colour=True)
+    assert np.abs(load(tmp_path / "a").executed["front"].astype(int) - square).mean() < 2
+
+
+def test_a_policy_that_imagines_nothing_has_no_plans_to_show(tmp_path):
+    record(tmp_path / "a")
+    (tmp_path / "a" / "imagined_front.mp4").unlink()
+    assert load(tmp_path / "a").plans == ()
+
+
+@pytest.mark.parametrize("name", ["plans.json", "executed_front.mp4", "imagined_front.mp4"])
+def test_a_torn_file_is_named(tmp_path, name):
+    record(tmp_path / "a")
+    path = tmp_path / "a" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=name):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["plans.json", "executed_side.mp4", "imagined_side.mp4"])
+def test_a_missing_file_is_named(tmp_path, name):
+    record(tmp_path / "a", views=("front", "side"))
+    (tmp_path / "a" / name).unlink()
+    with pytest.raises(UserError, match=name):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"plans": [{"step": 0, "offsets": [4]}]}, "speaks of 1"),
+        ({"plans": [{"step": 900, "offsets": list(OFFSETS) * 3}]}, r"\[900\]"),
+        ({"plans": [{"offsets": []}]}, "step"),
+        ({"fps": "fast"}, "fast"),
+        ({"actions": [1.0, 2.0]}, "actions of shape"),
+        ({"views": []}, "no views"),
+    ],
+)
+def test_plans_that_do_not_fit_the_frames_are_refused(tmp_path, change, complaint):
+    record(tmp_path / "a")
+    path = tmp_path / "a" / "plans.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=complaint):
+        load(tmp_path / "a")
+
+
+def test_frames_that_cannot_be_fitted_are_refused(tmp_path):
+    record(tmp_path / "a")
+    count = len(read_mp4(tmp_path / "a" / "imagined_front.mp4"))
+    write_mp4(tmp_path / "a" / "imagined_front.mp4", np.zeros((count, 32, 48, 3), np.uint8), 20)
+    with pytest.raises(UserError, match="imagined frames are 48 x 32 pixels, executed ones 32 x 32"):
+        load(tmp_path / "a")
+
+
+def test_views_of_different_lengths_are_refused(tmp_path):
+    record(tmp_path / "a", views=("front", "side"))
+    write_mp4(tmp_path / "a" / "executed_side.mp4", moving(9), 20)
+    with pytest.raises(UserError, match="different numbers"):
+        load(tmp_path / "a")

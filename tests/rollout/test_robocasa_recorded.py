@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import pytest
 from tests.datasets.hdf5 import recorded, write_robocasa
-from tests.small import SIZE, policy
+from tests.small import SIZE
+from tests.small import policy as small_policy
 
 from videopolicy.clips.normalize import MinMax
 from videopolicy.datasets import robomimic
@@ -85,21 +86,21 @@ def simulator(file, monkeypatch):
     return opened
 
 
-def planner_for(dataset):
+def policy_for(dataset):
     """Random weights that see the three views and act as the recordings do."""
     actions = np.concatenate([dataset.episode(index, ()).actions for index in range(len(dataset))])
-    made = policy(MinMax.fit(actions), views=VIEWS, action_layout=dataset.action_layout, fps=dataset.fps)
+    made = small_policy(MinMax.fit(actions), views=VIEWS, action_layout=dataset.action_layout, fps=dataset.fps)
     return CheckpointPolicy(made, made.config.sampling)
 
 
-def test_what_was_recorded_goes_through_world_policy_and_runner_to_the_robot(simulator, file, tmp_path, threads):
+def test_what_was_recorded_goes_through_env_policy_and_runner_to_the_robot(simulator, file, tmp_path, threads):
     dataset = robomimic.open_dataset(file)
-    planner, episode = planner_for(dataset), dataset.episode(0)
-    assert (planner.views, planner.size, planner.action_width) == (VIEWS, SIZE, 7)
+    policy, episode = policy_for(dataset), dataset.episode(0)
+    assert (policy.spec.views, policy.spec.size, policy.spec.action_width) == (VIEWS, SIZE, 7)
     (tmp_path / "recording.toml").write_text(PROTOCOL)
     protocol = load(str(tmp_path / "recording.toml"))
     settings = Settings("robocasa", (TASK,), 1, EXECUTE, record=0, protocol=protocol)
-    (result,) = evaluate(planner, settings, tmp_path / "out", place=threads).rows
+    (result,) = evaluate(policy, settings, tmp_path / "out", place=threads).rows
     assert (result.seed, result.ended, result.steps, result.plans) == (SEED, "horizon", HORIZON, HORIZON // EXECUTE)
     # Ten episodes a kitchen: this one is in the third.
     assert (simulator.layout_and_style_ids, simulator.obj_instance_split) == ([(4, 4)], "B")
@@ -110,7 +111,7 @@ def test_what_was_recorded_goes_through_world_policy_and_runner_to_the_robot(sim
     for number, step in enumerate(range(0, HORIZON, EXECUTE)):
         images = {view: frames[step] for view, frames in episode.views.items()}
         seen = Observation(images, episode.instruction, episode.states[step])
-        (plan,) = planner.plan([seen], [derive_seed(noise, number)], imagine=False)
+        (plan,) = policy.plan([seen], [derive_seed(noise, number)], imagine=False)
         planned.append(plan.actions[:EXECUTE])
     np.testing.assert_array_equal(given[:, :7], np.concatenate(planned))
     # The five that the policy does not learn are those of every recorded step.

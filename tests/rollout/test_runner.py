@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from videopolicy import registry
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET
+from videopolicy.envs.pointmass import STRIDE, VIEWS
 from videopolicy.errors import UserError
+from videopolicy.policies.base import PolicySpec
+from videopolicy.policies.random import make as make_random
 from videopolicy.rollout.protocols import load
 from videopolicy.rollout.results import timeless
 from videopolicy.rollout.runner import Settings, _jobs, evaluate
@@ -36,18 +40,18 @@ def test_every_episode_is_played_once_and_written(seeing, settings, tmp_path, th
 
 def test_results_do_not_depend_on_the_number_of_workers(seeing, settings, tmp_path):
     settings = replace(settings, episodes=8, execute=3)
-    planner = seeing(noise=3.0)
+    policy = seeing(noise=3.0)
     one, two, four = (
-        timeless(evaluate(planner, settings, tmp_path / str(workers), workers=workers).rows) for workers in (1, 2, 4)
+        timeless(evaluate(policy, settings, tmp_path / str(workers), workers=workers).rows) for workers in (1, 2, 4)
     )
     assert one == two == four
     assert len({(row["steps"], row["plans"]) for row in one}) > 4
 
 
 def test_another_seed_changes_the_plans_but_not_the_envs(seeing, settings, tmp_path, threads):
-    planner = seeing(noise=3.0)
-    here = outcomes(evaluate(planner, settings, tmp_path / "a", place=threads))
-    there = outcomes(evaluate(planner, replace(settings, seed=1), tmp_path / "b", place=threads))
+    policy = seeing(noise=3.0)
+    here = outcomes(evaluate(policy, settings, tmp_path / "a", place=threads))
+    there = outcomes(evaluate(policy, replace(settings, seed=1), tmp_path / "b", place=threads))
     assert {key: row[0] for key, row in here.items()} == {key: row[0] for key, row in there.items()}
     assert here != there
 
@@ -68,9 +72,9 @@ def listed(tmp_path, settings):
 def test_a_protocols_seeds_decide_where_its_episodes_begin(seeing, settings, listed, tmp_path):
     first, third = EVALUATION_SEED_OFFSET, EVALUATION_SEED_OFFSET + 2
     # Without noise the start alone decides what an episode is.
-    planner = seeing(noise=0.0)
+    policy = seeing(noise=0.0)
     one, two = (
-        timeless(evaluate(planner, listed(third, first), tmp_path / str(workers), workers=workers).rows)
+        timeless(evaluate(policy, listed(third, first), tmp_path / str(workers), workers=workers).rows)
         for workers in (1, 2)
     )
     assert one == two
@@ -81,7 +85,7 @@ def test_a_protocols_seeds_decide_where_its_episodes_begin(seeing, settings, lis
         ("reach-blue", 0): first,
         ("reach-blue", 1): first + 1,
     }
-    plain = evaluate(planner, replace(settings, tasks=("reach-red",)), tmp_path / "plain").rows
+    plain = evaluate(policy, replace(settings, tasks=("reach-red",)), tmp_path / "plain").rows
     steps = {row.seed: row.steps for row in plain}
     assert steps[first] != steps[third]
     assert [row["steps"] for row in one if row["task"] == "reach-red"] == [steps[third], steps[first]]
@@ -127,10 +131,18 @@ def test_the_first_episodes_and_every_failure_are_recorded(seeing, settings, tmp
     assert recorded == {folder.name for folder in (tmp_path / "recordings").iterdir()}
 
 
-def test_requests_that_wait_share_a_batch(seeing, settings, tmp_path):
-    planner = seeing(pause=0.05)
-    evaluate(planner, replace(settings, episodes=6, execute=2), tmp_path, workers=3)
-    assert 1 < max(planner.batches) <= 3
+def test_requests_that_wait_share_a_batch(seeing, settings, tmp_path, threads):
+    class AtOnce(threads):
+        """Everybody has always answered."""
+
+        def ready(self, links, seconds):
+            while len(ready := super().ready(links, 1)) < len(links):
+                pass
+            return ready
+
+    policy = seeing()
+    evaluate(policy, replace(settings, episodes=6, execute=2), tmp_path, workers=3, place=AtOnce)
+    assert policy.batches[0] == max(policy.batches) == 3
 
 
 def test_a_run_killed_at_any_time_goes_on_where_it_stopped(seeing, settings, tmp_path):
@@ -156,18 +168,16 @@ def test_a_run_killed_at_any_time_goes_on_where_it_stopped(seeing, settings, tmp
 
 def test_a_finished_run_plays_nothing_more(seeing, settings, tmp_path, threads):
     first = evaluate(seeing(), settings, tmp_path, place=threads)
-    planner = seeing()
-    assert evaluate(planner, settings, tmp_path, place=threads).rows == first.rows
-    assert planner.batches == []
+    policy = seeing()
+    assert evaluate(policy, settings, tmp_path, place=threads).rows == first.rows
+    assert policy.batches == []
 
 
 class Killing:
-    """Makes a planner kill the env's process whose episode it plans for, `times` times."""
+    """Makes a policy kill the env's process whose episode it plans for, `times` times."""
 
-    def __init__(self, planner, times):
-        self.planner, self.times = planner, times
-        self.views, self.size, self.action_width = planner.views, planner.size, planner.action_width
-        self.action_layout, self.state_layout, self.fps = planner.action_layout, planner.state_layout, planner.fps
+    def __init__(self, policy, times):
+        self.policy, self.spec, self.times = policy, policy.spec, times
 
     def plan(self, observations, seeds, imagine):
         if self.times:
@@ -175,7 +185,7 @@ class Killing:
             for child in multiprocessing.active_children():
                 child.kill()
                 child.join()
-        return self.planner.plan(observations, seeds, imagine)
+        return self.policy.plan(observations, seeds, imagine)
 
 
 def test_an_episode_whose_process_dies_is_played_again_and_counted(seeing, settings, tmp_path):
@@ -192,22 +202,24 @@ def test_a_second_death_in_one_episode_is_a_failure_and_the_run_goes_on(seeing, 
 
 
 def test_a_mistake_found_in_a_process_reaches_the_user(seeing, settings, tmp_path):
+    policy = seeing()
+    # It says more than is true, and is found out when it plans.
+    policy.spec = replace(policy.spec, chunk=200)
     with pytest.raises(UserError, match="execute is 99, but a plan has only 12 actions"):
-        evaluate(seeing(), replace(settings, execute=99), tmp_path)
+        evaluate(policy, replace(settings, execute=99), tmp_path)
     assert multiprocessing.active_children() == []
 
 
 class Unfit:
-    def __init__(self, views=("top",), size=32, action_width=2, action_layout="", state_layout="", fps=20.0):
-        self.views, self.size, self.action_width = views, size, action_width
-        self.action_layout, self.state_layout, self.fps = action_layout, state_layout, fps
+    def __init__(self, **facts):
+        self.spec = replace(PolicySpec(("top",), 32, 2, chunk=20, execute=16, fps=20.0), **facts)
 
     def plan(self, observations, seeds, imagine):
         raise AssertionError("nothing may be planned")
 
 
 @pytest.mark.parametrize(
-    ("planner", "changes", "message"),
+    ("policy", "changes", "message"),
     [
         (Unfit(views=("top", "wrist")), {}, r"sees the views top, wrist, but .* has no wrist; it has top, close"),
         (Unfit(action_width=7), {}, r"width 7, those of env 'pointmass' width 2"),
@@ -220,12 +232,17 @@ class Unfit:
         (Unfit(), {"env": "pointmas"}, r"did you mean 'pointmass'"),
         (Unfit(), {"episodes": 0}, r"episodes is 0"),
         (Unfit(), {"execute": 0}, r"execute is 0"),
+        (Unfit(), {"execute": 21}, r"execute is 21, but a plan has only 20 actions"),
+        (Unfit(), {"executor": "chunky"}, r"no executor 'chunky'; did you mean 'chunked'"),
+        (Unfit(), {"latency": -1}, r"latency is -1; it must be from 0"),
+        (Unfit(), {"latency": 5}, r"execute is 16 and latency 5, but a plan has only 20 actions"),
+        (Unfit(), {"execute": 3, "latency": 5}, r"execute is 3, but a plan takes 5 control steps"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_written(planner, changes, message, tmp_path):
+def test_what_does_not_fit_is_refused_before_anything_is_written(policy, changes, message, tmp_path):
     settings = replace(Settings("pointmass", ("reach-red",)), **changes)
     with pytest.raises(UserError, match=message):
-        evaluate(planner, settings, tmp_path / "out")
+        evaluate(policy, settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -233,14 +250,64 @@ def test_a_checkpoint_that_was_trained_again_is_another_one(seeing, settings, tm
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "model.safetensors").write_bytes(b"old")
-    settings = replace(settings, checkpoint=checkpoint)
+    settings = replace(settings, policy="checkpoint", target=str(checkpoint))
     evaluate(seeing(), settings, tmp_path / "out", place=threads)
     (checkpoint / "README.md").write_text("what it is")
     moved = checkpoint.rename(tmp_path / "moved")
-    evaluate(seeing(), replace(settings, checkpoint=moved), tmp_path / "out", place=threads)
+    evaluate(seeing(), replace(settings, target=str(moved)), tmp_path / "out", place=threads)
     (moved / "model.safetensors").write_bytes(b"new")
     with pytest.raises(UserError, match="checkpoint_sha256 was"):
-        evaluate(seeing(), replace(settings, checkpoint=moved), tmp_path / "out")
+        evaluate(seeing(), replace(settings, target=str(moved)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("executor", registry.names("executors"))
+@pytest.mark.parametrize("latency", [0, 2])
+def test_every_executor_plays_whatever_the_latency_and_the_number_of_workers(
+    executor, latency, seeing, settings, tmp_path, threads
+):
+    policy = seeing(noise=3.0)
+    settings = replace(settings, execute=4, executor=executor, latency=latency)
+    one, two = (
+        timeless(evaluate(policy, settings, tmp_path / str(workers), workers=workers, place=threads).rows)
+        for workers in (1, 2)
+    )
+    assert one == two
+    assert {row["ended"] for row in one} <= {"success", "horizon"}
+    assert all(row["plans"] == -(-row["steps"] // 4) for row in one)
+    written = json.loads((tmp_path / "1" / "settings.json").read_text())
+    assert (written["executor"], written["execute"], written["latency"]) == (executor, 4, latency)
+
+
+def test_who_is_told_what_is_committed_plans_on_from_there(seeing, settings, tmp_path, threads):
+    class Foreseeing(seeing):
+        """Heads for the disc from where the committed actions will have led."""
+
+        def _plan(self, observation, seed, imagine):
+            committed = np.zeros((0, 2), np.float32) if observation.committed is None else observation.committed
+            dot = observation.state
+            for action in committed:
+                dot = np.clip(dot + np.float32(STRIDE) * action, -1, 1)
+            plan = super()._plan(replace(observation, state=dot), seed, imagine)
+            return replace(plan, actions=np.concatenate((committed, plan.actions))[: self.length])
+
+    settings = replace(settings, execute=4, latency=3, record=9)
+    rows = evaluate(Foreseeing(noise=0.0), settings, tmp_path, place=threads).rows
+    assert {row.ended for row in rows} == {"success"}
+    facts = [json.loads((folder / "plans.json").read_text()) for folder in (tmp_path / "recordings").iterdir()]
+    longest = max(facts, key=lambda one: one["length"])
+    assert longest["length"] >= 8
+    first, second = longest["plans"][:2]
+    assert (first["step"], second["step"]) == (0, 4)
+    # The second plan begins with what was committed, and so what is executed is the one as well as the other.
+    assert longest["actions"][:7] == first["actions"][:7]
+    assert longest["actions"][4:8] == second["actions"][:4]
+
+
+def test_a_policy_that_needs_no_view_is_recorded_in_the_envs_own(settings, tmp_path, threads):
+    rows = evaluate(make_random("2"), replace(settings, record=1), tmp_path, place=threads).rows
+    assert len(rows) == 6 and {row.ended for row in rows} <= {"success", "horizon"}
+    executed = {file.name for file in (tmp_path / "recordings" / "reach-red-0").iterdir()}
+    assert executed == {"plans.json", *(f"executed_{view}.mp4" for view in VIEWS)}
 
 
 def test_the_processes_of_a_rollout_need_no_torch():

@@ -1,27 +1,29 @@
 """What becomes of an episode whose env breaks, with envs in threads, which start at once."""
 
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from threading import Event, current_thread
+from typing import Any
 
 import numpy as np
 import pytest
 
-from videopolicy import registry
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.envs.pointmass import PointMass
 from videopolicy.errors import UserError
+from videopolicy.rollout import scheduler
 from videopolicy.rollout.protocols import Protocol, ProtocolTask
 from videopolicy.rollout.results import timeless
 from videopolicy.rollout.runner import evaluate
+from videopolicy.rollout.workers import Setup
 from videopolicy.types import Observation
 
 
 class Breaking(PointMass):
     """Does something in step 3 of the episodes for which it is asked to."""
 
-    def __init__(self, task, views, size, break_, when):
+    def __init__(self, task, views, size, broken):
         super().__init__(task, views, size)
-        self._break, self._when, self._seed = break_, when, None
+        self._how, self._when, self._hang, self._seed = broken.how, broken.when, broken.hang, None
 
     def reset(self, *, seed=None, options=None):
         self._seed = seed
@@ -33,31 +35,51 @@ class Breaking(PointMass):
 
     def step(self, action):
         state, *rest = super().step(action)
-        if self._break == "raise" and self.broken:
+        if self._how == "raise" and self.broken:
             raise RuntimeError("the solver has lost its way")
-        if self._break == "hang" and self.broken:
-            time.sleep(30)
-        return (state * np.nan if self._break == "state" and self.broken else state), *rest
+        if self._how == "hang" and self.broken:
+            self._hang()
+        return (state * np.nan if self._how == "state" and self.broken else state), *rest
 
     def observe(self):
         seen = super().observe()
-        if self._break == "image" and self.broken:
+        if self._how == "image" and self.broken:
             images = {view: image.astype(np.float32) * np.nan for view, image in seen.images.items()}
             return Observation(images, seen.instruction, seen.state)
         return seen
 
 
+@dataclass(frozen=True)
+class BreakingSetup(Setup):
+    broken: Any
+
+    def open_env(self, task):
+        return Breaking(task, self.views, self.size, self.broken)
+
+
 @pytest.fixture
-def broken(monkeypatch):
-    """Breaks the envs that are built from now on: how, and when(task, episode)."""
+def broken(threads, monkeypatch):
+    """Makes sites whose envs break: how, and when(task, episode). Time stands still until nothing but it can go on."""
+    now, hanging, released = 0.0, set(), Event()
 
-    def use(how, when):
-        def build(package, name, task, *, views, size):
-            return Breaking(task, views, size, how, when)
+    class Site(threads):
+        def __init__(self, setup, workers):
+            super().__init__(BreakingSetup(**vars(setup), broken=self), workers)
 
-        monkeypatch.setattr(registry, "build", build)
+        def hang(self):
+            hanging.add(current_thread())
+            released.wait()
 
-    return use
+        def ready(self, links, seconds):
+            nonlocal now
+            ready = super().ready(links, min(seconds, 0.005))
+            if not ready and all(link.thread in hanging for link in links):
+                now += seconds
+            return ready
+
+    monkeypatch.setattr(scheduler, "monotonic", lambda: now)
+    yield lambda how, when: type("Broken", (Site,), {"how": how, "when": staticmethod(when)})
+    released.set()
 
 
 def only(task, episode):
@@ -83,10 +105,10 @@ def endings(results):
 
 @pytest.mark.parametrize(("how", "ended"), [("raise", "crashed"), ("hang", "timed out")])
 def test_an_episode_that_dies_twice_is_a_failure_that_says_so_and_the_others_go_on(
-    how, ended, broken, threads, seeing, settings, tmp_path, capsys
+    how, ended, broken, seeing, settings, tmp_path, capsys
 ):
-    broken(how, only("reach-red", 0))
-    results = evaluate(seeing(), settings, tmp_path, place=threads, timeout=1)
+    site = broken(how, only("reach-red", 0))
+    results = evaluate(seeing(), settings, tmp_path, place=site)
     assert endings(results).pop(("reach-red", 0)) == ended
     (dead,) = [row for row in results.rows if row.ended == ended]
     assert (dead.success, dead.retries, dead.plans) == (False, 1, 1)
@@ -102,16 +124,16 @@ def test_the_second_attempt_of_an_episode_is_as_if_there_had_been_no_first(
     how, broken, threads, seeing, settings, tmp_path
 ):
     whole = timeless(evaluate(seeing(), settings, tmp_path / "whole", place=threads).rows)
-    broken(how, once("reach-blue", 1))
-    again = timeless(evaluate(seeing(), settings, tmp_path / "again", place=threads, timeout=1).rows)
+    site = broken(how, once("reach-blue", 1))
+    again = timeless(evaluate(seeing(), settings, tmp_path / "again", place=site).rows)
     assert [row["retries"] for row in again] == [0, 1, 0, 0, 0, 0]
     assert [row | {"retries": 0} for row in again] == whole
 
 
 @pytest.mark.parametrize("how", ["state", "image"])
-def test_a_world_without_numbers_ends_the_episode_as_a_failure(how, broken, threads, seeing, settings, tmp_path):
-    broken(how, only("reach-red", 1))
-    results = evaluate(seeing(), replace(settings, execute=4, record=9), tmp_path, place=threads)
+def test_an_env_without_numbers_ends_the_episode_as_a_failure(how, broken, seeing, settings, tmp_path):
+    site = broken(how, only("reach-red", 1))
+    results = evaluate(seeing(), replace(settings, execute=4, record=9), tmp_path, place=site)
     assert endings(results).pop(("reach-red", 1)) == "nan from the env"
     assert sorted(endings(results).values()) == ["nan from the env"] + ["success"] * 5
     recorded = {folder.name for folder in (tmp_path / "recordings").iterdir()}
@@ -130,24 +152,24 @@ def test_a_policy_without_numbers_ends_the_episode_as_a_failure(threads, seeing,
     assert {row.ended for row in results.rows if row.success} == {"success"}
 
 
-def test_where_every_episode_dies_the_run_stops_and_keeps_none_of_them(broken, threads, seeing, settings, tmp_path):
-    broken("raise", lambda task, episode: True)
+def test_where_every_episode_dies_the_run_stops_and_keeps_none_of_them(broken, seeing, settings, tmp_path):
+    site = broken("raise", lambda task, episode: True)
     with pytest.raises(UserError, match=r"every episode so far died twice; .*: RuntimeError: the solver has lost") as e:
-        evaluate(seeing(), settings, tmp_path, place=threads)
+        evaluate(seeing(), settings, tmp_path, place=site)
     assert len(str(e.value).splitlines()) == 1
     assert not (tmp_path / "results.jsonl").exists()
 
 
-def test_fewer_episodes_than_that_stop_it_too(broken, threads, seeing, settings, tmp_path):
-    broken("raise", lambda task, episode: True)
+def test_fewer_episodes_than_that_stop_it_too(broken, seeing, settings, tmp_path):
+    site = broken("raise", lambda task, episode: True)
     with pytest.raises(UserError, match="every episode so far died twice"):
-        evaluate(seeing(), replace(settings, tasks=("reach-red",), episodes=1), tmp_path, place=threads)
+        evaluate(seeing(), replace(settings, tasks=("reach-red",), episodes=1), tmp_path, place=site)
 
 
 def test_a_resumed_run_whose_last_episode_dies_ends(broken, threads, seeing, settings, tmp_path):
     evaluate(seeing(), settings, tmp_path, place=threads)
-    broken("raise", lambda task, episode: episode > 2)
-    results = evaluate(seeing(), replace(settings, episodes=4), tmp_path, place=threads)
+    site = broken("raise", lambda task, episode: episode > 2)
+    results = evaluate(seeing(), replace(settings, episodes=4), tmp_path, place=site)
     assert sorted(row.ended for row in results.rows) == ["crashed"] * 2 + ["success"] * 6
 
 
@@ -157,7 +179,7 @@ def with_horizon(settings, steps):
 
 
 @pytest.mark.parametrize("steps", [4, 60])
-def test_the_protocols_horizon_holds_whatever_the_worlds_own(steps, threads, seeing, settings, tmp_path):
+def test_the_protocols_horizon_holds_whatever_the_envs_own(steps, threads, seeing, settings, tmp_path):
     class Lost(seeing):
         def _plan(self, observation, seed, imagine):
             plan = super()._plan(observation, seed, imagine)

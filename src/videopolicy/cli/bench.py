@@ -101,7 +101,7 @@ class Command:
 
     def _planning(self, checkpoint: Path) -> dict[str, Any]:
         first = make(checkpoint, precision=self.precision, offload=self.offload)
-        policy, own = first.policy, first.sampling
+        policy, own = first.model, first.sampling
         ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
         # All of them before the first is measured: a slip in the last would waste the others.
         planners = [CheckpointPolicy(policy, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]

@@ -1,15 +1,19 @@
-"""Runs a trained policy in an env and counts how often it succeeds."""
+"""Runs a policy in an env and counts how often it succeeds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from videopolicy import registry
 from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError
+from videopolicy.policies.base import Policy, PolicySpec
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.rollout.protocols import Protocol, load
 from videopolicy.rollout.results import Result
@@ -20,11 +24,13 @@ from videopolicy.rollout.transport.processes import ProcessSite
 
 EPISODES = 20
 ENV = "metaworld"
+# Of which a policy takes those that its `make` names.
+OPTIONS = ("sampler", "steps", "precision", "offload")
 
 
 @dataclass(frozen=True)
 class Command:
-    """Run a trained policy in an env and count how often it succeeds.
+    """Run a policy in an env and count how often it succeeds.
 
     Episodes begin in states that no recording of demonstrations begins in. An interrupted run goes on where it
     stopped: give the same command again.
@@ -32,10 +38,14 @@ class Command:
     Example: videopolicy evaluate --checkpoint runs/button/checkpoint --task button-press-topdown-v3
 
     A whole benchmark: videopolicy evaluate --checkpoint runs/ten/checkpoint --protocol mt10
+
+    Chance level: videopolicy evaluate --policy random:4 --task button-press-topdown-v3 --out runs/chance
     """
 
-    checkpoint: Path
-    """The checkpoint folder that training wrote."""
+    checkpoint: Path | None = None
+    """The checkpoint folder that training wrote; the same as --policy checkpoint:FOLDER."""
+    policy: Annotated[str | None, tyro.conf.arg(metavar="NAME[:TARGET]")] = None
+    """Instead of a checkpoint, any policy, and what it acts by: random:WIDTH draws its actions at random."""
     task: tuple[str, ...] = ()
     """One or more tasks of the env."""
     protocol: str | None = None
@@ -45,7 +55,7 @@ class Command:
     episodes: int | None = None
     """Episodes of each task; 20, or the protocol's number, which this may lower."""
     out: Path | None = None
-    """Where results and recordings go; by default `evaluation` beside the checkpoint."""
+    """Where results and recordings go; by default `evaluation` beside the checkpoint, if it is one."""
     workers: int = 2
     """Processes that play episodes at a time; the results do not depend on it."""
     timeout: float = TIMEOUT
@@ -53,15 +63,19 @@ class Command:
     ray: str | None = None
     """Play on the machines of a Ray cluster: its address, or `local` to start one here. It needs the extra `ray`."""
     execute: int | None = None
-    """How many actions of each plan are executed before looking again; by default the checkpoint's own."""
+    """Control steps from one request for a plan to the next; by default the policy's own."""
+    executor: str = "chunked"
+    """Which actions are executed: chunked, those of the newest plan; temporal_ensemble, the mean of all plans."""
+    latency: int = 0
+    """Simulated control steps from a request for a plan to its arrival; the robot goes on meanwhile."""
     steps: int | None = None
-    """Sampling steps of a plan; by default the checkpoint's own."""
+    """Checkpoints: sampling steps of a plan; by default the checkpoint's own."""
     sampler: str | None = None
-    """How plans are sampled; by default the checkpoint's own."""
-    precision: Precision = "float32"
-    """Of the weights in memory; bfloat16 takes half of it."""
+    """Checkpoints: how plans are sampled; by default the checkpoint's own."""
+    precision: Precision | None = None
+    """Checkpoints: of the weights in memory, float32 by default; bfloat16 takes half of it."""
     offload: bool = False
-    """Keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
+    """Checkpoints: keep the model in main memory, fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
     seed: int = 0
     """Seeds the noise of the plans, not the envs."""
     record: int = 6
@@ -75,21 +89,34 @@ class Command:
         """Evaluates and prints the table; returns the line.
 
         Raises:
-            UserError: see `videopolicy.rollout.runner.evaluate`; or the options contradict the protocol.
+            UserError: see `videopolicy.rollout.runner.evaluate`; or the options contradict the protocol or the policy.
         """
         choose_threads()
         protocol = self._protocol()
-        with self._policy() as (planner, place):
-            settings = self._settings(planner, protocol)
-            if unseen := [task for task in settings.tasks if planner.tasks and task not in planner.tasks]:
-                print(f"note: the checkpoint was trained on {', '.join(planner.tasks)}, not on {', '.join(unseen)}")
-            out = self.out or self.checkpoint.parent / "evaluation"
-            results = evaluate(planner, settings, out, workers=self.workers, timeout=self.timeout, place=place)
+        name, target = self._chosen()
+        out = self._out(name, target)
+        with self._open(name, target) as (policy, place):
+            settings = self._settings(policy.spec, name, target, protocol)
+            for note in _notes(policy.spec, settings):
+                print(f"note: {note}")
+            results = evaluate(policy, settings, out, workers=self.workers, timeout=self.timeout, place=place)
         # Episodes end in another order each time.
         rows = sorted(results.rows, key=lambda row: (settings.tasks.index(row.task), row.episode))
         *lines, last = _closing(rows, protocol)
         print("\n".join([table(rows, protocol.references if protocol else None), *lines]))
         return last
+
+    def _chosen(self) -> tuple[str, str]:
+        """The policy's plug-in, and its target."""
+        if (self.checkpoint is None) == (self.policy is None):
+            raise UserError("give one of --checkpoint FOLDER and --policy NAME[:TARGET]")
+        name, _, target = (self.policy or f"checkpoint:{self.checkpoint}").partition(":")
+        return name, target
+
+    def _out(self, name: str, target: str) -> Path:
+        if self.out is None and name != "checkpoint":
+            raise UserError(f"--policy {name} has no folder of its own: say with --out where the results go")
+        return self.out or Path(target).parent / "evaluation"
 
     def _protocol(self) -> Protocol | None:
         """The protocol, if one is asked for and nothing else contradicts it."""
@@ -108,32 +135,45 @@ class Command:
                 raise UserError(f"--{option} is {given}, but protocol {protocol.name} says {own}")
         return protocol
 
-    def _settings(self, planner: Any, protocol: Protocol | None) -> Settings:
+    def _settings(self, spec: PolicySpec, name: str, target: str, protocol: Protocol | None) -> Settings:
         execute = self.execute if self.execute is not None else protocol and protocol.execute
         return Settings(
             env=protocol.env if protocol else self.env or ENV,
             tasks=tuple(task.name for task in protocol.tasks) if protocol else self.task,
             episodes=self.episodes if self.episodes is not None else protocol.episodes if protocol else EPISODES,
-            execute=planner.execute if execute is None else execute,
+            execute=spec.execute if execute is None else execute,
+            executor=self.executor,
+            latency=self.latency,
             seed=self.seed,
             record=self.record,
-            checkpoint=self.checkpoint,
-            sampler=planner.sampling.sampler,
-            steps=planner.sampling.steps,
-            precision=self.precision,
+            policy=name,
+            target=target,
             protocol=protocol,
         )
 
     @contextmanager
-    def _policy(self) -> Iterator[tuple[Any, Callable[..., Any]]]:
+    def _open(self, name: str, target: str) -> Iterator[tuple[Policy, Callable[..., Any]]]:
         """The policy, and where envs are played."""
-        how = {"sampler": self.sampler, "steps": self.steps, "precision": self.precision, "offload": self.offload}
-        build = partial(registry.build, "policies", "checkpoint", self.checkpoint, **how)
+        make = registry.entry("policies", name)
+        options = {option: getattr(self, option) for option in OPTIONS}
+        # Not by truth: 0 steps are no default, but a mistake.
+        options = {option: value for option, value in options.items() if value is not None and value is not False}
+        for option in options:
+            if option not in signature(make).parameters:
+                raise UserError(f"--{option} is no option of policy {name!r}; leave it out")
+        build = partial(registry.build, "policies", name, target, **options)
         if self.ray is None:
             yield build(), ProcessSite
         else:
             with cluster.cluster(self.ray, self.workers):
-                yield cluster.planner(build), cluster.RaySite
+                yield cluster.place_policy(build), cluster.RaySite
+
+
+def _notes(spec: PolicySpec, settings: Settings) -> Iterator[str]:
+    """What the user should know before the numbers come."""
+    yield from spec.notes
+    if unseen := [task for task in settings.tasks if spec.tasks and task not in spec.tasks]:
+        yield f"the policy was trained on {', '.join(spec.tasks)}, not on {', '.join(unseen)}"
 
 
 def _closing(rows: list[Result], protocol: Protocol | None) -> list[str]:

@@ -13,11 +13,12 @@ from PIL import ImageOps
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, check_range, unknown
+from videopolicy.images import fit_to_size
 from videopolicy.media import write_mp4
 from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, open_policy
 from videopolicy.types import Frames, Image, Observation, Plan
 
-# A checkpoint knows no clock, and it imagines few frames: slow enough to look at each.
+# A checkpoint knows no clock, and it imagines few frames: slow enough to see each.
 FPS = 4.0
 # Smaller pictures are enlarged to at least this side.
 VISIBLE = 256
@@ -70,8 +71,8 @@ class Command:
         own = policy.config.sampling
         steps = own.steps if self.steps is None else self.steps
         planner = CheckpointPolicy(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))
-        files = assign(self.image, planner.views)
-        images = {view: read_image(file, planner.size, view) for view, file in files.items()}
+        files = assign(self.image, planner.spec.views)
+        images = {view: read_image(file, planner.spec.size, view) for view, file in files.items()}
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -92,12 +93,12 @@ class Command:
             "seed": self.seed,
             "sampler": planner.sampling.sampler,
             "steps": planner.sampling.steps,
-            "views": planner.views,
+            "views": planner.spec.views,
             "offsets": plan.offsets,
         }
-        if not planner.action_width:
+        if not planner.spec.action_width:
             return described
-        acts = {"action_layout": planner.action_layout, "seen_from_the_gripper": planner.origin is not None}
+        acts = {"action_layout": planner.spec.action_layout, "seen_from_the_gripper": planner.origin is not None}
         return {**described, **acts, "actions": plan.actions.tolist()}
 
 
@@ -132,9 +133,7 @@ def assign(arguments: Sequence[str], views: Sequence[str]) -> dict[str, Path]:
 
 
 def read_image(file: Path, size: int, view: str) -> Image:
-    """An image file as the policy sees it, (size, size, 3); says what had to be done to it.
-
-    What is not square is cropped around its centre; shrinking averages areas, enlarging is bicubic.
+    """An image file as the policy sees it, (size, size, 3); says what `videopolicy.images.fit_to_size` had to do to it.
 
     Raises:
         UserError: not a readable image.
@@ -148,17 +147,13 @@ def read_image(file: Path, size: int, view: str) -> Image:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, SyntaxError, ValueError, Pictures.DecompressionBombError) as error:
         raise UserError(f"view {view!r}: {file} is not a readable image ({error})") from error
-    (width, height), side, done = picture.size, min(picture.size), []
-    if width != height:
-        picture = ImageOps.fit(picture, (side, side))
-        done.append(f"cropped around its centre to {side}x{side}")
-    if side != size:
-        way = Pictures.Resampling.BOX if side > size else Pictures.Resampling.BICUBIC
-        picture = picture.resize((size, size), way)
-        done.append(f"resized to {size}x{size}")
+    width, height = picture.size
+    side = min(width, height)
+    done = [f"cropped around its centre to {side}x{side}"] * (width != height)
+    done += [f"resized to {size}x{size}"] * (side != size)
     if done:
         print(f"view {view!r}: {file} is {width}x{height} pixels; {' and '.join(done)}")
-    return np.asarray(picture)
+    return fit_to_size(np.asarray(picture)[None], size)[0]
 
 
 def film(images: dict[str, Image], plan: Plan) -> Frames:

@@ -19,9 +19,9 @@ class Command:
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", name="run")]
-    """The run folder, with the `evaluation` that `videopolicy evaluate` wrote."""
+    """A run that was evaluated, or the folder of an evaluation."""
     out: Path | None = None
-    """The file to write, if not report.html in the run folder."""
+    """The file to write, if not report.html in that folder."""
 
     def run(self) -> None:
         """Writes the report and says where it is."""

@@ -1,12 +1,9 @@
 """Blocks of frames, decoded and jittered, by as many processes as there are cores for it."""
 
 import os
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 
@@ -14,7 +11,7 @@ from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.errors import UserError
-from videopolicy.processes import init_child, interrupts_held
+from videopolicy.processes import ordered_map
 from videopolicy.types import Episode, Frames
 
 # Fewer frames than this are decoded before another process has started.
@@ -113,43 +110,17 @@ def decode(decoding: Decoding, blocks: Sequence[Block], workers: int) -> Generat
         workers: processes; with one, this process does it itself.
 
     Raises:
-        UserError: a worker was killed, or what the data set says of a block that it cannot read.
+        UserError: a process died, or what the data set says of a block that it cannot read.
     """
     if workers == 1:
         yield from map(decoding, blocks)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (decoding,))
-    try:
-        yield from _in_order(pool, blocks, workers + 1)
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"{decoding.dataset.path}: a process that decodes frames was killed, perhaps for want of memory; what was "
-            "encoded before is kept, so give the same command again"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
+    def lost(block: Block, ending: str) -> str:
+        return (
+            f"{decoding.dataset.path}: the process that decoded episode {block.episode} died ({ending}), often for "
+            "lack of memory; what was encoded before is kept, so give the same command again"
+        )
 
-def _in_order(pool: ProcessPoolExecutor, blocks: Iterable[Block], most: int) -> Iterator[Decoded]:
-    waiting: deque[Future[Decoded]] = deque()
-    for block in blocks:
-        with interrupts_held():
-            waiting.append(pool.submit(_work, block))
-        if len(waiting) == most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-_decoding: Decoding | None = None
-
-
-def _begin(decoding: Decoding) -> None:
-    global _decoding
-    _decoding = decoding
-    init_child()
-
-
-def _work(block: Block) -> Decoded:
-    assert _decoding is not None
-    return _decoding(block)
+    with closing(ordered_map(decoding, blocks, workers, lost, ahead=workers + 1)) as decoded:
+        yield from decoded

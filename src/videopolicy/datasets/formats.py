@@ -45,5 +45,5 @@ def guess_format(path: Path) -> str:
 
 
 def _recognises(name: str, path: Path) -> bool:
-    look = getattr(registry.module("datasets", name), _RECOGNISES, None)
-    return look is not None and look(path)
+    recognises = getattr(registry.module("datasets", name), _RECOGNISES, None)
+    return recognises is not None and recognises(path)

@@ -19,7 +19,7 @@ from videopolicy.diagnosis.inverse import Trust, fit
 from videopolicy.diagnosis.measures import Instruments, Measured, Summary, compared, measure, summary
 from videopolicy.diagnosis.sorting import JUDGES, Judge, Limits, Sorted, limits, sort
 from videopolicy.errors import UserError
-from videopolicy.report.recordings import Recording, load
+from videopolicy.rollout.recordings import Recording, load
 from videopolicy.rollout.results import HORIZON, SUCCESS, Result
 
 # What may be tied to success: the first three compare frames, the others actions.
@@ -142,7 +142,7 @@ def diagnose(folder: Path, rows: Sequence[Result], dataset: Dataset) -> Diagnosi
     if not recorded:
         raise UserError(f"{folder}: no episode was recorded; {AGAIN}")
     paths = {row: folder / "recordings" / f"{row.task}-{row.episode}" for row in recorded}
-    # Only one that looked again says how soon.
+    # Only an episode of several plans says how far apart they are.
     longest = max(recorded, key=lambda row: row.plans)
     example = load(paths[longest])
     gaps, width = _facts(example, paths[longest])

@@ -6,11 +6,12 @@ of one data set mean the same for every policy, whatever latents that has.
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
+from videopolicy.images import fit_to_size
 from videopolicy.latents import pca
 from videopolicy.types import Frames
 
@@ -26,11 +27,11 @@ class FeatureSpace:
 
     Attributes:
         views: whose frames are encoded, in this order.
-        size: height and width that every frame is brought to.
+        size: pixels on each side of the squares that every frame is fitted to.
         explained: share of the variance of the demonstrations' patches that the codes hold.
     """
 
-    def __init__(self, views: Sequence[str], size: tuple[int, int], components: pca.PCA) -> None:
+    def __init__(self, views: Sequence[str], size: int, components: pca.PCA) -> None:
         self.views, self.size = tuple(views), size
         self.explained = float(components.explained)
         self._components = components
@@ -38,21 +39,15 @@ class FeatureSpace:
     @classmethod
     def fit(cls, views: Sequence[str], episodes: Iterable[Mapping[str, Frames]]) -> "FeatureSpace":
         """The space of these episodes' frames; there is at least one."""
-        pictures = [torch.from_numpy(episode[view]) for episode in episodes for view in views]
-        height, width = (max(_PCA.patch, min(SIDE, side) // _PCA.patch * _PCA.patch) for side in pictures[0].shape[1:3])
-        every = max(1, sum(map(len, pictures)) // _FITTED)
+        videos = [episode[view] for episode in episodes for view in views]
+        side = min(SIDE, *videos[0].shape[1:3])
+        size = max(_PCA.patch, side // _PCA.patch * _PCA.patch)
+        every = max(1, sum(map(len, videos)) // _FITTED)
         components = _PCA.build()
-        components.fit(torch.cat([_sized(frames[::every], (height, width)) for frames in pictures]))
-        return cls(views, (height, width), components)
+        components.fit(torch.from_numpy(np.concatenate([fit_to_size(frames[::every], size) for frames in videos])))
+        return cls(views, size, components)
 
     def encode(self, frames: Mapping[str, Frames]) -> Float[Tensor, "n K h w"]:
         """Codes of all views' frames of the same moments, one view's channels after the other's; 16-bit floats."""
-        sized = [_sized(torch.from_numpy(frames[view]), self.size) for view in self.views]
-        return torch.cat([self._components.encode(pictures) for pictures in sized], dim=1).half()
-
-
-def _sized(pictures: UInt8[Tensor, "n H W 3"], size: tuple[int, int]) -> UInt8[Tensor, "n h w 3"]:
-    if tuple(pictures.shape[1:3]) == size:
-        return pictures
-    averaged = adaptive_avg_pool2d(pictures.permute(0, 3, 1, 2).float(), size)
-    return averaged.round().to(torch.uint8).permute(0, 2, 3, 1)
+        fitted = [torch.from_numpy(fit_to_size(frames[view], self.size)) for view in self.views]
+        return torch.cat([self._components.encode(pictures) for pictures in fitted], dim=1).half()

@@ -1,6 +1,6 @@
 """What is measured of one recorded episode: does the video come true, and do the actions agree with it?
 
-Of each plan those imagined frames count that lie within what is executed before the next look; if even the first lies
+Of each plan those imagined frames count that lie within what is executed before the next plan; if even the first lies
 beyond, that one alone, although later plans had a hand in what was executed until then.
 """
 
@@ -16,7 +16,8 @@ from torch import Tensor
 from videopolicy.diagnosis.feature_space import FeatureSpace
 from videopolicy.diagnosis.goal import Goal
 from videopolicy.diagnosis.inverse import FramePairs, InverseDynamics
-from videopolicy.report.recordings import Imagined, Recording
+from videopolicy.rollout.recordings import Imagined, Recording
+from videopolicy.similarity import plan_pairs
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def _parts(
     imagined, current = instruments.space.encode(plan.frames), frames[plan.step : plan.step + 1]
     reached = [target for target in plan.targets[:count] if target < recording.length]
     seen = frames[reached].float()
-    near = [pair for pair in recording.pairs(plan) if plan.step + pair.offset in reached]
+    pairs = plan_pairs(plan.step, plan.targets, plan.frames, recording.executed)
+    near = [pair for pair in pairs if plan.step + pair.offset in reached]
     shown = torch.cat([current, imagined[:count]])
     steps = np.array([plan.step, *plan.targets[:count]])
     return Parts(

@@ -16,7 +16,7 @@ VIDEO, ACTIONS, UNCLEAR = "video wrong", "actions wrong", "unclear"
 PASS = 0.9
 # With fewer successes of a task, its failures are not sorted.
 FEWEST = 5
-# A plan's video leads on if by its end so large a share of the control steps it looks ahead is won.
+# A plan's video leads on if by its end so large a share of the control steps it reaches ahead is won.
 LEADS = 0.5
 # Why, as a reader is told.
 NOT_THERE = "the video does not reach the goal"
@@ -123,7 +123,7 @@ JUDGES: dict[str, Judge] = {
 def sort(measured: Measured, found: Limits, telling: Collection[Judge]) -> Sorted:
     """Sorts one failure.
 
-    A plan looks ahead only so far: where other actions than the video's lead astray, it may never come near enough to
+    A plan reaches ahead only so far: where other actions than the video's lead astray, it may never come near enough to
     the goal to show it. Such a video is not blamed as long as it leads on.
 
     Args:

@@ -29,7 +29,7 @@ class Env(gymnasium.Env[State, Action]):
     Attributes:
         action_space: Box of shape (D,), float32.
         observation_space: Box of shape (S,), float32.
-        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if nobody said.
+        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of a state.
         task: the env's name of the task.
         instruction: what to do, in words.

@@ -1,6 +1,6 @@
 """A dot on a plane that must reach the disc of the colour that the instruction names.
 
-NumPy only, and fast: a whole evaluation takes seconds. It is for tests and for a first look, not for science.
+NumPy only, and fast: a whole evaluation takes seconds. It is for tests and for first steps, not for science.
 """
 
 from collections.abc import Callable, Sequence

@@ -5,6 +5,8 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -16,6 +18,25 @@ from videopolicy.types import Action, Image, Observation
 
 # What robosuite reports of the robot, in the order of our state.
 STATE = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that changes in an `ArmEnv` while an episode goes on.
+
+    Attributes:
+        physics: the simulator's state.
+        grip: what the gripper was last told.
+        clock: robosuite's step and time.
+        observation: what robosuite last reported.
+        steps: the episode's control steps so far.
+    """
+
+    physics: Any
+    grip: Any
+    clock: tuple[int, float]
+    observation: Mapping[str, np.ndarray]
+    steps: int
 
 
 class ArmEnv(Env):
@@ -37,6 +58,33 @@ class ArmEnv(Env):
         self._env: Any = None
         self._obs: Mapping[str, np.ndarray] = {}
         self._steps = 0
+
+    @property
+    def simulator(self) -> Any:
+        """The environment of robosuite itself."""
+        return self._env
+
+    def snapshot(self) -> Snapshot:
+        """The episode as it is now, for `restore`."""
+        simulator = self.simulator
+        grip = deepcopy(simulator.robots[0].gripper.current_action)
+        clock = (simulator.timestep, simulator.cur_time)
+        return Snapshot(simulator.sim.get_state(), grip, clock, self._obs, self._steps)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Puts the episode back to where it was; robosuite 1.4's arms, whose one controller begins there anew.
+
+        Args:
+            snapshot: of the same episode, and as good as before afterwards.
+        """
+        simulator, robot = self.simulator, self.simulator.robots[0]
+        simulator.sim.set_state(snapshot.physics)
+        simulator.sim.forward()
+        robot.controller.update(force=True)
+        robot.controller.reset_goal()
+        robot.gripper.current_action = deepcopy(snapshot.grip)
+        simulator.timestep, simulator.cur_time = snapshot.clock
+        self._obs, self._steps = snapshot.observation, snapshot.steps
 
     @abstractmethod
     def done(self) -> bool:

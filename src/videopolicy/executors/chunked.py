@@ -1,68 +1,32 @@
-"""Receding horizon: executes the first actions of each plan, then looks again."""
-
-from collections import deque
+"""Receding horizon: executes the first actions of each plan, then asks again."""
 
 import numpy as np
+from jaxtyping import Float32
 
-from videopolicy.errors import UserError
-from videopolicy.policies.base import Ask, Policy, derive_seed
-from videopolicy.types import Action, Observation
-
-
-class NotFiniteError(UserError):
-    """A plan holds actions that are no numbers."""
+from videopolicy.executors.base import Ask, Executor
+from videopolicy.types import Action
 
 
-class Chunked(Policy):
-    """Executes the first `execute` actions of each plan, then looks again.
+def make(ask: Ask, *, execute: int, latency: int = 0) -> "Chunked":
+    """See `Executor`."""
+    return Chunked(ask, execute=execute, latency=latency)
 
-    In one process with a planner:
 
-    >>> policy = Chunked(lambda observation, seed: planner.plan([observation], [seed], False)[0], execute=16)
+class Chunked(Executor):
+    """Executes the newest plan that has arrived, from the action that is due.
 
-    Attributes:
-        plans: how many plans this episode has asked for.
+    A plan comes `latency` steps late, when its first `latency` actions are past: what was executed in their place are
+    the last actions of the plan before, which the policy was told as committed.
     """
 
-    def __init__(self, ask: Ask, execute: int) -> None:
-        if execute < 1:
-            raise UserError(f"execute is {execute}; at least 1 action of each plan must be executed")
-        self._ask = ask
-        self._execute = execute
-        self.reset(0)
+    def forget(self) -> None:
+        """See `Executor.forget`."""
+        self._asked, self._actions = 0, np.zeros((0, 0), np.float32)
 
-    def reset(self, seed: int) -> None:
-        """Begins an episode; the noise of its plan i comes from (seed, i)."""
-        self._seed = seed
-        self._queue: deque[Action] = deque()
-        self.plans = 0
+    def arrive(self, asked: int, actions: Float32[np.ndarray, "A D"]) -> None:
+        """See `Executor.arrive`."""
+        self._asked, self._actions = asked, actions
 
-    @property
-    def needs_observation(self) -> bool:
-        """Whether the next `act` plans, and so needs an observation; between plans nothing need be rendered."""
-        return not self._queue
-
-    def act(self, observation: Observation | None) -> Action:
-        """The next action, (D,); asks for a plan first if the last one is used up.
-
-        Args:
-            observation: what is seen now; ignored, and may be None, unless `needs_observation`.
-
-        Raises:
-            NotFiniteError: a plan holds actions that are no numbers.
-            UserError: a plan is shorter than `execute`.
-        """
-        if self.needs_observation:
-            if observation is None:
-                raise ValueError("an observation is needed when the policy looks")
-            self._queue.extend(self._planned(observation))
-        return self._queue.popleft()
-
-    def _planned(self, observation: Observation) -> Action:
-        actions = self._ask(observation, derive_seed(self._seed, self.plans)).actions
-        self.plans += 1
-        if len(actions) < self._execute:
-            raise UserError(f"execute is {self._execute}, but a plan has only {len(actions)} actions")
-        if not np.isfinite(actions).all():
-            raise NotFiniteError("a plan's actions are not finite; the checkpoint may have diverged in training")
-        return actions[: self._execute]
+    def action_at(self, step: int) -> Action:
+        """See `Executor.action_at`."""
+        return self._actions[step - self._asked]

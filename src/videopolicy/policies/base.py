@@ -1,59 +1,54 @@
-"""What the rest of the project asks of a policy, and of the model behind one."""
+"""What the rest of the project asks of a policy: observations in, plans out."""
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from videopolicy.types import Action, Observation, Plan
-
-# Asks for the plan from one observation; the integer seeds all of the plan's noise.
-Ask = Callable[[Observation, int], Plan]
+from videopolicy.types import Observation, Plan
 
 
-class Policy(ABC):
-    """Acts in one episode at a time."""
+@dataclass(frozen=True)
+class PolicySpec:
+    """What must be known of a policy before it plans; plain values, so that any process can be told.
 
-    @abstractmethod
-    def reset(self, seed: int) -> None:
-        """Begins an episode; everything random until the next reset comes from this seed."""
+    Attributes:
+        views: the views that an observation must hold; () if it needs none.
+        size: height and width of their images, in pixels.
+        action_width: D, the width of an action.
+        chunk: A, the actions of a plan.
+        execute: how many actions of a plan to execute before asking again, unless told otherwise.
+        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
+        state_layout: what the dimensions of the state in an observation must mean, "" if it is not used.
+        fps: control steps a second that its actions are meant for, None if unspecified.
+        tasks: what it was trained on, by the env's names; () if unspecified.
+        sampling: how it draws plans, by names of its own; an evaluation's settings record it.
+        notes: what a user should be warned of, one line each.
+    """
 
-    @abstractmethod
-    def act(self, observation: Observation) -> Action:
-        """The action for this control step, in the env's own units, (D,)."""
+    views: tuple[str, ...]
+    size: int
+    action_width: int
+    chunk: int
+    execute: int
+    action_layout: str = ""
+    state_layout: str = ""
+    fps: float | None = None
+    tasks: tuple[str, ...] = ()
+    sampling: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
-class Planner(Protocol):
-    """What a model offers: batched and stateless, so that one model serves many episodes at once."""
+class Policy(Protocol):
+    """Batched and stateless, so that one policy serves many episodes at once.
 
-    @property
-    def views(self) -> tuple[str, ...]:
-        """The views that an observation must hold."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Height and width of their images, in pixels."""
-        ...
-
-    @property
-    def action_width(self) -> int:
-        """D, the width of an action."""
-        ...
-
-    @property
-    def action_layout(self) -> str:
-        """What its dimensions mean (see `videopolicy.actions.layout`), "" if nobody said."""
-        ...
-
-    @property
-    def state_layout(self) -> str:
-        """What the dimensions of the state in an observation must mean, "" if it is not looked at."""
-        ...
+    A plug-in of `videopolicy.policies` defines `make(target: str, **options) -> Policy`, where the target is what
+    stands behind the colon of `--policy NAME:TARGET`, and the options are keywords of its own.
+    """
 
     @property
-    def fps(self) -> float | None:
-        """Control steps a second that its actions are meant for, None if nobody said."""
+    def spec(self) -> PolicySpec:
+        """What must be known of it before it plans; the same at all times."""
         ...
 
     def plan(
@@ -67,6 +62,21 @@ class Planner(Protocol):
             imagine: whether to return the imagined video, for all or for each.
         """
         ...
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Asks for one plan.
+
+    Attributes:
+        observation: what is seen now.
+        seed: of the plan's noise.
+        imagine: whether the imagined video is wanted too.
+    """
+
+    observation: Observation
+    seed: int
+    imagine: bool
 
 
 def derive_seed(*names: int | str) -> int:

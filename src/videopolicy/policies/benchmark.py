@@ -17,8 +17,8 @@ from videopolicy.types import Observation
 
 WARM_UP = 3
 # Whose time belongs to which part; none of these methods calls another.
-PLANNER_METHODS = {"encode": "encode", "decode": "decode"}
-NETWORK_METHODS = {"denoise_video": "video", "pool_features": "action", "denoise_actions": "action"}
+POLICY_METHODS = {"encode": "encode", "decode": "decode"}
+MODEL_METHODS = {"denoise_video": "video", "pool_features": "action", "denoise_actions": "action"}
 PARTS = ("encode", "video", "action", "decode")
 
 
@@ -51,25 +51,25 @@ class PlanBenchmark:
         return self.flops * self.chunks_per_second
 
 
-def measure(planner: CheckpointPolicy, repeats: int) -> PlanBenchmark:
+def measure(policy: CheckpointPolicy, repeats: int) -> PlanBenchmark:
     """Plans one chunk again and again, one at a time, after a few plans that are not counted.
 
     On a GPU every part waits for the one before it, so that each gets its own time; the total includes these waits.
 
     Args:
-        planner: the policy and how it samples.
+        policy: what plans, and how it samples.
         repeats: plans that are counted, at least 1.
     """
-    rng = np.random.default_rng(0)
-    images = {view: rng.integers(0, 256, (planner.size, planner.size, 3), dtype=np.uint8) for view in planner.views}
+    spec, rng = policy.spec, np.random.default_rng(0)
+    images = {view: rng.integers(0, 256, (spec.size, spec.size, 3), dtype=np.uint8) for view in spec.views}
     # Which word is said makes no difference to the time.
-    plan = partial(planner.plan, [Observation(images, "go", planner.origin)], [0], imagine=True)
-    sampling, watch, rows = planner.sampling, Stopwatch(planner.policy.device), []
+    plan = partial(policy.plan, [Observation(images, "go", policy.origin)], [0], imagine=True)
+    sampling, watch, rows = policy.sampling, Stopwatch(policy.model.device), []
     with torch.inference_mode():
         flops = count_flops(plan)
         for _ in range(WARM_UP):
             plan()
-        with watch.on(planner):
+        with watch.on(policy):
             for _ in tqdm(range(repeats), desc=f"{sampling.sampler} {sampling.steps}", leave=False):
                 watch.reset()
                 watch.time("total", plan)
@@ -80,10 +80,10 @@ def measure(planner: CheckpointPolicy, repeats: int) -> PlanBenchmark:
     return PlanBenchmark(sampling.sampler, sampling.steps, parts, Timing.of([row["total"] for row in rows]), flops)
 
 
-def count_weights(policy: Model) -> dict[str, int]:
+def count_weights(model: Model) -> dict[str, int]:
     """Numbers that a checkpoint holds for each part, what the latents were fitted to included."""
-    parts = {"latents": (policy.latents,), "text": (policy.text,), "video": (policy.backbone,)}
-    parts |= {"head": policy.action_modules}
+    parts = {"latents": (model.latents,), "text": (model.text,), "video": (model.backbone,)}
+    parts |= {"head": model.action_modules}
     return {
         name: sum(t.numel() for module in modules for t in module.state_dict().values())
         for name, modules in parts.items()
@@ -113,11 +113,11 @@ class Stopwatch:
         return result
 
     @contextmanager
-    def on(self, planner: CheckpointPolicy) -> Iterator[None]:
-        """Times the parts of every plan made inside; planner and network are as before afterwards."""
+    def on(self, policy: CheckpointPolicy) -> Iterator[None]:
+        """Times the parts of every plan made inside; policy and model are as before afterwards."""
         watched = [
             (owner, method, part)
-            for owner, methods in ((planner, PLANNER_METHODS), (planner.policy, NETWORK_METHODS))
+            for owner, methods in ((policy, POLICY_METHODS), (policy.model, MODEL_METHODS))
             for method, part in methods.items()
         ]
         for owner, method, part in watched:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image as Pictures
 
 from videopolicy.media import write_mp4
-from videopolicy.report.recordings import Imagined, Recording
+from videopolicy.rollout.recordings import Imagined, Recording
 from videopolicy.similarity import CEILING, psnr
 from videopolicy.types import Frames, Image
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from videopolicy.report import compose
-from videopolicy.report.recordings import Recording, load
-from videopolicy.report.similarity import Pair
+from videopolicy.rollout.recordings import Recording, load
 from videopolicy.rollout.results import Result
+from videopolicy.similarity import Pair, plan_pairs
 
 # Episodes that are on the page as videos, a screen or two; hundreds would make it too large to send or to open.
 MOST = 24
@@ -84,15 +84,14 @@ def order(results: tuple[Result, ...]) -> list[Result]:
 def _shown(result: Result, recording: Recording, *, strip: bool, playing: bool) -> Shown:
     frames = compose.stacked(recording) if playing else None
     plan = compose.liveliest(recording) if strip else None
+    plans, executed = recording.plans, recording.executed
     return Shown(
         result,
         recording.instruction,
-        tuple(recording.executed),
+        tuple(executed),
         None if frames is None else compose.mp4_uri(frames, recording.fps),
         (0, 0) if frames is None else (frames.shape[1], frames.shape[2]),
-        bool(recording.plans),
-        tuple(pair for plan in recording.plans for pair in recording.pairs(plan)),
-        Strip(plan.step, {view: compose.filmstrip(recording, plan, view) for view in recording.executed})
-        if plan
-        else None,
+        bool(plans),
+        tuple(pair for one in plans for pair in plan_pairs(one.step, one.targets, one.frames, executed)),
+        Strip(plan.step, {view: compose.filmstrip(recording, plan, view) for view in executed}) if plan else None,
     )

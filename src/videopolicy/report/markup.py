@@ -1,43 +1,43 @@
-"""Small pieces of HTML; every text is escaped here."""
+"""The templates that every page is made of, in `templates/`: whatever is filled in there is escaped."""
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from dataclasses import dataclass
+from typing import Any
 
-
-def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph of plain text."""
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", kind: str = "") -> str:
-    """A table that scrolls sideways on a narrow screen; the first cell of a row names the row."""
-    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-        for first, *cells in rows
-    )
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    head = f"<thead><tr>{top}</tr></thead>" if heads else ""
-    return f'<div class="scroll"><table class="{kind}">{title}{head}<tbody>{body}</tbody></table></div>'
+@dataclass(frozen=True)
+class Drawing:
+    """A plot on a page.
 
+    Attributes:
+        svg: as `videopolicy.report.plots` draws it.
+        words: its numbers, for those who do not see it.
+        caption: what stands under it.
+        keys: what each line is, and in which CSS colour.
+    """
 
-def section(title: str, *parts: str) -> str:
-    """A section with its heading; an empty title leaves the heading out."""
-    heading = f"<h2>{escape(title)}</h2>" if title else ""
-    return f"<section>{heading}{''.join(parts)}</section>"
-
-
-def plot(svg: str, words: str, caption: str = "") -> str:
-    """A plot, with its numbers in words for those who do not see it; the caption is HTML."""
-    under = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure><div role="img" aria-label="{escape(words)}">{svg}</div>{under}</figure>'
-
-
-def outcome(success: bool) -> str:
-    """The outcome as a sign and a word, for those who do not see its colour."""
-    return '<span class="outcome">✓ success</span>' if success else '<span class="outcome">✕ failure</span>'
+    svg: str
+    words: str
+    caption: str = ""
+    keys: tuple[tuple[str, str], ...] = ()
 
 
 def decibels(value: float) -> str:
     """A PSNR: one decimal, infinity by its sign; the unit stays on the number's line."""
     return "∞\N{NO-BREAK SPACE}dB" if value == float("inf") else f"{value:.1f}\N{NO-BREAK SPACE}dB"
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("videopolicy.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters["decibels"] = decibels
+
+
+def render(template: str, **values: Any) -> str:
+    """A file of `templates/` with these values filled in; every text is escaped."""
+    return _ENVIRONMENT.get_template(template).render(values)

@@ -1,31 +1,27 @@
 """The report of a run: one HTML file that needs nothing else, videos first."""
 
-from html import escape
 from pathlib import Path
-from string import Template
 
 from videopolicy.durable import write_text
 from videopolicy.report import cards, sections, training
 from videopolicy.report import run as runs
 from videopolicy.report.episodes import Shown, show
+from videopolicy.report.markup import render
 from videopolicy.rollout.statistics import summary_line
-
-_HERE = Path(__file__).parent
-_BUTTON = '<button type="button" hidden>Pause all</button>'
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
     """Writes the report of a run; the file appears whole or not at all.
 
     Args:
-        run: the run folder, with an `evaluation` in it.
-        out: the file to write; by default `report.html` in the run folder.
+        run: the folder of a run that was evaluated, or of an evaluation.
+        out: the file to write; by default `report.html` in that folder.
 
     Returns:
         The file that was written.
 
     Raises:
-        UserError: no such folder, nothing evaluated in it, or a torn file; the message says which.
+        UserError: nothing evaluated there, or a torn file; the message says which.
     """
     read = runs.read(run)
     text = page(read, show(read.results, read.recordings))
@@ -46,14 +42,13 @@ def page(run: runs.Run, shown: list[Shown]) -> str:
         training.section_of(run),
         sections.settings(run),
     )
-    return Template((_HERE / "page.html").read_text()).substitute(
-        title=escape(f"{headline} · {run.folder.resolve().name}"),
-        headline=escape(headline),
-        subtitle=escape(_subtitle(run, shown)),
-        button=_BUTTON if shown else "",
-        style=(_HERE / "page.css").read_text(),
-        script=(_HERE / "page.js").read_text(),
-        sections="\n".join(parts),
+    return render(
+        "page.html",
+        title=f"{headline} · {run.folder.resolve().name}",
+        headline=headline,
+        subtitle=_subtitle(run, shown),
+        plays=bool(shown),
+        sections=parts,
     )
 
 

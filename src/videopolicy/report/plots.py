@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from videopolicy.report.similarity import MeanStd
+from videopolicy.similarity import MeanStd
 
 # Matplotlib knows no CSS variables: these stand-ins are drawn, then exchanged for the page's own colours.
 _COLOURS = {
@@ -81,7 +81,7 @@ def running_median(values: Float[np.ndarray, "n"], reach: int) -> Float[np.ndarr
 
 
 def ahead(spreads: Mapping[int, MeanStd], measure: str, label: str) -> str:
-    """A measure of similarity over the steps looked ahead: imagined against "nothing moves", mean and deviation."""
+    """A measure of similarity by control steps ahead: imagined against "nothing moves", mean and deviation."""
     figure, axes = _figure()
     offsets = np.array(list(spreads))
     for key, colour, shift, mark in ((measure, IMAGINED, -1, "o"), (f"still_{measure}", STILL, 1, "s")):

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from videopolicy.errors import UserError
-from videopolicy.rollout.results import Result
+from videopolicy.rollout.results import Result, evaluation_folder, read_evaluation
 
 # The name of what was logged -> (steps, values).
 Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
-
-_EVALUATE = "`videopolicy evaluate` makes it"
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,8 @@ class Run:
     """A run as the report shows it.
 
     Attributes:
-        folder: the run folder.
+        folder: the run's, or the evaluation's if that is all there is.
+        evaluation: the evaluation's.
         results: one entry per episode that has ended; never empty.
         settings: what was evaluated.
         losses: what training logged; empty if it was not trained here.
@@ -30,6 +29,7 @@ class Run:
     """
 
     folder: Path
+    evaluation: Path
     results: tuple[Result, ...]
     settings: Mapping[str, Any]
     losses: Curves
@@ -39,60 +39,22 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """Reads a run folder; writes nothing, so it may be called while the evaluation goes on.
+    """Reads a run; writes nothing, so it may be called while the evaluation goes on.
+
+    Args:
+        folder: a run's that holds an evaluation, or an evaluation's own, of whose training nothing is known.
 
     Raises:
-        UserError: no such folder, no evaluation in it, no episode ended yet, or a file is torn.
+        UserError: no evaluation in it, no episode ended yet, or a file is torn.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; give a run folder, as `videopolicy evaluate` writes it")
-    evaluation = folder / "evaluation"
-    settings, results = evaluation / "settings.json", evaluation / "results.jsonl"
-    for path in (evaluation, settings, results):
-        if not path.exists():
-            raise UserError(f"{path} is missing, so there is nothing to report; {_EVALUATE}")
-    rows = tuple(_result(path, number, row) for path, number, row in _lines(results))
-    if not rows:
-        raise UserError(f"{results}: no episode has ended yet; let `videopolicy evaluate` go on")
+    settings, results = read_evaluation(folder)
+    evaluation = evaluation_folder(folder)
     recordings = evaluation / "recordings"
-    found = {(r.task, r.episode): recordings / f"{r.task}-{r.episode}" for r in rows if r.recorded}
+    found = {(r.task, r.episode): recordings / f"{r.task}-{r.episode}" for r in results if r.recorded}
     losses, validation, throughput = (
         _curves(folder / f"{name}.jsonl") for name in ("losses", "validation", "throughput")
     )
-    return Run(folder, rows, _settings(settings), losses, validation, throughput, found)
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        return _object(path.read_bytes())
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is torn: {error}; {_EVALUATE}") from error
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise TypeError("no JSON object")
-    return values
-
-
-def _lines(path: Path) -> list[tuple[Path, int, dict[str, Any]]]:
-    """Every whole line as (path, line number, values); a line without its end is still being written."""
-    whole = path.read_bytes().rpartition(b"\n")[0]
-    rows = []
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            rows.append((path, number, _object(line)))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}, line {number} is torn: {error}; delete that line") from error
-    return rows
-
-
-def _result(path: Path, number: int, row: dict[str, Any]) -> Result:
-    try:
-        return Result.of(row)
-    except UserError as error:
-        raise UserError(f"{path}, line {number} is no result of an episode: {error}; delete that line") from error
+    return Run(folder, evaluation, tuple(results), settings, losses, validation, throughput, found)
 
 
 def _curves(path: Path) -> Curves:
@@ -101,8 +63,11 @@ def _curves(path: Path) -> Curves:
         return {}
     # A resumed training repeats the steps after its checkpoint: the later line holds.
     latest: dict[str, dict[int, float]] = {}
-    for _, number, row in _lines(path):
+    # A line without its end is still being written.
+    whole = path.read_bytes().rpartition(b"\n")[0]
+    for number, line in enumerate(whole.splitlines(), start=1):
         try:
+            row = dict(json.loads(line))
             step = int(row.pop("step"))
             for name, value in row.items():
                 if value is not None and name != "seconds":

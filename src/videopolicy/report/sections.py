@@ -3,40 +3,37 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from videopolicy.report import plots
 from videopolicy.report.episodes import Shown
-from videopolicy.report.markup import paragraph, plot, section, table
+from videopolicy.report.markup import Drawing, render
 from videopolicy.report.run import Run
-from videopolicy.report.similarity import MeanStd, Pair, by_offset, spread
 from videopolicy.rollout import protocols
-from videopolicy.rollout.results import DEATHS, Result
-from videopolicy.rollout.statistics import clopper_pearson, odd_endings
-from videopolicy.similarity import CEILING
+from videopolicy.rollout.results import Result
+from videopolicy.rollout.statistics import odd_endings, tallies
+from videopolicy.similarity import CEILING, MeanStd, Pair, by_offset, spread
 
 
 def success(results: Sequence[Result]) -> str:
     """A row a task with its Clopper-Pearson interval; a plot if there are several; what ended oddly, if anything."""
-    tasks = {task: [r for r in results if r.task == task] for task in dict.fromkeys(r.task for r in results)}
-    rows, bars = [], {}
-    for task, group in tasks.items():
-        won, n = sum(r.success for r in group), len(group)
-        interval = clopper_pearson(won, n)
-        bars[task] = (won / n, interval.low, interval.high)
-        # Of an episode whose process died nobody knows how long it was.
-        lived = [r.steps for r in group if r.ended not in DEATHS]
-        steps = f"{sum(lived) / len(lived):.0f}" if lived else "–"
-        rows.append((task, f"{won}/{n}", f"{100 * won / n:.0f} %", str(interval), steps))
-    parts = [table(("task", "successes", "rate", "95 % interval", "mean steps"), rows)]
-    if odd := odd_endings(results):
-        parts.append(paragraph(f"{odd}."))
+    tasks = tallies(results)
+    rows = [
+        (
+            one.task,
+            f"{one.successes}/{one.n}",
+            f"{100 * one.rate:.0f} %",
+            str(one.interval),
+            "–" if one.steps is None else f"{one.steps:.0f}",
+        )
+        for one in tasks
+    ]
+    drawing = None
     if len(tasks) > 1:
         words = "Success by task: " + "; ".join(f"{row[0]} {row[2]}, interval {row[3]}" for row in rows)
-        parts.append(f'<div class="plots">{plot(plots.success(bars), words)}</div>')
-    note = "The interval (Clopper and Pearson) holds the true rate in at least 95 of 100 such evaluations."
-    return section("Success", *parts, paragraph(note, "note"))
+        bars = {one.task: (one.rate, one.interval.low, one.interval.high) for one in tasks}
+        drawing = Drawing(plots.success(bars), words)
+    return render("success.html", rows=rows, odd=odd_endings(results), drawing=drawing)
 
 
 def similarity(shown: Sequence[Shown]) -> str:
@@ -46,42 +43,24 @@ def similarity(shown: Sequence[Shown]) -> str:
         return ""
     offsets = by_offset(everything)
     first = next(iter(offsets))
-    saw = offsets[first].mean
-    lead = (
-        f"{first} steps ahead, imagined frames match what was executed at {saw['psnr']:.1f} dB; "
-        f"repeating the current frame gives {saw['still_psnr']:.1f} dB."
-    )
-    note = (
-        f"Every imagined frame whose control step was reached, in all views of {len(shown)} recorded episodes: mean "
-        "and one standard deviation. Steps past the next plan were executed by later plans. Measured on the recorded "
-        f"H.264 frames; identical frames count as {CEILING:.0f} dB."
-    )
-    return section(
-        "Imagined against executed",
-        paragraph(lead),
-        _ahead(offsets),
-        table(_HEADS, _rows_of_groups(shown, everything, offsets)),
-        f"<details><summary>By episode</summary>{table(_HEADS, _rows_of_episodes(shown))}</details>",
-        paragraph(note, "note"),
+    mean = offsets[first].mean
+    return render(
+        "similarity.html",
+        nearest=first,
+        psnr=mean["psnr"],
+        still_psnr=mean["still_psnr"],
+        drawings=[_ahead(offsets, measure, label) for measure, label in (("psnr", "PSNR, dB"), ("ssim", "SSIM"))],
+        groups=_rows_of_groups(shown, everything, offsets),
+        episodes=_rows_of_episodes(shown),
+        ceiling=CEILING,
     )
 
 
-_HEADS = ("", "pairs", "PSNR, dB", "nothing moves, dB", "SSIM", "nothing moves, SSIM")
-
-
-def _ahead(offsets: Mapping[int, MeanStd]) -> str:
-    key = (
-        '<span class="key" style="--colour:var(--imagined)">imagined</span>'
-        '<span class="key" style="--colour:var(--still)">nothing moves</span>'
-    )
-    figures = []
-    for measure, label in (("psnr", "PSNR, dB"), ("ssim", "SSIM")):
-        values = (
-            f"{n}: {s.mean[measure]:.3g}, nothing moves {s.mean[f'still_{measure}']:.3g}" for n, s in offsets.items()
-        )
-        words = f"{label} by control steps ahead: " + "; ".join(values)
-        figures.append(plot(plots.ahead(offsets, measure, label), words, key))
-    return f'<div class="plots">{"".join(figures)}</div>'
+def _ahead(offsets: Mapping[int, MeanStd], measure: str, label: str) -> Drawing:
+    values = (f"{n}: {s.mean[measure]:.3g}, nothing moves {s.mean[f'still_{measure}']:.3g}" for n, s in offsets.items())
+    words = f"{label} by control steps ahead: " + "; ".join(values)
+    keys = (("imagined", "var(--imagined)"), ("nothing moves", "var(--still)"))
+    return Drawing(plots.ahead(offsets, measure, label), words, keys=keys)
 
 
 def _rows_of_groups(
@@ -130,13 +109,14 @@ def settings(run: Run) -> str:
     if plans:
         facts["mean seconds a plan, simulation included"] = f"{seconds / plans:.2f}"
     rows = [(name, _plain(value)) for name, value in facts.items()]
-    return section("Settings", table((), rows, kind="settings"), "<h3>Make it again</h3>", _again(run))
+    return render("settings.html", rows=rows, commands=_again(run))
 
 
 def _again(run: Run) -> str:
     commands = [["videopolicy", "report", str(run.folder)]]
     if run.settings.get("checkpoint"):
-        flags = ["checkpoint", "episodes", "execute", "steps", "sampler", "precision", "seed", "record"]
+        flags = ["checkpoint", "episodes", "execute", "executor", "latency", "steps", "sampler", "precision"]
+        flags += ["seed", "record"]
         words = ["videopolicy", "evaluate"]
         if protocol := run.settings.get("protocol"):
             words += ["--protocol", protocol if _shipped(run.settings) else f"{protocol}.toml"]
@@ -146,8 +126,8 @@ def _again(run: Run) -> str:
             if (value := run.settings.get(name)) is not None:
                 values = value if isinstance(value, list) else [value]
                 words += [f"--{name}".replace("--tasks", "--task"), *map(str, values)]
-        commands.insert(0, [*words, "--out", str(run.folder / "evaluation")])
-    return f"<pre>{escape(chr(10).join(map(shlex.join, commands)))}</pre>"
+        commands.insert(0, [*words, "--out", str(run.evaluation)])
+    return "\n".join(map(shlex.join, commands))
 
 
 def _shipped(settings: Mapping[str, Any]) -> bool:

@@ -1,10 +1,9 @@
 """How a run was trained: losses, also by noise level, what the held-out episodes say, and speed."""
 
-from collections.abc import Sequence
 from statistics import median
 
 from videopolicy.report import plots
-from videopolicy.report.markup import paragraph, plot, section
+from videopolicy.report.markup import Drawing, render
 from videopolicy.report.plots import Line
 from videopolicy.report.run import Curves, Run
 
@@ -18,11 +17,6 @@ _MEASURES = {
     "psnr": ("PSNR of imagined frames, dB", plots.IMAGINED),
     "ssim": ("SSIM of imagined frames", plots.IMAGINED),
 }
-_NOTE = (
-    "Training losses are bold as a running median. Noise: the lowest, the middle and the highest third of the noise "
-    "levels that are trained on. Held-out episodes are never trained on; their losses are at fixed noise"
-)
-_NOTE_ON_VIDEO = ", and imagined frames are compared with real ones as the latents show them"
 
 
 def section_of(run: Run) -> str:
@@ -30,62 +24,57 @@ def section_of(run: Run) -> str:
     parts = [part for part in _COLOURS if part in run.losses]
     if not parts:
         return ""
-    figures = [_losses(part, run) for part in parts] + [_by_noise(part, run.losses) for part in parts]
-    figures += [_measure(name, run.validation) for name in _MEASURES]
+    drawings = [_losses(part, run) for part in parts]
+    drawings += [drawing for part in parts if (drawing := _by_noise(part, run.losses))]
+    drawings += [_measure(name, run.validation) for name in _MEASURES if name in run.validation]
     if "clips_a_second" in run.throughput:
         steps, values = run.throughput["clips_a_second"]
         drawn = plots.training("speed", "clips a second", [Line(steps, values, plots.INK)], False)
-        figures.append(plot(drawn, f"clips a second: {median(values):.3g} in the median"))
-    said = _speed(run.throughput)
-    note = f"{_NOTE}{_NOTE_ON_VIDEO if 'psnr' in run.validation else ''}."
-    return section(
-        "Training",
-        *([paragraph(said)] if said else []),
-        f'<div class="plots many">{"".join(figures)}</div>',
-        paragraph(note, "note") if run.validation or any(f"{parts[0]}_{band}" in run.losses for band in _BANDS) else "",
+        drawings.append(Drawing(drawn, f"clips a second: {median(values):.3g} in the median"))
+    return render(
+        "training.html",
+        speed=_speed(run.throughput),
+        drawings=drawings,
+        explains=bool(run.validation) or any(f"{parts[0]}_{band}" in run.losses for band in _BANDS),
+        compares_frames="psnr" in run.validation,
     )
 
 
-def _losses(part: str, run: Run) -> str:
+def _losses(part: str, run: Run) -> Drawing:
     """The loss in training, and beside it the one on held-out episodes."""
     steps, values = run.losses[part]
     lines = [Line(steps, values, _COLOURS[part], logged=True)]
     words = f"{part} loss from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}"
-    keys = [("training", _COLOURS[part], 1.0)]
+    keys = ()
     if part in run.validation:
         lines.append(Line(*run.validation[part], plots.INK, marked=True))
         words += f"; {run.validation[part][1][-1]:.3g} on held-out episodes"
-        keys.append(("held out", plots.INK, 1.0))
-    caption = f"{_keys(keys)}{words}" if len(keys) > 1 else words
-    return plot(plots.training(f"loss-{part}", f"{part} loss", lines), words, caption)
+        keys = (_key("training", _COLOURS[part]), _key("held out", plots.INK))
+    return Drawing(plots.training(f"loss-{part}", f"{part} loss", lines), words, words, keys)
 
 
-def _by_noise(part: str, losses: Curves) -> str:
+def _by_noise(part: str, losses: Curves) -> Drawing | None:
     bands = {band: strength for band, strength in _BANDS.items() if f"{part}_{band}" in losses}
     if not bands:
-        return ""
+        return None
     lines = [Line(*losses[f"{part}_{band}"], _COLOURS[part], strength) for band, strength in bands.items()]
     last = ", ".join(f"{losses[f'{part}_{band}'][1][-1]:.3g} at {band} noise" for band in bands)
-    keys = _keys([(f"{band} noise", _COLOURS[part], strength) for band, strength in bands.items()])
-    return plot(plots.training(f"noise-{part}", f"{part} loss", lines), f"{part} loss at the end: {last}", keys)
+    keys = tuple(_key(f"{band} noise", _COLOURS[part], strength) for band, strength in bands.items())
+    drawn = plots.training(f"noise-{part}", f"{part} loss", lines)
+    return Drawing(drawn, f"{part} loss at the end: {last}", keys=keys)
 
 
-def _measure(name: str, held_out: Curves) -> str:
-    if name not in held_out:
-        return ""
+def _measure(name: str, held_out: Curves) -> Drawing:
     label, colour = _MEASURES[name]
     steps, values = held_out[name]
     words = f"{label}, on held-out episodes: {values[0]:.3g} at step {steps[0]}, {values[-1]:.3g} at step {steps[-1]}"
-    return plot(plots.training(name, label, [Line(steps, values, colour, marked=True)], False), words, words)
+    drawn = plots.training(name, label, [Line(steps, values, colour, marked=True)], False)
+    return Drawing(drawn, words, words)
 
 
-def _keys(keys: Sequence[tuple[str, str, float]]) -> str:
-    """What each line is, in its own colour."""
-    return "".join(
-        f'<span class="key" style="--colour:color-mix(in srgb, var(--{_NAMES[colour]}) {strength:.0%}, transparent)">'
-        f"{words}</span>"
-        for words, colour, strength in keys
-    )
+def _key(words: str, colour: str, strength: float = 1.0) -> tuple[str, str]:
+    """What a line is, and its own colour."""
+    return words, f"color-mix(in srgb, var(--{_NAMES[colour]}) {strength:.0%}, transparent)"
 
 
 def _speed(speed: Curves) -> str:

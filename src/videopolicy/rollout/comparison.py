@@ -8,7 +8,6 @@ from scipy.stats import binomtest, norm
 
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result
-from videopolicy.rollout.statistics import wilson
 
 # A difference is called real below this probability of so lopsided a split by chance alone.
 LEVEL = 0.05
@@ -55,7 +54,7 @@ class PairedOutcomes:
         """
         wins = (self.both + self.second, self.both + self.first)
         (rate_b, low_b, high_b), (rate_a, low_a, high_a) = (
-            (won / self.n, *wilson(won, self.n, confidence)) for won in wins
+            (won / self.n, *binomtest(won, self.n).proportion_ci(confidence, method="wilson")) for won in wins
         )
         phi = self._correlation()
         down = (rate_b - low_b) ** 2 - 2 * phi * (rate_b - low_b) * (high_a - rate_a) + (high_a - rate_a) ** 2

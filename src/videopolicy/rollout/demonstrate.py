@@ -5,20 +5,17 @@ states off the expert's path together with the way back (DART, Laskey et al. 201
 """
 
 import os
-from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import get_context
+from functools import cache, partial
 
 import numpy as np
 
 from videopolicy import registry
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError
-from videopolicy.processes import init_child, interrupts_held
+from videopolicy.processes import ordered_map
 from videopolicy.types import Episode
 
 # Steps recorded after success: the model learns to stay where the task is done.
@@ -100,21 +97,15 @@ def record(what: DemonstrationJob, first_seed: int, workers: int) -> Generator[E
     Raises:
         UserError: what the env raised; a process died; or the seeds have come to those of evaluation.
     """
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin)
-    try:
-        pending: deque[Future[Episode]] = deque()
-        for seed in range(first_seed, EVALUATION_SEED_OFFSET):
-            with interrupts_held():
-                pending.append(pool.submit(_work, what, seed))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        raise UserError(f"seeds from {EVALUATION_SEED_OFFSET} on are kept for evaluation; begin with a lower one")
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"a process that recorded {what.task} died, often for lack of memory; fewer --workers need less"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+
+    def lost(seed: int, ending: str) -> str:
+        died = f"the process that recorded {what.task} from seed {seed} died ({ending})"
+        return f"{died}, often for lack of memory; fewer --workers need less"
+
+    seeds = range(first_seed, EVALUATION_SEED_OFFSET)
+    with closing(ordered_map(partial(_work, what), seeds, workers, lost, ahead=2 * workers + 1)) as episodes:
+        yield from episodes
+    raise UserError(f"seeds from {EVALUATION_SEED_OFFSET} on are kept for evaluation; begin with a lower one")
 
 
 def _work(what: DemonstrationJob, seed: int) -> Episode:
@@ -123,10 +114,7 @@ def _work(what: DemonstrationJob, seed: int) -> Episode:
 
 @cache
 def _env(what: DemonstrationJob) -> Env:
+    # Each process has one core; what the env computes in threads would make them wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     views = {"views": what.views} if what.views else {}
     return registry.build("envs", what.env, what.task, size=what.size, **views)
-
-
-def _begin() -> None:
-    init_child()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,4 +1,4 @@
-"""Joins a planner and an env: plays episodes in several processes, plans for all of them in this one."""
+"""Joins a policy, an executor and an env: plays episodes in several processes, plans for all of them in this one."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,8 @@ from videopolicy.actions.layout import Layout
 from videopolicy.datasets.base import SAME_RATE
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError, check_range, unknown
-from videopolicy.policies.base import Planner, derive_seed
+from videopolicy.executors.base import check_timing
+from videopolicy.policies.base import Policy, PolicySpec, derive_seed
 from videopolicy.rollout.protocols import MOST_EPISODES, Protocol
 from videopolicy.rollout.recordings import sweep
 from videopolicy.rollout.results import Results, open_results
@@ -37,13 +38,13 @@ class Settings:
         tasks: the tasks to play, by the env's names.
         episodes: episodes of each task; episode i begins in the state of seed EVALUATION_SEED_OFFSET + i, or of the
             protocol's seed i, if it lists them.
-        execute: how many actions of each plan are executed before looking again.
+        execute: how many actions of each plan are executed before the next is asked for.
+        executor: the executor's plug-in ("chunked").
+        latency: simulated control steps from a request for a plan to its arrival.
         seed: seeds the plans' noise, not the envs.
         record: the first so many episodes of each task are recorded, and every failure; 0 records nothing.
-        checkpoint: the folder of the policy, if it came from one.
-        sampler: how plans are sampled, for the record; the planner already knows.
-        steps: sampling steps of a plan, likewise.
-        precision: of the weights in memory.
+        policy: the policy's plug-in, for the record; "" if it came from elsewhere.
+        target: what its `make` was given, likewise: the folder of a checkpoint.
         protocol: the benchmark that all this comes from, if any; its horizons and seeds hold.
     """
 
@@ -51,17 +52,22 @@ class Settings:
     tasks: tuple[str, ...]
     episodes: int = 20
     execute: int = 16
+    executor: str = "chunked"
+    latency: int = 0
     seed: int = 0
     record: int = 6
-    checkpoint: Path | None = None
-    sampler: str | None = None
-    steps: int | None = None
-    precision: str = "float32"
+    policy: str = ""
+    target: str = ""
     protocol: Protocol | None = None
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The folder of the policy, if it came from one."""
+        return Path(self.target) if self.policy == "checkpoint" else None
 
 
 def evaluate(
-    planner: Planner,
+    policy: Policy,
     settings: Settings,
     out: Path,
     *,
@@ -72,7 +78,7 @@ def evaluate(
     """Plays every episode that `out` does not hold yet; what an episode gives does not depend on `workers`.
 
     Args:
-        planner: plans for every episode, in this process.
+        policy: plans for every episode, in this process.
         settings: what to measure.
         out: the folder of `settings.json`, `results.jsonl` and `recordings/`.
         workers: how many processes play episodes at a time.
@@ -84,26 +90,32 @@ def evaluate(
         hung twice is among them, as a failure.
 
     Raises:
-        UserError: the planner does not fit the env, `out` holds an evaluation with other settings, or every
+        UserError: the policy does not fit the env, `out` holds an evaluation with other settings, or every
             episode so far died. What has ended until then is kept, and the same call goes on from there.
     """
     check_range("--timeout", timeout, 1, MOST_SECONDS)
-    check(planner, settings)
-    site = place(Setup(settings.env, tuple(planner.views), planner.size, settings.execute), workers)
-    results = open_results(out, _facts(settings), ignore=("checkpoint", "episodes", "record"))
+    check(policy.spec, settings)
+    site = place(_setup(policy.spec, settings), workers)
+    # A checkpoint is told by its contents, wherever it lies.
+    where = ("checkpoint", "target") if settings.checkpoint else ()
+    results = open_results(out, _facts(policy.spec, settings), ignore=("episodes", "record", *where))
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     total = len(settings.tasks) * settings.episodes
     with tqdm(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
-        for result in Scheduler(planner, site, workers, timeout, lived=results.lived).play(jobs):
+        for result in Scheduler(policy, site, workers, timeout, lived=results.lived).play(jobs):
             results.append(result)
             bar.set_postfix_str(f"success {results.successes}/{len(results.rows)}", refresh=False)
             bar.update()
     return results
 
 
-def check(planner: Planner, settings: Settings) -> None:
-    """Refuses, before any process starts, settings that make no sense and a planner that does not fit the env.
+def _setup(spec: PolicySpec, settings: Settings) -> Setup:
+    return Setup(settings.env, spec.views, spec.size, settings.executor, settings.execute, settings.latency)
+
+
+def check(spec: PolicySpec, settings: Settings) -> None:
+    """Refuses, before any process starts, settings that make no sense and a policy that does not fit the env.
 
     Raises:
         UserError: says what does not fit.
@@ -111,46 +123,49 @@ def check(planner: Planner, settings: Settings) -> None:
     module = registry.module("envs", settings.env)
     if not settings.tasks or len(set(settings.tasks)) < len(settings.tasks):
         raise UserError(f"tasks are {', '.join(settings.tasks) or 'none'}; name at least one, and each one once")
-    for name, least in (("episodes", 1), ("execute", 1), ("record", 0)):
+    for name, least in (("episodes", 1), ("execute", 1), ("latency", 0), ("record", 0)):
         check_range(name, getattr(settings, name), least, MOST_EPISODES)
     check_range("episodes", settings.episodes, 1, min(len(_seeds(settings, task)) for task in settings.tasks))
     for task in settings.tasks:
         if task not in module.TASKS:
             raise unknown("task", task, module.TASKS)
-    if lacking := [view for view in planner.views if view not in module.VIEWS]:
+    if lacking := [view for view in spec.views if view not in module.VIEWS]:
         raise UserError(
-            f"the policy sees the views {', '.join(planner.views)}, but env {settings.env!r} has no "
+            f"the policy sees the views {', '.join(spec.views)}, but env {settings.env!r} has no "
             f"{', '.join(lacking)}; it has {', '.join(module.VIEWS)}"
         )
-    env: Env = registry.build("envs", settings.env, settings.tasks[0], views=tuple(planner.views), size=planner.size)
+    registry.entry("executors", settings.executor)
+    check_timing(settings.execute, settings.latency, spec.chunk)
+    env = _setup(spec, settings).open_env(settings.tasks[0])
     env.close()
-    _check_spaces(planner, env, settings.env)
+    _check_spaces(spec, env, settings.env)
 
 
-def _check_spaces(planner: Planner, env: Env, name: str) -> None:
+def _check_spaces(spec: PolicySpec, env: Env, name: str) -> None:
     right = "evaluate it in the env it was trained for"
     for what, wanted, found in (
-        ("actions are", planner.action_layout, env.action_layout),
-        ("state is", planner.state_layout, env.state_layout),
+        ("actions are", spec.action_layout, env.action_layout),
+        ("state is", spec.state_layout, env.state_layout),
     ):
         if wanted and found and Layout.parse(wanted) != Layout.parse(found):
             raise UserError(f"the policy's {what} {wanted!r}, of env {name!r} {found!r}; {right}")
     width = env.action_space.shape[0]
-    if width != planner.action_width:
+    if width != spec.action_width:
         raise UserError(
-            f"the policy's actions have width {planner.action_width}, those of env {name!r} width {width}; {right}"
+            f"the policy's actions have width {spec.action_width}, those of env {name!r} width {width}; {right}"
         )
-    if planner.fps and not isclose(planner.fps, env.fps, rel_tol=SAME_RATE):
+    if spec.fps and not isclose(spec.fps, env.fps, rel_tol=SAME_RATE):
         raise UserError(
-            f"the policy acts at {planner.fps:g} control steps a second, env {name!r} at {env.fps:g}; train it on "
+            f"the policy acts at {spec.fps:g} control steps a second, env {name!r} at {env.fps:g}; train it on "
             "data of the env's own rate"
         )
 
 
-def _facts(settings: Settings) -> dict[str, object]:
+def _facts(spec: PolicySpec, settings: Settings) -> dict[str, object]:
     """What `settings.json` holds: the checkpoint by its contents too, as a folder can be trained into again."""
     protocol = settings.protocol
-    facts = asdict(settings) | {"tasks": list(settings.tasks), "checkpoint": None, "checkpoint_sha256": None}
+    facts = {**spec.sampling, **asdict(settings), "tasks": list(settings.tasks)}
+    facts |= {"checkpoint": None, "checkpoint_sha256": None}
     facts |= {"protocol": protocol and protocol.name, "protocol_sha256": protocol and protocol.sha256}
     if settings.checkpoint:
         facts |= {"checkpoint": str(settings.checkpoint), "checkpoint_sha256": _fingerprint(settings.checkpoint)}

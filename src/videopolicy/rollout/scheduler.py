@@ -1,23 +1,22 @@
-"""The main process's side of the envs' processes: hands out episodes, plans for whoever waits, replaces the dead."""
+"""The main process's side of the envs' processes: hands out episodes, has plans made for them, replaces the dead."""
 
 import sys
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Generic
 
 from tqdm import tqdm
 
 from videopolicy.errors import UserError
-from videopolicy.policies.base import Planner
+from videopolicy.policies.base import Policy
+from videopolicy.policies.batching import Batcher
 from videopolicy.rollout.results import CRASHED, DEATHS, TIMED_OUT, Result
 from videopolicy.rollout.transport.base import L, LostError, Site
-from videopolicy.rollout.workers import EpisodeJob, Failure, Request
+from videopolicy.rollout.workers import EpisodeJob, Failure
 from videopolicy.types import Plan
 
-# How long a request for a plan waits for others to share its batch: little beside a plan, enough for a pipe.
-GATHER_SECONDS = 0.005
 # So many episodes that died twice, and none that lived, mean that the simulator does not work here at all.
 HOPELESS = 3
 
@@ -33,41 +32,40 @@ class _Worker(Generic[L]):
     plans: int = 0
 
     def begin(self, job: EpisodeJob) -> None:
-        self.job, self.begun, self.plans = job, time.monotonic(), 0
+        self.job, self.begun, self.plans = job, monotonic(), 0
         self.send(job)
 
     def send(self, message: EpisodeJob | Plan) -> None:
-        self.told = time.monotonic()
+        self.told = monotonic()
         self.link.send(message)
 
     def lost(self, how: str) -> Result:
-        job, seconds = self.job, round(time.monotonic() - self.begun, 3)
+        job, seconds = self.job, round(monotonic() - self.begun, 3)
         # Nobody is left to say how many steps there were.
         return Result(job.task, job.episode, job.env_seed, False, 0, seconds, self.plans, False, job.retries, how)
 
 
 class Scheduler(Generic[L]):
-    """Several processes that play episodes, and one planner that plans for all of them.
+    """Several processes that play episodes, and one policy that plans for all of them.
 
     An episode whose process dies, raises an error or hangs is begun again, once, in a new process. The second time it
     is a failure, and its result says so.
 
     Args:
-        planner: plans, in this process.
+        policy: plans, for all of them in batches.
         site: where the envs' processes run.
         workers: how many of them to keep busy.
         timeout: seconds without an answer after which a process is given up.
         lived: whether an episode has come to its own end here before.
     """
 
-    def __init__(self, planner: Planner, site: Site[L], workers: int, timeout: float, *, lived: bool = False) -> None:
-        self._planner = planner
+    def __init__(self, policy: Policy, site: Site[L], workers: int, timeout: float, *, lived: bool = False) -> None:
         self._site = site
         self._workers = workers
         self._timeout = timeout
         self._lived = lived
         self._active: list[_Worker[L]] = []
-        self._waiting: dict[_Worker[L], Request] = {}
+        self._batcher = Batcher[_Worker[L]](policy)
         self._dead: list[Result] = []
         self._death = ""
 
@@ -89,8 +87,8 @@ class Scheduler(Generic[L]):
                     if result:
                         yield from self._count(result)
                         self._go_on(worker, todo)
-                if self._waiting and not heard:
-                    self._plan()
+                if self._batcher and (not self._busy() or not self._batcher.seconds_left):
+                    self._answer()
             self._give_up(at=1)
         finally:
             self._site.close([worker.link for worker in self._active])
@@ -114,19 +112,20 @@ class Scheduler(Generic[L]):
         self._site.close([worker.link])
 
     def _busy(self) -> list[_Worker[L]]:
-        return [worker for worker in self._active if worker not in self._waiting]
+        return [worker for worker in self._active if worker not in self._batcher]
 
     def _listen(self) -> list[_Worker[L]]:
-        """Those that have answered; none if those that wait for a plan have waited long enough, or somebody hangs."""
+        """Those that have answered; none if a batch is due before anybody does, or somebody hangs."""
         busy = self._busy()
         if not busy:
             return []
-        left = max(0.0, min(worker.told for worker in busy) + self._timeout - time.monotonic())
-        ready = self._site.ready([worker.link for worker in busy], GATHER_SECONDS if self._waiting else left)
+        left = max(0.0, min(worker.told for worker in busy) + self._timeout - monotonic())
+        wait = self._batcher.seconds_left if self._batcher else left
+        ready = self._site.ready([worker.link for worker in busy], wait)
         return [worker for worker in busy if worker.link in ready]
 
     def _overdue(self, heard: list[_Worker[L]]) -> list[_Worker[L]]:
-        last = time.monotonic() - self._timeout
+        last = monotonic() - self._timeout
         return [worker for worker in self._busy() if worker not in heard and worker.told <= last]
 
     def _hear(self, worker: _Worker[L]) -> Result | None:
@@ -140,7 +139,7 @@ class Scheduler(Generic[L]):
             return self._lose(worker, CRASHED, message.message)
         if isinstance(message, Result):
             return message
-        self._waiting[worker] = message
+        self._batcher.add(worker, message)
         return None
 
     def _lose(self, worker: _Worker[L], how: str, why: str) -> Result | None:
@@ -171,14 +170,7 @@ class Scheduler(Generic[L]):
                 "workers need less memory), then give the same command again"
             )
 
-    def _plan(self) -> None:
-        requests = list(self._waiting.values())
-        plans = self._planner.plan(
-            [request.observation for request in requests],
-            [request.seed for request in requests],
-            [request.imagine for request in requests],
-        )
-        for worker, plan in zip(self._waiting, plans, strict=True):
+    def _answer(self) -> None:
+        for worker, plan in self._batcher.plan():
             worker.plans += 1
             worker.send(plan)
-        self._waiting.clear()

@@ -3,11 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
-from scipy.special import betaincinv
-from scipy.stats import norm
+from scipy.stats import binomtest
 
 from videopolicy.rollout.results import DEATHS, HORIZON, SUCCESS, Result
 
@@ -31,21 +29,53 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interva
         n: how many episodes ran; with 0, nothing is known and the interval is [0, 1].
         confidence: how often such an interval holds the true rate.
     """
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes of {n} episodes")
-    tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
-    high = 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - tail))
-    return Interval(low, high)
+    if not n:
+        return Interval(0.0, 1.0)
+    found = binomtest(successes, n).proportion_ci(confidence, method="exact")
+    return Interval(float(found.low), float(found.high))
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The score interval of a binomial rate (Wilson 1927), as other methods build on it; n is at least 1."""
-    z, rate = float(norm.ppf((1 + confidence) / 2)), successes / n
-    middle, reach = rate + z * z / (2 * n), z * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # Beyond the ends only by rounding.
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+@dataclass(frozen=True)
+class Tally:
+    """How the episodes of one task went.
+
+    Attributes:
+        task: the env's name of the task.
+        successes: how many of them succeeded.
+        n: how many there are.
+        steps: control steps of an episode in the mean; None if the process of each died, as then nobody knows.
+        plans: the same of the plans.
+    """
+
+    task: str
+    successes: int
+    n: int
+    steps: float | None
+    plans: float | None
+
+    @property
+    def rate(self) -> float:
+        """The share that succeeded."""
+        return self.successes / self.n
+
+    @property
+    def interval(self) -> Interval:
+        """Of the rate, exact, at 95 % confidence."""
+        return clopper_pearson(self.successes, self.n)
+
+
+def tallies(results: Sequence[Result]) -> list[Tally]:
+    """One a task, in the order of the results."""
+    groups: dict[str, list[Result]] = {}
+    for row in results:
+        groups.setdefault(row.task, []).append(row)
+    return [_tally(task, rows) for task, rows in groups.items()]
+
+
+def _tally(task: str, rows: Sequence[Result]) -> Tally:
+    lived = [row for row in rows if row.ended not in DEATHS]
+    means = [sum(values) / len(lived) for values in zip(*((row.steps, row.plans) for row in lived), strict=True)]
+    return Tally(task, sum(row.success for row in rows), len(rows), *(means or (None, None)))
 
 
 def mean_over_tasks(
@@ -110,26 +140,17 @@ def table(results: Sequence[Result], references: Mapping[str, float] | None = No
         results: at least one.
         references: success rates that others report, by task; without any there is no column for them.
     """
-    tasks = list(dict.fromkeys(result.task for result in results))
-    width = max([4, *map(len, tasks)])
+    tasks = tallies(results)
+    width = max([4, *(len(one.task) for one in tasks)])
     lines = [f"{'task':{width}}  success  95 % interval  steps  plans" + "  reference" * bool(references)]
-    for task in tasks:
-        rows = [result for result in results if result.task == task]
-        won, n = sum(row.success for row in rows), len(rows)
-        score = f"{won}/{n}"
-        line = f"{task:{width}}  {score:>7}  {clopper_pearson(won, n)!s:>13}  {_mean_length(rows)}"
+    for one in tasks:
+        score = f"{one.successes}/{one.n}"
+        means = "  ".join(f"{'-' if mean is None else f'{mean:.1f}':>5}" for mean in (one.steps, one.plans))
+        line = f"{one.task:{width}}  {score:>7}  {one.interval!s:>13}  {means}"
         if references:
-            line += f"  {percent(references[task]):>9}" if task in references else f"  {'-':>9}"
+            line += f"  {percent(references[one.task]):>9}" if one.task in references else f"  {'-':>9}"
         lines.append(line)
     return "\n".join(lines)
-
-
-def _mean_length(rows: Sequence[Result]) -> str:
-    # Of an episode whose process died nobody knows how long it was.
-    lived = [(row.steps, row.plans) for row in rows if row.ended not in DEATHS]
-    if not lived:
-        return f"{'-':>5}  {'-':>5}"
-    return "  ".join(f"{sum(values) / len(lived):5.1f}" for values in zip(*lived, strict=True))
 
 
 def mean_lines(results: Sequence[Result], reference: float | None = None) -> list[str]:
@@ -137,10 +158,7 @@ def mean_lines(results: Sequence[Result], reference: float | None = None) -> lis
 
     The interval's samples are always drawn with the same seed, so that the same results give the same line.
     """
-    scores: dict[str, list[bool]] = {}
-    for row in results:
-        scores.setdefault(row.task, []).append(row.success)
-    counts = [(sum(won), len(won)) for won in scores.values()]
+    counts = [(one.successes, one.n) for one in tallies(results)]
     mean, interval = mean_over_tasks(counts, np.random.default_rng(0))
     beside = "" if reference is None else f", reference {percent(reference)}"
     return [

@@ -14,7 +14,8 @@ import numpy as np
 from videopolicy import registry
 from videopolicy.envs.base import Env, State
 from videopolicy.errors import UserError, explain_os_error
-from videopolicy.executors.chunked import Chunked, NotFiniteError
+from videopolicy.executors.base import Ask, Executor, NotFiniteError
+from videopolicy.policies.base import PlanRequest
 from videopolicy.rollout.recordings import Recorder
 from videopolicy.rollout.results import ENV_NAN, HORIZON, PLAN_NAN, SUCCESS, Result
 from videopolicy.types import Observation, Plan
@@ -22,12 +23,40 @@ from videopolicy.types import Observation, Plan
 
 @dataclass(frozen=True)
 class Setup:
-    """What is the same for every episode: the env, what is seen of it, how many actions of a plan are executed."""
+    """What is the same for every episode.
+
+    Attributes:
+        env: the env's plug-in.
+        views: the cameras; () for the env's own choice.
+        size: pixels on each side of an image.
+        executor: the executor's plug-in.
+        execute: control steps from one request for a plan to the next.
+        latency: control steps from a request to its plan.
+    """
 
     env: str
     views: tuple[str, ...]
     size: int
+    executor: str
     execute: int
+    latency: int
+
+    def open_env(self, task: str) -> Env:
+        """Opens one task of the env.
+
+        Raises:
+            UserError: no such env, task or view, or it cannot run here.
+        """
+        views = {"views": self.views} if self.views else {}
+        return registry.build("envs", self.env, task, size=self.size, **views)
+
+    def build_executor(self, ask: Ask) -> Executor:
+        """A new executor, which asks this for its plans.
+
+        Raises:
+            UserError: no such executor, or it cannot keep this rhythm.
+        """
+        return registry.build("executors", self.executor, ask, execute=self.execute, latency=self.latency)
 
 
 @dataclass(frozen=True)
@@ -56,15 +85,6 @@ class EpisodeJob:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A process asks for a plan."""
-
-    observation: Observation
-    seed: int
-    imagine: bool
-
-
-@dataclass(frozen=True)
 class Failure:
     """A process gives up: the user's mistake, or a traceback."""
 
@@ -87,7 +107,7 @@ class Pipe(Protocol):
 def work(pipe: Pipe, setup: Setup) -> None:
     """The whole life of an env's process: plays each EpisodeJob that comes, sends its Result, ends with the pipe.
 
-    Sends a Request and waits for a Plan whenever the policy looks. A Failure is the last word.
+    Sends a PlanRequest and waits for a Plan whenever the executor asks. A Failure is the last word.
 
     Raises:
         EOFError, BrokenPipeError, ConnectionResetError: the pipe has ended.
@@ -114,26 +134,26 @@ def _play_all(pipe: Pipe, setup: Setup) -> None:
         if env is None or env.task != job.task:
             if env is not None:
                 env.close()
-            env = registry.build("envs", setup.env, job.task, views=setup.views, size=setup.size)
+            env = setup.open_env(job.task)
             if job.horizon is not None:
                 env.horizon = job.horizon
-        pipe.send(_play(env, job, setup.execute, pipe))
+        pipe.send(_play(env, job, setup, pipe))
 
 
-def _play(env: Env, job: EpisodeJob, execute: int, pipe: Pipe) -> Result:
+def _play(env: Env, job: EpisodeJob, setup: Setup, pipe: Pipe) -> Result:
     begun = time.perf_counter()
     recorder = Recorder(env.fps) if job.recording else None
 
     def ask(observation: Observation, seed: int) -> Plan:
-        pipe.send(Request(observation, seed, imagine=recorder is not None))
+        pipe.send(PlanRequest(observation, seed, imagine=recorder is not None))
         plan = pipe.recv()
         if recorder:
             recorder.add_plan(plan)
         return plan
 
-    policy = Chunked(ask, execute)
-    policy.reset(job.noise_seed)
-    ended, steps = _control(env, policy, recorder, job)
+    executor = setup.build_executor(ask)
+    executor.reset(job.noise_seed)
+    ended, steps = _control(env, executor, recorder, job)
     success = ended == SUCCESS
     # What cannot be told in numbers cannot be shown either.
     recorded = bool(recorder) and ended != ENV_NAN and not (success and job.failure_only)
@@ -147,26 +167,26 @@ def _play(env: Env, job: EpisodeJob, execute: int, pipe: Pipe) -> Result:
         success=success,
         steps=steps,
         seconds=round(time.perf_counter() - begun, 3),
-        plans=policy.plans,
+        plans=executor.plans,
         recorded=recorded,
         retries=job.retries,
         ended=ended,
     )
 
 
-def _control(env: Env, policy: Chunked, recorder: Recorder | None, job: EpisodeJob) -> tuple[str, int]:
+def _control(env: Env, executor: Executor, recorder: Recorder | None, job: EpisodeJob) -> tuple[str, int]:
     """Plays the episode; returns how it ended, and its steps."""
     steps, ended = 0, ""
     state, _ = env.reset(seed=job.env_seed)
     while not ended:
-        # Rendering costs more than physics, so it happens only for the policy's eyes or the recording's.
-        observation = env.observe() if policy.needs_observation or recorder else None
+        # Rendering costs more than physics, so it happens only for the policy or the recording.
+        observation = env.observe() if executor.needs_observation or recorder else None
         if not _finite(state, observation):
             return ENV_NAN, steps
         if recorder and observation:
             recorder.add_observation(observation)
         try:
-            action = policy.act(observation)
+            action = executor.act(observation)
         except NotFiniteError:
             return PLAN_NAN, steps
         if recorder:
@@ -185,5 +205,5 @@ def _control(env: Env, policy: Chunked, recorder: Recorder | None, job: EpisodeJ
 
 
 def _finite(state: State, observation: Observation | None) -> bool:
-    seen = () if observation is None else observation.images.values()
-    return all(bool(np.isfinite(array).all()) for array in (state, *seen))
+    images = () if observation is None else observation.images.values()
+    return all(bool(np.isfinite(array).all()) for array in (state, *images))

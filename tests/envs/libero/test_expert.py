@@ -23,7 +23,7 @@ def env():
 @pytest.fixture
 def simulated(env):
     env.reset(seed=0)
-    return env._env.env
+    return env.simulator
 
 
 def goals(simulated, monkeypatch, *goals):
@@ -96,7 +96,7 @@ def test_a_joint_opens_to_where_its_parts_then_are(simulated):
 
 def test_the_knob_is_turned_and_the_drawer_drawn(env, monkeypatch):
     env.reset(seed=0)
-    simulated = env._env.env
+    simulated = env.simulator
     for skill in goals(simulated, monkeypatch, "turnon flat_stove_1", "open wooden_cabinet_1_top_region"):
         assert not skill.done()
         actions = []

@@ -22,7 +22,7 @@ def env():
 
 def objects(env):
     """Where the movable objects are, (n, 3)."""
-    simulated = env._env.env
+    simulated = env.simulator
     return np.array([simulated.sim.data.body_xpos[simulated.obj_body_id[name]] for name in simulated.objects_dict])
 
 
@@ -82,7 +82,7 @@ def test_one_closes_the_gripper_and_minus_one_opens_it(env):
 def test_images_are_upright_and_not_mirrored(env, view):
     """What is painted changes the image where the camera's own geometry says that it is."""
     env.reset(seed=0)
-    sim = env._env.env.sim
+    sim = env.simulator.sim
     model, data = sim.model._model, sim.data._data
     camera = model.camera(libero.CAMERAS[view]).id
     name = "cream_cheese_1"
@@ -111,3 +111,33 @@ def test_looking_for_a_grasp_leaves_the_episode_as_it_was(env):
         return np.stack([env.step(still)[0] for _ in range(5)])
 
     np.testing.assert_allclose(play(ask=True), play(ask=False), atol=1e-4)
+
+
+def test_a_restored_moment_goes_on_as_it_did(env):
+    generator = np.random.default_rng(0)
+    before, after = generator.uniform(-1, 1, (2, 4, 7)).astype(np.float32)
+    env.reset(seed=0)
+    for action in before:
+        env.step(action)
+    moment, here = env.snapshot(), env.observe()
+    first = [env.step(action)[0] for action in after]
+    assert not np.allclose(first[-1], here.state, atol=1e-3)
+    for _ in range(2):
+        env.restore(moment)
+        np.testing.assert_array_equal(env.observe().state, here.state)
+        # Not to the bit: the solver begins with what it last found.
+        np.testing.assert_allclose([env.step(action)[0] for action in after], first, atol=1e-4)
+
+
+def test_the_horizon_counts_from_the_restored_moment(env):
+    env.reset(seed=0)
+    env.horizon, own = 3, env.horizon
+    still = np.array(libero.STILL)
+    try:
+        env.step(still)
+        moment = env.snapshot()
+        assert [env.step(still)[3] for _ in range(2)] == [False, True]
+        env.restore(moment)
+        assert [env.step(still)[3] for _ in range(2)] == [False, True]
+    finally:
+        env.horizon = own

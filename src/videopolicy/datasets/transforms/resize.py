@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-from PIL import Image
-
 from videopolicy.datasets.base import Dataset
 from videopolicy.datasets.transforms.base import Derived
-from videopolicy.types import Episode, Frames
+from videopolicy.images import fit_to_size
+from videopolicy.types import Episode
 
 
 class Resized(Derived):
-    """A `videopolicy.datasets.base.Dataset` that shows another one with square frames; see `square`.
+    """A `videopolicy.datasets.base.Dataset` of another one's frames, squares; see `videopolicy.images.fit_to_size`.
 
     Args:
         dataset: what is shown.
@@ -28,20 +26,4 @@ class Resized(Derived):
     ) -> Episode:
         """One episode, or its control steps start to stop - 1; see `Dataset.episode`."""
         episode = self.inner.episode(index, views, start, stop)
-        return replace(episode, views={view: square(frames, self._size) for view, frames in episode.views.items()})
-
-
-def square(frames: Frames, size: int) -> Frames:
-    """The middle square of each frame at another size, (N, size, size, 3); frames that are so already stay untouched.
-
-    Smaller frames are area averages: each pixel is the mean of what it covers. Larger ones are interpolated (bicubic).
-    """
-    height, width = frames.shape[1:3]
-    if height == width == size:
-        return frames
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    how = Image.Resampling.BOX if size <= side else Image.Resampling.BICUBIC
-    resized = [np.asarray(Image.fromarray(frame).resize((size, size), how, box)) for frame in frames]
-    return np.stack(resized) if resized else np.empty((0, size, size, 3), np.uint8)
+        return replace(episode, views={view: fit_to_size(frames, self._size) for view, frames in episode.views.items()})

@@ -10,6 +10,7 @@ import numpy as np
 
 from videopolicy.envs import rendering
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, State, check
+from videopolicy.envs.libero.expert import Expert
 from videopolicy.envs.libero.tasks import HORIZONS, SUITE, SUITES
 from videopolicy.envs.robosuite_env import ArmEnv, numpy_seeded, silent, state
 from videopolicy.errors import UserError
@@ -79,9 +80,12 @@ class Libero(ArmEnv):
 
     def expert(self) -> Callable[[], Action]:
         """A waypoint follower that knows where everything is; see `videopolicy.envs.libero.expert`."""
-        from videopolicy.envs.libero.expert import Expert
-
         return Expert(self)
+
+    @property
+    def simulator(self) -> Any:
+        """The environment of robosuite itself, which LIBERO wraps."""
+        return self._env.env
 
     def done(self) -> bool:
         """Whether the task is done now."""

@@ -6,16 +6,13 @@ ways are played in the simulator, which is then put back.
 
 from collections import Counter
 from collections.abc import Iterator
-from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from videopolicy.envs.libero.hand import OPEN, Hand
 from videopolicy.envs.libero.skills import APART, Carry, Pull, Skill, Turn
+from videopolicy.envs.robosuite_env import ArmEnv
 from videopolicy.errors import UserError
 from videopolicy.types import Action
-
-if TYPE_CHECKING:
-    from videopolicy.envs.libero import Libero
 
 # What comes first: while the burner is still free, the hand has room at the knob.
 ORDER = ("turnon", "open", "in", "on")
@@ -33,9 +30,9 @@ class Expert:
         UserError: the task needs what no skill does.
     """
 
-    def __init__(self, env: "Libero") -> None:
-        self._env, self._hand = env, Hand(env._env.env)
-        self._skills = plan(env._env.env, env.task)
+    def __init__(self, env: ArmEnv) -> None:
+        self._env, self._hand = env, Hand(env.simulator)
+        self._skills = plan(env.simulator, env.task)
         self._ways = self._find_ways()
         self._script = self._act()
 
@@ -52,23 +49,23 @@ class Expert:
 
     def _find_ways(self) -> list[Any]:
         """For each skill a way that works when played; the likeliest for those where none does."""
-        before = _Moment(self._env)
+        before = self._env.snapshot()
         try:
             return [self._find_way(skill) for skill in self._skills]
         finally:
-            before.restore()
+            self._env.restore(before)
 
     def _find_way(self, skill: Skill) -> Any:
         """A way of a skill; afterwards the env is where this way leads, or as it was if none does."""
         ways = skill.ways()[:TRIES]
         if not skill.done():
-            before = _Moment(self._env)
+            before = self._env.snapshot()
             for way in ways:
                 for action in skill.play(way):
                     self._env.step(action)
                 if skill.done():
                     return way
-                before.restore()
+                self._env.restore(before)
         return ways[0]
 
 
@@ -102,23 +99,3 @@ def plan(env: Any, task: str) -> list[Skill]:
         else:
             raise UserError(f"no expert for {task}: it can carry, open drawers and turn on, but not {' '.join(goal)}")
     return skills
-
-
-class _Moment:
-    """An env as it is now, to be put back to this later."""
-
-    def __init__(self, env: "Libero") -> None:
-        self._env, self._simulated = env, env._env.env
-        robot = self._simulated.robots[0]
-        self._state = self._simulated.sim.get_state()
-        self._kept = (deepcopy(robot.gripper.current_action), self._simulated.timestep, self._simulated.cur_time)
-        self._seen = (env._obs, env._steps)
-
-    def restore(self) -> None:
-        env, robot = self._simulated, self._simulated.robots[0]
-        env.sim.set_state(self._state)
-        env.sim.forward()
-        robot.controller.update(force=True)
-        robot.controller.reset_goal()
-        robot.gripper.current_action, env.timestep, env.cur_time = self._kept
-        self._env._obs, self._env._steps = self._seen

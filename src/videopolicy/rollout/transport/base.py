@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from videopolicy.policies.base import PlanRequest
 from videopolicy.rollout.results import Result
-from videopolicy.rollout.workers import EpisodeJob, Failure, Request
+from videopolicy.rollout.workers import EpisodeJob, Failure
 from videopolicy.types import Plan
 
 
@@ -19,7 +20,7 @@ class Link(Protocol):
         """Hands over an episode or a plan. If the process is dead, the next `receive` says so."""
         ...
 
-    def receive(self) -> Request | Result | Failure:
+    def receive(self) -> PlanRequest | Result | Failure:
         """The answer to what was last sent; waits for it.
 
         Raises:

@@ -6,10 +6,11 @@ from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 
+from videopolicy.policies.base import PlanRequest
 from videopolicy.processes import check_workers, init_child, interrupts_held
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.transport.base import LostError
-from videopolicy.rollout.workers import EpisodeJob, Failure, Request, Setup, work
+from videopolicy.rollout.workers import EpisodeJob, Failure, Setup, work
 from videopolicy.types import Plan
 
 # How long a process may take to close its env.
@@ -34,7 +35,7 @@ class ProcessLink:
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
 
-    def receive(self) -> Request | Result | Failure:
+    def receive(self) -> PlanRequest | Result | Failure:
         """See `Link.receive`."""
         try:
             return self.connection.recv()

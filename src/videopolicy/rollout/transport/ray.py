@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 
 from videopolicy.errors import UserError
-from videopolicy.policies.base import Planner
+from videopolicy.policies.base import PlanRequest, Policy, PolicySpec
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.transport.base import LostError
-from videopolicy.rollout.workers import EpisodeJob, Failure, Request, Setup, work
+from videopolicy.rollout.workers import EpisodeJob, Failure, Setup, work
 from videopolicy.types import Observation, Plan
 
 KNOCK_SECONDS = 5.0
-# What is known of a policy before it plans.
-FACTS = ("views", "size", "action_width", "action_layout", "state_layout", "tasks", "execute", "sampling")
 
 
 @contextmanager
@@ -81,7 +79,7 @@ class RayLink:
         """See `Link.send`."""
         self.answer = self.actor.answer.remote(message)
 
-    def receive(self) -> Request | Result | Failure:
+    def receive(self) -> PlanRequest | Result | Failure:
         """See `Link.receive`."""
         ray = _ray()
         try:
@@ -95,7 +93,7 @@ class RaySite:
 
     def __init__(self, setup: Setup, workers: int) -> None:
         self._setup = setup
-        # One that dies is not begun again behind our back.
+        # Ray must not restart one that dies: the scheduler begins its episode again.
         self._actor = _ray().remote(num_cpus=1, max_restarts=0)(_WorkerActor)
 
     def open(self) -> RayLink:
@@ -123,7 +121,7 @@ class _WorkerActor:
         self._said, self._answers = SimpleQueue[Any](), SimpleQueue[Any]()
         Thread(target=work, args=(_Queues(self._said, self._answers), setup), daemon=True).start()
 
-    def answer(self, message: EpisodeJob | Plan) -> Request | Result | Failure:
+    def answer(self, message: EpisodeJob | Plan) -> PlanRequest | Result | Failure:
         self._said.put(message)
         return self._answers.get()
 
@@ -135,7 +133,7 @@ class _Queues:
         self.recv, self.send = said.get, answers.put
 
 
-def planner(build: Callable[[], Any]) -> Any:
+def place_policy(build: Callable[[], Policy]) -> Policy:
     """The policy where it runs fastest: one actor on each GPU of the cluster, or this process if it has none.
 
     Args:
@@ -146,43 +144,61 @@ def planner(build: Callable[[], Any]) -> Any:
 
 
 class ReplicatedPolicy:
-    """A policy of which each GPU holds a copy, and plans its share of every batch; a `Planner`."""
+    """A policy of which each GPU holds a copy, and plans its share of every batch; a `Policy` itself.
 
-    views: tuple[str, ...]
-    size: int
-    action_width: int
-    action_layout: str
-    state_layout: str
-    tasks: tuple[str, ...]
-    execute: int
-    sampling: Any
+    Args:
+        build: opens the policy; it is called once in each actor.
+        gpus: how many GPUs of the cluster to take.
 
-    def __init__(self, build: Callable[[], Planner], gpus: int) -> None:
-        ray = _ray()
+    Raises:
+        UserError: what `build` raises.
+    """
+
+    def __init__(self, build: Callable[[], Policy], gpus: int) -> None:
         # The envs' CPUs are not for the policy, which waits for its GPU most of the time.
-        actor = ray.remote(num_cpus=0, num_gpus=1)(_Copy)
-        self._copies = [actor.remote(build) for _ in range(gpus)]
-        vars(self).update(ray.get(self._copies[0].facts.remote()))
+        actor = _ray().remote(num_cpus=0, num_gpus=1)(_PolicyActor)
+        self._copies = [actor.remote() for _ in range(gpus)]
+        specs: list[PolicySpec] = _answers([copy.open.remote(build) for copy in self._copies])
+        self._spec = specs[0]
+
+    @property
+    def spec(self) -> PolicySpec:
+        """See `Policy.spec`; that of every copy."""
+        return self._spec
 
     def plan(
         self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
     ) -> list[Plan]:
-        """See `Planner.plan`."""
+        """See `Policy.plan`."""
         wanted = [imagine] * len(seeds) if isinstance(imagine, bool) else list(imagine)
         shares = [share for share in np.array_split(np.arange(len(seeds)), len(self._copies)) if len(share)]
         plans = [
             copy.plan.remote([observations[i] for i in share], [seeds[i] for i in share], [wanted[i] for i in share])
             for copy, share in zip(self._copies, shares, strict=False)
         ]
-        return [plan for share in _ray().get(plans) for plan in share]
+        return [plan for share in _answers(plans) for plan in share]
 
 
-class _Copy:
-    def __init__(self, build: Callable[[], Any]) -> None:
-        self._planner = build()
+class _PolicyActor:
+    """The actor. It returns what is the user's to mend: raised, it would come back as Ray's own error."""
 
-    def facts(self) -> dict[str, Any]:
-        return {name: getattr(self._planner, name) for name in FACTS}
+    def open(self, build: Callable[[], Policy]) -> PolicySpec | UserError:
+        try:
+            self._policy = build()
+        except UserError as error:
+            return error
+        return self._policy.spec
 
-    def plan(self, *batch: Any) -> list[Plan]:
-        return self._planner.plan(*batch)
+    def plan(self, *batch: Any) -> list[Plan] | UserError:
+        try:
+            return self._policy.plan(*batch)
+        except UserError as error:
+            return error
+
+
+def _answers(calls: Sequence[Any]) -> list[Any]:
+    answers = _ray().get(calls)
+    for answer in answers:
+        if isinstance(answer, UserError):
+            raise answer
+    return answers

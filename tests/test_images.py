@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videopolicy.datasets.transforms.resize import square
+from videopolicy.images import fit_to_size
 
 
 @settings(max_examples=30)
 @given(st.integers(8, 70), st.integers(8, 70), st.integers(8, 70))
 def test_frames_become_squares_of_even_colour_where_they_were(height, width, size):
     frames = np.full((2, height, width, 3), (10, 120, 250), np.uint8)
-    assert square(frames, size).tolist() == np.full((2, size, size, 3), (10, 120, 250)).tolist()
+    assert fit_to_size(frames, size).tolist() == np.full((2, size, size, 3), (10, 120, 250)).tolist()
 
 
 @pytest.mark.parametrize("shape", [(32, 48), (48, 32), (32, 32)])
@@ -19,10 +19,10 @@ def test_each_pixel_is_the_mean_of_what_it_covers_of_the_middle(shape):
     top, left = ((side - 32) // 2 for side in shape)
     middle = frames[:, top : top + 32, left : left + 32]
     means = middle.reshape(3, 8, 4, 8, 4, 3).mean((2, 4))
-    assert np.abs(square(frames, 8) - means).max() <= 1
+    assert np.abs(fit_to_size(frames, 8) - means).max() <= 1
 
 
 def test_squares_of_that_size_stay_to_the_bit():
     frames = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-    assert square(frames, 16) is frames
-    assert square(frames, 24).shape == (3, 24, 24, 3)
+    assert fit_to_size(frames, 16) is frames
+    assert fit_to_size(frames, 24).shape == (3, 24, 24, 3)
