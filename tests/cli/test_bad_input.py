@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.processes import living, running, soon, wait_until
 from tests.disk import full_disk
+from tests.processes import living, running, soon, wait_until
 from tests.small import SIZE, policy, write_data
 
 from videopolicy import checkpoint as checkpoints

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from tests.processes import running, wait_until
 from tests.disk import full_disk
+from tests.processes import running, wait_until
 from tests.small import write_data
 
 from videopolicy.cli import main as cli

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.processes import running
 from tests.clips.light import SETTINGS, WINDOW, Deadly, means, window_means
+from tests.processes import running
 from tests.small import write_data
 
 from videopolicy.clips import building
