@@ -33,7 +33,8 @@ def pytest_runtest_setup(item):
 def pytest_runtest_teardown(item, nextitem):
     """Fails where a file's tests, all fixtures of theirs included, end and leave processes."""
     yield
-    if (nextitem is None or nextitem.path != item.path) and not processes.soon(lambda: not processes.left()):
+    last = nextitem is None or nextitem.path != item.path
+    if last and not processes.soon(lambda: not processes.left()):
         left = processes.left()
         for pid in left:
             processes.kill(pid)

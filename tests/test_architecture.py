@@ -232,7 +232,7 @@ ENTRIES = {"Command", *(kind.entry for kind in registry.KINDS.values())}
 
 def doubled_classes(sources: list[str]) -> set[str]:
     """Names of classes that are defined more than once."""
-    nodes = (node for source in sources for node in ast.walk(ast.parse(source)))
+    nodes = (node for source in sources for node in ast.walk(parsed(source)))
     times = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
     return {name for name, count in times.items() if count > 1} - ENTRIES
 

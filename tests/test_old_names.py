@@ -1,7 +1,6 @@
 """Names that the first edition had, and that one finds nothing under any more."""
 
 import io
-import keyword
 import re
 import tokenize
 from pathlib import Path
@@ -18,10 +17,12 @@ SPARED = {"CHANGELOG.md", "experiments/libero_object/page.html", "src/videopolic
 IDENTIFIERS = {
     *("VideoPolicy", "Planner", "VideoPlanner", "Together", "Ahead", "Draws", "Trouble", "Guard", "Journal", "Meter"),
     *("HeldOut", "Learner", "Crew", "World", "ArmWorld", "RemoteLink", "LocalLink", "Respaced", "Space", "demos"),
-    *("world", "worlds", "heldout", "look", "looks", "seen_from", "learnt_space", "put_in_place", "state_space"),
+    *("world", "worlds", "heldout", "seen_from", "learnt_space", "put_in_place", "state_space"),
 }
+# Methods and attributes.
+MEMBERS = {"look", "looks"}
 # Functions of the library's own; tests may call theirs so.
-FUNCTIONS = ("joined", "heard", "belong", "naming", "within", "refused", "saw", "collected", "gathered")
+FUNCTIONS = {"joined", "heard", "belong", "naming", "within", "refused", "collected", "gathered"}
 # Whatever the file.
 TEXT = (
     r"--world\b",
@@ -49,20 +50,23 @@ def spared(path: Path) -> bool:
     return path == Path(__file__) or "__pycache__" in path.parts or str(path.relative_to(ROOT)) in SPARED
 
 
-def words(source: str) -> list[tuple[int, str, str]]:
-    """The names in a program, comments and strings aside: line, name, and what comes after it."""
+def words(source: str) -> list[tuple[str, str, str, int]]:
+    """The names in a program, comments and strings aside: what comes before it, the name, what comes after it, line."""
     tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type != tokenize.COMMENT]
-    pairs = zip(tokens, [*tokens[1:], None], strict=True)
-    names = [(t, after) for t, after in pairs if t.type == tokenize.NAME and not keyword.iskeyword(t.string)]
-    return [(t.start[0], t.string, after.string if after else "") for t, after in names]
+    threes = zip(["", *(t.string for t in tokens)], tokens, [*(t.string for t in tokens[1:]), ""], strict=False)
+    return [(before, t.string, after, t.start[0]) for before, t, after in threes if t.type == tokenize.NAME]
 
 
 def old_identifiers(source: str) -> list[str]:
-    return [f"{line}: {name}" for line, name, _ in words(source) if name in IDENTIFIERS]
+    return [
+        f"{line}: {name}"
+        for before, name, _, line in words(source)
+        if name in IDENTIFIERS or (name in MEMBERS and before in (".", "def"))
+    ]
 
 
 def old_functions(source: str) -> list[str]:
-    return [f"{line}: {name}" for line, name, after in words(source) if name in FUNCTIONS and after == "("]
+    return [f"{line}: {name}" for _, name, after, line in words(source) if name in FUNCTIONS and after == "("]
 
 
 def old_text(text: str) -> list[str]:
@@ -75,6 +79,7 @@ def old_text(text: str) -> list[str]:
     [
         (old_identifiers, "from x import Planner"),
         (old_identifiers, "env.look()"),
+        (old_identifiers, "def looks(self): pass"),
         (old_functions, "def within(name): pass"),
         (old_functions, "belong()"),
         (old_text, "evaluate --world libero"),
@@ -90,6 +95,7 @@ def test_an_old_name_is_noticed(rule, text):
 
 def test_english_is_no_old_name():
     assert not old_identifiers("'Together they look at the world'  # no Planner")
+    assert not old_identifiers("look = getattr(a, 'recognises')")
     assert not old_functions("joined = ' '.join(heard)")
     assert not old_text("World models and world-action models, on Meta-World")
 

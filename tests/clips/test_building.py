@@ -3,14 +3,14 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.clips.light import SETTINGS, WINDOW, Deadly, means, window_means
+from tests.processes import running
 from tests.small import write_data
 
 from videopolicy.clips import building
@@ -84,17 +84,15 @@ def test_little_data_is_not_worth_a_process():
     assert usable_workers(10**9) == len(os.sched_getaffinity(0))
 
 
+@contextmanager
 def begun(data, folder, kind="frames", *, episodes=2):
-    """Another process that builds, and has so many episodes done."""
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.clips.light", str(data), str(folder), kind]
-    process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE)
-    done = folder.with_name(BUILDING) / building.DONE
-    deadline = time.monotonic() + 60
-    while not (done.exists() and len(done.read_text().splitlines()) >= episodes):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.005)
-    return process
+    """Another process that builds, has so many episodes done, and is stopped in the middle of the next."""
+    done, root = folder.with_name(BUILDING) / building.DONE, Path(__file__).parents[2]
+    arguments = ("-m", "tests.clips.light", data, folder, done, kind, str(episodes))
+    with running(sys.executable, *arguments, cwd=root) as process:
+        how = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert how.si_code == os.CLD_STOPPED, process.communicate()
+        yield process
 
 
 def counted(frames):
@@ -116,9 +114,8 @@ def to_encode(data, first=0):
 @pytest.mark.parametrize("kind", ["frames", "windows"])
 def test_a_build_that_is_killed_goes_on_where_it_was(kind, data, request, tmp_path):
     folder = tmp_path / "cache"
-    process = begun(data, folder, kind)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with begun(data, folder, kind) as process:
+        process.kill()
     assert not folder.exists()
     # The kill may also tear what was being written.
     with (tmp_path / BUILDING / building.DONE).open("a") as file:
@@ -135,9 +132,8 @@ def test_a_build_that_is_killed_goes_on_where_it_was(kind, data, request, tmp_pa
 
 
 def test_what_was_begun_from_other_settings_is_begun_anew(data, whole, tmp_path):
-    process = begun(data, tmp_path / "cache")
-    process.kill()
-    process.communicate()
+    with begun(data, tmp_path / "cache") as process:
+        process.kill()
     recipe = tmp_path / BUILDING / building.RECIPE
     recipe.write_text(json.dumps(json.loads(recipe.read_text()) | {"key": "another"}))
     build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
@@ -145,10 +141,11 @@ def test_what_was_begun_from_other_settings_is_begun_anew(data, whole, tmp_path)
 
 
 def test_a_second_builder_is_refused_and_disturbs_nobody(data, whole, tmp_path):
-    process = begun(data, tmp_path / "cache", episodes=1)
-    with pytest.raises(UserError, match="another process is building"):
-        build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
-    _, told = process.communicate(timeout=60)
+    with begun(data, tmp_path / "cache", episodes=1) as process:
+        with pytest.raises(UserError, match="another process is building"):
+            build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
+        process.send_signal(signal.SIGCONT)
+        _, told = process.communicate()
     assert process.returncode == 0, told
     assert contents(tmp_path / "cache") == whole
 

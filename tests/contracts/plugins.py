@@ -28,6 +28,12 @@ def example(kind: str, name: str) -> Any:
     return module.TASKS[0] if kind == "envs" else registry.build(kind, name)
 
 
+def quick_and_slow(kind: str) -> list[Any]:
+    """Every name of a kind, as a test's parameter; those that require a package of their own are marked slow."""
+    slow = {name for name in registry.names(kind) if getattr(registry.module(kind, name), REQUIRES, ())}
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in registry.names(kind)]
+
+
 def skip_unless_it_can_run(kind: str, name: str) -> None:
     """Skips the test where a module that the plug-in `REQUIRES` is absent.
 

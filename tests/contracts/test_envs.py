@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from tests.contracts.plugins import example, skip_unless_it_can_run
+from tests.contracts.plugins import example, quick_and_slow, skip_unless_it_can_run
 
 from videopolicy import registry
 from videopolicy.actions.layout import Layout
@@ -12,7 +12,7 @@ from videopolicy.errors import UserError
 SIZE = 48
 
 
-@pytest.fixture(params=registry.names("envs"), scope="module")
+@pytest.fixture(params=quick_and_slow("envs"), scope="module")
 def name(request):
     skip_unless_it_can_run("envs", request.param)
     return request.param

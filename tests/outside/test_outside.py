@@ -6,6 +6,8 @@ import re
 import pytest
 from tests.outside.installed import install, run
 
+pytestmark = pytest.mark.slow
+
 TRIED = {"test_backbones": "narrow", "test_envs": "corridor", "test_presets": "narrow_tiny"}
 
 

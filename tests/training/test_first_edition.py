@@ -27,6 +27,8 @@ from videopolicy.training.performance.benchmark import random_clips
 from videopolicy.training.prepare import build
 from videopolicy.training.step import TrainStep
 
+pytestmark = pytest.mark.slow
+
 STEPS, CLIPS, WIDTH = 20, 4, 7
 PROCESSOR = "AMD EPYC", "AVX512", "2.13.0"
 # The paper's preset with its levels, taps and recipe, but narrow, and two views of 64 pixels.
