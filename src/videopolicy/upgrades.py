@@ -1,9 +1,13 @@
-"""Files that earlier versions wrote, brought to what this version reads. Only old file formats are known here."""
+"""Files that the first edition wrote, brought to what is read now. Only old file formats are known here."""
 
 from typing import Any
 
-# Settings of a checkpoint of format 1 -> their names since.
+# Names in old files -> their names since.
 _MODEL = {"action_space": "action_layout", "state_space": "state_layout"}
+_DATASET = {f"videopolicy/{old}": f"videopolicy/{new}" for old, new in _MODEL.items()}
+_ENDINGS = {"nan from the world": "nan from the env"}
+# A run's log -> what it was called.
+OLD_LOGS = {"validation": "held_out", "throughput": "speed"}
 
 
 def upgrade_checkpoint(description: dict[str, Any]) -> dict[str, Any]:
@@ -24,3 +28,28 @@ def upgrade_checkpoint(description: dict[str, Any]) -> dict[str, Any]:
         "model": {"plugin": "models/video_action", **model},
         "provenance": {**provenance, **trained},
     }
+
+
+def upgrade_dataset(info: dict[str, Any]) -> dict[str, Any]:
+    """The content of a data set's meta/info.json with this project's own keys as they are called now."""
+    return {_DATASET.get(name, name): value for name, value in info.items()}
+
+
+def upgrade_evaluation(settings: dict[str, Any]) -> dict[str, Any]:
+    """The content of an evaluation's settings.json; then every policy was a checkpoint, and every executor chunked."""
+    if "world" not in settings:
+        return settings
+    settings = dict(settings)
+    named = {"env": settings.pop("world"), "policy": "checkpoint", "target": settings.get("checkpoint") or ""}
+    return {**settings, **named, "executor": "chunked", "latency": 0}
+
+
+def upgrade_result(values: dict[str, Any]) -> dict[str, Any]:
+    """One line of an evaluation's results.jsonl."""
+    ended = values.get("ended")
+    return {**values, "ended": _ENDINGS[ended]} if ended in _ENDINGS else values
+
+
+def is_old_recipe(training: dict[str, Any]) -> bool:
+    """Whether the recipe in a run's config.json is one of the first edition, which cannot be gone on with."""
+    return "rate" in training

@@ -179,7 +179,9 @@ def test_sharded_in_bfloat16_it_learns_nearly_the_same_and_looks_at_what_it_imag
 def test_parts_of_the_batch_have_the_gradient_of_the_whole(trainer, dataset):
     gradients = []
     for accumulate in (1, 3):
-        run = trainer(f"in-{accumulate}", data=Partly(dataset, {0, 2}), batch_size=7, accumulate=accumulate, clip=1e9)
+        run = trainer(
+            f"in-{accumulate}", data=Partly(dataset, {0, 2}), batch_size=7, accumulate=accumulate, max_grad_norm=1e9
+        )
         batch = run.clips.batch(run.batch_indices(0), None)
         assert 0 < batch.has_actions.sum() < 7
         noise = draw_noise(run.objective.model, run.training, batch, generator_of(0, 0))

@@ -54,11 +54,3 @@ def test_within_applied_the_module_holds_the_average_and_then_again_its_own(modu
 
 def test_only_weights_that_learn_are_averaged(module):
     assert set(Ema(module, 0.9).weights) == {"weight"}
-
-
-def test_a_saved_average_is_taken_over(module):
-    ema, other = Ema(module, 0.9), Ema(nn.Linear(2, 2).requires_grad_(True), 0.9)
-    ema.load(other.weights)
-    assert torch.equal(ema.weights["weight"], other.weights["weight"])
-    with pytest.raises(KeyError):
-        ema.load({})

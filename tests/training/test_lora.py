@@ -152,7 +152,7 @@ def test_a_run_is_not_resumed_with_other_adapters(trainer, init):
 def test_less_memory_and_the_same_gradient(trainer, init, changes):
     gradients = []
     for more in ({}, changes):
-        run = trainer(init=init, clip=1e9, **FAST, **more)
+        run = trainer(init=init, max_grad_norm=1e9, **FAST, **more)
         with torch.no_grad():
             for name, weight in run.objective.named_parameters():
                 # At first B is zero, and so is the gradient of A.

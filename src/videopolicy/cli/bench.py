@@ -104,11 +104,11 @@ class Command:
         policy, own = first.model, first.sampling
         ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
         # All of them before the first is measured: a slip in the last would waste the others.
-        planners = [CheckpointPolicy(policy, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]
+        policies = [CheckpointPolicy(policy, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]
         device = described(policy.device)
         peak, weights = matmul_peak(policy.device), count_weights(policy)
         print(header(device, weights, peak), end="\n\n")
-        figures = [measure(planner, self.repeats) for planner in planners]
+        figures = [measure(policy, self.repeats) for policy in policies]
         print(table(figures, peak))
         memory = peak_memory(policy.device)
         print(f"most memory used: {memory / GIGA:.2f} GB")

@@ -65,14 +65,14 @@ class Command:
         if not self.instruction.strip():
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         check_range("--seed", self.seed, 0, SEEDS - 1)
-        policy, provenance = open_policy(self.checkpoint, self.precision, self.offload)
-        if not policy.config.generates_video:
+        model, provenance = open_policy(self.checkpoint, self.precision, self.offload)
+        if not model.config.generates_video:
             raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")
-        own = policy.config.sampling
+        own = model.config.sampling
         steps = own.steps if self.steps is None else self.steps
-        planner = CheckpointPolicy(policy, replace(own, sampler=self.sampler or own.sampler, steps=steps))
-        files = assign(self.image, planner.spec.views)
-        images = {view: read_image(file, planner.spec.size, view) for view, file in files.items()}
+        policy = CheckpointPolicy(model, replace(own, sampler=self.sampler or own.sampler, steps=steps))
+        files = assign(self.image, policy.spec.views)
+        images = {view: read_image(file, policy.spec.size, view) for view, file in files.items()}
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -80,25 +80,25 @@ class Command:
         known = provenance.instructions
         if known and self.instruction.strip().lower() not in {instruction.lower() for instruction in known}:
             print(f"note: the checkpoint was not trained with this instruction, but with: {'; '.join(known)}")
-        plan = planner.plan([Observation(images, self.instruction, planner.origin)], [self.seed], imagine=True)[0]
+        plan = policy.plan([Observation(images, self.instruction, policy.origin)], [self.seed], imagine=True)[0]
         write_mp4(self.out / "imagined.mp4", film(images, plan), FPS)
-        write_json(self.out / "plan.json", self._description(planner, files, plan))
+        write_json(self.out / "plan.json", self._description(policy, files, plan))
         print(f"wrote {self.out / 'imagined.mp4'} and {self.out / 'plan.json'}")
 
-    def _description(self, planner: CheckpointPolicy, files: dict[str, Path], plan: Plan) -> dict[str, Any]:
+    def _description(self, policy: CheckpointPolicy, files: dict[str, Path], plan: Plan) -> dict[str, Any]:
         described = {
             "checkpoint": str(self.checkpoint),
             "instruction": self.instruction,
             "images": {view: str(file) for view, file in files.items()},
             "seed": self.seed,
-            "sampler": planner.sampling.sampler,
-            "steps": planner.sampling.steps,
-            "views": planner.spec.views,
+            "sampler": policy.sampling.sampler,
+            "steps": policy.sampling.steps,
+            "views": policy.spec.views,
             "offsets": plan.offsets,
         }
-        if not planner.spec.action_width:
+        if not policy.spec.action_width:
             return described
-        acts = {"action_layout": planner.spec.action_layout, "seen_from_the_gripper": planner.origin is not None}
+        acts = {"action_layout": policy.spec.action_layout, "seen_from_the_gripper": policy.origin is not None}
         return {**described, **acts, "actions": plan.actions.tolist()}
 
 

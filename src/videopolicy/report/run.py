@@ -8,6 +8,7 @@ from typing import Any
 
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result, evaluation_folder, read_evaluation
+from videopolicy.upgrades import OLD_LOGS
 
 # The name of what was logged -> (steps, values).
 Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
@@ -51,10 +52,13 @@ def read(folder: Path) -> Run:
     evaluation = evaluation_folder(folder)
     recordings = evaluation / "recordings"
     found = {(r.task, r.episode): recordings / f"{r.task}-{r.episode}" for r in results if r.recorded}
-    losses, validation, throughput = (
-        _curves(folder / f"{name}.jsonl") for name in ("losses", "validation", "throughput")
-    )
+    losses, validation, throughput = (_curves(_log(folder, name)) for name in ("losses", "validation", "throughput"))
     return Run(folder, evaluation, tuple(results), settings, losses, validation, throughput, found)
+
+
+def _log(folder: Path, name: str) -> Path:
+    path, old = folder / f"{name}.jsonl", folder / f"{OLD_LOGS.get(name, name)}.jsonl"
+    return path if path.exists() else old
 
 
 def _curves(path: Path) -> Curves:

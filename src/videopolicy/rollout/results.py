@@ -12,6 +12,7 @@ from typing import Any
 
 from videopolicy.configs import from_json
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.upgrades import upgrade_evaluation, upgrade_result
 
 # How an episode ends. A number that is not finite comes from the env's state or image, or from a plan.
 SUCCESS, HORIZON, ENV_NAN, PLAN_NAN = "success", "horizon", "nan from the env", "nan from the policy"
@@ -56,6 +57,7 @@ class Result:
             UserError: a value is missing or of another type.
         """
         known = [field.name for field in fields(cls)]
+        values = upgrade_result(dict(values))
         return from_json(cls, {name: values[name] for name in known if name in values})
 
 
@@ -157,7 +159,7 @@ def evaluation_folder(run: Path) -> Path:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        return from_json(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+        return upgrade_evaluation(from_json(dict[str, Any], json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, UserError) as error:
         raise UserError(f"{path} is no JSON object; delete it, or choose another folder") from error
 

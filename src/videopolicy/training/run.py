@@ -22,6 +22,7 @@ from videopolicy.training.loop import Origin, Trainer
 from videopolicy.training.monitoring import trackers
 from videopolicy.training.monitoring.validation import set_apart
 from videopolicy.training.prepare import prepare, suited
+from videopolicy.upgrades import is_old_recipe
 
 # What a resumed run may change: how long it goes on, what it needs of memory, and how often it tells of itself.
 FREE = {"steps", "minutes", "accumulate", "compile", "log_every", "validate_every", "save_every"}
@@ -70,15 +71,29 @@ def train(
     if model is None:
         raise UserError("nothing says what to train: give a model, or a checkpoint to start from")
     sources, model = suited(_sources(data), model, training, begins)
-    facts = {
-        "preset": preset,
-        "data": [[source.dataset.fingerprint, source.weight] for source in sources],
-        "init": str(init),
-        "model": to_json(model),
-        "training": to_json(training),
-    }
+    data_sets = [[source.dataset.fingerprint, source.weight] for source in sources]
+    facts = {"preset": preset, "data": data_sets, "init": str(init)}
+    facts |= {"model": to_json(model), "training": to_json(training)}
     if resume:
         _check_same(out, facts)
+    trainer = _set_up(sources, model, training, out, begins, licence, resume, track)
+    if trainer.group.main:
+        write_text(out / "config.json", json.dumps(facts, indent=2) + "\n")
+    _run(trainer)
+    return out / "checkpoint"
+
+
+def _set_up(
+    sources: Sequence[Source],
+    model: ModelConfig,
+    training: Training,
+    out: Path,
+    begins: Model | None,
+    licence: str,
+    resume: bool,
+    track: Sequence[str],
+) -> Trainer:
+    """A run that is ready to train, or to go on; the main process says what it is trained on."""
     group = ProcessGroup()
     begun = state.newest(out / state.STATE, group) if resume else None
     built, clips = prepare(sources, model, training, out, begins, begun)
@@ -89,10 +104,7 @@ def train(
     trainer = Trainer(built, clips, training, out, Origin(names, licence), validation, track)
     if begun:
         trainer.resume(begun)
-    if group.main:
-        write_text(out / "config.json", json.dumps(facts, indent=2) + "\n")
-    _run(trainer)
-    return out / "checkpoint"
+    return trainer
 
 
 def _sources(data: Data) -> Sequence[Source]:
@@ -141,6 +153,11 @@ def _check_same(out: Path, facts: dict[str, Any]) -> None:
         before = json.loads((out / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{out}: config.json cannot be read ({error}); begin anew in another --out") from error
+    if is_old_recipe(before.get("training", {})):
+        raise UserError(
+            f"{out}: an earlier version began this run, and drew its noise otherwise; go on from its weights in "
+            f"another folder: --out NEW --init {out / 'checkpoint'}, without --resume"
+        )
     pairs = [(name, before.get(name), facts[name]) for name in ("preset", "data", "init", "model")]
     # A run begun before there was some setting had what is now its default.
     old, new = {**to_json(Training()), **before.get("training", {})}, facts["training"]

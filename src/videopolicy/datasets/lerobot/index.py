@@ -21,6 +21,7 @@ from typing import Any
 from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.rows import read_table, schema
 from videopolicy.errors import UserError
+from videopolicy.upgrades import upgrade_dataset
 
 OLD_TASKS, OLD_EPISODES = Path("meta/tasks.jsonl"), Path("meta/episodes.jsonl")
 # What may stand in a path's template: a name, and how wide its number is written.
@@ -98,7 +99,7 @@ def read_info(path: Path) -> dict[str, Any]:
     fps = info["fps"]
     if not isinstance(fps, int | float) or not math.isfinite(fps) or fps <= 0:
         raise UserError(f"{file}: fps is {fps!r}; it must be a number above 0")
-    return info
+    return upgrade_dataset(info)
 
 
 def described_by(path: Path, info: dict[str, Any]) -> list[Path]:
