@@ -83,7 +83,7 @@ NUMBERS = [
     ("record", ["--task", "reach-red", "reach-red"], "name at least one task, and each one once"),
     ("train", ["--minutes", "nan"], "--minutes is nan; it must be from 0.001"),
     ("train", ["--minutes", "inf"], "--minutes is inf; it must be from 0.001"),
-    ("train", ["--batch-size", HUGE], f"--batch is {HUGE}; it must be from 1 to 65536"),
+    ("train", ["--batch-size", HUGE], f"--batch-size is {HUGE}; it must be from 1 to 65536"),
     ("train", ["--seed", "-1"], "--seed is -1; it must be from 0"),
     ("train", ["--log-every", "0"], "--log-every is 0; it must be from 1"),
     ("train", ["--validation-episodes", "-1"], "--validation-episodes is -1; it must be from 0"),

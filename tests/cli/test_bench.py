@@ -10,7 +10,7 @@ from videopolicy.cli.bench import PASSES
 from videopolicy.cli.main import main
 from videopolicy.policies import checkpoint as policies
 from videopolicy.presets.base import Preset
-from videopolicy.training import choices
+from videopolicy.training.config import Precision as Passes
 
 pytestmark = pytest.mark.slow
 
@@ -94,8 +94,8 @@ def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_
         (["--train", "tiny", "--checkpoint", "somewhere"], "--checkpoint FOLDER"),
         (["--train", "smal"], "no preset 'smal'; did you mean 'small'?"),
         (["--train", "tiny", "--sampler", "heun"], "--sampler is about planning"),
-        (["--checkpoint", "somewhere", "--batch-size", "2"], "--batch is about training"),
-        (["--train", "tiny", "--batch-size", "0"], "--batch is 0; it must be from 1"),
+        (["--checkpoint", "somewhere", "--batch-size", "2"], "--batch-size is about training"),
+        (["--train", "tiny", "--batch-size", "0"], "--batch-size is 0; it must be from 1"),
         (["--train", "tiny", "--profile", "nowhere/step.json"], "there is no folder nowhere"),
     ],
 )
@@ -108,4 +108,4 @@ def test_options_of_the_other_kind_and_slips_are_refused(arguments, said, capsys
 
 def test_every_precision_of_the_command_line_is_one_of_training():
     assert set(PASSES) == set(get_args(policies.Precision))
-    assert sorted(PASSES.values()) == sorted(get_args(choices.Precision))
+    assert sorted(PASSES.values()) == sorted(get_args(Passes))

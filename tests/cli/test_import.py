@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from importlib import import_module
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ def weights():
 @pytest.fixture
 def use(monkeypatch):
     """Gives the verb a small model to import for, in the place of the full-size one."""
-    return lambda model: monkeypatch.setattr(verb, "PRESET", SimpleNamespace(model=model))
+    return lambda model: monkeypatch.setattr(verb, "MODEL", model)
 
 
 def refused(capsys, *arguments):

@@ -17,14 +17,15 @@ EXAMPLE, REQUIRES = "EXAMPLE", "REQUIRES"
 def example(kind: str, name: str) -> Any:
     """The plug-in's `EXAMPLE`: a configuration, an env's task, or a function that writes what the plug-in opens.
 
-    It stands in the plug-in's module or, if it needs code of the tests, in `tests/KIND/examples/NAME.py`. Where there
-    is none, the example is the configuration with its defaults, or the env's first task.
+    It stands in the plug-in's module or, if it needs code of the tests, it is the function `example` of
+    `tests/KIND/examples/NAME.py`. Where there is neither, it is the configuration with its defaults, or the env's first
+    task.
     """
     module = registry.module(kind, name)
     if hasattr(module, EXAMPLE):
         return getattr(module, EXAMPLE)
     if (Path(__file__).parents[1] / kind / "examples" / f"{name}.py").is_file():
-        return getattr(import_module(f"tests.{kind}.examples.{name}"), EXAMPLE)
+        return import_module(f"tests.{kind}.examples.{name}").example
     return module.TASKS[0] if kind == "envs" else registry.build(kind, name)
 
 

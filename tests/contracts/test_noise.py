@@ -24,7 +24,7 @@ def law(request):
 def test_it_is_a_frozen_setting_of_a_recipe(law):
     assert isinstance(law, NoiseLaw)
     hash(law)
-    assert from_json(NoiseLaw, to_json(law)) == law
+    assert from_json(type(law), to_json(law)) == law
 
 
 def test_a_level_for_every_clip_above_zero_and_by_the_generator_alone(law):

@@ -123,10 +123,10 @@ def test_two_views_of_four_frames_and_fourteen_actions_train_and_sample():
         backbone=replace(MODEL.backbone, taps=("up_blocks.1", "mid_block")),
         head=conv3d.Config(channels=(16, 32), kernel=3, time_width=16, adapter=CONFIG),
     )
-    objective = Objective(model, replace(TRAINING, stage="joint"))
+    objective = Objective(model, TRAINING)
     losses = objective(batch(model), torch.Generator().manual_seed(0))
     assert losses.actions.shape == (3, 8)
-    total(losses, "joint").backward()
+    total(losses).backward()
     assert not [name for name, weight in model.head.named_parameters() if weight.grad is None or not weight.grad.any()]
     torch.optim.AdamW(objective.parameter_groups()).step()
     assert objective(batch(model), torch.Generator().manual_seed(0)).mean < losses.mean

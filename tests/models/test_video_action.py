@@ -226,7 +226,7 @@ def test_video_alone_may_be_trained_before_its_actions_have_a_layout():
     model = policy(None, relative=True)
     assert model.action_width == 0
     planner = CheckpointPolicy(model, model.config.sampling)
-    assert (planner.state_layout, planner.origin) == ("", None)
+    assert (planner.spec.state_layout, planner.origin) == ("", None)
     assert planner.plan([observation()], [0], True)[0].imagined
 
 

@@ -63,25 +63,25 @@ def altered(weights, **changes):
 @torch.no_grad()
 def test_the_video_model_computes_the_authors_numbers(ported):
     x = noise("unet/x", (18, 8, 16, 16)).unflatten(0, (2, 9))
-    text = noise("unet/context", (2, 1, 48))[:, None].repeat(1, 9, 1, 1)
-    output = ported.policy.backbone(x[:, :, :4], Condition(x[:, :, 4:], text), torch.tensor([2.3, 0.4]).log() / 4)
-    torch.testing.assert_close(output.video.flatten(0, 1), golden("unet")["same.output"], rtol=0, atol=1e-4)
+    condition = Condition(x[:, :, 4:], noise("unet/context", (2, 1, 48)))
+    output, _ = ported.model.backbone(x[:, :, :4], condition, torch.tensor([2.3, 0.4]).log() / 4)
+    torch.testing.assert_close(output.flatten(0, 1), golden("unet")["same.output"], rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
 def test_the_autoencoder_computes_the_authors_numbers(ported):
-    moments = ported.policy.latents.vae.encode(noise("vae/frames", (6, 3, 64, 64)).tanh()).latent_dist.parameters
+    moments = ported.model.latents.vae.encode(noise("vae/frames", (6, 3, 64, 64)).tanh()).latent_dist.parameters
     torch.testing.assert_close(moments, golden("vae")["encoder.moments"], rtol=0, atol=1e-4)
-    frames = ported.policy.latents.pixels(noise("vae/latents", (6, 4, 8, 8)) * 0.18215)
+    frames = ported.model.latents.pixels(noise("vae/latents", (6, 4, 8, 8)) * 0.18215)
     torch.testing.assert_close(frames, golden("vae")["decoder.frames"], rtol=0, atol=1e-4)
 
 
 def test_sizes_are_read_off_the_weights(ported):
-    config = ported.policy.config
+    config = ported.model.config
     assert config.backbone == replace(VIDEO.backbone, channels=(32, 64, 128, 128), id_width=32)
     assert config.latents == replace(VIDEO.latents, channels=(32, 64, 128, 128))
     assert (config.text.width, config.text.hidden, config.text.layers, config.text.heads) == (48, 32, 2, 1)
-    assert ported.policy.head is None and ported.policy.normalizer is None
+    assert ported.model.head is None and ported.model.normalizer is None
 
 
 def test_every_weight_is_in_one_row_of_the_report(ported, weights):
@@ -93,18 +93,18 @@ def test_every_weight_is_in_one_row_of_the_report(ported, weights):
 
 
 def test_a_head_comes_with_its_statistics(acting, tmp_path):
-    policy = acting.policy
-    assert policy.normalizer == STATISTICS and policy.action_width == 3
+    model = acting.model
+    assert model.normalizer == STATISTICS and model.action_width == 3
     assert {row.became for row in acting.rows} >= {"head: adapter", "head: action denoiser"}
     theirs = head_weights()
-    assert torch.equal(policy.head.out[1].weight, theirs[NET + "pose_pred_net.final_conv.1.weight"])
-    narrow = policy.head.adapter.views[1].tail[0][0].narrow[0].weight
+    assert torch.equal(model.head.out[1].weight, theirs[NET + "pose_pred_net.final_conv.1.weight"])
+    narrow = model.head.adapter.views[1].tail[0][0].narrow[0].weight
     assert torch.equal(narrow, theirs[NET + "vision_encoder.layer6_2.0.conv1.0.weight"])
-    checkpoint.save(policy, checkpoint.Provenance("action", 0), tmp_path / "checkpoint")
+    checkpoint.save(model, checkpoint.Provenance("action", 0), tmp_path / "checkpoint")
     loaded, _ = checkpoint.load(tmp_path / "checkpoint")
-    assert same(loaded, policy) and loaded.normalizer == STATISTICS
+    assert same(loaded, model) and loaded.normalizer == STATISTICS
     sampled = loaded.sample(
-        Condition(torch.zeros_like(loaded.blank(1).video), torch.zeros(1, 7, 1, 48)),
+        Condition(torch.zeros_like(loaded.blank(1).video), torch.zeros(1, 1, 48)),
         loaded.blank(1),
         replace(ACTING.sampling, steps=1),
     )
@@ -186,13 +186,13 @@ def test_a_text_tower_comes_from_elsewhere_where_there_is_none(ported, tmp_path)
     extra = {"visual.proj": torch.ones(2), "logit_scale": torch.ones(())}
     safe(text_weights() | extra, tmp_path / "clip/open_clip_model.safetensors")
     found = convert(source, VIDEO, str(tmp_path / "clip"))
-    assert same(found.policy.text, ported.policy.text)
+    assert same(found.model.text, ported.model.text)
     read = [row.tensors for row in found.rows if row.source == "open_clip_model.safetensors"]
     assert read == [len(text_weights()), 2]
 
 
 def test_transformers_text_towers_are_read_too(ported, tmp_path):
-    tower = {f"{name}": value for name, value in ported.policy.text.tower.state_dict().items()}
+    tower = {f"{name}": value for name, value in ported.model.text.tower.state_dict().items()}
     more = {"vision_model.x": torch.ones(1), "visual_projection.weight": torch.ones(1), "logit_scale": torch.ones(())}
     safe(tower | more, tmp_path / "model.safetensors")
     piece, rows = towers.read_tower(str(tmp_path), VIDEO.text)

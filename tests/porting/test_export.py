@@ -17,7 +17,7 @@ from videopolicy.backbones.base import Condition
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
-from videopolicy.models.video_action import Sampling
+from videopolicy.models.base import Sampling
 from videopolicy.porting.convert import convert
 from videopolicy.porting.export import export
 
@@ -33,7 +33,7 @@ def policy(tmp_path_factory):
     """The policy that a file of sgm's becomes, once it was saved and loaded."""
     folder = tmp_path_factory.mktemp("imported")
     ported = convert(safe(svd_weights(), folder / "svd_xt.safetensors"), VIDEO)
-    checkpoint.save(ported.policy, checkpoint.Provenance("video", 0), folder / "checkpoint")
+    checkpoint.save(ported.model, checkpoint.Provenance("video", 0), folder / "checkpoint")
     return checkpoint.load(folder / "checkpoint")[0]
 
 
@@ -75,7 +75,7 @@ def test_the_pipeline_draws_what_the_policy_draws(policy, exported):
     )
     current = policy.latents.vae.encode(disturbed).latent_dist.mode()
     text = pipeline._encode_image(image, "cpu", 1, False)
-    condition = Condition(current[:, None].expand(-1, FRAMES, -1, -1, -1), text[:, None].expand(-1, FRAMES, -1, -1))
+    condition = Condition(current[:, None].expand(-1, FRAMES, -1, -1, -1), text)
     sampled = policy.sample(
         condition, Joint(noise, torch.zeros(1, 32, 0)), Sampling("euler", STEPS, 700.0, 0.002, guidance)
     )
@@ -95,7 +95,7 @@ def test_its_parts_open_alone_and_compute_the_same(policy, exported):
     assert vae.config.scaling_factor == 0.18215
     x, text = torch.randn(1, FRAMES, 8, 8, 8), torch.randn(1, 1, 48)
     level = torch.tensor([0.3])
-    ours = policy.backbone(x[:, :, :4], Condition(x[:, :, 4:], text[:, None].expand(-1, FRAMES, -1, -1)), level)
+    ours = policy.backbone(x[:, :, :4], Condition(x[:, :, 4:], text), level)
     theirs = unet(x, level, text, policy.backbone.ids[None], return_dict=False)[0]
     torch.testing.assert_close(ours.video, theirs, rtol=1e-5, atol=1e-5)
 
@@ -105,7 +105,7 @@ def test_what_was_exported_is_imported_to_the_bit(policy, exported, tmp_path):
     # Its description tells the width of attention heads, which the weights do not.
     template = replace(VIDEO, backbone=replace(VIDEO.backbone, head_channels=32))
     ported = convert(str(exported), template, clip)
-    assert same(ported.policy, policy) and ported.policy.config == policy.config
+    assert same(ported.model, policy) and ported.model.config == policy.config
     assert [row.source for row in ported.rows] == ["unet/", "vae/", "open_clip_model.safetensors"]
 
 

@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 
 def test_it_learns_from_actions_alone_and_shows_no_video(run):
     model, provenance = checkpoint.load(run / "checkpoint")
-    assert provenance.stage == "end_to_end" and not model.backbone.imagines
+    assert provenance.stage == "end_to_end" and not model.config.generates_video
     assert not (run / "samples").exists()
     logged = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
     assert len(logged) == 2

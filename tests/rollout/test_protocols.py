@@ -3,6 +3,7 @@ import hashlib
 import pytest
 
 from videopolicy import registry
+from videopolicy.envs import rendering
 from videopolicy.envs.libero.tasks import HORIZONS, SUITES
 from videopolicy.errors import UserError
 from videopolicy.rollout.protocols import ProtocolTask, load, names
@@ -120,5 +121,7 @@ def test_liberos_suites_are_whole(suite):
 
 @pytest.mark.metaworld
 def test_mt10_is_metaworlds_own_ten():
+    # Before anything imports MuJoCo, or no env could draw in this process from then on.
+    rendering.choose()
     env_dict = pytest.importorskip("metaworld.env_dict")
     assert [task.name for task in load("mt10").tasks] == list(env_dict.MT10_V3)

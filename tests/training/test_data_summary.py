@@ -6,7 +6,7 @@ from tests.small import MODEL, TRAINING, Partly
 
 from videopolicy.datasets.mixture import Source
 from videopolicy.datasets.transforms.action_layout import LayoutConverted
-from videopolicy.training.data_summary import overview
+from videopolicy.training.data_summary import summarize
 from videopolicy.training.monitoring.validation import set_apart
 from videopolicy.training.prepare import prepare
 
@@ -32,7 +32,7 @@ def two(dataset, tmp_path_factory):
 def test_every_source_is_told_with_its_share_and_what_is_left_out(two, dataset):
     sources, clips = two
     steps = [dataset.length(index) for index in range(4)]
-    assert overview(sources, clips, None, 0) == [
+    assert summarize(sources, clips, None, 0) == [
         f"dots: 3 episodes (2 with actions), 2 instructions, {sum(steps) - steps[1]} clips, 25% of what is trained on",
         "  left out: 1 of 4 episodes of dots are shorter than a clip (8 control steps)",
         "  left out, as they cannot be used (1): episode 7: no frames",
@@ -43,7 +43,7 @@ def test_every_source_is_told_with_its_share_and_what_is_left_out(two, dataset):
 def test_episodes_without_actions_are_told_where_actions_alone_are_learnt_by(two, dataset, tmp_path):
     sources, _ = two
     _, clips = prepare(sources, MODEL, replace(TRAINING, stage="action"), tmp_path)
-    told = overview(sources, clips, None, 0)
+    told = summarize(sources, clips, None, 0)
     assert told[0].startswith("dots: 2 episodes with actions, ")
     assert told[1:3] == [
         "  left out: 1 of 4 episodes of dots are shorter than a clip (8 control steps)",
@@ -55,19 +55,19 @@ def test_episodes_without_actions_are_told_where_actions_alone_are_learnt_by(two
 def test_what_is_held_out_is_told_and_that_it_is_less_than_was_asked_for(two):
     sources, clips = two
     learnt, held_out = set_apart(clips, 9)
-    told = "\n".join(overview(sources, learnt, held_out, 9))
+    told = "\n".join(summarize(sources, learnt, held_out, 9))
     for source, data in enumerate(("dots", "more")):
         numbers = held_out.episodes.number[held_out.episodes.source == source].tolist()
         assert f"{data} {', '.join(map(str, numbers))}" in told
     assert "held out, to measure on: 3 of 7 episodes: " in told and "3 and not 9" in told
-    assert "not 3" not in "\n".join(overview(sources, *set_apart(clips, 3), 3))
+    assert "not 3" not in "\n".join(summarize(sources, *set_apart(clips, 3), 3))
 
 
 def test_an_instruction_that_is_only_held_out_is_told(two):
     sources, clips = two
     red = [text == "reach the red disc" for text in clips.episodes.instructions]
     learnt, held_out = (clips._only(np.nonzero(np.array(red) == side)[0]) for side in (False, True))
-    told = overview(sources, learnt, held_out, 0)
+    told = summarize(sources, learnt, held_out, 0)
     assert told[-1] == "  never trained on, as no other episode shows them: 'reach the red disc'"
 
 
@@ -76,6 +76,6 @@ def test_spaces_that_are_converted_are_told(dataset, two):
     named = Partly(dataset, set())
     named.action_layout = "gripper[-1,1] other:1"
     source = Source(LayoutConverted(named, "gripper[1,-1] other:1"), "more")
-    assert "  its actions are converted from 'gripper[-1,1] other:1' to 'gripper[1,-1] other:1'" in overview(
+    assert "  its actions are converted from 'gripper[-1,1] other:1' to 'gripper[1,-1] other:1'" in summarize(
         (source, source), clips, None, 0
     )

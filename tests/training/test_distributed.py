@@ -20,7 +20,7 @@ from tests.training import children
 
 from videopolicy import checkpoint
 from videopolicy.errors import UserError
-from videopolicy.training.noise import draw
+from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.performance.compile import BLOCKS
 
 pytestmark = pytest.mark.slow
@@ -182,8 +182,8 @@ def test_parts_of_the_batch_have_the_gradient_of_the_whole(trainer, dataset):
         run = trainer(f"in-{accumulate}", data=Partly(dataset, {0, 2}), batch_size=7, accumulate=accumulate, clip=1e9)
         batch = run.clips.batch(run.batch_indices(0), None)
         assert 0 < batch.has_actions.sum() < 7
-        draws = draw(run.objective.model, run.training, 7, batch.actions.shape[2], torch.Generator().manual_seed(0))
-        found, norm = run.train_step.gradient(batch, draws)
+        noise = draw_noise(run.objective.model, run.training, batch, generator_of(0, 0))
+        found, norm = run.train_step.gradient(batch, noise)
         weights = [p for p in run.objective.parameters() if p.requires_grad]
         gradients.append((norm, found, [p.grad for p in weights]))
     (norm, found, grads), (other_norm, other_found, other_grads) = gradients

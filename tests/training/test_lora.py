@@ -18,9 +18,10 @@ from videopolicy.errors import UserError
 from videopolicy.models.video_action import VideoActionModel
 from videopolicy.training import lora
 from videopolicy.training.config import Training
-from videopolicy.training.noise import draw
+from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.objective import Objective
 from videopolicy.training.prepare import build
+from videopolicy.training.stages import ACTION
 
 pytestmark = pytest.mark.slow
 
@@ -157,8 +158,8 @@ def test_less_memory_and_the_same_gradient(trainer, init, changes):
                 # At first B is zero, and so is the gradient of A.
                 weight.add_(0.1 * is_adapter(name))
         batch = run.clips.batch(run.batch_indices(0), None)
-        draws = draw(run.objective.model, run.training, 4, batch.actions.shape[2], torch.Generator().manual_seed(0))
-        run.train_step.gradient(batch, draws)
+        noise = draw_noise(run.objective.model, run.training, batch, generator_of(0, 0))
+        run.train_step.gradient(batch, noise)
         gradients.append({n: p.grad for n, p in run.objective.named_parameters() if p.requires_grad})
     first, second = gradients
     assert all(value is not None for value in first.values())
@@ -203,7 +204,7 @@ def test_it_needs_a_trained_video_model(trainer):
 
 def test_it_needs_a_video_model_that_learns():
     with pytest.raises(UserError, match="--lora is about the video model, which stage 'action' leaves as it is"):
-        Training(stage="action", lora=RANK)
+        Training(stage=ACTION, lora=RANK)
 
 
 def test_it_names_the_package_that_is_not_installed(trainer, init, monkeypatch):

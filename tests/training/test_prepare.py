@@ -16,6 +16,7 @@ from videopolicy.latents import svd
 from videopolicy.text import clip
 from videopolicy.training import prepare as module
 from videopolicy.training.prepare import _frames_to_fit, build, prepare, suited
+from videopolicy.training.stages import STAGES
 from videopolicy.types import Episode
 
 
@@ -135,7 +136,13 @@ def test_actions_of_episodes_that_are_too_short_are_none(tmp_path):
 def test_a_stage_that_needs_actions_is_refused_without_any(dataset, tmp_path, stage, start):
     without = Partly(dataset, {0, 1, 2, 3})
     init = start and policy(start)
-    refused(f"no episode has actions.*'{stage}'", without, tmp_path, training=replace(TRAINING, stage=stage), init=init)
+    refused(
+        f"no episode has actions.*'{stage}'",
+        without,
+        tmp_path,
+        training=replace(TRAINING, stage=STAGES[stage]),
+        init=init,
+    )
 
 
 def test_no_episodes_are_refused(dataset, tmp_path):
@@ -155,13 +162,13 @@ def test_fresh_weights_of_a_pretrained_part_are_refused(dataset, tmp_path, part)
 
 def test_the_stage_video_leaves_the_head_and_its_normaliser_to_a_later_stage(dataset, tmp_path):
     acting, _ = prepare(dataset, MODEL, TRAINING, tmp_path / "joint")
-    watching, clips = prepare(dataset, MODEL, replace(TRAINING, stage="video"), tmp_path / "video", acting)
+    watching, clips = prepare(dataset, MODEL, replace(TRAINING, stage=STAGES["video"]), tmp_path / "video", acting)
     assert (
         watching.head is None
         and watching.normalizer is None
         and clips.batch(np.arange(2), np.random.default_rng(0)).has_actions.all()
     )
-    again, _ = prepare(dataset, MODEL, replace(TRAINING, stage="action"), tmp_path / "action", watching)
+    again, _ = prepare(dataset, MODEL, replace(TRAINING, stage=STAGES["action"]), tmp_path / "action", watching)
     assert again.head is not None and same(again.backbone, acting.backbone)
 
 
@@ -277,7 +284,7 @@ def test_relative_actions_without_states_are_refused_before_anything_is_encoded(
 
 
 def test_the_stage_video_needs_nothing_that_relative_actions_need(dataset, tmp_path):
-    watching = replace(TRAINING, stage="video")
+    watching = replace(TRAINING, stage=STAGES["video"])
     model, _ = prepare(dataset, replace(MODEL, relative=True), watching, tmp_path / "run")
     assert model.head is None and model.config.relative
 

@@ -66,7 +66,7 @@ class Command:
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         check_range("--seed", self.seed, 0, SEEDS - 1)
         policy, provenance = open_policy(self.checkpoint, self.precision, self.offload)
-        if not policy.backbone.imagines:
+        if not policy.config.generates_video:
             raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")
         own = policy.config.sampling
         steps = own.steps if self.steps is None else self.steps

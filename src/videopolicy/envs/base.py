@@ -75,6 +75,22 @@ class Env(gymnasium.Env[State, Action]):
         """
 
 
+def make_env(name: str, task: str, *, views: Sequence[str] = (), size: int = 64) -> Env:
+    """Opens one task of an env.
+
+    Args:
+        name: of the plug-in ("metaworld").
+        task: the env's name of the task.
+        views: the cameras; empty for the env's own choice.
+        size: pixels on each side of an image.
+
+    Raises:
+        UserError: no such env, task or view, or it cannot run here.
+    """
+    chosen = {"views": tuple(views)} if views else {}
+    return registry.build("envs", name, task, size=size, **chosen)
+
+
 def check(task: str, tasks: Sequence[str], views: Sequence[str], known_views: Sequence[str], size: int) -> None:
     """Raises UserError for an unknown task or view, a view named twice, or a size that cannot be rendered."""
     if task not in tasks:

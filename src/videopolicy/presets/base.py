@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from videopolicy import registry
 from videopolicy.models.base import ModelConfig
 from videopolicy.training.config import Training
 
@@ -17,3 +18,12 @@ class Preset:
 
     model: ModelConfig
     training: Training
+
+
+def preset(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        UserError: there is none; the message lists the known ones.
+    """
+    return registry.entry("presets", name)

@@ -12,8 +12,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from videopolicy import registry
-from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env, make_env
 from videopolicy.errors import UserError
 from videopolicy.processes import ordered_map
 from videopolicy.types import Episode
@@ -116,5 +115,4 @@ def _work(what: DemonstrationJob, seed: int) -> Episode:
 def _env(what: DemonstrationJob) -> Env:
     # Each process has one core; what the env computes in threads would make them wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    views = {"views": what.views} if what.views else {}
-    return registry.build("envs", what.env, what.task, size=what.size, **views)
+    return make_env(what.env, what.task, views=what.views, size=what.size)

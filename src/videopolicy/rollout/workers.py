@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from videopolicy import registry
-from videopolicy.envs.base import Env, State
+from videopolicy.envs.base import Env, State, make_env
 from videopolicy.errors import UserError, explain_os_error
 from videopolicy.executors.base import Ask, Executor, NotFiniteError
 from videopolicy.policies.base import PlanRequest
@@ -47,8 +47,7 @@ class Setup:
         Raises:
             UserError: no such env, task or view, or it cannot run here.
         """
-        views = {"views": self.views} if self.views else {}
-        return registry.build("envs", self.env, task, size=self.size, **views)
+        return make_env(self.env, task, views=self.views, size=self.size)
 
     def build_executor(self, ask: Ask) -> Executor:
         """A new executor, which asks this for its plans.

@@ -7,11 +7,8 @@ from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.types import Episode
 
 
-def write(path: Path, episodes: Sequence[Episode]) -> Sequence[Episode]:
+def example(path: Path, episodes: Sequence[Episode]) -> Sequence[Episode]:
     with Writer(path, episodes[0].fps, tuple(episodes[0].views)) as writer:
         for episode in episodes:
             writer.add(episode)
     return episodes
-
-
-EXAMPLE = write

@@ -8,9 +8,6 @@ from tests.datasets.hdf5 import write_any
 from videopolicy.types import Episode
 
 
-def write(path: Path, episodes: Sequence[Episode]) -> Sequence[Episode]:
+def example(path: Path, episodes: Sequence[Episode]) -> Sequence[Episode]:
     write_any(path, episodes)
     return episodes
-
-
-EXAMPLE = write

@@ -9,7 +9,7 @@ from videopolicy.media import write_mp4
 from videopolicy.types import Episode
 
 
-def write(path: Path, episodes: Sequence[Episode]) -> Sequence[Episode]:
+def example(path: Path, episodes: Sequence[Episode]) -> Sequence[Episode]:
     path.mkdir(parents=True)
     rows = [("file", "caption")]
     for number, episode in enumerate(episodes):
@@ -19,6 +19,3 @@ def write(path: Path, episodes: Sequence[Episode]) -> Sequence[Episode]:
         csv.writer(file).writerows(rows)
     # Videos have no actions, no states, and one view.
     return [replace(one, views={"video": one.views["left"]}, actions=None, states=None) for one in episodes]
-
-
-EXAMPLE = write

@@ -7,12 +7,13 @@ from torch import nn
 from videopolicy.clips.normalize import MinMax
 from videopolicy.hardware import count_flops
 from videopolicy.training.performance.benchmark import count_forward, measure, random_clips
+from videopolicy.training.stages import STAGES
 
 
 def test_parts_that_learn_cost_three_forward_passes():
     model = policy()
     video, action, joint = (
-        count_forward(model, replace(TRAINING, stage=stage)) for stage in ("video", "action", "joint")
+        count_forward(model, replace(TRAINING, stage=STAGES[stage])) for stage in ("video", "action", "joint")
     )
     # Let v and h be one pass of the video model and of the head: 3v, v + 3h, 3v + 3h.
     head = joint - video
