@@ -1,223 +1,53 @@
-import errno
-import multiprocessing
+"""What every test relies on that starts a process."""
+
 import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import closing
-from itertools import count, islice
-from pathlib import Path
 
 import pytest
+from tests import processes
 
-from videopolicy.errors import UserError
-from videopolicy.processes import ordered_map
-
-
-def lost(item, ending):
-    return f"{item} is lost ({ending}); fewer --workers need less"
+SLEEP = (sys.executable, "-c", "print(flush=True); import time; time.sleep(600)")
+# Starts another process in a session of its own, and ends before it does.
+LEAVE = f"from subprocess import *; print(Popen({list(SLEEP)!r}, stdout=DEVNULL, start_new_session=True).pid)"
 
 
-def square(number):
-    return number * number
+def test_what_a_test_starts_can_be_interrupted():
+    with processes.running(*SLEEP, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() == -signal.SIGINT
 
 
-def wait_for(path):
-    while not path.exists():
-        time.sleep(0.001)
+def test_so_it_can_where_the_suite_itself_ignores_interrupts():
+    """As in a shell's background job."""
+    ignoring = [
+        "sh",
+        "-c",
+        'trap "" INT; exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
+    test = f"{__file__}::{test_what_a_test_starts_can_be_interrupted.__name__}"
+    done = subprocess.run([*ignoring, test], capture_output=True, text=True)
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
 
 
-def second_first(item):
-    """Item 0 is not done before item 1 is."""
-    number, folder = item
-    if number == 0:
-        wait_for(folder / "1")
-    (folder / str(number)).touch()
-    return number
+def test_a_command_leaves_nothing_when_its_test_fails():
+    with pytest.raises(AssertionError), processes.running(*SLEEP) as process:
+        assert processes.living(process.pid) == [process.pid]
+        raise AssertionError
+    assert processes.living(process.pid) == []
 
 
-class Counter:
-    """Knows how often it was called in this process."""
-
-    def __init__(self):
-        self.calls = 0
-
-    def __call__(self, _):
-        self.calls += 1
-        return os.getpid(), self.calls
-
-
-def die(number):
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def leave(number):
-    os._exit(7)
-
-
-def stay(number, tell):
-    tell(os.getpid())
-    while True:
-        signal.pause()
-
-
-def fail(error):
-    raise error
-
-
-def count_up(number, tell):
-    for value in range(number):
-        tell(value)
-    return number
-
-
-@pytest.mark.parametrize("workers", [1, 2, 5])
-@pytest.mark.parametrize("ahead", [1, 3])
-def test_results_come_in_the_order_of_the_items(workers, ahead):
-    assert list(ordered_map(square, range(6), workers, lost, ahead=ahead)) == [0, 1, 4, 9, 16, 25]
-    assert not multiprocessing.active_children()
-
-
-def test_no_more_processes_are_started_than_there_are_items():
-    with closing(ordered_map(square, [3, 4], 5, lost, ahead=9)) as results:
-        assert next(results) == 9
-        assert len(multiprocessing.active_children()) == 2
-    assert list(ordered_map(square, [], 5, lost, ahead=9)) == []
-
-
-def test_a_slow_item_holds_up_the_order_and_not_the_work(tmp_path):
-    assert list(ordered_map(second_first, [(n, tmp_path) for n in range(4)], 2, lost, ahead=4)) == [0, 1, 2, 3]
-
-
-def test_no_more_is_begun_than_may_wait():
-    asked = []
-    endless = (asked.append(number) or number for number in count())
-    with closing(ordered_map(square, endless, 2, lost, ahead=3)) as results:
-        for taken, result in enumerate(islice(results, 5)):
-            assert result == taken**2
-            assert len(asked) <= taken + 3
-    assert not multiprocessing.active_children()
-
-
-def test_what_a_function_keeps_lasts_in_its_process():
-    found = list(ordered_map(Counter(), range(4), 1, lost, ahead=2))
-    assert {pid for pid, _ in found} != {os.getpid()} and len({pid for pid, _ in found}) == 1
-    assert [calls for _, calls in found] == [1, 2, 3, 4]
-
-
-def test_what_is_told_meanwhile_comes_with_its_item_before_its_result():
-    told = []
-    for result in ordered_map(count_up, (2, 0, 3), 2, lost, ahead=3, tell=lambda *each: told.append(each)):
-        assert [value for number, value in told if number == result] == list(range(result))
-    assert sorted(told) == [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [(die, r"^3 is lost \(SIGKILL\); fewer --workers need less$"), (leave, r"^0 is lost \(exit code 7\)")],
-)
-def test_a_process_that_dies_is_the_line_that_says_what_to_do(function, message):
-    with pytest.raises(UserError, match=message):
-        list(ordered_map(function, range(6), 1, lost, ahead=2))
-    assert not multiprocessing.active_children()
-
-
-def test_one_that_is_killed_while_the_others_work_ends_them_too():
-    def kill(_, pid):
-        os.kill(pid, signal.SIGKILL)
-
-    with pytest.raises(UserError, match=r"\d is lost \(SIGKILL\)"):
-        list(ordered_map(stay, range(3), 2, lost, ahead=3, tell=kill))
-    assert not multiprocessing.active_children()
-
-
-def test_closing_ends_processes_in_the_midst_of_their_work():
-    pids = []
-
-    class Enough(Exception):  # noqa: N818
-        pass
-
-    def note(_, pid):
-        pids.append(pid)
-        if len(pids) == 2:
-            raise Enough
-
-    with closing(ordered_map(stay, count(), 2, lost, ahead=2, tell=note)) as results, pytest.raises(Enough):
-        next(results)
-    assert len(set(pids)) == 2 and not multiprocessing.active_children()
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "message"),
-    [
-        (UserError("no such view"), UserError, "^no such view$"),
-        (OSError(errno.ENOSPC, "full", "here"), UserError, "^here: .*make room"),
-        (ValueError("odd"), RuntimeError, r"(?s)Traceback.*in fail.*ValueError: odd"),
-    ],
-)
-def test_errors_come_back(error, kind, message):
-    with pytest.raises(kind, match=message):
-        list(ordered_map(fail, [error], 2, lost, ahead=2))
-    assert not multiprocessing.active_children()
-
-
-def test_what_cannot_be_sent_back_is_an_error_and_no_hang():
-    with pytest.raises(RuntimeError, match="pickle"):
-        list(ordered_map(open, [os.devnull], 1, lost, ahead=1))
-
-
-COMMAND = """
-import signal, sys
-from contextlib import closing
-from videopolicy.processes import ordered_map
-
-def stay(item, tell):
-    tell(item)
-    while True:
-        signal.pause()
-
-def told(item, value):
-    print(value, flush=True)
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with closing(ordered_map(stay, "ab", 2, lambda *_: "lost", ahead=2, tell=told)) as results:
-            next(results)
-    except KeyboardInterrupt:
-        sys.exit(130)
-"""
-
-
-@pytest.mark.parametrize(
-    ("at_start", "sent", "code"),
-    [
-        (signal.SIG_DFL, signal.SIGINT, 130),
-        (signal.SIG_DFL, signal.SIGKILL, -signal.SIGKILL),
-        # As a shell without job control starts what is to run in the background.
-        (signal.SIG_IGN, signal.SIGTERM, 130),
-        (signal.SIG_IGN, signal.SIGKILL, -signal.SIGKILL),
-    ],
-)
-def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start, sent, code):
-    script = tmp_path / "command.py"
-    script.write_text(COMMAND)
-    process = subprocess.Popen(
-        [sys.executable, script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, at_start),
-    )
-    assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}
-    process.send_signal(sent)
-    # The processes hold the other end of this pipe too: it ends with the last of them.
-    assert process.communicate() == ("", "")
-    assert process.returncode == code
+def test_what_is_left_is_noticed_wherever_it_hides():
+    pid = int(subprocess.check_output([sys.executable, "-c", LEAVE], text=True))
+    assert "time.sleep(600)" in processes.left()[pid]
+    processes.kill(pid)
+    assert processes.soon(lambda: pid not in processes.left())

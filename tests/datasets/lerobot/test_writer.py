@@ -317,3 +317,16 @@ def test_an_episode_that_was_refused_whole_is_in_nobodys_way(tmp_path):
     read = open_dataset(tmp_path / "d")
     assert len(read) == 2
     np.testing.assert_array_equal(read.episode(1, ()).actions, episode(seed=1).actions)
+
+
+def test_an_interrupt_as_it_begins_leaves_nothing(tmp_path, monkeypatch):
+    make = Path.mkdir
+
+    def interrupted(path, *arguments, **options):
+        make(path, *arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), Writer(tmp_path / "d", 10, ("top",)):
+        pass
+    assert not list(tmp_path.iterdir())

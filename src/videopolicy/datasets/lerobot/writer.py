@@ -68,6 +68,10 @@ class Writer:
             self._aside.mkdir(parents=True)
         except OSError as error:
             raise UserError(f"cannot write to {self._aside.parent} ({error.strerror})") from error
+        except KeyboardInterrupt:
+            # The folder may be there already, and `__exit__` is not called.
+            shutil.rmtree(self._aside, ignore_errors=True)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
