@@ -63,7 +63,7 @@ def test_a_run_leaves_a_checkpoint_and_what_was_trained(trained, data):
     told = json.loads((trained / "config.json").read_text())
     assert told["model"] == to_json(model.config)
     assert (told["preset"], told["data"]) == ("tiny", [[registry.build("datasets", "lerobot", data).fingerprint, None]])
-    assert (told["training"]["steps"], told["training"]["batch"]) == (2, 2)
+    assert (told["training"]["steps"], told["training"]["batch_size"]) == (2, 2)
 
 
 def test_a_finished_run_says_where_it_is_and_goes_on_with_more_steps(run, data, capsys):

@@ -103,10 +103,11 @@ def test_views_are_taken_by_name_whatever_their_order(policy):
 
 def test_imagined_frames_belong_to_the_view_that_they_are_named_after(policy, model):
     seen = observation()
-    condition = model.condition(policy.encode([seen]), [seen.instruction])
+    codes = policy.encode([seen])
+    condition = model.condition(codes, [seen.instruction])
     # As if every view's future were its own current image.
     drawn = Joint(condition.latents, torch.zeros(1, 8, 2))
-    imagined = policy.decode(drawn, [True])[0].imagined
+    imagined = policy.decode(drawn, codes, [True])[0].imagined
     for view in policy.spec.views:
         image = torch.from_numpy(seen.images[view])[None]
         expected = model.latents.decode(model.latents.encode(image)).numpy()
@@ -115,20 +116,20 @@ def test_imagined_frames_belong_to_the_view_that_they_are_named_after(policy, mo
     assert not np.array_equal(imagined["top"], imagined["close"])
 
 
-def test_a_cameras_own_images_are_fitted_as_convert_fits_them(planner):
+def test_a_cameras_own_images_are_fitted_as_convert_fits_them(policy):
     rng = np.random.default_rng(0)
     cameras = {
         "top": rng.integers(0, 256, (480, 640, 3), np.uint8),
         "close": rng.integers(0, 256, (50, 40, 3), np.uint8),
     }
     recorded = InMemory([Episode({view: image[None] for view, image in cameras.items()}, "reach", 20)])
-    converted = Resized(recorded, planner.size).episode(0).views
+    converted = Resized(recorded, policy.spec.size).episode(0).views
     seen = observation()
-    large = planner.plan([replace(seen, images=cameras)], [5], True)[0]
-    fitted = planner.plan([replace(seen, images={view: f[0] for view, f in converted.items()})], [5], True)[0]
+    large = policy.plan([replace(seen, images=cameras)], [5], True)[0]
+    fitted = policy.plan([replace(seen, images={view: f[0] for view, f in converted.items()})], [5], True)[0]
     assert converted["top"].shape == (1, 32, 32, 3)
     np.testing.assert_array_equal(large.actions, fitted.actions)
-    for view in planner.views:
+    for view in policy.spec.views:
         np.testing.assert_array_equal(large.imagined[view], fitted.imagined[view])
 
 

@@ -95,9 +95,9 @@ def test_its_parts_open_alone_and_compute_the_same(policy, exported):
     assert vae.config.scaling_factor == 0.18215
     x, text = torch.randn(1, FRAMES, 8, 8, 8), torch.randn(1, 1, 48)
     level = torch.tensor([0.3])
-    ours = policy.backbone(x[:, :, :4], Condition(x[:, :, 4:], text), level)
+    ours, _ = policy.backbone(x[:, :, :4], Condition(x[:, :, 4:], text), level)
     theirs = unet(x, level, text, policy.backbone.ids[None], return_dict=False)[0]
-    torch.testing.assert_close(ours.video, theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_what_was_exported_is_imported_to_the_bit(policy, exported, tmp_path):

@@ -9,6 +9,7 @@ from videopolicy.datasets.transforms.action_layout import LayoutConverted
 from videopolicy.training.data_summary import summarize
 from videopolicy.training.monitoring.validation import set_apart
 from videopolicy.training.prepare import prepare
+from videopolicy.training.stages import ACTION
 
 
 class Told(Partly):
@@ -42,7 +43,7 @@ def test_every_source_is_told_with_its_share_and_what_is_left_out(two, dataset):
 
 def test_episodes_without_actions_are_told_where_actions_alone_are_learnt_by(two, dataset, tmp_path):
     sources, _ = two
-    _, clips = prepare(sources, MODEL, replace(TRAINING, stage="action"), tmp_path)
+    _, clips = prepare(sources, MODEL, replace(TRAINING, stage=ACTION), tmp_path)
     told = summarize(sources, clips, None, 0)
     assert told[0].startswith("dots: 2 episodes with actions, ")
     assert told[1:3] == [

@@ -21,13 +21,12 @@ from tests.training import children
 from videopolicy import checkpoint
 from videopolicy.errors import UserError
 from videopolicy.training.noise import draw_noise, generator_of
-from videopolicy.training.performance.compile import BLOCKS
 
 pytestmark = pytest.mark.slow
 
 # The rate of the preset svd: at a large one, Adam makes rounding errors of gradients near zero as large as any step.
 SLOW = {"steps": 20, "batch_size": 8, "lr": 1e-5, "head_lr": 1e-5, "save_every": 10}
-NUMBERS = ("video", "action", "gradient")
+NUMBERS = ("video", "action", "grad_norm")
 
 
 def losses(run):
@@ -39,7 +38,7 @@ def assert_agree(run, other):
     first, second = losses(run), losses(other)
     assert first.shape == second.shape
     np.testing.assert_allclose(first[:, :2], second[:, :2], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(first[:, 2], second[:, 2], rtol=1e-4)
+    np.testing.assert_allclose(first[:, 2], second[:, 2], rtol=1e-3)
     weights, others = (checkpoint.load(folder / "checkpoint")[0].state_dict() for folder in (run, other))
     for name in weights:
         # Twenty steps of at most the rate each, the last ones less: no weight may have gone another way for long.
@@ -122,7 +121,8 @@ def test_what_accelerate_makes_of_the_settings_is_what_is_tested_here():
         found = prepare_multi_gpu_env(arguments)
         assert found["ACCELERATE_MIXED_PRECISION"] == "no"
         assert (found.items() >= children.SHARDED.items()) == sharded
-    assert children.SHARDED["FSDP_TRANSFORMER_CLS_TO_WRAP"].split(",") == list(BLOCKS)
+        # Which modules are wrapped is the backbone's to say.
+        assert "FSDP_TRANSFORMER_CLS_TO_WRAP" not in found
 
 
 def test_with_torchrun_a_full_disk_ends_all_processes_and_leaves_the_last_state(tmp_path):

@@ -13,6 +13,7 @@ from tests.training import children
 from torch import nn
 
 from videopolicy import checkpoint, registry
+from videopolicy.backbones.unet import UNet
 from videopolicy.cli.main import main
 from videopolicy.errors import UserError
 from videopolicy.models.video_action import VideoActionModel
@@ -26,8 +27,9 @@ from videopolicy.training.stages import ACTION
 pytestmark = pytest.mark.slow
 
 RANK = 4
+MODEL_TARGETS = UNet.lora_targets
 FAST = {"lora": RANK, "lr": 1e-2, "head_lr": 1e-2, "steps": 6}
-ADAPTED = tuple(f".{name}.weight" for name in lora.PROJECTIONS)
+ADAPTED = tuple(f".{name}.weight" for name in MODEL_TARGETS)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def losses(model, clips):
     objective = model if isinstance(model, Objective) else Objective(model, TRAINING)
     batch = clips.batch(np.arange(0, len(clips), 2), np.random.default_rng(0))
     with torch.no_grad():
-        found = objective(batch, torch.Generator().manual_seed(0))
+        found = objective(batch, draw_noise(objective.model, objective.training_config, batch, generator_of(0, 0)))
     return torch.cat((found.video, found.actions), 1)
 
 
@@ -81,7 +83,7 @@ def test_adapters_and_head_move_and_the_base_stays_to_the_bit(trainer, init, sta
     assert all(torch.equal(whole[name], bases[name]) for name in whole if not name.startswith("head."))
     # All attentions of the backbone: over space, over time, and to the text.
     attentions = [name for name, _ in init.backbone.named_modules() if name.endswith("to_q")]
-    assert sum(map(is_adapter, moved)) == 2 * len(lora.PROJECTIONS) * len(attentions) > 0
+    assert sum(map(is_adapter, moved)) == 2 * len(MODEL_TARGETS) * len(attentions) > 0
 
 
 def test_a_run_begins_as_what_it_adapts(trainer, init):
@@ -167,7 +169,7 @@ def test_less_memory_and_the_same_gradient(trainer, init, changes):
 
 
 @pytest.fixture(scope="module")
-def runs(dots, init, tmp_path_factory):
+def runs(data, init, tmp_path_factory):
     """The same run in one process, in two with all weights each, in two with half of them each, and in bfloat16."""
     folder, more = tmp_path_factory.mktemp("runs"), FAST | {"lr": 1e-3, "head_lr": 1e-3, "batch_size": 8}
     checkpoint.save(init, checkpoint.Provenance("joint", 0), folder / "init")
@@ -177,7 +179,7 @@ def runs(dots, init, tmp_path_factory):
         ("ddp", children.start_pair, {}, {}),
         ("fsdp2", children.start_pair, {}, children.SHARDED),
     ):
-        begun = begin(children.train, dots, folder / name, False, more | changes, folder / "init", **environment)
+        begun = begin(children.train, data, folder / name, False, more | changes, folder / "init", **environment)
         processes = begun if isinstance(begun, list) else [begun]
         assert children.wait(*processes) == [0] * len(processes), name
     return folder

@@ -36,7 +36,7 @@ def test_a_plan_goes_on_from_where_the_arm_is(arms, trainer):
     run = trainer(data=arms, model=replace(MODEL, relative=True))
     run.train()
     planner = make(run.run / "checkpoint")
-    assert (planner.action_width, planner.state_layout) == (7, STATE_LAYOUT)
+    assert (planner.spec.action_width, planner.spec.state_layout) == (7, STATE_LAYOUT)
     elsewhere = arm_episode(99)
     state = elsewhere.states[0]
     seen = Observation({"top": elsewhere.views["top"][0]}, "go ahead", state)

@@ -11,9 +11,10 @@ from videopolicy.training.stages import STAGES
 
 
 def test_parts_that_learn_cost_three_forward_passes():
-    model = policy()
+    watching, acting = policy(None), policy()
     video, action, joint = (
-        count_forward(model, replace(TRAINING, stage=STAGES[stage])) for stage in ("video", "action", "joint")
+        count_forward(model, replace(TRAINING, stage=STAGES[stage]))
+        for model, stage in ((watching, "video"), (acting, "action"), (acting, "joint"))
     )
     # Let v and h be one pass of the video model and of the head: 3v, v + 3h, 3v + 3h.
     head = joint - video
