@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -75,20 +74,21 @@ def train(folder: Path, steps: int = 20) -> dict[str, int]:
     import torch
 
     from videopolicy.presets.tiny import PRESET
+    from videopolicy.training.noise import draw_noise, generator_of
     from videopolicy.training.objective import Objective, total
     from videopolicy.training.prepare import prepare
 
     torch.set_num_threads(1)
-    training = replace(PRESET.training, stage="joint")
+    training = PRESET.training
     before = resident()["VmHWM"]
     policy, clips = prepare(open_dataset(folder / "data"), PRESET.model, training, folder / "run")
     prepared = resident()["VmHWM"]
-    objective, generator = Objective(policy, training), torch.Generator().manual_seed(0)
+    objective = Objective(policy, training)
     optimizer = torch.optim.AdamW(objective.parameter_groups())
     for step in range(steps):
         positions = np.arange(step * BATCH, (step + 1) * BATCH)
-        losses = objective(clips.batch(clips.at(positions, 0), np.random.default_rng(step)), generator)
-        total(losses, "joint").backward()
+        batch = clips.batch(clips.at(positions, 0), np.random.default_rng(step))
+        total(objective(batch, draw_noise(policy, training, batch, generator_of(0, step)))).backward()
         optimizer.step()
         optimizer.zero_grad()
     return {"imports": before, "latents and cache": prepared, **resident()}

@@ -50,9 +50,9 @@ def main(precision: str) -> None:
     condition = timed(seconds, "text", lambda: policy.condition(codes, ["pick the cup from the counter"]))
     noise, sigma = planner.noise([0]), torch.tensor([700.0], device=device)
     video, features = timed(seconds, "video", lambda: policy.denoise_video(noise.video * 700, sigma, condition))
-    vector = timed(seconds, "adapter", lambda: policy.read(features, sigma))
+    vector = timed(seconds, "adapter", lambda: policy.pool_features(features, sigma))
     actions = timed(seconds, "actions", lambda: policy.denoise_actions(noise.actions * 700, sigma, vector))
-    frames = timed(seconds, "decode", lambda: policy.decode(video))
+    frames = timed(seconds, "decode", lambda: policy.decode(video, codes))
     found = {
         "precision": precision,
         "device": device_name(policy.device),

@@ -8,24 +8,23 @@ import torch
 from videopolicy import registry
 from videopolicy.backbones.base import Condition
 from videopolicy.clips.normalize import MinMax
-from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.hardware import device_name
-from videopolicy.models.video_action import VideoActionModel
+from videopolicy.models.base import Model
 from videopolicy.training.prepare import build
 
 SIGMA = 10.0
 
 
 @torch.inference_mode()
-def denoise(policy: VideoActionModel) -> Joint:
+def denoise(policy: Model) -> Joint:
     """The denoised video and actions of one noisy sample, the same whatever the precision."""
     generator = torch.Generator().manual_seed(0)
     noise = Joint.randn_like(policy.blank(1), generator)
     text = torch.randn(1, 1, policy.text.width, generator=generator).to(noise.video.device)
-    condition = Condition(torch.zeros_like(noise.video), text[:, None].expand(-1, noise.video.shape[1], -1, -1))
+    condition = Condition(torch.zeros_like(noise.video), text)
     sigma = torch.tensor([SIGMA], device=noise.video.device)
-    video, features = policy.denoise_video(noise.video * SIGMA, sigma, condition)
-    return Joint(video, policy.denoise_actions(noise.actions * SIGMA, sigma, policy.read(features, sigma)))
+    return policy.denoise(noise * SIGMA, Levels.same(sigma), condition)
 
 
 def main(name: str) -> None:

@@ -200,7 +200,7 @@ def train(run: Path, *options: object) -> None:
     if not (run / "done").exists():
         resume = ("--resume",) if (run / "state").exists() else ()
         # No demonstration is spared to measure on: where two have actions, one would be half of all there is to learn.
-        always = ("--out", run, "--held-out", 0)
+        always = ("--out", run, "--validation-episodes", 0)
         command("train", *always, *options, *resume, log=run.with_suffix(".log"))
         (run / "done").touch()
 

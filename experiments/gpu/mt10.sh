@@ -9,5 +9,5 @@ measure mt10 data/mt10 small
 measure mt10-untuned data/mt10 small --stage action
 videopolicy train --data data/mt10 --out runs/mt10-video --preset small --stage video
 measure mt10-two-stage data/mt10 small --stage action --init runs/mt10-video/checkpoint
-measure mt10-cloning data/mt10 cloning --views gripperPOV corner2 corner3 --steps 20000 --batch 64
+measure mt10-cloning data/mt10 cloning --views gripperPOV corner2 corner3 --steps 20000 --batch-size 64
 videopolicy compare runs/mt10-cloning runs/mt10

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from videopolicy import registry
 from videopolicy.errors import UserError
-from videopolicy.hardware import Spread, device_name, matmul_peak, peak_memory, seconds_of
+from videopolicy.hardware import Timing, device_name, matmul_peak, peak_memory, seconds_of
 from videopolicy.presets.base import Preset
 from videopolicy.training.performance.benchmark import WARM_UP, measure
 from videopolicy.training.prepare import build
+from videopolicy.training.stages import VIDEO
 
 # Clips a step: what should fit a GPU of 80 GB without gradient checkpointing.
 BATCH = {"tiny": 16, "small": 64, "svd": 2}
@@ -26,7 +27,7 @@ BATCH = {"tiny": 16, "small": 64, "svd": 2}
 FASTER, SHARE = 1.5, 0.4
 
 
-def plain(preset: Preset, batch: int, recompute: bool, repeats: int, device: torch.device) -> tuple[Spread, int]:
+def plain(preset: Preset, batch: int, recompute: bool, repeats: int, device: torch.device) -> tuple[Timing, int]:
     """A loop as one writes it at first: diffusers' own U-Net, autocast, AdamW; nothing of this project."""
     with torch.device("meta"):
         ours = build(preset.model, None, 0)
@@ -34,7 +35,7 @@ def plain(preset: Preset, batch: int, recompute: bool, repeats: int, device: tor
     assert sum(w.numel() for w in net.parameters()) == sum(w.numel() for w in ours.backbone.parameters())
     if recompute:
         net.enable_gradient_checkpointing()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=preset.training.rate)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=preset.training.lr)
     side, frames, channels = preset.model.size // ours.latents.downsampling, preset.model.flat_frames, net.config
     latents = torch.randn(batch, frames, channels.out_channels, side, side)
     text = torch.randn(batch, getattr(preset.model.text, "length", 1), channels.cross_attention_dim)
@@ -56,7 +57,7 @@ def plain(preset: Preset, batch: int, recompute: bool, repeats: int, device: tor
 
     for _ in range(WARM_UP):
         step()
-    return Spread.of([seconds_of(step, device) for _ in range(repeats)]), peak_memory(device)
+    return Timing.of([seconds_of(step, device) for _ in range(repeats)]), peak_memory(device)
 
 
 def attempt(what: str, run: Callable[[], Any]) -> Any:
@@ -79,7 +80,12 @@ def compare(name: str, batch: int, recompute: bool, repeats: int, device: torch.
     """
     preset: Preset = registry.entry("presets", name)
     recipe = replace(
-        preset.training, stage="video", batch=batch, precision="bf16", checkpoint_gradients=recompute, compile=False
+        preset.training,
+        stage=VIDEO,
+        batch_size=batch,
+        precision="bf16",
+        gradient_checkpointing=recompute,
+        compile=False,
     )
     peak = matmul_peak(device, torch.bfloat16)
     found = {"plain loop": attempt("plain loop", lambda: plain(preset, batch, recompute, repeats, device))}
@@ -93,7 +99,7 @@ def compare(name: str, batch: int, recompute: bool, repeats: int, device: torch.
     peak, rows = max(peak, matmul_peak(device, torch.bfloat16)), []
     base = found["plain loop"]
     for what, measured in found.items():
-        row: dict[str, Any] = {"preset": name, "batch": batch, "checkpoint_gradients": recompute, "what": what}
+        row: dict[str, Any] = {"preset": name, "batch": batch, "gradient_checkpointing": recompute, "what": what}
         if measured:
             step, memory = measured
             row |= {"clips_per_second": batch * 1e3 / step.median, "ms": step.median, "ms_p90": step.p90}
@@ -128,7 +134,7 @@ def main() -> None:
     parser.add_argument("presets", nargs="*", default=["small", "svd"])
     parser.add_argument("--batch", type=int, help="clips a step; by default what should fit 80 GB")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--checkpoint-gradients", action="store_true", help="in all of them")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="in all of them")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     device, rows = torch.device("cuda" if torch.cuda.is_available() else "cpu"), []

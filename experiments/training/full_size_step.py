@@ -13,15 +13,17 @@ from torch import nn
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
 from videopolicy.hardware import device_name, peak_memory
-from videopolicy.models.video_action import Config, VideoActionModel
+from videopolicy.models.base import Model, ModelConfig
 from videopolicy.policies.benchmark import count_weights
 from videopolicy.presets.base import Preset
+from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.objective import Objective, total
 from videopolicy.training.performance.benchmark import ACTION_WIDTH, random_clips
 from videopolicy.training.performance.onednn_workaround import never_two_frames
+from videopolicy.training.stages import STAGES
 
 
-def build(model: Config, stage: str) -> VideoActionModel:
+def build(model: ModelConfig, stage: str) -> Model:
     """Random weights in bfloat16, as are the optimiser's then: a quarter of what float32 with mixed precision takes."""
     normalizer = None if stage == "video" else MinMax((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH)
     torch.set_default_dtype(torch.bfloat16)
@@ -54,15 +56,16 @@ def main(stage: str, name: str) -> None:
 
     preset: Preset = registry.entry("presets", name)
     policy = timed("build", lambda: build(preset.model, stage))
-    objective = Objective(policy, replace(preset.training, stage=stage, checkpoint_gradients=True))
+    objective = Objective(policy, replace(preset.training, stage=STAGES[stage], gradient_checkpointing=True))
     learning = [weight for weight in policy.parameters() if weight.requires_grad]
     # One after the other: groups of weights at once need copies of all of them.
     optimizer = torch.optim.AdamW(objective.parameter_groups(), weight_decay=0.0, foreach=False)
-    batch, generator = random_clips(policy, 1), torch.Generator().manual_seed(0)
+    batch = random_clips(policy, 1)
+    noise = draw_noise(policy, objective.training_config, batch, generator_of(0, 0))
     before = watched(learning)
-    loss = timed("forward", lambda: total(objective(batch, generator), stage))
+    loss = timed("forward", lambda: total(objective(batch, noise)))
     timed("backward", loss.backward)
-    norm = timed("clip", lambda: nn.utils.clip_grad_norm_(learning, preset.training.clip, foreach=False))
+    norm = timed("clip", lambda: nn.utils.clip_grad_norm_(learning, preset.training.max_grad_norm, foreach=False))
     timed("optimiser", optimizer.step)
     after = torch.cat(watched(learning))
     found = {

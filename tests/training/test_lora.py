@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.small import MODEL, TRAINING, policy, same, write_data
+from tests.small import CLONING, MODEL, TRAINING, policy, same, write_data
 from tests.training import children
-from torch import nn
 
 from videopolicy import checkpoint, registry
 from videopolicy.backbones.unet import UNet
@@ -136,7 +135,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(trainer, init):
     assert resumed.step == 3
     resumed.train()
     assert same(resumed.objective.model, whole.objective.model)
-    names = ("weights", "average", "optimizer", "random")
+    names = ("weights", "average", "optimizer", "recent")
     for name in names:
         first, second = (load_file(run.run / "state/step-000006" / f"{name}.safetensors") for run in (whole, resumed))
         assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
@@ -215,9 +214,14 @@ def test_it_names_the_package_that_is_not_installed(trainer, init, monkeypatch):
         trainer(init=init, **FAST)
 
 
-def test_a_backbone_without_such_projections_is_named():
-    with pytest.raises(UserError, match=r"modules named to_q, to_k, to_v, to_out\.0, which Linear lacks"):
-        lora.adapt(nn.Linear(2, 2), RANK, 0)
+@pytest.mark.parametrize(
+    ("targets", "message"), [((), "names no layers that can be adapted"), (("to_x",), "has no layers called to_x")]
+)
+def test_a_backbone_that_cannot_be_adapted_is_named(targets, message):
+    backbone = CLONING["backbone"].build(4, 8)
+    backbone.lora_targets = targets
+    with pytest.raises(UserError, match=f"--lora: the backbone Images {message}"):
+        lora.adapt(backbone, RANK, 0)
 
 
 def test_from_the_command_line(init_on_disk, dots, tmp_path):
