@@ -1,6 +1,7 @@
 """What the first edition wrote still opens, or says how to go on. Its files are written here as it wrote them."""
 
 import json
+from pathlib import Path
 from dataclasses import replace
 
 import pytest
@@ -86,8 +87,8 @@ def test_an_evaluation_and_the_logs_of_its_run_are_read(tmp_path):
     (tmp_path / "run" / "held_out.jsonl").write_text('{"step": 2, "psnr": 20.5}\n')
     (tmp_path / "run" / "speed.jsonl").write_text('{"step": 2, "clips_a_second": 3.0}\n')
     settings, rows = read_evaluation(tmp_path / "run")
-    assert (settings["env"], settings["policy"], settings["executor"]) == ("pointmass", "checkpoint", "chunked")
-    assert "world" not in settings and rows == [Result.of({**line, "ended": "nan from the env"})]
+    assert (settings.env, settings.executor, settings.sampling) == ("pointmass", "chunked", {"steps": 1})
+    assert settings.checkpoint == Path("run/checkpoint") and rows == [Result.of({**line, "ended": "nan from the env"})]
     found = read(tmp_path / "run")
     assert found.validation == {"psnr": ([2], [20.5])} and found.throughput == {"clips_a_second": ([2], [3.0])}
 

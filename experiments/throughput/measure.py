@@ -29,7 +29,8 @@ from videopolicy.hardware import device_name
 from videopolicy.policies.base import derive_seed
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.rollout.results import timeless
-from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.rollout.runner import evaluate
+from videopolicy.rollout.settings import Settings
 from videopolicy.training.prepare import build
 from videopolicy.types import Observation, Plan
 

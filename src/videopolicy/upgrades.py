@@ -6,6 +6,8 @@ from typing import Any
 _MODEL = {"action_space": "action_layout", "state_space": "state_layout"}
 _DATASET = {f"videopolicy/{old}": f"videopolicy/{new}" for old, new in _MODEL.items()}
 _ENDINGS = {"nan from the world": "nan from the env"}
+# What an old settings.json says beside the env, the checkpoint and how the policy samples.
+_EVALUATION = ("tasks", "episodes", "execute", "seed", "record", "checkpoint_sha256", "protocol", "protocol_sha256")
 # A run's log -> what it was called.
 OLD_LOGS = {"validation": "held_out", "throughput": "speed"}
 
@@ -37,11 +39,14 @@ def upgrade_dataset(info: dict[str, Any]) -> dict[str, Any]:
 
 def upgrade_evaluation(settings: dict[str, Any]) -> dict[str, Any]:
     """The content of an evaluation's settings.json; then every policy was a checkpoint, and every executor chunked."""
-    if "world" not in settings:
+    if not isinstance(settings, dict) or "world" not in settings:
         return settings
-    settings = dict(settings)
-    named = {"env": settings.pop("world"), "policy": "checkpoint", "target": settings.get("checkpoint") or ""}
-    return {**settings, **named, "executor": "chunked", "latency": 0}
+    kept = {name: value for name, value in settings.items() if name in _EVALUATION}
+    sampling = {name: value for name, value in settings.items() if name not in (*_EVALUATION, "world", "checkpoint")}
+    kept |= {"env": settings["world"], "sampling": sampling}
+    if checkpoint := settings.get("checkpoint"):
+        kept |= {"policy": "checkpoint", "target": checkpoint}
+    return kept
 
 
 def upgrade_result(values: dict[str, Any]) -> dict[str, Any]:

@@ -66,10 +66,9 @@ def test_prints_a_table_and_one_line_and_writes_beside_the_checkpoint(checkpoint
 def test_what_the_checkpoint_decided_is_written_down_too(checkpoint):
     main(arguments(checkpoint))
     settings = read_settings(checkpoint.parent / "evaluation")
-    assert (settings["sampler"], settings["steps"], settings["precision"]) == ("euler", 1, "float32")
+    assert settings["sampling"] == {"sampler": "euler", "steps": 1, "precision": "float32"}
     assert (settings["executor"], settings["execute"], settings["latency"]) == ("chunked", 4, 0)
-    assert settings["policy"] == "checkpoint"
-    assert settings["target"] == settings["checkpoint"] == str(checkpoint)
+    assert (settings["policy"], settings["target"]) == ("checkpoint", str(checkpoint))
     # Nothing is left to play: what was said by default may be said in words.
     named = ["--execute", "4", "--sampler", "euler", "--precision", "float32", "--executor", "chunked"]
     before = (checkpoint.parent / "evaluation" / "results.jsonl").read_bytes()
@@ -91,8 +90,8 @@ def test_chance_is_measured_without_a_checkpoint(tmp_path, capsys):
     assert note == "note: actions are drawn at random in [-1, 1]: this measures chance"
     assert re.fullmatch(r"success \d/4 \(\d+-\d+ %\)", lines[-1])
     settings = read_settings(tmp_path / "out")
-    assert (settings["policy"], settings["target"], settings["checkpoint"]) == ("random", "2", None)
-    assert (settings["execute"], "sampler" in settings) == (16, False)
+    assert (settings["policy"], settings["target"], settings["checkpoint_sha256"]) == ("random", "2", None)
+    assert (settings["execute"], settings["sampling"]) == (16, {})
     assert (tmp_path / "out" / "recordings" / "reach-red-0" / "executed_top.mp4").is_file()
 
 

@@ -13,7 +13,8 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.envs.pointmass import COLOURS, STRIDE, draw
 from videopolicy.rollout.demonstrate import record_episode
 from videopolicy.rollout.results import read_evaluation
-from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.rollout.runner import evaluate
+from videopolicy.rollout.settings import Settings
 from videopolicy.types import Plan
 
 EPISODES, OTHERS = 12, 24

@@ -43,7 +43,7 @@ def evaluation(run: Path, outcomes: dict[str, list[bool]], *, recorded: int = 1)
     """`evaluation/` of a run: task -> whether each episode succeeded; the first few of each task are recorded."""
     folder = run / "evaluation"
     folder.mkdir(parents=True)
-    settings = {"checkpoint": "runs/x/checkpoint", "env": "toy", "tasks": list(outcomes), "steps": None}
+    settings = {"policy": "checkpoint", "target": "runs/x/checkpoint", "env": "toy", "tasks": list(outcomes)}
     (folder / "settings.json").write_text(json.dumps(settings))
     rows = []
     for task, successes in outcomes.items():

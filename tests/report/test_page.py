@@ -106,7 +106,7 @@ def test_every_part_has_its_place(page):
         "Training",
         "Settings",
     ]
-    assert "videopolicy evaluate --checkpoint runs/x/checkpoint --task push --env toy" in page.words
+    assert "videopolicy evaluate --checkpoint runs/x/checkpoint --env toy --task push" in page.words
     assert "videopolicy report" in page.words
 
 
@@ -122,7 +122,7 @@ def test_a_protocol_is_played_again_by_its_name(tmp_path, name, sha256, given):
     settings = run / "evaluation" / "settings.json"
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "protocol": name, "protocol_sha256": sha256}))
     page = written(run)
-    assert f"videopolicy evaluate --protocol {given} --checkpoint" in page.words
+    assert f"videopolicy evaluate --checkpoint runs/x/checkpoint --protocol {given} " in page.words
     assert "--task" not in page.words and "--env" not in page.words
 
 
@@ -171,7 +171,8 @@ def test_text_is_escaped_wherever_it_comes_from(tmp_path):
     run = evaluation(tmp_path / "run", {"push": [True], "pull": [True]})
     for path in run.glob("evaluation/recordings/*/plans.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"instruction": nasty + path.parent.name}))
-    (run / "evaluation" / "settings.json").write_text(json.dumps({"checkpoint": nasty, nasty: nasty}))
+    settings = {"env": nasty, "tasks": [nasty], "policy": "checkpoint", "target": nasty, "sampling": {nasty: nasty}}
+    (run / "evaluation" / "settings.json").write_text(json.dumps(settings))
     rows = run / "evaluation" / "results.jsonl"
     rows.write_text(
         rows.read_text()

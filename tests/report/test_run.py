@@ -74,7 +74,7 @@ def test_no_folder_no_episode_and_torn_settings_are_refused(run, tmp_path):
     with pytest.raises(UserError, match="nowhere: holds no evaluation"):
         read(tmp_path / "nowhere")
     (run / "evaluation" / "settings.json").write_text("{")
-    with pytest.raises(UserError, match=r"settings\.json is no JSON object"):
+    with pytest.raises(UserError, match=r"settings\.json holds no settings"):
         read(run)
     empty = evaluation(tmp_path / "empty", {"push": []})
     with pytest.raises(UserError, match="no episode has ended"):

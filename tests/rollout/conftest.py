@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from videopolicy.rollout.runner import Settings
+from videopolicy.rollout.settings import Settings
 from videopolicy.rollout.workers import work
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from videopolicy.envs.pointmass import COLOURS, HALF_WIDTHS, STRIDE, draw
 from videopolicy.policies.base import PolicySpec
-from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.rollout.runner import evaluate
+from videopolicy.rollout.settings import Settings
 from videopolicy.types import Plan
 
 

@@ -13,7 +13,8 @@ from videopolicy.executors.chunked import Chunked
 from videopolicy.media import read_mp4, write_mp4
 from videopolicy.policies.base import derive_seed
 from videopolicy.rollout.recordings import Recorder, load
-from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.rollout.runner import evaluate
+from videopolicy.rollout.settings import Settings
 from videopolicy.types import Plan
 
 EXECUTE = 6

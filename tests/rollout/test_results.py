@@ -3,10 +3,12 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from videopolicy.configs import to_json
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result, open_results, timeless
+from videopolicy.rollout.settings import Recorded
 
-SETTINGS = {"env": "pointmass", "seed": 0, "checkpoint": "a"}
+SETTINGS = Recorded("pointmass", ("reach-red",), policy="checkpoint", target="a", sampling={"steps": 4})
 
 
 def result(episode):
@@ -90,28 +92,39 @@ def test_a_value_of_another_kind_is_damage_too(folder, name, value):
 
 def test_other_settings_are_refused_and_named(folder):
     with pytest.raises(UserError, match="seed was 0, now 5") as error:
-        open_results(folder, SETTINGS | {"seed": 5})
+        open_results(folder, replace(SETTINGS, seed=5))
     assert "env was" not in str(error.value)
 
 
 def test_a_setting_that_one_run_lacks_differs(folder):
-    with pytest.raises(UserError, match="execute was None, now 4"):
-        open_results(folder, SETTINGS | {"execute": 4})
+    with pytest.raises(UserError, match="steps was 4, now None; precision was None, now bfloat16"):
+        open_results(folder, replace(SETTINGS, sampling={"precision": "bfloat16"}))
 
 
 def test_settings_that_no_episode_has_ended_with_bind_nobody(tmp_path):
     """A slip in them may have been why none has."""
-    open_results(tmp_path, SETTINGS | {"execute": 1000})
+    open_results(tmp_path, replace(SETTINGS, execute=1000))
     assert open_results(tmp_path, SETTINGS).rows == []
-    assert json.loads((tmp_path / "settings.json").read_text()) == SETTINGS
+    assert json.loads((tmp_path / "settings.json").read_text()) == to_json(SETTINGS)
 
 
 def test_ignored_settings_may_differ(folder):
-    assert len(open_results(folder, SETTINGS | {"checkpoint": "b"}, ignore=("checkpoint",)).rows) == 3
-    assert json.loads((folder / "settings.json").read_text()) == SETTINGS
+    assert len(open_results(folder, replace(SETTINGS, target="b"), ignore=("target",)).rows) == 3
+    assert json.loads((folder / "settings.json").read_text()) == to_json(SETTINGS)
 
 
-def test_settings_that_are_no_json_are_named(folder):
-    (folder / "settings.json").write_text("{")
-    with pytest.raises(UserError, match=r"settings.json is no JSON object"):
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{", "Expecting property name"),
+        ("3", "the whole is 3"),
+        ('{"env": "pointmass", "tasks": "reach-red"}', 'tasks is "reach-red"; it takes'),
+        ('{"env": "pointmass", "tasks": [], "episodes": "ten"}', 'episodes is "ten"; it takes a whole number'),
+        ('{"env": "pointmass", "tasks": [], "speed": 2}', "no field 'speed'"),
+    ],
+)
+def test_settings_that_are_none_are_named(folder, text, fault):
+    (folder / "settings.json").write_text(text)
+    with pytest.raises(UserError, match=r"settings.json holds no settings of an evaluation") as error:
         open_results(folder, SETTINGS)
+    assert fault in str(error.value)

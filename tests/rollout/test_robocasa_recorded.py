@@ -17,7 +17,8 @@ from videopolicy.envs.robocasa.tasks import RELEASES
 from videopolicy.policies.base import derive_seed
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.rollout.protocols import load
-from videopolicy.rollout.runner import Settings, evaluate
+from videopolicy.rollout.runner import evaluate
+from videopolicy.rollout.settings import Settings
 from videopolicy.types import Observation
 
 TASK, HORIZON, EXECUTE, SEED = "OpenDrawer", 8, 4, 1_000_023

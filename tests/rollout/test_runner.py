@@ -17,7 +17,8 @@ from videopolicy.policies.base import PolicySpec
 from videopolicy.policies.random import make as make_random
 from videopolicy.rollout.protocols import load
 from videopolicy.rollout.results import timeless
-from videopolicy.rollout.runner import Settings, _jobs, evaluate
+from videopolicy.rollout.runner import _jobs, evaluate
+from videopolicy.rollout.settings import Settings
 
 pytestmark = pytest.mark.slow
 

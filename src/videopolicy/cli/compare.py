@@ -33,10 +33,10 @@ class Command:
             UserError: no evaluation in a folder, other envs, or no episodes in common.
         """
         read = [read_evaluation(run) for run in (self.first, self.second)]
-        envs = [settings.get("env") for settings, _ in read]
+        envs = [settings.env for settings, _ in read]
         if envs[0] != envs[1]:
             raise UserError(f"{self.first} was evaluated in env {envs[0]!r}, {self.second} in {envs[1]!r}")
-        if len({settings.get("protocol_sha256") for settings, _ in read}) > 1:
+        if len({settings.protocol_sha256 for settings, _ in read}) > 1:
             print("note: they were not evaluated by the same protocol: episodes may have been cut at other lengths")
         pairs = pair(*(rows for _, rows in read))
         print(table(pairs))

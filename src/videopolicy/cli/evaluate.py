@@ -17,7 +17,8 @@ from videopolicy.policies.base import Policy, PolicySpec
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.rollout.protocols import Protocol, load
 from videopolicy.rollout.results import Result
-from videopolicy.rollout.runner import TIMEOUT, Settings, evaluate
+from videopolicy.rollout.runner import TIMEOUT, evaluate
+from videopolicy.rollout.settings import Settings
 from videopolicy.rollout.statistics import mean_lines, odd_endings, summary_line, table
 from videopolicy.rollout.transport import ray as cluster
 from videopolicy.rollout.transport.processes import ProcessSite

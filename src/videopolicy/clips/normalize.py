@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
+from videopolicy.configs import from_json
 from videopolicy.errors import UserError
 
 
@@ -83,9 +84,8 @@ class MinMax:
             UserError: the text is something else.
         """
         try:
-            ranges = json.loads(text)
-            return cls(tuple(map(float, ranges["low"])), tuple(map(float, ranges["high"])))
-        except (ValueError, KeyError, TypeError) as error:
+            return from_json(cls, json.loads(text))
+        except (ValueError, UserError) as error:
             raise UserError(
                 f"not the statistics of a normaliser (JSON with lists 'low' and 'high'): {error}"
             ) from error

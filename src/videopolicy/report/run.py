@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result, evaluation_folder, read_evaluation
+from videopolicy.rollout.settings import Recorded
 from videopolicy.upgrades import OLD_LOGS
 
 # The name of what was logged -> (steps, values).
@@ -32,7 +32,7 @@ class Run:
     folder: Path
     evaluation: Path
     results: tuple[Result, ...]
-    settings: Mapping[str, Any]
+    settings: Recorded
     losses: Curves
     validation: Curves
     throughput: Curves

@@ -11,6 +11,7 @@ from videopolicy.report.markup import Drawing, render
 from videopolicy.report.run import Run
 from videopolicy.rollout import protocols
 from videopolicy.rollout.results import Result
+from videopolicy.rollout.settings import Recorded
 from videopolicy.rollout.statistics import odd_endings, tallies
 from videopolicy.similarity import CEILING, MeanStd, Pair, by_offset, spread
 
@@ -103,7 +104,7 @@ def settings(run: Run) -> str:
     """What was evaluated, how long it took, and the commands that make it again."""
     plans = sum(result.plans for result in run.results)
     seconds = sum(result.seconds for result in run.results)
-    facts = {_SAID.get(name, name): value for name, value in run.settings.items() if value is not None}
+    facts = {_SAID.get(name, name): value for name, value in run.settings.facts().items() if value not in (None, "")}
     facts["episodes ended"] = len(run.results)
     facts["mean seconds an episode"] = f"{seconds / len(run.results):.1f}"
     if plans:
@@ -114,29 +115,31 @@ def settings(run: Run) -> str:
 
 def _again(run: Run) -> str:
     commands = [["videopolicy", "report", str(run.folder)]]
-    if run.settings.get("checkpoint"):
-        flags = ["checkpoint", "episodes", "execute", "executor", "latency", "steps", "sampler", "precision"]
-        flags += ["seed", "record"]
-        words = ["videopolicy", "evaluate"]
-        if protocol := run.settings.get("protocol"):
-            words += ["--protocol", protocol if _shipped(run.settings) else f"{protocol}.toml"]
+    settings = run.settings
+    if settings.policy:
+        options: dict[str, Any] = {"policy": f"{settings.policy}:{settings.target}".removesuffix(":")}
+        if settings.checkpoint:
+            options = {"checkpoint": settings.target}
+        if settings.protocol:
+            options["protocol"] = settings.protocol if _shipped(settings) else f"{settings.protocol}.toml"
         else:
-            flags[1:1] = ["tasks", "env"]
-        for name in flags:
-            if (value := run.settings.get(name)) is not None:
-                values = value if isinstance(value, list) else [value]
-                words += [f"--{name}".replace("--tasks", "--task"), *map(str, values)]
-        commands.insert(0, [*words, "--out", str(run.evaluation)])
+            options |= {"env": settings.env, "task": settings.tasks}
+        for name in ("episodes", "execute", "executor", "latency", "seed", "record"):
+            options[name] = getattr(settings, name)
+        commands.insert(0, ["videopolicy", "evaluate"])
+        for name, value in {**options, **settings.sampling, "out": run.evaluation}.items():
+            values = value if isinstance(value, tuple) else (value,)
+            commands[0] += [f"--{name}", *map(str, values)]
     return "\n".join(map(shlex.join, commands))
 
 
-def _shipped(settings: Mapping[str, Any]) -> bool:
+def _shipped(settings: Recorded) -> bool:
     """Whether a protocol is the package's own of that name, and not its owner's file."""
-    name = settings["protocol"]
-    return name in protocols.names() and protocols.load(name).sha256 == settings.get("protocol_sha256")
+    name = settings.protocol
+    return name in protocols.names() and protocols.load(name).sha256 == settings.protocol_sha256
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value)
     return value if isinstance(value, str) else json.dumps(value)

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from videopolicy.configs import from_json
+from videopolicy.configs import from_json, to_json
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.rollout.settings import Recorded
 from videopolicy.upgrades import upgrade_evaluation, upgrade_result
 
 # How an episode ends. A number that is not finite comes from the env's state or image, or from a plan.
@@ -104,12 +105,12 @@ def timeless(rows: Iterable[Result]) -> list[dict[str, Any]]:
     return [{name: value for name, value in asdict(row).items() if name != "seconds"} for row in ordered]
 
 
-def open_results(folder: Path, settings: Mapping[str, Any], *, ignore: tuple[str, ...] = ()) -> Results:
+def open_results(folder: Path, settings: Recorded, *, ignore: tuple[str, ...] = ()) -> Results:
     """Begins an evaluation in a folder, or goes on with the one that is there.
 
     Args:
         folder: made if it is missing.
-        settings: what is evaluated, in JSON types.
+        settings: what is evaluated.
         ignore: settings that may differ from those of the earlier run.
 
     Raises:
@@ -122,12 +123,12 @@ def open_results(folder: Path, settings: Mapping[str, Any], *, ignore: tuple[str
         _refuse_others(folder, _read_settings(path), settings, ignore)
     else:
         aside = folder / ".settings.json"
-        aside.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps(to_json(settings), indent=2) + "\n", encoding="utf-8")
         aside.rename(path)
     return Results(folder, rows)
 
 
-def read_evaluation(run: Path) -> tuple[dict[str, Any], list[Result]]:
+def read_evaluation(run: Path) -> tuple[Recorded, list[Result]]:
     """The settings and the ended episodes of an evaluation; writes nothing, so it may be going on.
 
     Args:
@@ -157,14 +158,15 @@ def evaluation_folder(run: Path) -> Path:
     raise UserError(f"{run}: holds no evaluation; `videopolicy evaluate` makes one")
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def _read_settings(path: Path) -> Recorded:
     try:
-        return upgrade_evaluation(from_json(dict[str, Any], json.loads(path.read_text(encoding="utf-8"))))
+        return from_json(Recorded, upgrade_evaluation(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, UserError) as error:
-        raise UserError(f"{path} is no JSON object; delete it, or choose another folder") from error
+        raise UserError(f"{path} holds no settings of an evaluation ({error}); choose another folder") from error
 
 
-def _refuse_others(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str, ...]) -> None:
+def _refuse_others(folder: Path, before: Recorded, now: Recorded, ignore: tuple[str, ...]) -> None:
+    old, new = before.facts(), now.facts()
     differing = [name for name in {**old, **new} if name not in ignore and old.get(name) != new.get(name)]
     if differing:
         changes = "; ".join(f"{name} was {old.get(name)}, now {new.get(name)}" for name in differing)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import fields
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.executors.base import check_timing
 from videopolicy.policies.base import Policy, PolicySpec, derive_seed
-from videopolicy.rollout.protocols import MOST_EPISODES, Protocol
+from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.recordings import sweep
 from videopolicy.rollout.results import Results, open_results
 from videopolicy.rollout.scheduler import Scheduler
+from videopolicy.rollout.settings import Measured, Recorded, Settings
 from videopolicy.rollout.transport.base import Site
 from videopolicy.rollout.transport.processes import ProcessSite
 from videopolicy.rollout.workers import EpisodeJob, Setup
@@ -27,43 +28,6 @@ from videopolicy.rollout.workers import EpisodeJob, Setup
 # Longer than any simulator here takes to load on a busy machine.
 TIMEOUT = 300.0
 MOST_SECONDS = 1e6
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an evaluation measures; a run with other settings is another evaluation.
-
-    Attributes:
-        env: the env's plug-in ("metaworld").
-        tasks: the tasks to play, by the env's names.
-        episodes: episodes of each task; episode i begins in the state of seed EVALUATION_SEED_OFFSET + i, or of the
-            protocol's seed i, if it lists them.
-        execute: how many actions of each plan are executed before the next is asked for.
-        executor: the executor's plug-in ("chunked").
-        latency: simulated control steps from a request for a plan to its arrival.
-        seed: seeds the plans' noise, not the envs.
-        record: the first so many episodes of each task are recorded, and every failure; 0 records nothing.
-        policy: the policy's plug-in, for the record; "" if it came from elsewhere.
-        target: what its `make` was given, likewise: the folder of a checkpoint.
-        protocol: the benchmark that all this comes from, if any; its horizons and seeds hold.
-    """
-
-    env: str
-    tasks: tuple[str, ...]
-    episodes: int = 20
-    execute: int = 16
-    executor: str = "chunked"
-    latency: int = 0
-    seed: int = 0
-    record: int = 6
-    policy: str = ""
-    target: str = ""
-    protocol: Protocol | None = None
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The folder of the policy, if it came from one."""
-        return Path(self.target) if self.policy == "checkpoint" else None
 
 
 def evaluate(
@@ -97,8 +61,8 @@ def evaluate(
     check(policy.spec, settings)
     site = place(_setup(policy.spec, settings), workers)
     # A checkpoint is told by its contents, wherever it lies.
-    where = ("checkpoint", "target") if settings.checkpoint else ()
-    results = open_results(out, _facts(policy.spec, settings), ignore=("episodes", "record", *where))
+    where = ("target",) if settings.checkpoint else ()
+    results = open_results(out, _recorded(policy.spec, settings), ignore=("episodes", "record", *where))
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     total = len(settings.tasks) * settings.episodes
@@ -161,15 +125,16 @@ def _check_spaces(spec: PolicySpec, env: Env, name: str) -> None:
         )
 
 
-def _facts(spec: PolicySpec, settings: Settings) -> dict[str, object]:
+def _recorded(spec: PolicySpec, settings: Settings) -> Recorded:
     """What `settings.json` holds: the checkpoint by its contents too, as a folder can be trained into again."""
     protocol = settings.protocol
-    facts = {**spec.sampling, **asdict(settings), "tasks": list(settings.tasks)}
-    facts |= {"checkpoint": None, "checkpoint_sha256": None}
-    facts |= {"protocol": protocol and protocol.name, "protocol_sha256": protocol and protocol.sha256}
-    if settings.checkpoint:
-        facts |= {"checkpoint": str(settings.checkpoint), "checkpoint_sha256": _fingerprint(settings.checkpoint)}
-    return facts
+    return Recorded(
+        **{name.name: getattr(settings, name.name) for name in fields(Measured)},
+        protocol=protocol and protocol.name,
+        protocol_sha256=protocol and protocol.sha256,
+        checkpoint_sha256=_fingerprint(settings.checkpoint) if settings.checkpoint else None,
+        sampling=spec.sampling,
+    )
 
 
 def _fingerprint(folder: Path) -> str:
