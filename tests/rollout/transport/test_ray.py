@@ -100,7 +100,7 @@ def test_the_command_gives_the_same_with_a_policy_on_a_gpu_of_the_cluster(preten
     assert outputs[0] == outputs[1] and "the policy was trained on reach-red" in outputs[0]
     assert [type(one) for one in placed] == [transport.ReplicatedPolicy]
     there, here = (read_evaluation(tmp_path / where) for where in ("there", "here"))
-    assert there[0] == here[0] and there[0]["sampler"] == "euler"
+    assert there[0] == here[0] and there[0].sampling["sampler"] == "euler"
     assert timeless(there[1]) == timeless(here[1]) and len(here[1]) == 4
 
 
