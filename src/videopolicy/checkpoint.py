@@ -209,7 +209,7 @@ license: {provenance.license}
 {_kind(model, provenance)}
 
 - Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction; images of another size \
-are cropped to their middle square and area-averaged.{imagines}
+are cropped to their middle square and resized.{imagines}
 - Acts in chunks of {window.actions} x {model.action_width} actions, of which {config.execute} are executed\
 {f", at {config.fps:g} control steps a second" if config.fps else ""}.{_meaning(config)}
 - {parameters / 1e6:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \

@@ -34,10 +34,20 @@ def test_what_is_read_is_the_video_unless_its_features_come_from_another_pass():
 
 def test_which_pairs_the_laws_cover():
     same = Levels.same(torch.tensor([0.1, 3.0]))
+    laws = (joint.Config(), independent.Config(), pinned.Config(sigma=80.0))
     pure = Levels(torch.tensor([80.0, 80.0]), torch.tensor([0.1, 80.0]))
-    assert [law.covers(same) for law in (joint.Config(), independent.Config(), pinned.Config())] == [True, True, False]
-    assert [law.covers(pure) for law in (joint.Config(), independent.Config(), pinned.Config())] == [False, True, True]
+    assert [law.covers(same) for law in laws] == [True, True, False]
+    assert [law.covers(pure) for law in laws] == [False, True, True]
     assert not pinned.Config(sigma=40.0).covers(pure)
+
+
+def test_pinned_reads_where_sampling_starts_unless_it_is_told():
+    law = pinned.Config()
+    with pytest.raises(UserError, match="needs the level"):
+        law.covers(Levels.same(torch.ones(1)))
+    assert law.resolve(10.0) == pinned.Config(sigma=10.0)
+    assert pinned.Config(sigma=40.0).resolve(10.0) == pinned.Config(sigma=40.0)
+    assert joint.Config().resolve(10.0) == joint.Config()
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("inf"), float("nan")])

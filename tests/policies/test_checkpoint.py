@@ -13,6 +13,7 @@ from videopolicy.checkpoint import Provenance
 from videopolicy.clips.normalize import MinMax
 from videopolicy.datasets.transforms.resize import Resized
 from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.noise import independent, joint, pinned
 from videopolicy.errors import UserError
 from videopolicy.models.base import Sampling
 from videopolicy.policies.base import PolicySpec
@@ -227,3 +228,26 @@ def test_a_policy_without_video_shows_none_and_sees_every_image():
     seen = observation()
     changed = replace(seen, images={**seen.images, "top": 255 - seen.images["top"]})
     assert not np.array_equal(policy.plan([changed], [1], False)[0].actions, plan.actions)
+
+
+@pytest.mark.parametrize(
+    ("law", "sampler", "steps", "note"),
+    [
+        (joint.Config(), "euler", 4, ""),
+        (joint.Config(), "one_pass", 1, ""),
+        (joint.Config(), "one_pass", 4, "sample by dpmpp or euler or heun, or train by noise law 'independent'"),
+        (independent.Config(), "one_pass", 4, ""),
+        (pinned.Config().resolve(Sampling().sigma_max), "one_pass", 4, ""),
+        (pinned.Config().resolve(Sampling().sigma_max), "euler", 1, ""),
+        (pinned.Config().resolve(Sampling().sigma_max), "euler", 4, "sample by one_pass, or train by noise law"),
+        (pinned.Config(sigma=3.0), "euler", 4, "asks it in 4 steps; train by noise law 'independent'"),
+        (None, "one_pass", 4, ""),
+    ],
+)
+def test_a_sampler_that_the_noise_law_does_not_cover_is_noted_with_one_that_is(
+    model, tmp_path, law, sampler, steps, note
+):
+    checkpoint.save(model, Provenance("joint", 1, noise=law), tmp_path / "checkpoint")
+    notes = make(tmp_path / "checkpoint", sampler=sampler, steps=steps).spec.notes
+    assert len(notes) == bool(note)
+    assert all(note in line and "\n" not in line for line in notes)

@@ -20,7 +20,6 @@ from videopolicy.presets.base import Preset
 from videopolicy.training.config import Precision as Passes
 from videopolicy.training.distributed import engine
 from videopolicy.training.performance.benchmark import measure as measure_training
-from videopolicy.training.stages import STAGES
 
 GIGA = 1e9
 MOST_REPEATS = 10**6
@@ -128,7 +127,7 @@ class Command:
         recipe = preset.training
         training = replace(
             recipe,
-            stage=STAGES[self.stage] if self.stage else recipe.stage,
+            stage=recipe.own_stage(self.stage) if self.stage else recipe.stage,
             batch_size=recipe.batch_size if self.batch_size is None else self.batch_size,
             precision=PASSES[self.precision],
             gradient_checkpointing=self.gradient_checkpointing or recipe.gradient_checkpointing,

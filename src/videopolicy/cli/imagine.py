@@ -15,7 +15,7 @@ from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.images import fit_to_size
 from videopolicy.media import write_mp4
-from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, open_policy
+from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, open_model
 from videopolicy.types import Frames, Image, Observation, Plan
 
 # A checkpoint knows no clock, and it imagines few frames: slow enough to see each.
@@ -65,12 +65,13 @@ class Command:
         if not self.instruction.strip():
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         check_range("--seed", self.seed, 0, SEEDS - 1)
-        model, provenance = open_policy(self.checkpoint, self.precision, self.offload)
+        model, provenance = open_model(self.checkpoint, self.precision, self.offload)
         if not model.config.generates_video:
             raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")
         own = model.config.sampling
         steps = own.steps if self.steps is None else self.steps
-        policy = CheckpointPolicy(model, replace(own, sampler=self.sampler or own.sampler, steps=steps))
+        sampling = replace(own, sampler=self.sampler or own.sampler, steps=steps)
+        policy = CheckpointPolicy(model, sampling, law=provenance.noise)
         files = assign(self.image, policy.spec.views)
         images = {view: read_image(file, policy.spec.size, view) for view, file in files.items()}
         try:
@@ -80,6 +81,8 @@ class Command:
         known = provenance.instructions
         if known and self.instruction.strip().lower() not in {instruction.lower() for instruction in known}:
             print(f"note: the checkpoint was not trained with this instruction, but with: {'; '.join(known)}")
+        for note in policy.spec.notes:
+            print(f"note: {note}")
         plan = policy.plan([Observation(images, self.instruction, policy.origin)], [self.seed], imagine=True)[0]
         write_mp4(self.out / "imagined.mp4", film(images, plan), FPS)
         write_json(self.out / "plan.json", self._description(policy, files, plan))

@@ -11,6 +11,7 @@ import tyro
 from videopolicy import checkpoint, registry
 from videopolicy.cli._threads import choose_threads
 from videopolicy.clips.normalize import MinMax
+from videopolicy.diffusion.noise import joint
 from videopolicy.errors import UserError
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.porting.convert import convert
@@ -54,7 +55,9 @@ class Command:
         model = ported.model
         stage = "action" if model.head else "video"
         notes = {"imported from": self.source, "licence": "that of the imported weights"}
-        provenance = checkpoint.Provenance(stage, 0, notes=notes, license="other")
+        # The authors trained their head at the video's own noise level.
+        law = joint.Config() if model.head else None
+        provenance = checkpoint.Provenance(stage, 0, notes=notes, license="other", noise=law)
         checkpoint.save(model, provenance, self.out, getattr(torch, self.precision))
         print(table(ported.rows))
         print(f"wrote {self.out}" + ("" if model.head else "; without a head: it imagines, and can be trained to act"))

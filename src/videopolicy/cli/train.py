@@ -79,10 +79,8 @@ class Command:
         self._check()
         choose_threads()
         model, training = self._model(), self.training
-        usual = registry.entry("presets", self.preset).training.stage
-        if usual.name == training.stage.name:
-            # Named, a stage is the preset's own of that name.
-            training = replace(training, stage=usual)
+        recipe = registry.entry("presets", self.preset).training
+        training = replace(training, stage=recipe.own_stage(training.stage.name))
         if self.features:
             training = replace(training, stage=replace(training.stage, detach=self.features == "detached"))
         sources = open_sources(self.data, self.format)

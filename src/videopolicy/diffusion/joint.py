@@ -19,8 +19,8 @@ Scale = float | Tensor
 class Levels:
     """Noise levels sigma of the video and of the actions, or anything of that form (a step, a ratio, a weight).
 
-    Two levels subtract and divide part by part. Indexing leads from a schedule (n + 1,) to its levels, one after the
-    other, and from a batch's to a clip's.
+    Two levels subtract and divide part by part, without `features`, which training alone has. Indexing leads from a
+    schedule (n + 1,) to its levels, one after the other, and from a batch's to a clip's.
 
     Attributes:
         video: of the video, 0-d or one a sample, (B,).

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import cpu_offload
@@ -20,6 +20,7 @@ from videopolicy.clips.windows import Window
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
+from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError
 from videopolicy.latents import pca
@@ -54,6 +55,18 @@ class Sampling:
         """The pairs of levels at which the head is asked, (n,)."""
         return registry.module("samplers", self.sampler).asked(self.levels())
 
+    def warnings(self, law: NoiseLaw | None) -> tuple[str, ...]:
+        """A line if the head is asked at pairs of levels that training by this law never shows it; None is unknown."""
+        if law is None or law.covers(self.asked()):
+            return ()
+        better = [name for name in registry.names("samplers") if law.covers(replace(self, sampler=name).asked())]
+        instead = f"sample by {' or '.join(better)}, or " if better else ""
+        name = (registry.plugin_of(type(law)) or ("", type(law).__name__))[1]
+        return (
+            f"noise law {name!r} never shows the head the noise levels at which sampler {self.sampler!r} asks it in "
+            f"{self.steps} steps; {instead}train by noise law 'independent'",
+        )
+
 
 @dataclass(frozen=True)
 class ModelConfig(ABC):
@@ -62,6 +75,7 @@ class ModelConfig(ABC):
     Attributes:
         views: cameras, in the order of the flat frames.
         size: pixels of a square image's side.
+        fit: how an image of another size becomes one of these (see `videopolicy.images.fit_to_size`).
         window: future frames a view, their stride, and the actions of a chunk.
         pad: flat frames before the first view, copies of that view's current image.
         latents: pixels <-> latents.
@@ -78,6 +92,7 @@ class ModelConfig(ABC):
 
     views: tuple[str, ...] = ("corner2",)
     size: int = 64
+    fit: Literal["middle_square"] = "middle_square"
     window: Window = Window(frames=4, stride=8, actions=32)
     pad: int = 0
     latents: Any = field(default_factory=pca.Config)

@@ -25,7 +25,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 MOST_STEPS = 1000
 
 
-def open_policy(folder: Path, precision: Precision, offload: bool) -> tuple[Model, checkpoint.Provenance]:
+def open_model(folder: Path, precision: Precision, offload: bool) -> tuple[Model, checkpoint.Provenance]:
     """A checkpoint's network, on the GPU if there is one; see `checkpoint.load` and `Model.offload`."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, provenance = checkpoint.load(folder, "cpu" if offload else device, getattr(torch, precision))
@@ -56,7 +56,7 @@ def make(
     """
     if not target:
         raise UserError("policy checkpoint: which one? Give --policy checkpoint:FOLDER")
-    model, provenance = open_policy(Path(target), precision, offload)
+    model, provenance = open_model(Path(target), precision, offload)
     if not model.acts:
         raise UserError(f"{target}: trained on video alone; train a head to it with --stage action --init")
     sampling = model.config.sampling
@@ -110,7 +110,7 @@ class CheckpointPolicy:
                 "steps": sampling.steps,
                 "precision": str(model.dtype).removeprefix("torch."),
             },
-            notes=_notes(sampling, law) if model.acts else (),
+            notes=sampling.warnings(law) if model.acts else (),
         )
 
     @torch.no_grad()
@@ -192,14 +192,3 @@ class CheckpointPolicy:
             if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
                 raise UserError(f"view {view!r} is {image.shape} {image.dtype}; give an RGB image, (H, W, 3) uint8")
         return np.stack([fit_to_size(observation.images[view][None], self.spec.size)[0] for view in self.spec.views])
-
-
-def _notes(sampling: Sampling, law: NoiseLaw | None) -> tuple[str, ...]:
-    """Warns of a sampler that asks the head at pairs of noise levels that training never showed it."""
-    if law is None or law.covers(sampling.asked()):
-        return ()
-    name = type(law).__module__.rpartition(".")[2]
-    return (
-        f"the head was trained by noise law {name!r}, which never shows it the noise levels at which sampler "
-        f"{sampling.sampler!r} asks it; train with --noise independent, or choose another --sampler",
-    )

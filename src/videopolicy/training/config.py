@@ -1,6 +1,6 @@
 """Everything about a training run but the data and the model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -121,3 +121,11 @@ class Training:
             raise UserError(
                 f"--lora is about the video model, which stage {self.stage.name!r} leaves as it is; leave --lora out"
             )
+
+    def own_stage(self, name: str) -> Stage:
+        """The stage that a name chooses beside this recipe: the recipe's own if it is called so."""
+        return self.stage if self.stage.name == name else STAGES[name]
+
+    def resolve(self, sigma_max: float) -> "Training":
+        """The recipe for a model whose sampling starts at this noise level; see `NoiseLaw.resolve`."""
+        return replace(self, noise=self.noise.resolve(sigma_max))

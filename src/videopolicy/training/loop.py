@@ -98,7 +98,8 @@ class Trainer:
         Raises:
             UserError: no such tracker, or its package is not installed; or the weights do not fit on the device.
         """
-        self.training, self.clips, self.run, self.origin, self.validation = training, clips, run, origin, validation
+        self.training = training = training.resolve(model.config.sampling.sigma_max)
+        self.clips, self.run, self.origin, self.validation = clips, run, origin, validation
         trackers.check(track)
         self.accelerator, self.group = engine(training.precision, track), ProcessGroup()
         self.objective = Objective(model, training)

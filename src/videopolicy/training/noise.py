@@ -83,20 +83,22 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
         groups = config.flat_frames if training.dropout_by_frame else 1
         return torch.rand(clips, groups, generator=generator) < share
 
-    # From a copy: latents that draw nothing leave the sequence as it is.
-    seeds = torch.Generator()
-    seeds.set_state(generator.get_state())
-    levels = training.noise.sample(clips, generator)
     return StepNoise(
-        # Without a loss of the video, its one pass is the one whose features are read.
-        levels=levels if training.stage.video_loss else levels.read(),
+        levels=counting(training.noise.sample(clips, generator), training.stage),
         noise=Joint(normal(clips, config.flat_frames, *picture), normal(clips, steps, width)),
         conditioning=normal(clips, len(config.views), *picture),
         no_image=some(training.image_dropout),
         no_text=some(training.text_dropout),
-        seeds=torch.randint(2**62, (clips,), generator=seeds),
+        seeds=torch.randint(2**62, (clips,), generator=generator),
         counts=counted(training.stage, batch, config.flat_frames),
     )
+
+
+def counting(levels: Levels, stage: Stage) -> Levels:
+    """The levels at which a stage needs passes: for the loss of the video, for what the head reads, or for both."""
+    if not stage.action_loss:
+        return Levels(levels.video, levels.actions)
+    return levels if stage.video_loss else levels.read()
 
 
 def counted(stage: Stage, batch: ClipBatch, frames: int) -> Counts:

@@ -16,7 +16,7 @@ from videopolicy.errors import UserError
 from videopolicy.models.base import Model
 from videopolicy.training import lora
 from videopolicy.training.config import Training
-from videopolicy.training.noise import StepNoise, counted
+from videopolicy.training.noise import StepNoise, counted, counting
 from videopolicy.training.stages import Stage
 
 
@@ -74,8 +74,7 @@ class Objective(nn.Module):
     def losses_at(self, batch: ClipBatch, levels: Levels, noise: Joint) -> Losses:
         """The loss of a batch at these noise levels (0-d), with this standard normal noise, nothing dropped."""
         stage, clean = self.training_config.stage, self.clean(batch, None)
-        levels = levels if stage.video_loss else levels.read()
-        everywhere = levels.map(lambda level: level.to(clean.video)).expand(len(clean.video))
+        everywhere = counting(levels, stage).map(lambda level: level.to(clean.video)).expand(len(clean.video))
         counts = counted(stage, batch, clean.video.shape[1])
         return self._losses(clean, noise, everywhere, self.condition(batch), counts)
 

@@ -86,8 +86,13 @@ def prepare(
     if init:
         # The head may be there in one of the two only; everything else must be in both.
         missing, unexpected = model.load_state_dict(init.state_dict(), strict=False)
-        assert all(name.startswith("head.") for name in (*missing, *unexpected)), "only the head may differ"
+        heads = tuple(f"{name}." for part in (model, init) for name in _action_names(part))
+        assert all(name.startswith(heads) for name in (*missing, *unexpected)), "only the head may differ"
     return model, clips
+
+
+def _action_names(model: Model) -> list[str]:
+    return [name for name, module in model.named_modules() if module in model.action_modules]
 
 
 def suited(

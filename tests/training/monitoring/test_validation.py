@@ -118,7 +118,7 @@ def test_a_perfect_policy_has_no_error(validator, monkeypatch):
     assert worse["action_error/dimension_1"] == pytest.approx(0.25 * half[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("law", [joint.Config(), independent.Config(), pinned.Config()])
+@pytest.mark.parametrize("law", [joint.Config(), independent.Config(), pinned.EXAMPLE])
 @pytest.mark.parametrize("stage", ["joint", "action"])
 def test_every_law_and_stage_is_measured_at_levels_of_its_own(validator, law, stage):
     found = validator(noise=law, stage=STAGES[stage]).losses()

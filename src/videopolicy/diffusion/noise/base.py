@@ -49,6 +49,10 @@ class NoiseLaw(ABC):
     def sample(self, batch: int, generator: torch.Generator) -> Levels:
         """Levels of so many clips, (B,) each, drawn on the generator's device."""
 
+    def resolve(self, sigma_max: float) -> "NoiseLaw":
+        """The law for a model whose sampling starts at this level; most laws name all their levels themselves."""
+        return self
+
     @abstractmethod
     def marginals(self) -> tuple[Marginal, Marginal]:
         """The levels at which the loss of the video is taken, and those of the actions."""

@@ -69,6 +69,7 @@ def measure(config: ModelConfig, training: Training, repeats: int, trace: Path |
         UserError: the device's memory does not hold a step.
     """
     model = build(config, MinMax((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH), training.seed)
+    training = training.resolve(config.sampling.sigma_max)
     flops = training.batch_size * count_forward(model, training)
     train_step = TrainStep(Objective(model, training), training, engine(training.precision), ProcessGroup())
     device, steps = train_step.accelerator.device, count()
@@ -102,6 +103,8 @@ def count_forward(model: Model, training: Training) -> int:
         video = count_flops(partial(model.backbone.denoise, noise.video, sigma, condition))
         both = count_flops(partial(objective, clip, drawn))
     learns = FORWARD_AND_BACKWARD if training.stage.trains_video else 1
+    # Where the head reads another noise level than the video is learnt at, each has a pass of its own.
+    video *= 1 if drawn.levels.features is None else 2
     return learns * video + FORWARD_AND_BACKWARD * (both - video)
 
 
