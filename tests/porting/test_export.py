@@ -8,8 +8,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
 from PIL import Image
 from tests.porting.weights import VIDEO, safe, svd_weights, text_weights
-from tests.small import policy as small_policy
-from tests.small import same
+from tests.small import same, small_model
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from videopolicy import checkpoint
@@ -157,7 +156,7 @@ def test_a_folder_that_is_not_whole_is_refused(exported, tmp_path):
 
 def test_what_diffusers_does_not_know_is_refused(policy, exported, image_encoder, tmp_path):
     with pytest.raises(UserError, match="only a model on SVD's latents"):
-        export(small_policy(), tmp_path / "out")
+        export(small_model(), tmp_path / "out")
     with pytest.raises(UserError, match="exists"):
         export(policy, exported)
     with pytest.raises(UserError, match="no folder image_encoder"):
