@@ -1,4 +1,4 @@
-"""A policy with all parts of the real ones, so small that it trains on the point-mass env within a test."""
+"""A model with all parts of the real ones, so small that it trains on the point-mass env within a test."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -55,16 +55,16 @@ ARM = {"action_layout": "position axis_angle gripper[-1,1]", "state_layout": "po
 ARM_NORMALIZER = MinMax((-0.1,) * 3 + (-1.0,) * 7, (0.2,) * 3 + (1.0,) * 7)
 
 
-def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> Model:
+def small_model(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> Model:
     """Random weights; latents fitted to pictures of the env."""
     built = build(replace(MODEL, **changes), normalizer, seed)
     built.latents.fit(np.stack(list(observation(seed=1, size=built.config.size).images.values())))
     return built.eval()
 
 
-def relative_policy(**changes) -> Model:
+def relative_model(**changes) -> Model:
     """Random weights that act as `ARM`."""
-    return policy(ARM_NORMALIZER, **ARM, **changes)
+    return small_model(ARM_NORMALIZER, **ARM, **changes)
 
 
 def observation(seed: int = 0, size: int = SIZE, task: str = "reach-red") -> Observation:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.disk import full_disk
-from tests.small import ARM, CLONING, NORMALIZER, observation, policy, relative_policy, same
+from tests.small import ARM, CLONING, NORMALIZER, observation, relative_model, same, small_model
 
 from videopolicy.checkpoint import HASHED, Provenance, load, save
 from videopolicy.errors import UserError
@@ -19,7 +19,7 @@ FILES = ("config.json", "model.safetensors", "statistics.json")
 
 @pytest.fixture(scope="module")
 def model():
-    return policy()
+    return small_model()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_it_comes_back_to_the_bit_and_plans_the_same(model, saved):
 
 
 def test_a_model_of_video_alone_comes_back_without_a_head(tmp_path):
-    save(policy(None), replace(PROVENANCE, stage="video"), tmp_path / "checkpoint")
+    save(small_model(None), replace(PROVENANCE, stage="video"), tmp_path / "checkpoint")
     loaded, _ = load(tmp_path / "checkpoint")
     assert loaded.head is None and loaded.normalizer is None
 
@@ -103,7 +103,7 @@ def test_the_card_tells_what_was_seen_on_video_only(model, tmp_path):
 
 def test_the_card_calls_nothing_a_video_model_that_learnt_no_video(model, tmp_path):
     end_to_end = replace(PROVENANCE, stage="end_to_end", video_by_actions=True)
-    cloning = policy(**CLONING)
+    cloning = small_model(**CLONING)
     save(cloning, end_to_end, tmp_path / "cloning")
     card = (tmp_path / "cloning" / "README.md").read_text()
     assert "behaviour cloning, without video" in card and "# A cloning policy" in card
@@ -114,16 +114,16 @@ def test_the_card_calls_nothing_a_video_model_that_learnt_no_video(model, tmp_pa
 
 
 def test_the_card_names_the_action_space(tmp_path):
-    save(policy(action_layout="other:2"), PROVENANCE, tmp_path / "checkpoint")
+    save(small_model(action_layout="other:2"), PROVENANCE, tmp_path / "checkpoint")
     assert "- An action is `other:2`.\n" in (tmp_path / "checkpoint" / "README.md").read_text()
-    save(relative_policy(), PROVENANCE, tmp_path / "relative")
+    save(relative_model(), PROVENANCE, tmp_path / "relative")
     card = (tmp_path / "relative" / "README.md").read_text()
     assert f"`{ARM['action_layout']}`, learnt as `relative_position relative_rotation_6d gripper[-1,1]`" in card
     loaded, _ = load(tmp_path / "relative")
-    assert loaded.config.relative and loaded.config.relative_transform == relative_policy().config.relative_transform
+    assert loaded.config.relative and loaded.config.relative_transform == relative_model().config.relative_transform
 
 
-def test_a_checkpoint_from_before_action_spaces_has_none(folder):
+def test_a_checkpoint_from_before_action_layouts_has_none(folder):
     description = json.loads((folder / "config.json").read_text())
     for name in ("action_layout", "state_layout", "relative"):
         del description["model"][name]
@@ -227,7 +227,7 @@ def test_no_folder_is_refused(tmp_path):
 
 
 def test_a_new_one_takes_the_old_ones_place_and_nothing_is_left_beside_it(folder):
-    other = policy(seed=1)
+    other = small_model(seed=1)
     save(other, replace(PROVENANCE, steps=13), folder)
     loaded, provenance = load(folder)
     assert same(loaded, other) and provenance.steps == 13
@@ -236,7 +236,7 @@ def test_a_new_one_takes_the_old_ones_place_and_nothing_is_left_beside_it(folder
 
 def test_a_full_disk_leaves_the_old_one(folder, model):
     with full_disk(50_000), pytest.raises(UserError, match=r"checkpoint: cannot be written \(.+\)"):
-        save(policy(seed=1), replace(PROVENANCE, steps=13), folder)
+        save(small_model(seed=1), replace(PROVENANCE, steps=13), folder)
     loaded, provenance = load(folder)
     assert same(loaded, model) and provenance.steps == 12
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
@@ -252,7 +252,7 @@ def test_an_interrupt_between_the_two_renames_puts_the_old_one_back(folder, mode
 
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save(policy(seed=1), PROVENANCE, folder)
+        save(small_model(seed=1), PROVENANCE, folder)
     assert same(load(folder)[0], model)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -261,7 +261,7 @@ def test_what_a_killed_process_left_does_not_stand_in_the_way(folder, model):
     for name in (".checkpoint.partial", ".checkpoint.old"):
         shutil.copytree(folder, folder.with_name(name))
     assert same(load(folder)[0], model)
-    other = policy(seed=1)
+    other = small_model(seed=1)
     save(other, PROVENANCE, folder)
     assert same(load(folder)[0], other)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
@@ -270,7 +270,7 @@ def test_what_a_killed_process_left_does_not_stand_in_the_way(folder, model):
 def test_killed_between_the_two_renames_the_old_one_is_found(folder, model):
     left = folder.rename(folder.with_name(".checkpoint.old"))
     assert same(load(folder)[0], model)
-    other = policy(seed=1)
+    other = small_model(seed=1)
     save(other, PROVENANCE, folder)
     assert same(load(folder)[0], other)
     assert not left.exists()

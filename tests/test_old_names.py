@@ -1,4 +1,4 @@
-"""Names that the first edition had, and that one finds nothing under any more."""
+"""Names and phrases that the first edition had, and that one finds nothing under any more."""
 
 import io
 import re
@@ -23,6 +23,7 @@ IDENTIFIERS = {
     *("VideoPolicy", "Planner", "VideoPlanner", "Together", "Ahead", "Draws", "Trouble", "Guard", "Journal", "Meter"),
     *("HeldOut", "Learner", "Crew", "World", "ArmWorld", "RemoteLink", "LocalLink", "Respaced", "Space", "demos"),
     *("world", "worlds", "heldout", "seen_from", "learnt_space", "put_in_place", "state_space"),
+    *("Spaces", "SPACE", "ARM_SPACE", "check_spaces", "take_again", "relative_policy"),
 }
 # Methods and attributes.
 MEMBERS = {"look", "looks"}
@@ -42,6 +43,18 @@ TEXT = (
     r"\bvideopolicy[./](demos|worlds|samplers|model|text[./]words)\b",
     r"\bvideopolicy[./]rollout[./](crew|links|local|remote|record|recording)\b",
     r"\btests/(demos|worlds|samplers)\b",
+    r"\bseen_from_the_gripper\b",
+)
+# In prose as in programs, in capitals or not: words that have another meaning in the field, or none.
+PROSE = (
+    r"\b(planner|learner|crew|journal|trouble)s?\b",
+    r"\b(another|learnt|named|relative) (action |state )?spaces?\b",
+    r"\bspace of the (actions|states)\b",
+    r"\bgood for nothing\b",
+    r"\bnobody said\b",
+    r"\bso-manieth\b",
+    r"\ba shop\b",
+    r"\bunderstood\b",
 )
 
 
@@ -79,6 +92,14 @@ def old_text(text: str) -> list[str]:
     return [f"{n}: {m.group()}" for n, line in enumerate(lines, 1) for old in TEXT for m in re.finditer(old, line)]
 
 
+def old_prose(text: str) -> list[str]:
+    """Of identifiers, the words that underscores part; and a phrase may go on in the next line."""
+    spaced = re.sub(r"[ \t]*\n[ \t#]*", "\n", text.replace("_", " "))
+    phrases = [re.compile(old.replace(" ", r"\s"), re.IGNORECASE) for old in PROSE]
+    found = [(1 + spaced.count("\n", 0, m.start()), m.group()) for old in phrases for m in old.finditer(spaced)]
+    return [f"{line}: {phrase}" for line, phrase in sorted(found)]
+
+
 @pytest.mark.parametrize(
     ("rule", "text"),
     [
@@ -92,6 +113,10 @@ def old_text(text: str) -> list[str]:
         (old_text, r"title = 'x'\nworld = 'y'"),
         (old_text, "`videopolicy.demos.lerobot`"),
         (old_text, "RUN/held_out.jsonl"),
+        (old_prose, "What the planner would do"),
+        (old_prose, "# a gripper; nobody\n    # said which value is open"),
+        (old_prose, "def test_crews(): pass"),
+        (old_prose, "Actions in another space"),
     ],
 )
 def test_an_old_name_is_noticed(rule, text):
@@ -103,12 +128,18 @@ def test_english_is_no_old_name():
     assert not old_identifiers("look = getattr(a, 'recognises')")
     assert not old_functions("joined = ' '.join(heard)")
     assert not old_text("World models and world-action models, on Meta-World")
+    assert not old_prose("Clipped to the action space; millimeters, and the space that the video is denoised in")
 
 
 @pytest.mark.parametrize(
     ("rule", "folder", "kinds"),
-    [(old_identifiers, ROOT, {".py"}), (old_functions, ROOT / "src", {".py"}), (old_text, ROOT, KINDS)],
-    ids=["identifiers", "functions", "text"],
+    [
+        (old_identifiers, ROOT, {".py"}),
+        (old_functions, ROOT / "src", {".py"}),
+        (old_text, ROOT, KINDS),
+        (old_prose, ROOT, KINDS),
+    ],
+    ids=["identifiers", "functions", "text", "prose"],
 )
 def test_old_names_are_gone(rule, folder, kinds):
     chosen = [path for path in files() if path.is_relative_to(folder) and path.suffix in kinds]

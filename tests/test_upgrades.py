@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.small import MODEL, policy, write_data
+from tests.small import MODEL, small_model, write_data
 
 from videopolicy import checkpoint
 from videopolicy.cli.main import main
@@ -36,7 +36,7 @@ def first_edition(folder):
 
 @pytest.fixture
 def saved(tmp_path):
-    built = policy(action_layout="other:2")
+    built = small_model(action_layout="other:2")
     checkpoint.save(built, checkpoint.Provenance("end_to_end", 7), tmp_path / "run" / "checkpoint")
     return built, tmp_path / "run" / "checkpoint"
 

@@ -81,14 +81,14 @@ def train(folder: Path, steps: int = 20) -> dict[str, int]:
     torch.set_num_threads(1)
     training = PRESET.training
     before = resident()["VmHWM"]
-    policy, clips = prepare(open_dataset(folder / "data"), PRESET.model, training, folder / "run")
+    model, clips = prepare(open_dataset(folder / "data"), PRESET.model, training, folder / "run")
     prepared = resident()["VmHWM"]
-    objective = Objective(policy, training)
+    objective = Objective(model, training)
     optimizer = torch.optim.AdamW(objective.parameter_groups())
     for step in range(steps):
         positions = np.arange(step * BATCH, (step + 1) * BATCH)
         batch = clips.batch(clips.at(positions, 0), np.random.default_rng(step))
-        total(objective(batch, draw_noise(policy, training, batch, generator_of(0, step)))).backward()
+        total(objective(batch, draw_noise(model, training, batch, generator_of(0, step)))).backward()
         optimizer.step()
         optimizer.zero_grad()
     return {"imports": before, "latents and cache": prepared, **resident()}

@@ -12,10 +12,10 @@ from videopolicy import checkpoint
 
 def main(run: Path, folder: Path) -> None:
     """Saves RUN/checkpoint in fp16 under FOLDER."""
-    policy, provenance = checkpoint.load(run / "checkpoint")
+    model, provenance = checkpoint.load(run / "checkpoint")
     success = json.loads((run / "demo.json").read_text())["success"]
     notes = {**provenance.notes, "in closed loop, unseen starts": success, "made by": "`videopolicy demo`"}
-    checkpoint.save(policy, replace(provenance, notes=notes), folder, dtype=torch.float16)
+    checkpoint.save(model, replace(provenance, notes=notes), folder, dtype=torch.float16)
 
 
 if __name__ == "__main__":

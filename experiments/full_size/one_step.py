@@ -32,10 +32,10 @@ def timed(seconds: dict[str, float], part: str, run: Callable[[], Any]) -> Any:
 def build(dtype: torch.dtype, device: str) -> CheckpointPolicy:
     """The preset with fresh weights, one step a plan."""
     torch.set_default_dtype(dtype)
-    policy = PRESET.model.build(MinMax((-1.0,) * 7, (1.0,) * 7))
+    model = PRESET.model.build(MinMax((-1.0,) * 7, (1.0,) * 7))
     torch.set_default_dtype(torch.float32)
-    policy.latents.float()
-    return CheckpointPolicy(policy.to(device), replace(PRESET.model.sampling, steps=1))
+    model.latents.float()
+    return CheckpointPolicy(model.to(device), replace(PRESET.model.sampling, steps=1))
 
 
 @torch.inference_mode()
@@ -43,26 +43,26 @@ def main(precision: str) -> None:
     """Builds, encodes, denoises once with and once without the instruction (guidance), and decodes."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     seconds: dict[str, float] = {}
-    planner = timed(seconds, "build", lambda: build(getattr(torch, precision), device))
-    policy, rng = planner.model, np.random.default_rng(0)
-    images = {view: rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for view in planner.spec.views}
-    codes = timed(seconds, "encode", lambda: planner.encode([Observation(images, "")]))
-    condition = timed(seconds, "text", lambda: policy.condition(codes, ["pick the cup from the counter"]))
-    noise, sigma = planner.noise([0]), torch.tensor([700.0], device=device)
-    video, features = timed(seconds, "video", lambda: policy.denoise_video(noise.video * 700, sigma, condition))
-    vector = timed(seconds, "adapter", lambda: policy.pool_features(features, sigma))
-    actions = timed(seconds, "actions", lambda: policy.denoise_actions(noise.actions * 700, sigma, vector))
-    frames = timed(seconds, "decode", lambda: policy.decode(video, codes))
+    policy = timed(seconds, "build", lambda: build(getattr(torch, precision), device))
+    model, rng = policy.model, np.random.default_rng(0)
+    images = {view: rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for view in policy.spec.views}
+    codes = timed(seconds, "encode", lambda: policy.encode([Observation(images, "")]))
+    condition = timed(seconds, "text", lambda: model.condition(codes, ["pick the cup from the counter"]))
+    noise, sigma = policy.noise([0]), torch.tensor([700.0], device=device)
+    video, features = timed(seconds, "video", lambda: model.denoise_video(noise.video * 700, sigma, condition))
+    vector = timed(seconds, "adapter", lambda: model.pool_features(features, sigma))
+    actions = timed(seconds, "actions", lambda: model.denoise_actions(noise.actions * 700, sigma, vector))
+    frames = timed(seconds, "decode", lambda: model.decode(video, codes))
     found = {
         "precision": precision,
-        "device": device_name(policy.device),
+        "device": device_name(model.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "weights": count_weights(policy),
+        "weights": count_weights(model),
         "finite": bool(torch.isfinite(actions).all() and torch.isfinite(video).all()),
         "shapes": {"video": list(video.shape), "actions": list(actions.shape), "frames": list(frames.shape)},
         "seconds": seconds,
-        "peak_memory_gb": round(peak_memory(policy.device) / 1e9, 2),
+        "peak_memory_gb": round(peak_memory(model.device) / 1e9, 2),
     }
     print(json.dumps(found, indent=1))
 

@@ -17,22 +17,22 @@ SIGMA = 10.0
 
 
 @torch.inference_mode()
-def denoise(policy: Model) -> Joint:
+def denoise(model: Model) -> Joint:
     """The denoised video and actions of one noisy sample, the same whatever the precision."""
     generator = torch.Generator().manual_seed(0)
-    noise = Joint.randn_like(policy.blank(1), generator)
-    text = torch.randn(1, 1, policy.text.width, generator=generator).to(noise.video.device)
+    noise = Joint.randn_like(model.blank(1), generator)
+    text = torch.randn(1, 1, model.text.width, generator=generator).to(noise.video.device)
     condition = Condition(torch.zeros_like(noise.video), text)
     sigma = torch.tensor([SIGMA], device=noise.video.device)
-    return policy.denoise(noise * SIGMA, Levels.same(sigma), condition)
+    return model.denoise(noise * SIGMA, Levels.same(sigma), condition)
 
 
 def main(name: str) -> None:
     """Evaluates once in each precision with the same random weights."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    policy = build(registry.entry("presets", name).model, MinMax((-1.0,) * 7, (1.0,) * 7), 0).to(device).eval()
-    whole = denoise(policy)
-    half = denoise(policy.to(torch.bfloat16))
+    model = build(registry.entry("presets", name).model, MinMax((-1.0,) * 7, (1.0,) * 7), 0).to(device).eval()
+    whole = denoise(model)
+    half = denoise(model.to(torch.bfloat16))
     differences = {
         part: {
             "largest": (getattr(half, part) - getattr(whole, part)).abs().max().item(),

@@ -23,17 +23,17 @@ from videopolicy.training.performance.onednn_workaround import never_two_frames
 from videopolicy.training.stages import STAGES
 
 
-def build(model: ModelConfig, stage: str) -> Model:
+def build(config: ModelConfig, stage: str) -> Model:
     """Random weights in bfloat16, as are the optimiser's then: a quarter of what float32 with mixed precision takes."""
     normalizer = None if stage == "video" else MinMax((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH)
     torch.set_default_dtype(torch.bfloat16)
     try:
-        policy = model.build(normalizer)
+        model = config.build(normalizer)
     finally:
         torch.set_default_dtype(torch.float32)
-    policy.latents.float()
-    never_two_frames(policy)
-    return policy.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.latents.float()
+    never_two_frames(model)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def watched(weights: list[nn.Parameter]) -> list[torch.Tensor]:
@@ -55,13 +55,13 @@ def main(stage: str, name: str) -> None:
         return result
 
     preset: Preset = registry.entry("presets", name)
-    policy = timed("build", lambda: build(preset.model, stage))
-    objective = Objective(policy, replace(preset.training, stage=STAGES[stage], gradient_checkpointing=True))
-    learning = [weight for weight in policy.parameters() if weight.requires_grad]
+    model = timed("build", lambda: build(preset.model, stage))
+    objective = Objective(model, replace(preset.training, stage=STAGES[stage], gradient_checkpointing=True))
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
     # One after the other: groups of weights at once need copies of all of them.
     optimizer = torch.optim.AdamW(objective.parameter_groups(), weight_decay=0.0, foreach=False)
-    batch = random_clips(policy, 1)
-    noise = draw_noise(policy, objective.training_config, batch, generator_of(0, 0))
+    batch = random_clips(model, 1)
+    noise = draw_noise(model, objective.training_config, batch, generator_of(0, 0))
     before = watched(learning)
     loss = timed("forward", lambda: total(objective(batch, noise)))
     timed("backward", loss.backward)
@@ -71,17 +71,17 @@ def main(stage: str, name: str) -> None:
     found = {
         "preset": name,
         "stage": stage,
-        "device": device_name(policy.device),
+        "device": device_name(model.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "weights": count_weights(policy),
+        "weights": count_weights(model),
         "learning": sum(weight.numel() for weight in learning),
         "seconds": seconds,
         "loss": loss.item(),
         "gradient": norm.item(),
         "finite": bool(torch.isfinite(loss) and torch.isfinite(norm) and torch.isfinite(after).all()),
         "moved": round((after != torch.cat(before)).float().mean().item(), 3),
-        "peak_memory_gb": round(peak_memory(policy.device) / 1e9, 2),
+        "peak_memory_gb": round(peak_memory(model.device) / 1e9, 2),
     }
     print(json.dumps(found, indent=1))
 

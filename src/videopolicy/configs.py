@@ -1,7 +1,7 @@
 """Every configuration file of ours, as frozen dataclasses: written as plain JSON values, and read strictly.
 
 `from_json` reads what `to_json` wrote, or what somebody wrote in TOML. A value has exactly the type of its field (but a
-whole number does for any number), and what does not fit is refused by its path in the file: "training.batch is true".
+whole number does for any number), and what does not fit is refused by its path: "training.batch_size is true".
 A plug-in's configuration says which it is: {"plugin": "backbones/unet", "layers": 2}.
 """
 

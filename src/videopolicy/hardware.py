@@ -92,7 +92,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> flo
 
 
 def device_name(device: torch.device) -> str:
-    """What a shop would call it."""
+    """The device's name, as its vendor has it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     described = Path("/proc/cpuinfo")

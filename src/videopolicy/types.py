@@ -44,7 +44,7 @@ class Episode:
         actions: the action executed at each step, in the env's own units; None for video without actions.
         states: proprioception at each step, or None.
         task: the env's name of the task ("button-press-topdown-v3"), "" if unknown.
-        success: whether the task was done; None if nobody said.
+        success: whether the task was done; None if unspecified.
         seed: the seed that the env was reset with; None if there was none.
     """
 
@@ -60,23 +60,6 @@ class Episode:
     def __len__(self) -> int:
         """The number of control steps N; 0 if neither frames nor actions were read."""
         return len(next(iter(self.views.values()), () if self.actions is None else self.actions))
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One training sample, already in the code space of the latents (see `videopolicy.latents`).
-
-    Attributes:
-        current: codes of the current image of every view, (V, C, h, w).
-        future: codes of the next frames of every view, (V, T, C, h, w).
-        instruction: what is being done, in words.
-        actions: normalised actions from the current step on, (A, D), or None for video without actions.
-    """
-
-    current: Float32[np.ndarray, "V C h w"]
-    future: Float32[np.ndarray, "V T C h w"]
-    instruction: str
-    actions: Float32[np.ndarray, "A D"] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ def apart(values, others, kind):
 
 
 @st.composite
-def values(draw, space, count):
-    """`count` values of a space, (count, D): rotations and positions as they may be, the rest within -1 to 1."""
+def values(draw, layout, count):
+    """`count` values of a layout, (count, D): rotations and positions as they may be, the rest within -1 to 1."""
     columns = []
-    for part in space.parts:
+    for part in layout.parts:
         if part.kind in ROTATIONS:
             turns = np.stack([draw(TURNS) for _ in range(count)])
             columns.append(rewritten(turns, "axis_angle", part.kind))
@@ -40,9 +40,9 @@ def values(draw, space, count):
     return np.concatenate(columns, 1)
 
 
-def agree(space, first, second, tolerance=1e-6):
+def agree(layout, first, second, tolerance=1e-6):
     """Whether two stacks of values mean the same: rotations up to their spelling."""
-    for part in space.parts:
+    for part in layout.parts:
         one, other = first[..., part.slice], second[..., part.slice]
         if part.kind in ROTATIONS:
             if apart(one, other, part.kind) > tolerance:

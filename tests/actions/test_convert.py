@@ -15,18 +15,18 @@ ENDS = st.sampled_from([(-1, 1), (1, -1), (0, 1), (1, 0), (0.08, 0)])
 def two_spellings(draw):
     """The same arm twice, in other rotations and with other ends of the gripper."""
     reference = draw(st.sampled_from(["", "delta_", "relative_"]))
-    spaces = []
+    layouts = []
     turns = KINDS.filter(lambda kind: reference != "delta_" or kind != "axis_angle")
     for _ in range(2):
         opened, closed = draw(ENDS)
         words = f"{reference}position {reference}{draw(turns)} gripper[{opened},{closed}] force:1 joints:2"
-        spaces.append(Layout.parse(words))
-    return tuple(spaces)
+        layouts.append(Layout.parse(words))
+    return tuple(layouts)
 
 
 @given(st.data(), two_spellings())
-def test_there_and_back_means_the_same(data, spaces):
-    source, target = spaces
+def test_there_and_back_means_the_same(data, layouts):
+    source, target = layouts
     given_values = data.draw(values(source, 3))
     there = convert(given_values, source, target)
     assert there.shape == (3, target.width)
@@ -34,8 +34,8 @@ def test_there_and_back_means_the_same(data, spaces):
 
 
 @given(st.data(), two_spellings(), KINDS.filter(lambda kind: kind != "axis_angle"))
-def test_a_detour_changes_nothing(data, spaces, kind):
-    source, target = spaces
+def test_a_detour_changes_nothing(data, layouts, kind):
+    source, target = layouts
     between = Layout.parse(
         " ".join(f"{part.reference}_{kind}".lstrip("_") if i == 1 else str(part) for i, part in enumerate(source.parts))
     )
@@ -59,11 +59,11 @@ def test_polarity_is_never_guessed():
 
 
 def test_what_is_the_same_stays_to_the_bit():
-    space = Layout.parse("position quaternion gripper[-1,1] joints:7")
-    given_values = np.random.default_rng(0).normal(size=(4, 5, space.width)).astype(np.float32)
-    assert convert(given_values, space, space).tobytes() == given_values.tobytes()
+    layout = Layout.parse("position quaternion gripper[-1,1] joints:7")
+    given_values = np.random.default_rng(0).normal(size=(4, 5, layout.width)).astype(np.float32)
+    assert convert(given_values, layout, layout).tobytes() == given_values.tobytes()
     other = Layout.parse("position axis_angle gripper[-1,1] joints:7")
-    there = convert(given_values, space, other)
+    there = convert(given_values, layout, other)
     assert there.dtype == np.float32 and there.shape == (4, 5, other.width)
     np.testing.assert_array_equal(there[..., :3], given_values[..., :3])
     np.testing.assert_array_equal(there[..., 6:], given_values[..., 7:])

@@ -18,18 +18,18 @@ TEXTS = st.lists(st.one_of(MOVING, GRIPPERS, COUNTED), min_size=1, max_size=6).m
 
 
 @given(TEXTS)
-def test_a_space_prints_what_it_was_parsed_from(text):
-    space = Layout.parse(text)
-    assert Layout.parse(str(space)) == space
-    assert str(Layout.parse(str(space))) == str(space)
-    assert len({space, Layout.parse(text)}) == 1
+def test_a_layout_prints_what_it_was_parsed_from(text):
+    layout = Layout.parse(text)
+    assert Layout.parse(str(layout)) == layout
+    assert str(Layout.parse(str(layout))) == str(layout)
+    assert len({layout, Layout.parse(text)}) == 1
 
 
 @given(TEXTS)
 def test_the_parts_cover_every_dimension_once_and_in_order(text):
-    space = Layout.parse(text)
-    covered = [dimension for part in space.parts for dimension in range(space.width)[part.slice]]
-    assert covered == list(range(space.width))
+    layout = Layout.parse(text)
+    covered = [dimension for part in layout.parts for dimension in range(layout.width)[part.slice]]
+    assert covered == list(range(layout.width))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_word_that_makes_no_sense_is_shown_with_what_would(word):
 
 
 @given(st.text(st.sampled_from("position gripper[-1,]:x_delta 07nai\n"), max_size=30))
-def test_any_text_is_a_space_or_refused_in_one_line(text):
+def test_any_text_is_a_layout_or_refused_in_one_line(text):
     try:
         assert str(Layout.parse(str(Layout.parse(text)))) == str(Layout.parse(text))
     except UserError as error:

@@ -21,14 +21,14 @@ def two_arms(draw):
         Layout.parse(" ".join([f"position {one} gripper[-1,1]"] * arms + ["force:1"])),
         Layout.parse(" ".join(["joints:2", *[f"{other} position"] * arms])),
     )
-    actions = draw(values(how.space, 2 * STEPS)).reshape(2, STEPS, -1)
+    actions = draw(values(how.layout, 2 * STEPS)).reshape(2, STEPS, -1)
     return how, actions, draw(values(how.state_layout, 2))
 
 
-def moved(space, given_values, turn, shift):
+def moved(layout, given_values, turn, shift):
     """The same poses after the whole room was turned and shifted."""
     result = given_values.copy()
-    for part in space.parts:
+    for part in layout.parts:
         there = given_values[..., part.slice]
         if part.kind == POSITION:
             result[..., part.slice] = there @ turn.T + shift
@@ -43,7 +43,7 @@ def test_inverting_gives_back_what_was_meant(drawn):
     how, actions, states = drawn
     relative = how.apply(actions, states)
     assert relative.shape == (2, STEPS, how.relative.width)
-    assert agree(how.space, how.invert(relative, states), actions, tolerance=5e-6)
+    assert agree(how.layout, how.invert(relative, states), actions, tolerance=5e-6)
 
 
 @settings(max_examples=40)
@@ -51,7 +51,7 @@ def test_inverting_gives_back_what_was_meant(drawn):
 def test_where_the_base_stands_does_not_matter(drawn, turn, shift):
     how, actions, states = drawn
     turn = matrices(turn, "axis_angle")
-    elsewhere = how.apply(moved(how.space, actions, turn, shift), moved(how.state_layout, states, turn, shift))
+    elsewhere = how.apply(moved(how.layout, actions, turn, shift), moved(how.state_layout, states, turn, shift))
     np.testing.assert_allclose(elsewhere, how.apply(actions, states), rtol=0, atol=2e-6)
 
 
@@ -60,7 +60,7 @@ def test_where_the_base_stands_does_not_matter(drawn, turn, shift):
 def test_what_is_no_pose_stays_to_the_bit(drawn):
     how, actions, states = drawn
     relative = how.apply(actions, states)
-    for one, other in zip(how.space.parts, how.relative.parts, strict=True):
+    for one, other in zip(how.layout.parts, how.relative.parts, strict=True):
         if one.kind in ("gripper", "force"):
             np.testing.assert_array_equal(relative[..., other.slice], actions[..., one.slice])
 
@@ -87,15 +87,15 @@ def test_a_network_may_be_a_little_off_a_rotation():
     sloppy = rng.normal(size=(5, ARM.relative.width)).astype(np.float32)
     absolute = ARM.invert(sloppy, state)
     assert absolute.dtype == np.float32 and absolute.shape == (5, 7)
-    assert agree(ARM.space, ARM.invert(ARM.apply(absolute, state), state), absolute, tolerance=1e-5)
+    assert agree(ARM.layout, ARM.invert(ARM.apply(absolute, state), state), absolute, tolerance=1e-5)
 
 
-def test_the_relative_space_is_named():
+def test_the_relative_layout_is_named():
     assert str(ARM.relative) == "relative_position relative_rotation_6d gripper[-1,1]"
 
 
 @pytest.mark.parametrize(
-    ("space", "state", "message"),
+    ("layout", "state", "message"),
     [
         ("delta_position delta_axis_angle", "position quaternion", "the action is 'delta_position"),
         ("position gripper[0,1]", "position quaternion", "the action is 'position gripper"),
@@ -104,9 +104,9 @@ def test_the_relative_space_is_named():
         ("position quaternion position quaternion", "position quaternion", "has 2, the state 'position quaternion' 1"),
     ],
 )
-def test_without_absolute_poses_nothing_is_relative(space, state, message):
+def test_without_absolute_poses_nothing_is_relative(layout, state, message):
     with pytest.raises(UserError, match=message):
-        Relative(Layout.parse(space), Layout.parse(state))
+        Relative(Layout.parse(layout), Layout.parse(state))
 
 
 @pytest.mark.parametrize(

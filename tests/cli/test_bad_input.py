@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from tests.disk import full_disk
 from tests.processes import living, running, soon, wait_until
-from tests.small import SIZE, policy, write_data
+from tests.small import SIZE, small_model, write_data
 
 from videopolicy import checkpoint as checkpoints
 from videopolicy.checkpoint import Provenance, save
@@ -38,7 +38,7 @@ def given(tmp_path_factory):
     """A data set, a checkpoint that fits it, and an image; nobody may change them."""
     folder = tmp_path_factory.mktemp("given")
     write_data(folder / "data", episodes=2)
-    save(policy(), Provenance("joint", 1, instructions=("reach the red disc",)), folder / "run" / "checkpoint")
+    save(small_model(), Provenance("joint", 1, instructions=("reach the red disc",)), folder / "run" / "checkpoint")
     Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(folder / "now.png")
     return folder
 

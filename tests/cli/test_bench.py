@@ -2,7 +2,7 @@ import json
 from typing import get_args
 
 import pytest
-from tests.small import MODEL, TRAINING, policy
+from tests.small import MODEL, TRAINING, small_model
 
 from videopolicy import registry
 from videopolicy.checkpoint import Provenance, save
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "checkpoint"
-    save(policy(), Provenance("joint", steps=1), folder)
+    save(small_model(), Provenance("joint", steps=1), folder)
     return folder
 
 
@@ -68,7 +68,7 @@ def test_a_slip_is_one_line_before_anything_is_measured(arguments, said, checkpo
 
 
 def test_a_checkpoint_without_a_head_has_no_chunks(tmp_path, capsys):
-    save(policy(None), Provenance("video", steps=1), tmp_path / "checkpoint")
+    save(small_model(None), Provenance("video", steps=1), tmp_path / "checkpoint")
     assert "trained on video alone" in refused(capsys, tmp_path / "checkpoint")
 
 

@@ -5,7 +5,7 @@ import shutil
 from importlib.util import find_spec
 
 import pytest
-from tests.small import policy
+from tests.small import small_model
 
 from videopolicy import checkpoint as checkpoints
 from videopolicy.cli.main import main
@@ -15,7 +15,7 @@ from videopolicy.cli.main import main
 def saved(tmp_path_factory):
     """A small checkpoint with random weights, trained on one of the tasks."""
     folder = tmp_path_factory.mktemp("run") / "checkpoint"
-    checkpoints.save(policy(views=("top", "close")), checkpoints.Provenance("joint", 1, ("reach-red",)), folder)
+    checkpoints.save(small_model(views=("top", "close")), checkpoints.Provenance("joint", 1, ("reach-red",)), folder)
     return folder
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.small import ARM, CLONING, NORMALIZER, SIZE, policy, relative_policy
+from tests.small import ARM, CLONING, NORMALIZER, SIZE, relative_model, small_model
 
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.imagine import assign, read_image
@@ -23,11 +23,11 @@ def folder(tmp_path_factory):
     """Checkpoints of one view, of two, and without a head; and an image for each of two views."""
     folder = tmp_path_factory.mktemp("imagine")
     seen = Provenance("joint", steps=1, instructions=(INSTRUCTION,))
-    save(policy(views=("front",)), seen, folder / "one")
-    save(policy(views=("front", "side")), seen, folder / "two")
-    save(policy(None, views=("front",)), seen, folder / "video")
-    save(relative_policy(views=("front",)), seen, folder / "relative")
-    save(policy(views=("front",), **CLONING), seen, folder / "cloning")
+    save(small_model(views=("front",)), seen, folder / "one")
+    save(small_model(views=("front", "side")), seen, folder / "two")
+    save(small_model(None, views=("front",)), seen, folder / "video")
+    save(relative_model(views=("front",)), seen, folder / "relative")
+    save(small_model(views=("front",), **CLONING), seen, folder / "cloning")
     ramp = np.linspace(0, 255, SIZE).astype(np.uint8)
     draw(folder / "front.png", np.stack(np.broadcast_arrays(ramp[:, None], ramp, 128), 2))
     draw(folder / "side.png", np.stack(np.broadcast_arrays(30, ramp, ramp[::-1, None]), 2))
@@ -73,11 +73,11 @@ def test_writes_a_video_that_begins_with_what_is_seen_and_a_plan(folder):
     assert (actions >= np.array(low) - 1e-5).all() and (actions <= np.array(high) + 1e-5).all()
 
 
-def test_the_plan_is_what_the_planner_would_do(folder):
+def test_the_plan_is_what_the_policy_would_do(folder):
     out = imagine(folder, "one", str(folder / "front.png"), more=("--steps", "3", "--sampler", "heun", "--seed", "2"))
-    planner = make(folder / "one", sampler="heun", steps=3)
+    policy = make(folder / "one", sampler="heun", steps=3)
     images = {"front": np.asarray(Image.open(folder / "front.png"))}
-    expected = planner.plan([Observation(images, INSTRUCTION)], [2], imagine=True)[0]
+    expected = policy.plan([Observation(images, INSTRUCTION)], [2], imagine=True)[0]
     plan = json.loads((out / "plan.json").read_text())
     np.testing.assert_allclose(plan["actions"], expected.actions, rtol=1e-5)
     assert plan["steps"] == 3
@@ -85,9 +85,9 @@ def test_the_plan_is_what_the_planner_would_do(folder):
     assert np.abs(future - expected.imagined["front"]).mean() < 8
 
 
-def test_without_a_state_relative_actions_are_seen_from_the_gripper(folder):
+def test_without_a_state_relative_actions_are_relative_to_the_gripper(folder):
     plan = json.loads((imagine(folder, "relative", str(folder / "front.png"), out="arm") / "plan.json").read_text())
-    assert (plan["action_layout"], plan["seen_from_the_gripper"]) == (ARM["action_layout"], True)
+    assert (plan["action_layout"], plan["relative_to_gripper"]) == (ARM["action_layout"], True)
     assert np.array(plan["actions"]).shape == (8, 7)
 
 
@@ -108,8 +108,8 @@ def test_video_alone_imagines_without_actions(folder):
 
 def test_a_head_takes_nothing_from_the_video(folder, tmp_path):
     """A model that drops its head imagines what it imagined before; the noise of both is the same."""
-    headless = policy(None, views=("front",))
-    weights = policy(views=("front",)).state_dict()
+    headless = small_model(None, views=("front",))
+    weights = small_model(views=("front",)).state_dict()
     headless.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith("head.")})
     save(headless, Provenance("video", steps=1), tmp_path / "video")
     (tmp_path / "front.png").write_bytes((folder / "front.png").read_bytes())

@@ -227,7 +227,7 @@ for slip in {slips!r}:
     assert done.returncode == 0 and len(done.stderr.splitlines()) == len(slips), done.stderr
 
 
-def test_what_was_understood_is_said_before_training(tmp_path, capsys):
+def test_a_summary_of_the_data_is_printed_before_training(tmp_path, capsys):
     rng = np.random.default_rng(0)
     with Writer(tmp_path / "uneven", 20, ("top",)) as writer:
         for steps in (36, 20, 40, 35):

@@ -32,20 +32,19 @@ def test_every_step_of_every_episode_starts_a_clip(clips, dataset, encode):
     for episode in dataset.episodes:
         codes = np.stack([encode(episode.views[view]).astype(np.float16) for view in VIEWS])
         for start in range(len(episode)):
-            clip = clips[index, 0]
+            clip = clips.batch(np.array([index]), None)
             now, *later = WINDOW.frame_indices(start, len(episode))
-            np.testing.assert_array_equal(clip.current, codes[:, now])
-            np.testing.assert_array_equal(clip.future, codes[:, later])
-            assert clip.instruction == episode.instruction
-            if episode.actions is None:
-                assert clip.actions is None
-            else:
+            np.testing.assert_array_equal(clip.current[0], codes[:, now])
+            np.testing.assert_array_equal(clip.future[0], codes[:, later])
+            assert clip.instructions == [episode.instruction]
+            assert clip.has_actions.tolist() == [episode.actions is not None]
+            if episode.actions is not None:
                 executed = episode.actions[WINDOW.action_indices(start, len(episode))]
-                np.testing.assert_allclose(clips.normalizer.invert(clip.actions), executed, atol=1e-5)
+                np.testing.assert_allclose(clips.normalizer.invert(clip.actions[0]), executed, atol=1e-5)
             index += 1
 
 
-def test_a_batch_holds_the_clips_that_were_asked_for(clips):
+def test_a_batch_holds_the_clips_that_were_asked_for(cache, clips):
     indices = np.array([89, 0, 15, 0])
     batch = clips.batch(indices, np.random.default_rng(0))
     assert batch.current.shape == (4, 2, 3, 2, 2)
@@ -54,13 +53,14 @@ def test_a_batch_holds_the_clips_that_were_asked_for(clips):
     assert batch.current.dtype == batch.future.dtype == batch.actions.dtype == np.float32
     assert batch.has_actions.tolist() == [True, True, False, True]
     assert not batch.actions[2].any()
-    for row, index in enumerate(indices):
-        copies = [clips.clip(index, copy) for copy in (0, 1)]
-        assert any(np.array_equal(batch.current[row], clip.current) for clip in copies)
-        assert any(np.array_equal(batch.future[row], clip.future) for clip in copies)
-        assert batch.instructions[row] == copies[0].instruction
-        if copies[0].actions is not None:
-            np.testing.assert_array_equal(batch.actions[row], copies[0].actions)
+    recorded = clips.batch(indices, None)
+    assert batch.instructions == recorded.instructions
+    np.testing.assert_array_equal(batch.actions, recorded.actions)
+    episodes, starts = np.array([2, 0, 1, 0]), np.array([69, 0, 4, 0])
+    copies = [cache.read_windows(WINDOW, np.full(4, copy), episodes, starts) for copy in (0, 1)]
+    for row in range(len(indices)):
+        assert any(np.array_equal(batch.current[row], codes[row, :, 0]) for codes in copies)
+        assert any(np.array_equal(batch.future[row], codes[row, :, 1:]) for codes in copies)
 
 
 def test_a_batch_draws_every_copy_and_only_the_generator_decides_which(clips):
@@ -70,11 +70,12 @@ def test_a_batch_draws_every_copy_and_only_the_generator_decides_which(clips):
     assert len(np.unique(first.current.reshape(32, -1), axis=0)) == 2
 
 
-def test_the_current_and_the_future_frames_are_of_one_copy(clips):
+def test_the_current_and_the_future_frames_are_of_one_copy(cache, clips):
     batch = clips.batch(np.full(32, 30), np.random.default_rng(3))
+    copies = cache.read_windows(WINDOW, np.array([0, 1]), np.array([2, 2]), np.array([10, 10]))
     for current, future in zip(batch.current, batch.future, strict=True):
-        copy = int(np.array_equal(current, clips.clip(30, 1).current))
-        np.testing.assert_array_equal(future, clips.clip(30, copy).future)
+        copy = int(np.array_equal(current, copies[1, :, 0]))
+        np.testing.assert_array_equal(future, copies[copy, :, 1:])
 
 
 def test_normalised_actions_fill_the_range_of_the_known_ones(clips):
@@ -85,7 +86,7 @@ def test_normalised_actions_fill_the_range_of_the_known_ones(clips):
 
 def test_a_given_normaliser_is_used(cache):
     clips = Clips([cache], WINDOW, MinMax((-10.0,) * 3, (10.0,) * 3))
-    np.testing.assert_allclose(clips[0, 0].actions * 10, cache.actions[:5], atol=1e-5)
+    np.testing.assert_allclose(clips.batch(np.array([0]), None).actions[0] * 10, cache.actions[:5], atol=1e-5)
     with pytest.raises(UserError, match="3 wide, but the normaliser was fitted to 2"):
         Clips([cache], WINDOW, MinMax((0.0,) * 2, (1.0,) * 2))
 
@@ -111,10 +112,10 @@ def test_an_episode_shorter_than_a_window_is_refused(cache):
         Clips([cache], Window(frames=1, stride=1, actions=10))
 
 
-@pytest.mark.parametrize("key", [(90, 0), (-1, 0), (0, 2)])
-def test_a_clip_that_is_not_there_is_refused(clips, key):
+@pytest.mark.parametrize("index", [90, -1])
+def test_a_clip_that_is_not_there_is_refused(clips, index):
     with pytest.raises(IndexError):
-        clips[key]
+        clips.batch(np.array([index]), None)
 
 
 @pytest.fixture
@@ -144,10 +145,11 @@ def test_the_clips_of_several_caches_follow_each_other(cache, second):
     both, one, other = Clips([cache, second], WINDOW), Clips([cache], WINDOW), Clips([second], WINDOW)
     assert len(both) == len(one) + len(other) == 90 + 23
     batch = both.batch(np.array([0, 95, 15]), None)
-    for row, clip in enumerate((one[0, 0], other[5, 0], one[15, 0])):
-        np.testing.assert_array_equal(batch.current[row], clip.current)
-        np.testing.assert_array_equal(batch.future[row], clip.future)
-        assert batch.instructions[row] == clip.instruction
+    for row, (source, index) in enumerate(((one, 0), (other, 5), (one, 15))):
+        clip = source.batch(np.array([index]), None)
+        np.testing.assert_array_equal(batch.current[row], clip.current[0])
+        np.testing.assert_array_equal(batch.future[row], clip.future[0])
+        assert batch.instructions[row] == clip.instructions[0]
     assert batch.has_actions.tolist() == [True, True, False]
     env = both.normalizer.invert(batch.actions[:2])
     np.testing.assert_allclose(env[0], cache.actions[:5], atol=1e-5)

@@ -13,10 +13,10 @@ from videopolicy.types import Episode
 SIZE = 16
 
 
-def write(path: Path, views=("top",), width=2, fps=10, space="", size=SIZE, tasks=("push", "pull")) -> Path:
+def write(path: Path, views=("top",), width=2, fps=10, layout="", size=SIZE, tasks=("push", "pull")) -> Path:
     """One short episode of each task."""
     rng = np.random.default_rng(len(path.name))
-    with Writer(path, fps, views, action_layout=space) as writer:
+    with Writer(path, fps, views, action_layout=layout) as writer:
         for task in tasks:
             frames = {view: rng.integers(256, size=(4, size, size, 3), dtype=np.uint8) for view in views}
             actions = rng.uniform(0.1, 1, (4, width)).astype(np.float32) if width else None
@@ -177,8 +177,8 @@ def test_a_view_map_with_a_slip_of_the_pen_is_named_and_mended(listed, tmp_path)
         reconcile(sources, ("front", "wrist"), SIZE)
 
 
-def test_actions_that_nobody_named_do_not_train_beside_named_ones(listed, tmp_path):
-    write(tmp_path / "pose", width=7, space=POSE)
+def test_unspecified_actions_do_not_train_beside_named_ones(listed, tmp_path):
+    write(tmp_path / "pose", width=7, layout=POSE)
     write(tmp_path / "bare", width=7)
     said = f'bare: .*of .*pose are {POSE!r}.*`videopolicy convert .*bare DST --action-layout "{POSE}"`'
     for paths in (("pose", "bare"), ("bare", "pose")):
@@ -189,9 +189,11 @@ def test_actions_that_nobody_named_do_not_train_beside_named_ones(listed, tmp_pa
     assert len(reconcile(open_sources([tmp_path / "bare"] * 2), ("top",), SIZE)) == 2
 
 
-def test_actions_that_nobody_named_do_not_train_a_policy_that_names_its_own(tmp_path):
+def test_unspecified_actions_do_not_train_a_policy_that_names_its_own(tmp_path):
     sources = open_sources([write(tmp_path / "unnamed", width=10)])
-    with pytest.raises(UserError, match=r"unnamed: nobody said what its actions mean, the policy's are .*convert"):
+    with pytest.raises(
+        UserError, match=r"unnamed: the layout of its actions is unspecified, the policy's are .*convert"
+    ):
         reconcile(sources, ("top",), SIZE, action_layout=OTHER)
 
 
@@ -203,39 +205,41 @@ def test_video_without_actions_fits_any_width(tmp_path):
 POSE, OTHER = "position axis_angle gripper[-1,1]", "position rotation_6d gripper[1,0]"
 
 
-def test_actions_go_into_the_space_of_the_first_that_names_one(tmp_path):
-    paths = [write(tmp_path / "plain", width=0), write(tmp_path / "pose", width=7, space=POSE)]
-    sources = open_sources([*paths, write(tmp_path / "other", width=10, space=OTHER)])
+def test_actions_go_into_the_layout_of_the_first_that_names_one(tmp_path):
+    paths = [write(tmp_path / "plain", width=0), write(tmp_path / "pose", width=7, layout=POSE)]
+    sources = open_sources([*paths, write(tmp_path / "other", width=10, layout=OTHER)])
     fitting = reconcile(sources, ("top",), SIZE)
     assert [source.dataset.action_width for source in fitting] == [None, 7, 7]
     before, after = (listed[2].dataset.episode(1, (), 1, 3).actions for listed in (sources, fitting))
     np.testing.assert_array_equal(after, convert(before, Layout.parse(OTHER), Layout.parse(POSE)))
     assert fitting[1].dataset.fingerprint == sources[1].dataset.fingerprint
     assert fitting[2].dataset.fingerprint != sources[2].dataset.fingerprint
-    # What is in the space already stays as it is.
+    # What is in the layout already stays as it is.
     assert [source.dataset for source in reconcile(fitting, ("top",), SIZE)] == [s.dataset for s in fitting]
 
 
-def test_a_checkpoints_space_goes_before_the_datas(tmp_path):
-    sources = open_sources([write(tmp_path / "pose", width=7, space=POSE)])
+def test_a_checkpoints_layout_goes_before_the_datas(tmp_path):
+    sources = open_sources([write(tmp_path / "pose", width=7, layout=POSE)])
     (converted,) = reconcile(sources, ("top",), SIZE, action_layout=OTHER)
     assert (converted.dataset.action_width, converted.dataset.action_layout) == (10, OTHER)
 
 
-def test_spaces_that_mean_different_things_are_refused_with_the_reason(tmp_path):
-    paths = [write(tmp_path / "pose", width=7, space=POSE), write(tmp_path / "arm", width=7, space="joints:7")]
+def test_layouts_that_mean_different_things_are_refused_with_the_reason(tmp_path):
+    paths = [write(tmp_path / "pose", width=7, layout=POSE), write(tmp_path / "arm", width=7, layout="joints:7")]
     with pytest.raises(UserError, match=r"arm: its actions are 'joints:7', but .* is needed, and the one has 1 part"):
         reconcile(open_sources(paths), ("top",), SIZE)
 
 
 def test_states_that_nobody_named_are_not_taken_for_the_policys(tmp_path):
     paths = []
-    for name, space in (("named", "position"), ("unnamed", "")):
+    for name, layout in (("named", "position"), ("unnamed", "")):
         paths.append(tmp_path / name)
-        with Writer(paths[-1], 10, ("top",), action_layout="position", state_layout=space) as writer:
+        with Writer(paths[-1], 10, ("top",), action_layout="position", state_layout=layout) as writer:
             values = np.ones((4, 3), np.float32)
             writer.add(Episode({"top": np.zeros((4, SIZE, SIZE, 3), np.uint8)}, "push", 10, values, values))
     sources = open_sources(paths)
     assert len(reconcile(sources, ("top",), SIZE)) == 2
-    with pytest.raises(UserError, match=r"unnamed: nobody said what its states mean.*--state-layout \"position\""):
+    with pytest.raises(
+        UserError, match=r"unnamed: the layout of its states is unspecified.*--state-layout \"position\""
+    ):
         reconcile(sources, ("top",), SIZE, state_layout="position")

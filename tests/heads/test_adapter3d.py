@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.small import MODEL, TRAINING, batch, policy
+from tests.small import MODEL, TRAINING, batch, small_model
 
 from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.windows import Window
@@ -117,7 +117,7 @@ def test_the_table_survives_a_checkpoints_json():
 
 
 def test_two_views_of_four_frames_and_fourteen_actions_train_and_sample():
-    model = policy(
+    model = small_model(
         MinMax((-1.0,) * 14, (1.0,) * 14),
         views=("top", "close"),
         window=Window(frames=4, stride=2, actions=8),

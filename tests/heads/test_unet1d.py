@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.small import MODEL, NORMALIZER, policy
+from tests.small import MODEL, NORMALIZER, small_model
 
 from videopolicy.configs import from_json, to_json
 from videopolicy.errors import UserError
@@ -55,9 +55,9 @@ def test_depth_widens_what_an_action_step_can_see():
 def test_a_chunk_that_cannot_be_halved_is_refused_when_the_policy_is_built(actions, channels):
     window = replace(MODEL.window, actions=actions)
     with pytest.raises(UserError, match=f"{actions}.*multiple of {2 ** (len(channels) - 1)}"):
-        policy(window=window, head=replace(HEAD, channels=channels))
-    assert policy(None, window=window).head is None
-    assert policy(NORMALIZER, window=window, head=replace(HEAD, channels=(8,))).head is not None
+        small_model(window=window, head=replace(HEAD, channels=channels))
+    assert small_model(None, window=window).head is None
+    assert small_model(NORMALIZER, window=window, head=replace(HEAD, channels=(8,))).head is not None
 
 
 @pytest.mark.parametrize("change", [{"channels": (12, 16)}, {"channels": ()}, {"kernel": 4}, {"activation": "relu"}])

@@ -104,8 +104,8 @@ def write_own(path: Path, task: str, steps_a_file: int) -> None:
     """Four demonstrations of the point-mass env, as `videopolicy record` writes them."""
     lerobot_writer.STEPS_A_FILE = steps_a_file
     env = registry.build("envs", "pointmass", task, size=64)
-    space, state = env.action_layout, env.state_layout
-    with lerobot_writer.Writer(path, env.fps, env.views, action_layout=space, state_layout=state) as writer:
+    layout, state = env.action_layout, env.state_layout
+    with lerobot_writer.Writer(path, env.fps, env.views, action_layout=layout, state_layout=state) as writer:
         for seed in range(4):
             writer.add(record_episode(env, seed, 0.1, 20 + 5 * seed))
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.small import ARM, MODEL, TRAINING, batch, observation, policy, relative_policy
+from tests.small import ARM, MODEL, TRAINING, batch, observation, relative_model, small_model
 
 from videopolicy.clips.normalize import MinMax
 from videopolicy.diffusion.guidance import LinearGuidance
@@ -39,13 +39,13 @@ def condition(model, size=2):
 @pytest.fixture(scope="module")
 def model():
     """Two views and a pad, of which the presets have one or the other."""
-    return policy(views=("top", "close"), pad=1)
+    return small_model(views=("top", "close"), pad=1)
 
 
 @pytest.mark.parametrize("pad", [0, 1, 3])
 @pytest.mark.parametrize("views", [("top",), ("top", "close"), ("a", "b", "c")])
 def test_flat_frames_are_one_view_after_the_other_behind_the_pad(pad, views):
-    model = policy(pad=pad, views=views)
+    model = small_model(pad=pad, views=views)
     futures, current = draw(2, len(views), 2, 6, 4, 4), draw(2, 6, 4, 4, seed=1)
     flat = model.flatten(futures, current)
     assert flat.shape[1] == model.config.flat_frames == pad + 2 * len(views)
@@ -82,7 +82,7 @@ def test_hardly_any_noise_leaves_the_input_and_much_noise_does_not(model):
 @torch.no_grad()
 def test_the_network_is_wrapped_in_the_preconditioning_of_edm(residual):
     """At sigma 1 with x = clean + noise, D = x / 2 - F(x / sqrt 2) / sqrt 2, and c_noise is 0."""
-    model = policy(views=("top", "close"), pad=1, residual=residual)
+    model = small_model(views=("top", "close"), pad=1, residual=residual)
     x, given = noise(model), condition(model)
     origin = given.latents if residual else 0
     moved = x.video - origin
@@ -98,7 +98,7 @@ def test_the_network_is_wrapped_in_the_preconditioning_of_edm(residual):
 @pytest.mark.parametrize("residual", [False, True])
 @torch.no_grad()
 def test_a_network_that_says_nothing_leaves_a_residual_model_with_the_current_image(residual):
-    model = policy(residual=residual)
+    model = small_model(residual=residual)
     torch.nn.init.zeros_(model.backbone.net.conv_out.weight)
     torch.nn.init.zeros_(model.backbone.net.conv_out.bias)
     given = condition(model)
@@ -167,7 +167,7 @@ def test_the_instruction_and_the_picture_decide_what_is_drawn(model):
 
 
 def test_without_a_normaliser_it_imagines_and_says_that_it_cannot_act():
-    model = policy(None)
+    model = small_model(None)
     drawn = model.sample(condition(model), noise(model), Sampling("euler", steps=2))
     assert drawn.video.isfinite().all()
     assert drawn.actions.shape == (2, 8, 0)
@@ -177,7 +177,7 @@ def test_without_a_normaliser_it_imagines_and_says_that_it_cannot_act():
 
 @pytest.mark.parametrize("detach", [True, False])
 def test_the_action_loss_reaches_the_video_model_only_if_features_are_not_detached(detach):
-    model = policy()
+    model = small_model()
     training = replace(TRAINING, stage=replace(JOINT, detach=detach))
     clips = batch(model)
     Objective(model, training)(clips, draw_noise(model, training, clips, generator_of(0, 0))).mean_actions.backward()
@@ -193,7 +193,7 @@ def test_the_action_loss_reaches_the_video_model_only_if_features_are_not_detach
     [("action", ("text", "backbone", "latents")), ("video", ("head", "latents")), ("joint", ("latents",))],
 )
 def test_a_stage_changes_what_it_trains_and_not_a_bit_more(stage, still):
-    model = policy()
+    model = small_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     training = replace(TRAINING, stage=replace(STAGES[stage], detach=False), weight_decay=0.1)
     objective = Objective(model, training)
@@ -209,25 +209,25 @@ def test_a_stage_changes_what_it_trains_and_not_a_bit_more(stage, still):
 
 def test_each_action_width_gets_a_head_of_its_own():
     for width in (1, 7):
-        model = policy(MinMax((-1.0,) * width, (1.0,) * width))
+        model = small_model(MinMax((-1.0,) * width, (1.0,) * width))
         assert model.action_width == width
         assert model.sample(condition(model), noise(model), MODEL.sampling).actions.shape == (2, 8, width)
 
 
 def test_the_head_learns_relative_actions_of_their_own_width():
-    model = relative_policy()
+    model = relative_model()
     assert model.action_width == 10
     assert str(model.config.learned_layout) == "relative_position relative_rotation_6d gripper[-1,1]"
     assert str(replace(model.config, relative=False).learned_layout) == ARM["action_layout"]
-    assert policy().config.learned_layout is None
+    assert small_model().config.learned_layout is None
 
 
 def test_video_alone_may_be_trained_before_its_actions_have_a_layout():
-    model = policy(None, relative=True)
+    model = small_model(None, relative=True)
     assert model.action_width == 0
-    planner = CheckpointPolicy(model, model.config.sampling)
-    assert (planner.spec.state_layout, planner.origin) == ("", None)
-    assert planner.plan([observation()], [0], True)[0].imagined
+    opened = CheckpointPolicy(model, model.config.sampling)
+    assert (opened.spec.state_layout, opened.origin) == ("", None)
+    assert opened.plan([observation()], [0], True)[0].imagined
 
 
 @pytest.mark.parametrize(
@@ -246,12 +246,12 @@ def test_video_alone_may_be_trained_before_its_actions_have_a_layout():
 )
 def test_an_action_layout_that_does_not_fit_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
-        policy(**changes)
+        small_model(**changes)
 
 
 @torch.no_grad()
 def test_offloaded_it_denoises_the_same_with_its_weights_parked():
-    model, parked = policy(), policy()
+    model, parked = small_model(), small_model()
     parked.offload("cpu")
     assert {p.device.type for part in (parked.backbone, parked.head) for p in part.parameters()} == {"meta"}
     assert parked.device.type == "cpu"

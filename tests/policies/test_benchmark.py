@@ -3,7 +3,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tests.small import policy as small_model
+from tests.small import small_model
 
 from videopolicy import hardware
 from videopolicy.hardware import Timing, count_flops

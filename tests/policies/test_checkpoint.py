@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 from tests.datasets.checking.test_checks import InMemory
-from tests.small import ARM, CLONING, NORMALIZER, observation, relative_policy
-from tests.small import policy as small_model
+from tests.small import ARM, CLONING, NORMALIZER, observation, relative_model, small_model
 
 from videopolicy import checkpoint
 from videopolicy.checkpoint import Provenance
@@ -188,7 +187,7 @@ def test_a_dimension_that_never_moved_comes_back_as_it_was():
 
 @pytest.fixture(scope="module")
 def arm():
-    return CheckpointPolicy(relative_policy(), SAMPLING)
+    return CheckpointPolicy(relative_model(), SAMPLING)
 
 
 def test_relative_actions_begin_where_the_state_says(arm):

@@ -1,4 +1,4 @@
-"""From a file of sgm's through a checkpoint to a folder of diffusers, whose pipeline draws what the policy draws."""
+"""From a file of sgm's through a checkpoint to a folder of diffusers, whose pipeline draws what the model draws."""
 
 from dataclasses import replace
 
@@ -8,8 +8,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
 from PIL import Image
 from tests.porting.weights import VIDEO, safe, svd_weights, text_weights
-from tests.small import policy as small_policy
-from tests.small import same
+from tests.small import same, small_model
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from videopolicy import checkpoint
@@ -29,8 +28,8 @@ TOLD = {"fps": 7, "motion_bucket_id": 100, "noise_aug_strength": 0.02}
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    """The policy that a file of sgm's becomes, once it was saved and loaded."""
+def model(tmp_path_factory):
+    """The model that a file of sgm's becomes, once it was saved and loaded."""
     folder = tmp_path_factory.mktemp("imported")
     ported = convert(safe(svd_weights(), folder / "svd_xt.safetensors"), VIDEO)
     checkpoint.save(ported.model, checkpoint.Provenance("video", 0), folder / "checkpoint")
@@ -39,7 +38,7 @@ def policy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def image_encoder(tmp_path_factory):
-    """A small one, as wide as the policy's text."""
+    """A small one, as wide as the model's text."""
     folder = tmp_path_factory.mktemp("seeing")
     sizes = {"hidden_size": 32, "intermediate_size": 32, "projection_dim": 48, "image_size": 224, "patch_size": 56}
     config = CLIPVisionConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)
@@ -49,14 +48,14 @@ def image_encoder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(policy, image_encoder, tmp_path_factory):
+def exported(model, image_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "diffusers"
-    export(policy, folder, image_encoder)
+    export(model, folder, image_encoder)
     return folder
 
 
 @torch.no_grad()
-def test_the_pipeline_draws_what_the_policy_draws(policy, exported):
+def test_the_pipeline_draws_what_the_policy_draws(model, exported):
     pipeline = StableVideoDiffusionPipeline.from_pretrained(exported)
     pipeline.set_progress_bar_config(disable=True)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8))
@@ -73,52 +72,52 @@ def test_the_pipeline_draws_what_the_policy_draws(policy, exported):
     disturbed = pixels + TOLD["noise_aug_strength"] * torch.randn(
         pixels.shape, generator=torch.Generator().manual_seed(2)
     )
-    current = policy.latents.vae.encode(disturbed).latent_dist.mode()
+    current = model.latents.vae.encode(disturbed).latent_dist.mode()
     text = pipeline._encode_image(image, "cpu", 1, False)
     condition = Condition(current[:, None].expand(-1, FRAMES, -1, -1, -1), text)
-    sampled = policy.sample(
+    sampled = model.sample(
         condition, Joint(noise, torch.zeros(1, 32, 0)), Sampling("euler", STEPS, 700.0, 0.002, guidance)
     )
     assert drawn["latent"].std() > 0.1
     torch.testing.assert_close(sampled.video, drawn["latent"], rtol=1e-4, atol=1e-4)
-    frames = (policy.latents.pixels(drawn["latent"][0]) / 2 + 0.5).clamp(0, 1)
+    frames = (model.latents.pixels(drawn["latent"][0]) / 2 + 0.5).clamp(0, 1)
     torch.testing.assert_close(frames, drawn["pt"][0], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
-def test_its_parts_open_alone_and_compute_the_same(policy, exported):
+def test_its_parts_open_alone_and_compute_the_same(model, exported):
     unet = UNetSpatioTemporalConditionModel.from_pretrained(exported, subfolder="unet")
     vae = AutoencoderKLTemporalDecoder.from_pretrained(exported, subfolder="vae")
     assert type(unet) is UNetSpatioTemporalConditionModel
     assert (unet.config.num_frames, unet.config.sample_size) == (25, 32)
-    assert same(unet, policy.backbone.net) and same(vae, policy.latents.vae)
+    assert same(unet, model.backbone.net) and same(vae, model.latents.vae)
     assert vae.config.scaling_factor == 0.18215
     x, text = torch.randn(1, FRAMES, 8, 8, 8), torch.randn(1, 1, 48)
     level = torch.tensor([0.3])
-    ours, _ = policy.backbone(x[:, :, :4], Condition(x[:, :, 4:], text), level)
-    theirs = unet(x, level, text, policy.backbone.ids[None], return_dict=False)[0]
+    ours, _ = model.backbone(x[:, :, :4], Condition(x[:, :, 4:], text), level)
+    theirs = unet(x, level, text, model.backbone.ids[None], return_dict=False)[0]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_what_was_exported_is_imported_to_the_bit(policy, exported, tmp_path):
+def test_what_was_exported_is_imported_to_the_bit(model, exported, tmp_path):
     clip = safe(text_weights(), tmp_path / "open_clip_model.safetensors")
     # Its description tells the width of attention heads, which the weights do not.
     template = replace(VIDEO, backbone=replace(VIDEO.backbone, head_channels=32))
     ported = convert(str(exported), template, clip)
-    assert same(ported.model, policy) and ported.model.config == policy.config
+    assert same(ported.model, model) and ported.model.config == model.config
     assert [row.source for row in ported.rows] == ["unet/", "vae/", "open_clip_model.safetensors"]
 
 
-def test_without_an_image_encoder_the_pipeline_opens_when_told_so(policy, tmp_path):
-    export(policy, tmp_path / "out")
+def test_without_an_image_encoder_the_pipeline_opens_when_told_so(model, tmp_path):
+    export(model, tmp_path / "out")
     none = {"image_encoder": None, "feature_extractor": None}
     pipeline = StableVideoDiffusionPipeline.from_pretrained(tmp_path / "out", **none)
-    assert pipeline.image_encoder is None and same(pipeline.unet, policy.backbone.net)
+    assert pipeline.image_encoder is None and same(pipeline.unet, model.backbone.net)
     assert pipeline.scheduler.config.sigma_max == 700.0
 
 
-def test_half_precision_is_kept(policy, tmp_path):
-    checkpoint.save(policy, checkpoint.Provenance("video", 0), tmp_path / "checkpoint")
+def test_half_precision_is_kept(model, tmp_path):
+    checkpoint.save(model, checkpoint.Provenance("video", 0), tmp_path / "checkpoint")
     half, _ = checkpoint.load(tmp_path / "checkpoint", dtype=torch.float16)
     export(half, tmp_path / "out")
     kind = torch.float16
@@ -155,16 +154,16 @@ def test_a_folder_that_is_not_whole_is_refused(exported, tmp_path):
         convert(str(tmp_path), VIDEO, clip)
 
 
-def test_what_diffusers_does_not_know_is_refused(policy, exported, image_encoder, tmp_path):
+def test_what_diffusers_does_not_know_is_refused(model, exported, image_encoder, tmp_path):
     with pytest.raises(UserError, match="only a model on SVD's latents"):
-        export(small_policy(), tmp_path / "out")
+        export(small_model(), tmp_path / "out")
     with pytest.raises(UserError, match="exists"):
-        export(policy, exported)
+        export(model, exported)
     with pytest.raises(UserError, match="no folder image_encoder"):
-        export(policy, tmp_path / "out", tmp_path)
+        export(model, tmp_path / "out", tmp_path)
     (tmp_path / "feature_extractor").mkdir()
     (tmp_path / "image_encoder").mkdir()
     (tmp_path / "image_encoder/config.json").write_text('{"projection_dim": 1024}')
     with pytest.raises(UserError, match="tokens are 1024 wide, this model attends to 48"):
-        export(policy, tmp_path / "out", tmp_path)
+        export(model, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ from videopolicy.presets.svd import PRESET
 
 
 @pytest.fixture(scope="module")
-def policy():
+def model():
     with torch.device("meta"):
         return PRESET.model.build(MinMax((-1.0,) * 7, (1.0,) * 7))
 
@@ -17,22 +17,22 @@ def count(module):
     return sum(weight.numel() for weight in module.parameters())
 
 
-def test_its_parts_have_as_many_parameters_as_the_papers(policy):
-    assert count(policy.backbone) == 1_524_623_082
-    assert count(policy.head.adapter) == 205_812_616
-    assert count(policy.head) - count(policy.head.adapter) == 161_359_111
+def test_its_parts_have_as_many_parameters_as_the_papers(model):
+    assert count(model.backbone) == 1_524_623_082
+    assert count(model.head.adapter) == 205_812_616
+    assert count(model.head) - count(model.head.adapter) == 161_359_111
 
 
-def test_a_sample_is_25_frames_of_32_by_32_latents_and_32_actions(policy):
-    blank = policy.blank(1)
+def test_a_sample_is_25_frames_of_32_by_32_latents_and_32_actions(model):
+    blank = model.blank(1)
     assert blank.video.shape == (1, 25, 4, 32, 32) and blank.actions.shape == (1, 32, 7)
-    assert policy.head.adapter.width == 6720
+    assert model.head.adapter.width == 6720
 
 
 def test_its_frames_are_the_authors():
     assert PRESET.model.window.offsets == (0, 4, 8, 12, 16, 20, 24, 28) and PRESET.model.window.span == 32
 
 
-def test_what_is_pretrained_stays_frozen(policy):
-    frozen = (*policy.text.parameters(), *policy.latents.parameters())
+def test_what_is_pretrained_stays_frozen(model):
+    frozen = (*model.text.parameters(), *model.latents.parameters())
     assert not any(weight.requires_grad for weight in frozen)

@@ -83,7 +83,7 @@ def test_video_without_actions_has_no_plot(tmp_path):
     assert not page.all("svg") and pictures(page)
 
 
-def test_each_dimension_has_its_panel_under_the_name_that_its_space_gives(tmp_path):
+def test_each_dimension_has_its_panel_under_the_name_that_its_layout_gives(tmp_path):
     page = sheet(InMemory(EPISODES), tmp_path)
     assert len(page.all("svg")) == 1
     for name in ("0 delta position", "1 delta position", "2 delta position", "3 gripper"):

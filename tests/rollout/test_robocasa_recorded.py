@@ -6,8 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from tests.datasets.hdf5 import recorded, write_robocasa
-from tests.small import SIZE
-from tests.small import policy as small_policy
+from tests.small import SIZE, small_model
 
 from videopolicy.clips.normalize import MinMax
 from videopolicy.datasets import robomimic
@@ -90,7 +89,7 @@ def simulator(file, monkeypatch):
 def policy_for(dataset):
     """Random weights that see the three views and act as the recordings do."""
     actions = np.concatenate([dataset.episode(index, ()).actions for index in range(len(dataset))])
-    made = small_policy(MinMax.fit(actions), views=VIEWS, action_layout=dataset.action_layout, fps=dataset.fps)
+    made = small_model(MinMax.fit(actions), views=VIEWS, action_layout=dataset.action_layout, fps=dataset.fps)
     return CheckpointPolicy(made, made.config.sampling)
 
 

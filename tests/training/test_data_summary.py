@@ -72,7 +72,7 @@ def test_an_instruction_that_is_only_held_out_is_told(two):
     assert told[-1] == "  never trained on, as no other episode shows them: 'reach the red disc'"
 
 
-def test_spaces_that_are_converted_are_told(dataset, two):
+def test_layouts_that_are_converted_are_told(dataset, two):
     _, clips = two
     named = Partly(dataset, set())
     named.action_layout = "gripper[-1,1] other:1"

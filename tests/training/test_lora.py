@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.small import CLONING, MODEL, TRAINING, policy, same, write_data
+from tests.small import CLONING, MODEL, TRAINING, same, small_model, write_data
 from tests.training import children
 
 from videopolicy import checkpoint, registry
@@ -33,7 +33,7 @@ ADAPTED = tuple(f".{name}.weight" for name in MODEL_TARGETS)
 
 @pytest.fixture(scope="module")
 def init() -> VideoActionModel:
-    return policy(seed=3)
+    return small_model(seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from tests.small import CLONING, TRAINING, batch, policy
+from tests.small import CLONING, TRAINING, batch, small_model
 
 from videopolicy.diffusion.joint import Levels
 from videopolicy.diffusion.loss import Counts, Losses
@@ -21,7 +21,7 @@ def generator(seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    return policy()
+    return small_model()
 
 
 def objective(model, stage="joint", detach=None, **changes):
@@ -37,7 +37,7 @@ def loss_of(loss, clips, seed=0):
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("normalizer", [True, False])
 def test_the_loss_is_finite_and_has_a_value_for_every_frame_and_step(stage, normalizer):
-    model = policy() if normalizer else policy(None)
+    model = small_model() if normalizer else small_model(None)
     if stage != "video" and not normalizer:
         with pytest.raises(UserError, match=f"stage '{stage}' needs actions"):
             objective(model, stage=stage)
@@ -55,7 +55,7 @@ def test_the_generator_alone_decides_the_noise(model):
 
 
 def test_what_is_minimised():
-    model = policy()
+    model = small_model()
     found = {stage: loss_of(objective(model, stage=stage), batch(model)) for stage in STAGES}
     video, actions = found["joint"].video.mean(), found["joint"].actions.mean()
     expected = {"video": video, "action": actions, "joint": video + actions, "end_to_end": actions}
@@ -81,7 +81,7 @@ def test_clips_without_actions_do_not_count_whatever_they_hold(model):
 def test_checkpointed_gradients_are_the_same_and_keep_less():
     gradients, kept = [], []
     for recompute in (False, True):
-        model, sizes = policy(), []
+        model, sizes = small_model(), []
         loss = objective(model, gradient_checkpointing=recompute, detach=False)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
             losses = loss_of(loss, batch(model))
@@ -193,7 +193,7 @@ def test_pinned_the_head_reads_a_pass_of_pure_noise_and_the_video_has_its_own(mo
 
 @torch.no_grad()
 def test_flat_frames_of_the_truth_are_behind_the_pad():
-    model = policy(views=("top", "close"), pad=2)
+    model = small_model(views=("top", "close"), pad=2)
     clips = batch(model)
     clean = objective(model).clean(clips, None)
     assert clean.video.shape[1] == 6
@@ -212,9 +212,9 @@ def test_each_part_learns_at_its_own_rate(model, stage, rates):
     assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("pool_losses", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_totals_of_parts_add_up_to_that_of_the_whole(model, stage, pooled):
+def test_the_totals_of_parts_add_up_to_that_of_the_whole(model, stage, pool_losses):
     clips = batch(model)
     clips.has_actions[1] = False
     losses = loss_of(objective(model, stage=stage), clips)
@@ -228,9 +228,9 @@ def test_the_totals_of_parts_add_up_to_that_of_the_whole(model, stage, pooled):
         )
         for rows in (slice(0, 1), slice(1, 3))
     ]
-    added = sum(total(part, Counted.of(counts), pooled) for part in parts)
-    torch.testing.assert_close(added, total(losses, pooled=pooled))
-    if pooled and stage == "joint":
+    added = sum(total(part, Counted.of(counts), pool_losses) for part in parts)
+    torch.testing.assert_close(added, total(losses, pool_losses=pool_losses))
+    if pool_losses and stage == "joint":
         everything = torch.cat([losses.video.flatten(), losses.actions[[0, 2]].flatten()])
         torch.testing.assert_close(added, everything.mean())
 
@@ -245,7 +245,7 @@ def test_what_a_clip_is_shown_does_not_depend_on_the_clips_beside_it(model):
 
 def test_latents_with_a_spread_are_drawn_for_every_clip_by_itself():
     small = svd.Config(channels=(32, 32))
-    model = policy(latents=small)
+    model = small_model(latents=small)
     clips = batch(model)
     loss, seeds = objective(model), torch.tensor([5, 6, 7])
     drawn, other = loss.clean(clips, seeds).video, loss.clean(clips, seeds + 1).video
@@ -260,7 +260,7 @@ def take(clips, index):
 
 @pytest.mark.parametrize("changes", [{}, CLONING], ids=["video model", "encoder"])
 def test_end_to_end_every_weight_that_can_hears_of_the_actions_and_nothing_of_the_video(changes):
-    model, gradients = policy(**changes), []
+    model, gradients = small_model(**changes), []
     loss, one, other = objective(model, stage="end_to_end", text_dropout=0.0), batch(model), batch(model)
     other.future[:] += 1
     for clips in (one, other):
@@ -281,4 +281,4 @@ def test_other_stages_are_not_for_a_model_without_video(stage):
     with pytest.raises(
         UserError, match=f"generates no video, so stage '{stage}' is not for it; use --stage end_to_end"
     ):
-        objective(policy(**CLONING), stage=stage)
+        objective(small_model(**CLONING), stage=stage)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from tests.small import MODEL, NORMALIZER, TRAINING, Partly, policy, same, write_data
+from tests.small import MODEL, NORMALIZER, TRAINING, Partly, same, small_model, write_data
 
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
@@ -28,7 +28,7 @@ def prepared(dataset, tmp_path_factory):
 def test_clips_hold_what_the_data_shows_in_the_models_latents(prepared, dataset):
     model, clips = prepared
     assert len(clips) == sum(dataset.length(index) for index in range(len(dataset)))
-    first = torch.from_numpy(clips.clip(0).current)
+    first = torch.from_numpy(clips.batch(np.array([0]), None).current[0])
     decoded = model.latents.decode(model.latents.sample(first, None))[0].numpy().astype(float)
     shown = dataset.episode(0, ["top"]).views["top"][0]
     assert np.corrcoef(decoded.ravel(), shown.ravel())[0, 1] > 0.8
@@ -38,7 +38,8 @@ def test_actions_are_normalised_to_the_range_of_the_data(prepared, dataset):
     model, clips = prepared
     actions = np.concatenate([dataset.episode(index).actions for index in range(len(dataset))])
     assert model.normalizer == clips.normalizer == MinMax.fit(actions)
-    np.testing.assert_allclose(model.normalizer.invert(clips.clip(0).actions), actions[:8], atol=1e-5)
+    first = clips.batch(np.array([0]), None).actions[0]
+    np.testing.assert_allclose(model.normalizer.invert(first), actions[:8], atol=1e-5)
 
 
 def test_the_seed_alone_decides_fresh_weights_and_nothing_outside_is_seeded():
@@ -60,14 +61,14 @@ def test_a_second_run_opens_the_cache_of_the_first(dataset, tmp_path):
 
 
 def test_weights_to_start_from_are_taken_over_with_their_latents_and_statistics(dataset, tmp_path):
-    init = policy(seed=5)
+    init = small_model(seed=5)
     model, clips = prepare(dataset, init.config, TRAINING, tmp_path, init)
     assert same(model, init) and model is not init
     assert model.normalizer == clips.normalizer == NORMALIZER
 
 
 def test_a_model_of_video_alone_is_given_a_head(dataset, tmp_path):
-    init = policy(None, seed=5)
+    init = small_model(None, seed=5)
     model, _ = prepare(dataset, init.config, TRAINING, tmp_path, init)
     assert model.head is not None and model.action_width == 2
     assert same(model.backbone, init.backbone) and same(model.text, init.text) and same(model.latents, init.latents)
@@ -87,22 +88,22 @@ def test_a_view_that_the_data_lacks_is_refused(dataset, tmp_path):
 def test_pictures_of_another_size_are_refused(tmp_path, fresh):
     write_data(tmp_path / "large", episodes=1, size=48)
     large = registry.build("datasets", "lerobot", tmp_path / "large")
-    init = None if fresh else policy()
+    init = None if fresh else small_model()
     refused("large: view 'top' is 48x48 pixels, but the policy sees 32x32", large, tmp_path, init=init)
 
 
 def test_actions_of_another_width_than_the_checkpoints_are_refused(dataset, tmp_path):
-    init = policy(MinMax((-1.0,) * 4, (1.0,) * 4))
+    init = small_model(MinMax((-1.0,) * 4, (1.0,) * 4))
     refused("actions are 2 wide, the checkpoint's 4", dataset, tmp_path, init=init)
 
 
 def test_a_view_that_the_checkpoint_wants_is_refused_if_lacking(dataset, tmp_path):
-    init = policy(views=("front",))
+    init = small_model(views=("front",))
     refused("'front'", dataset, tmp_path, init.config, init=init)
 
 
 def uneven(path, lengths):
-    """Episodes of these lengths, in a data set that names no spaces and has no states."""
+    """Episodes of these lengths, in a data set that names no layouts and has no states."""
     rng = np.random.default_rng(0)
     with Writer(path, 20, ("top",)) as writer:
         for steps in lengths:
@@ -116,9 +117,8 @@ def test_episodes_shorter_than_a_clip_are_left_out_and_encoded_all_the_same(tmp_
     data = uneven(tmp_path / "uneven", (12, 7, 8))
     _, clips = prepare(data, MODEL, TRAINING, tmp_path / "run")
     assert MODEL.window.span == 8 and clips.episodes.number.tolist() == [0, 2] and len(clips) == 20
-    np.testing.assert_allclose(
-        clips.normalizer.invert(clips.clip(12).actions), data.episode(2, ()).actions[:8], atol=1e-5
-    )
+    chunk = clips.batch(np.array([12]), None).actions[0]
+    np.testing.assert_allclose(clips.normalizer.invert(chunk), data.episode(2, ()).actions[:8], atol=1e-5)
     assert json.loads((tmp_path / "run" / "cache" / "index.json").read_text())["episodes"][1]["length"] == 7
 
 
@@ -135,7 +135,7 @@ def test_actions_of_episodes_that_are_too_short_are_none(tmp_path):
 @pytest.mark.parametrize("start", [None, NORMALIZER])
 def test_a_stage_that_needs_actions_is_refused_without_any(dataset, tmp_path, stage, start):
     without = Partly(dataset, {0, 1, 2, 3})
-    init = start and policy(start)
+    init = start and small_model(start)
     refused(
         f"no episode has actions.*'{stage}'",
         without,
@@ -235,13 +235,13 @@ def test_a_policy_knows_the_rate_that_it_acts_at(dataset, tmp_path):
     assert model.config.fps == dataset.fps == 20
     # Another head may learn at another rate.
     assert prepare(dataset, replace(MODEL, fps=10.0), TRAINING, tmp_path / "fresh")[0].config.fps == 20
-    init = policy(fps=10.0)
+    init = small_model(fps=10.0)
     said = r"20 control steps a second, .* acts at 10; .*convert --fps 10`"
     refused(said, dataset, tmp_path, init.config, init=init)
 
 
 def posed(path, episodes=3):
-    """Poses that differ by where the base stands, in a data set that names its spaces."""
+    """Poses that differ by where the base stands, in a data set that names its layouts."""
     rng = np.random.default_rng(0)
     with Writer(path, 20, ("top",), action_layout=POSE, state_layout=POSE) as writer:
         for number in range(episodes):
@@ -272,7 +272,7 @@ def test_relative_actions_are_seen_from_where_a_chunk_begins(tmp_path):
     np.testing.assert_allclose(back[:, :3], chunk.actions[:, :3], atol=1e-4)
 
 
-def test_relative_actions_need_named_spaces(dataset, tmp_path):
+def test_relative_actions_need_named_layouts(dataset, tmp_path):
     refused("relative actions need the action layout", dataset, tmp_path, replace(MODEL, relative=True))
 
 
@@ -295,10 +295,10 @@ def test_what_a_checkpoint_says_of_its_actions_binds_the_data(tmp_path):
     assert config.action_layout == POSE
     other = "position rotation_6d"
     nine = MinMax((-1.0,) * 9, (1.0,) * 9)
-    init = policy(nine, action_layout=other)
+    init = small_model(nine, action_layout=other)
     sources, config = suited(data, init.config, TRAINING, init)
     assert config.action_layout == sources[0].dataset.action_layout == other
     assert sources[0].dataset.action_width == 9
     # Video alone never learnt what an action is.
-    watched = policy(None, action_layout=other)
+    watched = small_model(None, action_layout=other)
     assert suited(data, watched.config, TRAINING, watched)[1].action_layout == POSE

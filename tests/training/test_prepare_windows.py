@@ -41,8 +41,11 @@ def test_a_jittered_copy_is_of_all_frames_of_a_window(prepared, dataset):
     drawn = ColorJitter().draw(np.random.default_rng([TRAINING.seed, 1, 2, 0]))
     frames = drawn.apply(dataset.episode(2, ["top"]).views["top"])
     windows = torch.from_numpy(frames[OVER_TIME.window.frame_indices(np.array([5]), len(frames))])
-    clip = clips.clip(dataset.length(0) + dataset.length(1) + 5, copy=1)
-    shown = torch.from_numpy(np.concatenate((clip.current[:, None], clip.future), 1))
+    index = dataset.length(0) + dataset.length(1) + 5
+    recorded = clips.batch(np.array([index]), None).current[0]
+    batch = clips.batch(np.full(16, index), np.random.default_rng(0))
+    row = next(row for row, current in enumerate(batch.current) if not np.array_equal(current, recorded))
+    shown = torch.from_numpy(np.concatenate((batch.current[row][:, None], batch.future[row]), 1))
     torch.testing.assert_close(shown, model.latents.encode_window(windows), rtol=1e-3, atol=1e-3)
 
 

@@ -35,12 +35,12 @@ def test_the_head_learns_one_motion_from_arms_that_stand_anywhere(arms, trainer)
 def test_a_plan_goes_on_from_where_the_arm_is(arms, trainer):
     run = trainer(data=arms, model=replace(MODEL, relative=True))
     run.train()
-    planner = make(run.run / "checkpoint")
-    assert (planner.spec.action_width, planner.spec.state_layout) == (7, STATE_LAYOUT)
+    policy = make(run.run / "checkpoint")
+    assert (policy.spec.action_width, policy.spec.state_layout) == (7, STATE_LAYOUT)
     elsewhere = arm_episode(99)
     state = elsewhere.states[0]
     seen = Observation({"top": elsewhere.views["top"][0]}, "go ahead", state)
-    actions = planner.plan([seen], [0], False)[0].actions
+    actions = policy.plan([seen], [0], False)[0].actions
     now = Rotation.from_quat(state[3:])
     # All that was ever shown is straight ahead and about that axis; after a few steps of training, how far is a guess.
     ahead, *aside = now.inv().apply(actions[:, :3] - state[:3]).T

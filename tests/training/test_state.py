@@ -21,15 +21,15 @@ FILES = {*(f"{part}.safetensors" for part in PARTS), "facts.json"}
 
 
 def recent(seed):
-    """A meter and a guard that have seen some steps."""
-    meter, guard = LossStats(("video", "action"), joint.Config()), DivergenceGuard()
+    """Statistics and a guard that have seen some steps."""
+    stats, guard = LossStats(("video", "action"), joint.Config()), DivergenceGuard()
     rng = torch.Generator().manual_seed(seed)
     for _ in range(seed):
         video, actions = torch.rand(2, 3, generator=rng), torch.rand(2, 4, generator=rng)
         counts = Counts(torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 4, dtype=torch.bool))
-        meter.add(Losses(video, actions, counts, Levels.same(torch.rand(2, generator=rng))), video.sum())
+        stats.add(Losses(video, actions, counts, Levels.same(torch.rand(2, generator=rng))), video.sum())
         guard.problem(video.mean().item(), 1.0)
-    return {"loss_stats": meter, "divergence": guard}
+    return {"loss_stats": stats, "divergence": guard}
 
 
 def learning(seed, steps=3):

@@ -1,4 +1,4 @@
-"""The same actions in another space: other rotations, other ends of the gripper; what would be a guess is refused."""
+"""The same actions in another layout: other rotations, other ends of the gripper; what would be a guess is refused."""
 
 import numpy as np
 from jaxtyping import Float
@@ -9,12 +9,12 @@ from videopolicy.errors import UserError
 
 
 def convert(values: Float[np.ndarray, "*n D"], source: Layout, target: Layout) -> Float[np.ndarray, "*n E"]:
-    """These actions or states in another space, part by part and in order; a part that is the same stays to the bit.
+    """These actions or states in another layout, part by part and in order; a part that is the same stays to the bit.
 
     Rotations change their representation, and a gripper's values go linearly from the source's ends to the target's.
 
     Args:
-        values: in the source's space.
+        values: in the source's layout.
         source: what they mean.
         target: what the result means.
 
@@ -22,7 +22,7 @@ def convert(values: Float[np.ndarray, "*n D"], source: Layout, target: Layout) -
         Values of the same precision, computed in float64.
 
     Raises:
-        UserError: another width than the source's, a rotation that is none, or spaces that do not mean the same.
+        UserError: another width than the source's, a rotation that is none, or layouts that do not mean the same.
     """
     source.check(values)
     if reason := obstacle(source, target):
@@ -32,15 +32,15 @@ def convert(values: Float[np.ndarray, "*n D"], source: Layout, target: Layout) -
 
 
 def obstacle(source: Layout, target: Layout) -> str:
-    """Why values of one space cannot be converted to the other; "" if they can."""
+    """Why values of one layout cannot be converted to the other; "" if they can."""
     if len(source.parts) != len(target.parts):
         return f"the one has {_count(source)}, the other {_count(target)}, and nothing is dropped or made up"
     reasons = (_obstacle(one, other) for one, other in zip(source.parts, target.parts, strict=True))
     return next(filter(None, reasons), "")
 
 
-def _count(space: Layout) -> str:
-    return f"{len(space.parts)} part{'s' if len(space.parts) > 1 else ''}"
+def _count(layout: Layout) -> str:
+    return f"{len(layout.parts)} part{'s' if len(layout.parts) > 1 else ''}"
 
 
 def _part(values: Float[np.ndarray, "*n d"], source: Part, target: Part) -> Float[np.ndarray, "*n e"]:

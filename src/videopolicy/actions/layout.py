@@ -8,7 +8,7 @@
 | `rotation_6d` | 6 | a rotation: the first two columns of its matrix (Zhou et al. 2019) |
 | `joints:7` | 7 | joint positions |
 | `gripper[-1,1]` | 1 | the gripper; the value when open, then when closed |
-| `gripper:2` | 2 | the gripper, nobody said which value is open |
+| `gripper:2` | 2 | the gripper; which value is open is unspecified |
 | `force:1` | 1 | grip force |
 | `other:5` | 5 | anything else |
 
@@ -53,7 +53,7 @@ class Part:
         start: the first of them.
         reference: what the values are measured from: "" absolute, "delta" where the robot is at each step,
             "relative" where it was at the first step of the chunk.
-        ends: of a gripper, its value when open and when closed; None if nobody said, and for other kinds.
+        ends: of a gripper, its value when open and when closed; None if unspecified, and for other kinds.
     """
 
     kind: str
@@ -87,7 +87,7 @@ class Layout:
 
     @classmethod
     def parse(cls, text: str) -> "Layout":
-        """The space that a text names.
+        """The layout that a text names.
 
         Raises:
             UserError: there is no word, or one that is not known.
@@ -111,7 +111,7 @@ class Layout:
             UserError: says what they were to mean.
         """
         if values.shape[-1:] != (self.width,):
-            raise UserError(f"{what} of shape {values.shape} are not in the space {str(self)!r}, {self.width} wide")
+            raise UserError(f"{what} of shape {values.shape} are not in the layout {str(self)!r}, {self.width} wide")
 
     def __str__(self) -> str:
         return " ".join(map(str, self.parts))

@@ -33,35 +33,35 @@ class Relative:
     after the point.
 
     Attributes:
-        space: of the actions.
+        layout: of the actions.
         state_layout: of the states; their poses are in the same frame as the actions'.
 
     Raises:
         UserError: the action or the state has no absolute poses, or not equally many.
     """
 
-    space: Layout
+    layout: Layout
     state_layout: Layout
 
     def __post_init__(self) -> None:
-        _check_absolute(self.space, "action")
+        _check_absolute(self.layout, "action")
         _check_absolute(self.state_layout, "state")
-        actions, states = len(_poses(self.space)), len(_poses(self.state_layout))
+        actions, states = len(_poses(self.layout)), len(_poses(self.state_layout))
         if actions != states:
             raise UserError(
                 f"relative actions need a pose of the state for each of the action's, but the action "
-                f"{str(self.space)!r} has {actions}, the state {str(self.state_layout)!r} {states}"
+                f"{str(self.layout)!r} has {actions}, the state {str(self.state_layout)!r} {states}"
             )
 
     @cached_property
     def relative(self) -> Layout:
         """What the relative actions mean."""
         words = {POSITION: f"relative_{POSITION}", **dict.fromkeys(ROTATIONS, f"relative_{LEARNT}")}
-        return Layout.parse(" ".join(words.get(part.kind, str(part)) for part in self.space.parts))
+        return Layout.parse(" ".join(words.get(part.kind, str(part)) for part in self.layout.parts))
 
     @property
     def origin(self) -> Float64[np.ndarray, "S"]:
-        """A state at the origin of its frame; absolute actions there are relative ones in the words of `space`."""
+        """A state at the origin of its frame; absolute actions there are relative ones in the words of `layout`."""
         state = np.zeros(self.state_layout.width)
         for _, turn in _poses(self.state_layout):
             state[turn.slice] = written(np.eye(3), turn.kind)
@@ -73,13 +73,13 @@ class Relative:
         """Absolute -> relative.
 
         Args:
-            actions: chunks in `space`.
+            actions: chunks in `layout`.
             states: in `state_layout`, each at the first step of its chunk.
 
         Raises:
             UserError: another width, or a pose that is none.
         """
-        result = self._carried(actions, self.space, self.relative)
+        result = self._carried(actions, self.layout, self.relative)
         for absolute, seen, (place, turn) in self._arms(states):
             back = turn.swapaxes(-1, -2)
             result[..., seen[0].slice] = _turned(back, actions[..., absolute[0].slice] - place).round(DIGITS)
@@ -93,13 +93,13 @@ class Relative:
         """Relative -> absolute, the inverse of `apply`; a rotation may come back as another of its spellings.
 
         Args:
-            relative: chunks in the space `relative`; rotations need not be quite orthonormal.
+            relative: chunks in the layout `relative`; rotations need not be quite orthonormal.
             states: in `state_layout`, each at the first step of its chunk.
 
         Raises:
             UserError: another width, or a pose that is none.
         """
-        result = self._carried(relative, self.relative, self.space)
+        result = self._carried(relative, self.relative, self.layout)
         for absolute, seen, (place, turn) in self._arms(states):
             result[..., absolute[0].slice] = place + _turned(turn, relative[..., seen[0].slice])
             turns = turn @ matrices(relative[..., seen[1].slice], LEARNT)
@@ -111,8 +111,8 @@ class Relative:
     ) -> Iterator[tuple[Pose, Pose, tuple[Float64[np.ndarray, "*n 1 3"], Float64[np.ndarray, "*n 1 3 3"]]]]:
         """Of each arm, where its absolute and its relative pose stand, and its pose now."""
         self.state_layout.check(states, "states")
-        spaces = (self.space, self.relative, self.state_layout)
-        for absolute, seen, (place, turn) in zip(*map(_poses, spaces), strict=True):
+        layouts = (self.layout, self.relative, self.state_layout)
+        for absolute, seen, (place, turn) in zip(*map(_poses, layouts), strict=True):
             now = states[..., None, place.slice].astype(np.float64)
             yield absolute, seen, (now, matrices(states[..., None, turn.slice], turn.kind))
 
@@ -133,16 +133,16 @@ def _turned(
     return np.squeeze(turns @ places[..., None].astype(np.float64), -1)
 
 
-def _poses(space: Layout) -> list[Pose]:
-    places = [part for part in space.parts if part.kind == POSITION]
-    return list(zip(places, [part for part in space.parts if part.kind in ROTATIONS], strict=True))
+def _poses(layout: Layout) -> list[Pose]:
+    places = [part for part in layout.parts if part.kind == POSITION]
+    return list(zip(places, [part for part in layout.parts if part.kind in ROTATIONS], strict=True))
 
 
-def _check_absolute(space: Layout, what: str) -> None:
-    poses = [part for part in space.parts if part.kind == POSITION or part.kind in ROTATIONS]
+def _check_absolute(layout: Layout, what: str) -> None:
+    poses = [part for part in layout.parts if part.kind == POSITION or part.kind in ROTATIONS]
     places = sum(part.kind == POSITION for part in poses)
     if not places or len(poses) != 2 * places or any(part.reference for part in poses):
         raise UserError(
             f"relative actions need absolute poses, each a position and a rotation ('position quaternion'), in the "
-            f"action and in the state; the {what} is {str(space)!r}"
+            f"action and in the state; the {what} is {str(layout)!r}"
         )

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -57,21 +57,6 @@ class Features:
     def detach(self) -> "Features":
         """The same values, with no gradient into the backbone."""
         return Features(tuple(tap.detach() for tap in self.taps))
-
-
-class BackboneConfig(Protocol):
-    """The settings of a backbone: a frozen dataclass called `Config` in the backbone's file.
-
-    Attributes:
-        generates_video: whether it denoises video; otherwise its features are of the current images alone, and the
-            video that it gives back is zeros.
-    """
-
-    generates_video: ClassVar[bool]
-
-    def build(self, latent_channels: int, text_width: int) -> "Backbone":
-        """A backbone with fresh weights for latents of C channels and tokens of width W."""
-        ...
 
 
 class Backbone(nn.Module, ABC):

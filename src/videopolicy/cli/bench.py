@@ -100,16 +100,16 @@ class Command:
 
     def _planning(self, checkpoint: Path) -> dict[str, Any]:
         first = make(checkpoint, precision=self.precision, offload=self.offload)
-        policy, own = first.model, first.sampling
+        model, own = first.model, first.sampling
         ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
         # All of them before the first is measured: a slip in the last would waste the others.
-        policies = [CheckpointPolicy(policy, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]
-        device = described(policy.device)
-        peak, weights = matmul_peak(policy.device), count_weights(policy)
+        policies = [CheckpointPolicy(model, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]
+        device = described(model.device)
+        peak, weights = matmul_peak(model.device), count_weights(model)
         print(header(device, weights, peak), end="\n\n")
         figures = [measure(policy, self.repeats) for policy in policies]
         print(table(figures, peak))
-        memory = peak_memory(policy.device)
+        memory = peak_memory(model.device)
         print(f"most memory used: {memory / GIGA:.2f} GB")
         return {
             "checkpoint": str(checkpoint),

@@ -84,7 +84,7 @@ class Command:
 
         with closing(successes()) as episodes:
             first = next(episodes)
-            actions, states = self._spaces()
+            actions, states = self._layouts()
             with Writer(self.out, first.fps, tuple(first.views), action_layout=actions, state_layout=states) as writer:
                 for episode in chain([first], episodes):
                     writer.add(episode)
@@ -119,7 +119,7 @@ class Command:
                 if failed == HOPELESS:
                     raise UserError(f"{task}: the expert failed {HOPELESS} times in a row; less --noise may help")
 
-    def _spaces(self) -> tuple[str, str]:
+    def _layouts(self) -> tuple[str, str]:
         env = registry.build("envs", self.env, self.task[0])
         env.close()
         return env.action_layout, env.state_layout

@@ -13,7 +13,6 @@ from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.order import Order
 from videopolicy.clips.windows import Window
 from videopolicy.errors import UserError
-from videopolicy.types import Clip
 
 # About so many chunks of each data set tell the ranges of relative actions, read in so many blocks.
 RANGED, BLOCKS = 2**14, 64
@@ -155,9 +154,6 @@ class Clips:
     def __len__(self) -> int:
         return int(self.episodes.lengths.sum())
 
-    def __getitem__(self, key: tuple[int, int]) -> Clip:
-        return self.clip(*key)
-
     @property
     def instructions(self) -> tuple[str, ...]:
         """Every instruction that occurs, once, sorted."""
@@ -212,16 +208,6 @@ class Clips:
                 f"{episodes} of {len(every)} episodes held out leave a data set with none to train on; hold out fewer"
             )
         return self._only(np.nonzero(~held)[0]), self._only(np.nonzero(held)[0])
-
-    def clip(self, index: int, copy: int = 0) -> Clip:
-        """One clip; copy 0 shows the frames as recorded.
-
-        Raises:
-            IndexError: no such clip or copy.
-        """
-        batch = self._gather(np.array([index]), np.array([copy]))
-        actions = batch.actions[0] if batch.has_actions[0] else None
-        return Clip(batch.current[0], batch.future[0], batch.instructions[0], actions)
 
     def batch(self, indices: Int[np.ndarray, "B"], rng: np.random.Generator | None) -> ClipBatch:
         """These clips, each from a random copy; without a generator, from copy 0, as recorded.

@@ -19,7 +19,7 @@ class Dataset(Protocol):
         fps: control steps a second.
         action_width: D, or None for a data set of video without actions.
         state_width: S, or None if no proprioception was recorded.
-        action_layout: what the action's dimensions mean (see `videopolicy.actions.layout`), "" if nobody said.
+        action_layout: what the action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of the state.
         tasks: the different instructions, in the order of the data set's own list.
         skipped: what the reader leaves out of what is on disk, one line each: which episode, and why.

@@ -30,7 +30,7 @@ class Card:
         views: cameras.
         size: pixels on each side of an image.
         fps: control steps a second.
-        action_layout: what an action's dimensions mean, "" if nobody said.
+        action_layout: what an action's dimensions mean, "" if unspecified.
         state_layout: the same of the state.
         command: what was typed, word by word.
     """

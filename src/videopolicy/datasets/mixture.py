@@ -141,7 +141,7 @@ def actions_for(sources: Sequence[Source], tasks: Collection[str]) -> tuple[Sour
 def reconcile(
     sources: Sequence[Source], views: Sequence[str], size: int, action_layout: str = "", state_layout: str = ""
 ) -> tuple[Source, ...]:
-    """The same data sets as one model sees them: their actions, and states if wanted, in one space.
+    """The same data sets as one model sees them: their actions, and states if wanted, in one layout.
 
     Args:
         sources: what is trained on.
@@ -251,22 +251,22 @@ def _check_rate_and_size(dataset: Dataset, first: Dataset, views: Sequence[str],
 
 
 def _check_named(acting: Sequence[Dataset], kind: Literal["action", "state"], learnt: str) -> None:
-    """Refuses values of which nobody said what they mean beside others, or a policy's, of which somebody did."""
-    spaces = [(dataset, dataset.action_layout if kind == "action" else dataset.state_layout) for dataset in acting]
-    named = {f"those of {dataset.path} are": space for dataset, space in spaces if space}
+    """Refuses values whose layout is unspecified beside specified ones, or for a policy whose layout is specified."""
+    layouts = [(dataset, dataset.action_layout if kind == "action" else dataset.state_layout) for dataset in acting]
+    named = {f"those of {dataset.path} are": layout for dataset, layout in layouts if layout}
     known = {"the policy's are": learnt} if learnt else named
-    for dataset, own in spaces:
+    for dataset, own in layouts:
         if known and not own:
-            (whose, space), *_ = known.items()
+            (whose, layout), *_ = known.items()
             command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST --{kind}-layout"
             raise UserError(
-                f"{dataset.path}: nobody said what its {kind}s mean, {whose} {space!r}; "
-                f'if they mean the same, say so: `{command} "{space}"`'
+                f"{dataset.path}: the layout of its {kind}s is unspecified, {whose} {layout!r}; "
+                f'if they mean the same, say so: `{command} "{layout}"`'
             )
 
 
 def _converted(dataset: Dataset, action_layout: str, state_layout: str) -> Dataset:
-    """In these spaces, where there are actions and the data set says what its own are."""
+    """In these layouts, where there are actions and the data set says what its own are."""
     if dataset.action_width is None:
         return dataset
     actions = action_layout if dataset.action_layout else ""

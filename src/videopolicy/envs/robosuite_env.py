@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from videopolicy.datasets.robomimic.schema import ARM_SPACE, FPS
+from videopolicy.datasets.robomimic.schema import ARM_LAYOUT, FPS
 from videopolicy.envs.base import Env, State
 from videopolicy.types import Action, Image, Observation
 
@@ -47,7 +47,7 @@ class ArmEnv(Env):
     """
 
     fps = FPS
-    action_layout = ARM_SPACE
+    action_layout = ARM_LAYOUT
     state_layout = "position quaternion gripper:2"
 
     def __init__(self, task: str, views: tuple[str, ...], size: int, horizon: int) -> None:

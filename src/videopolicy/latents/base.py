@@ -32,7 +32,7 @@ class Latents(nn.Module, ABC):
         code_channels: K, of the codes.
         downsampling: pixels per latent along each side.
         temporal: frames per latent along time, after the first frame, which has a latent of its own.
-        pretrained: whether fresh weights are good for nothing, and `fit` has nothing to do.
+        pretrained: whether it requires pretrained weights; then `fit` has nothing to do.
     """
 
     channels: int

@@ -45,7 +45,7 @@ class Config:
             raise UserError(f"decode_frames must be at least 1, not {self.decode_frames}")
 
     def build(self) -> "SVD":
-        """The autoencoder with fresh weights, which are good for nothing until pretrained ones are loaded."""
+        """The autoencoder with fresh weights; it requires pretrained ones before use."""
         return SVD(self)
 
 

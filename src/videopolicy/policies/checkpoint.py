@@ -98,7 +98,7 @@ class CheckpointPolicy:
         self.spec = PolicySpec(
             views=config.views,
             size=config.size,
-            action_width=relative.space.width if relative else model.action_width,
+            action_width=relative.layout.width if relative else model.action_width,
             chunk=config.window.actions,
             execute=config.execute,
             action_layout=config.action_layout,

@@ -90,7 +90,7 @@ def _task(dataset: Dataset, found: Findings, instruction: str, episodes: Sequenc
         "sheet_task.html",
         title=f"{instruction or 'no instruction'} ({count})",
         strips=strips,
-        drawing=_curves([curve for curve in curves if curve is not None], found.space, key),
+        drawing=_curves([curve for curve in curves if curve is not None], found.layout, key),
     )
 
 
@@ -129,12 +129,12 @@ def _jpeg_uri(image: Image) -> str:
     return data_uri("image/jpeg", buffer.getvalue())
 
 
-def _curves(curves: Sequence[np.ndarray], space: Layout | None, key: str) -> Drawing | None:
+def _curves(curves: Sequence[np.ndarray], layout: Layout | None, key: str) -> Drawing | None:
     curves = [curve for curve in curves if np.isfinite(curve).all()]
     if not curves:
         return None
     width = curves[0].shape[1]
-    names = _names(space, width)[:DIMENSIONS]
+    names = _names(layout, width)[:DIMENSIONS]
     note = "Actions over control steps: the episode above bold, others faint."
     if left := width - len(names):
         note += f" {left} more are not shown."
@@ -145,11 +145,11 @@ def _curves(curves: Sequence[np.ndarray], space: Layout | None, key: str) -> Dra
     return Drawing(plots.actions(curves, names, key), f"Actions: {'; '.join(ranges)}", note)
 
 
-def _names(space: Layout | None, width: int) -> list[str]:
+def _names(layout: Layout | None, width: int) -> list[str]:
     """What stands over each dimension's panel."""
-    if space is None:
+    if layout is None:
         return [f"action {number}" for number in range(width)]
     kinds = (
-        f"{part.reference} {part.kind}".strip().replace("_", " ") for part in space.parts for _ in range(part.width)
+        f"{part.reference} {part.kind}".strip().replace("_", " ") for part in layout.parts for _ in range(part.width)
     )
     return [f"{number} {kind}" for number, kind in enumerate(kinds)]

@@ -1,6 +1,6 @@
 """Records an env's expert, noise on what it does and none on what it says, over many processes.
 
-The executed action is the expert's plus Gaussian noise; the recorded one is the expert's own, so that a learner sees
+The executed action is the expert's plus Gaussian noise; the recorded one is the expert's own, so that training sees
 states off the expert's path together with the way back (DART, Laskey et al. 2017, arXiv 1703.09327).
 """
 

@@ -102,10 +102,10 @@ def check(spec: PolicySpec, settings: Settings) -> None:
     check_timing(settings.execute, settings.latency, spec.chunk)
     env = _setup(spec, settings).open_env(settings.tasks[0])
     env.close()
-    _check_spaces(spec, env, settings.env)
+    _check_layouts(spec, env, settings.env)
 
 
-def _check_spaces(spec: PolicySpec, env: Env, name: str) -> None:
+def _check_layouts(spec: PolicySpec, env: Env, name: str) -> None:
     right = "evaluate it in the env it was trained for"
     for what, wanted, found in (
         ("actions are", spec.action_layout, env.action_layout),

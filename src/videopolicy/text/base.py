@@ -13,7 +13,7 @@ class Text(nn.Module, ABC):
 
     Attributes:
         width: W, of a token.
-        pretrained: whether fresh weights are good for nothing.
+        pretrained: whether it requires pretrained weights.
     """
 
     width: int

@@ -41,7 +41,7 @@ class Config:
             raise UserError(f"CLIP's {self.heads} heads do not divide a hidden width of {self.hidden}")
 
     def build(self) -> "CLIP":
-        """The encoder with fresh weights, which are good for nothing until pretrained ones are loaded."""
+        """The encoder with fresh weights; it requires pretrained ones before use."""
         return CLIP(self)
 
 

@@ -54,7 +54,7 @@ LawOption = Annotated[
 
 @dataclass(frozen=True)
 class Training:
-    """A recipe. Each field is an option of `videopolicy train`."""
+    """A recipe. Each field but `jitter` is an option of `videopolicy train`."""
 
     stage: StageOption = JOINT
     """What learns: the video model (video), the head on a frozen video model (action), both, each by its own loss

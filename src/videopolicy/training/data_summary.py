@@ -1,4 +1,4 @@
-"""What a run understood of its data, in lines for whoever started it."""
+"""A summary of the data that a run reads, in lines for whoever started it."""
 
 from collections.abc import Sequence, Set
 
@@ -76,9 +76,9 @@ def _differing(source: Source, used: Set[int], span: int) -> list[str]:
         lines.append(f"left out, as they cannot be used ({len(dataset.skipped)}): {_listed(dataset.skipped)}")
     if isinstance(dataset, LayoutConverted):
         inner = dataset.inner
-        spaces = [("actions", inner.action_layout, dataset.action_layout)]
-        spaces += [("states", inner.state_layout, dataset.state_layout)]
-        lines += [f"its {kind} are converted from {own!r} to {now!r}" for kind, own, now in spaces if own != now]
+        layouts = [("actions", inner.action_layout, dataset.action_layout)]
+        layouts += [("states", inner.state_layout, dataset.state_layout)]
+        lines += [f"its {kind} are converted from {own!r} to {now!r}" for kind, own, now in layouts if own != now]
     return lines
 
 

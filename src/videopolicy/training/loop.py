@@ -23,7 +23,7 @@ from videopolicy.training.data_summary import only_held_out
 from videopolicy.training.distributed import ProcessGroup, engine, gather_full, unsharded
 from videopolicy.training.ema import Ema
 from videopolicy.training.monitoring import trackers
-from videopolicy.training.monitoring.divergence import DivergedStep, DivergenceGuard, describe, stopped
+from videopolicy.training.monitoring.divergence import DivergenceGuard, describe, stopped
 from videopolicy.training.monitoring.loss_stats import LossStats
 from videopolicy.training.monitoring.monitor import Monitor, StepReport
 from videopolicy.training.monitoring.validation import Samples, Validator
@@ -194,11 +194,6 @@ class Trainer:
         size = self.training.batch_size
         return self.clips.at(np.arange(step * size, (step + 1) * size), self.training.seed)
 
-    def take_again(self, found: DivergedStep) -> Losses:
-        """The losses of a step that diverged, with the weights as they are now."""
-        generator = generator_of(found.facts["seed"], found.facts["step"])
-        return self.objective(found.batch, draw_noise(self.objective.model, self.training, found.batch, generator))
-
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within, the model and its parts compute with the averaged weights; in all processes alike."""
@@ -253,7 +248,7 @@ class Trainer:
     def _learn(self, prepared: Prepared) -> tuple[Losses, Tensor]:
         training = self.training
         losses, norm = self.train_step.gradient(prepared.batch, prepared.noise)
-        loss, length = total(losses, pooled=training.pool_losses).item(), norm.item()
+        loss, length = total(losses, pool_losses=training.pool_losses).item(), norm.item()
         # Before the weights change: one step of such a gradient would spoil what the next save keeps.
         if not self.train_step.overflowed(length) and (problem := self._guard.problem(loss, length)):
             indices = self.batch_indices(self.step)

@@ -152,7 +152,7 @@ class Counted:
         return cls(int(counts.video.sum()), int(counts.actions.sum()))
 
 
-def total(losses: Losses, of: Counted | None = None, pooled: bool = False) -> Float[Tensor, ""]:
+def total(losses: Losses, of: Counted | None = None, pool_losses: bool = False) -> Float[Tensor, ""]:
     """What is minimised: the sum of the mean over the frames and the mean over the action steps that count.
 
     What does not count is zero, but is there: distributed training waits for every weight.
@@ -160,10 +160,10 @@ def total(losses: Losses, of: Counted | None = None, pooled: bool = False) -> Fl
     Args:
         losses: of some clips, or all, of a batch.
         of: the whole batch; the totals of its parts add up to its own. None if the losses are all there are.
-        pooled: one mean over all frames and action steps together, as the paper's authors do.
+        pool_losses: one mean over all frames and action steps together, as the paper's authors do.
     """
     of = of or Counted.of(losses.counts)
-    if pooled:
+    if pool_losses:
         return (losses.video.sum() + losses.actions.sum()) / max(of.frames + of.steps, 1)
     return losses.actions.sum() / max(of.steps, 1) + losses.video.sum() / max(of.frames, 1)
 

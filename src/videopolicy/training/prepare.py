@@ -257,7 +257,7 @@ def _acts(dataset: Dataset, span: int) -> bool:
 
 
 def _check_relative(acting: Sequence[Dataset], relative: Relative) -> None:
-    needed = relative.space.width, relative.state_layout.width
+    needed = relative.layout.width, relative.state_layout.width
     for dataset in acting:
         if (dataset.action_width, dataset.state_width) != needed:
             raise UserError(

@@ -188,11 +188,11 @@ def test_each_kind_of_spoiling_is_found_and_nothing_else(name):
     assert found(spoil()) == expected
 
 
-@pytest.mark.parametrize("space", ["delta_position gripper[-1,1] other:2", "delta_position grip"])
-def test_a_space_of_another_width_or_of_unknown_words_is_an_error(space):
+@pytest.mark.parametrize("layout", ["delta_position gripper[-1,1] other:2", "delta_position grip"])
+def test_a_layout_of_another_width_or_of_unknown_words_is_an_error(layout):
     dataset = InMemory(EPISODES)
-    dataset.action_layout = space
-    assert found(dataset) == {(kinds.SPACE, None)}
+    dataset.action_layout = layout
+    assert found(dataset) == {(kinds.LAYOUT, None)}
 
 
 def test_a_still_view_is_no_problem_while_the_actions_are_still_or_only_the_hand_moves():

@@ -290,7 +290,7 @@ def test_footage_shorter_than_the_episode_is_refused(path):
         open_dataset(path).episode(1)
 
 
-def test_spaces_and_what_a_conversion_left_out_are_told(path):
+def test_layouts_and_what_a_conversion_left_out_are_told(path):
     edit_info(
         path, **{spec.ACTION_LAYOUT: "position:4", spec.STATE_LAYOUT: 7, spec.SKIPPED: ["episode 3: it is black"]}
     )

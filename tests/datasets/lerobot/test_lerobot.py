@@ -63,7 +63,7 @@ def test_what_is_known_of_an_episode_comes_back(path):
         np.testing.assert_array_equal(read.states, written.states)
 
 
-def test_what_nobody_said_stays_unsaid(tmp_path):
+def test_what_is_unspecified_stays_so(tmp_path):
     read = open_dataset(write(tmp_path / "d", [replace(episode(), task="", success=None, seed=None)])).episode(0)
     assert (read.task, read.success, read.seed) == ("", None, None)
 

@@ -276,7 +276,7 @@ def test_more_than_a_thousand_files_go_into_several_folders():
     assert spec.place(2001) == {"chunk_index": 2, "file_index": 1}
 
 
-def test_spaces_are_written_if_they_fit(tmp_path):
+def test_layouts_are_written_if_they_fit(tmp_path):
     with Writer(tmp_path / "d", FPS, ("top",), action_layout="delta_position", state_layout="joints:3") as writer:
         writer.add(episode())
     info = json.loads((tmp_path / "d" / spec.INFO).read_text())
@@ -285,14 +285,14 @@ def test_spaces_are_written_if_they_fit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("space", "change", "message"),
+    ("layout", "change", "message"),
     [
         ("position gripper:1", {}, "has 4 dimensions, but it has actions of 3 dimensions"),
         ("position", {"actions": None}, "has 3 dimensions, but it has no actions"),
     ],
 )
-def test_spaces_that_do_not_fit_are_refused(tmp_path, space, change, message):
-    with pytest.raises(UserError, match=message), Writer(tmp_path / "d", FPS, ("top",), action_layout=space) as writer:
+def test_layouts_that_do_not_fit_are_refused(tmp_path, layout, change, message):
+    with pytest.raises(UserError, match=message), Writer(tmp_path / "d", FPS, ("top",), action_layout=layout) as writer:
         writer.add(replace(episode(), **change))
     assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ ACTIONS, STATES = "position axis_angle gripper[-1,1]", "position quaternion"
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("respaced") / "datasets"
+    path = tmp_path_factory.mktemp("converted") / "datasets"
     with Writer(path, 10, ("top",), action_layout=ACTIONS, state_layout=STATES) as writer:
         frames = {"top": rng.integers(256, size=(6, 16, 16, 3), dtype=np.uint8)}
         vectors = [rng.uniform(0.1, 1, (6, 7)).astype(np.float32) for _ in range(2)]
@@ -23,14 +23,14 @@ def dataset(tmp_path_factory):
     return open_dataset(path)
 
 
-def test_actions_and_states_are_shown_in_the_spaces_asked_for(dataset):
-    spaces = "position rotation_6d gripper[0,1]", "position rotation_6d"
-    shown = LayoutConverted(dataset, *spaces)
-    assert (shown.action_layout, shown.state_layout) == spaces
+def test_actions_and_states_are_shown_in_the_layouts_asked_for(dataset):
+    layouts = "position rotation_6d gripper[0,1]", "position rotation_6d"
+    shown = LayoutConverted(dataset, *layouts)
+    assert (shown.action_layout, shown.state_layout) == layouts
     assert (shown.action_width, shown.state_width) == (10, 9)
     own, episode = dataset.episode(0, (), 1, 4), shown.episode(0, (), 1, 4)
-    np.testing.assert_array_equal(episode.actions, convert(own.actions, *map(Layout.parse, (ACTIONS, spaces[0]))))
-    np.testing.assert_array_equal(episode.states, convert(own.states, *map(Layout.parse, (STATES, spaces[1]))))
+    np.testing.assert_array_equal(episode.actions, convert(own.actions, *map(Layout.parse, (ACTIONS, layouts[0]))))
+    np.testing.assert_array_equal(episode.states, convert(own.states, *map(Layout.parse, (STATES, layouts[1]))))
     assert shown.fingerprint != dataset.fingerprint
 
 
@@ -40,7 +40,7 @@ def test_what_is_not_asked_for_stays_to_the_bit(dataset):
     assert (shown.action_layout, shown.action_width) == (ACTIONS, 7)
 
 
-def test_a_space_of_another_meaning_is_refused_by_the_data_set_and_the_reason(dataset):
+def test_a_layout_of_another_meaning_is_refused_by_the_data_set_and_the_reason(dataset):
     with pytest.raises(
         UserError, match=r"datasets: its states are 'position quaternion', but 'joints:7' is needed, and"
     ):

@@ -17,8 +17,8 @@ class InMemory:
     path, views, tasks, skipped, fingerprint, state_layout = "memory", ("top",), ("push",), (), "memory", ""
     state_width = 1
 
-    def __init__(self, length, fps, actions=None, space=""):
-        self.fps, self.actions, self.action_layout, self._length = fps, actions, space, length
+    def __init__(self, length, fps, actions=None, layout=""):
+        self.fps, self.actions, self.action_layout, self._length = fps, actions, layout, length
         self.action_width = None if actions is None else actions.shape[1]
 
     def __len__(self):
@@ -50,8 +50,8 @@ def test_each_frame_is_the_nearest_earlier_one(length, fps, wanted):
 @given(st.integers(1, 130), st.integers(2, 40), st.data())
 def test_a_part_is_that_part_of_the_whole_and_changes_add_up(length, factor, data):
     actions = np.random.default_rng(length).normal(size=(length, 5)).astype(np.float32)
-    space = "delta_position joints:1 gripper[0,1]"
-    dataset = Resampled(InMemory(length, 4.0 * factor, actions, space), 4)
+    layout = "delta_position joints:1 gripper[0,1]"
+    dataset = Resampled(InMemory(length, 4.0 * factor, actions, layout), 4)
     whole = dataset.episode(0)
     start = data.draw(st.integers(0, len(whole) - 1))
     stop = data.draw(st.integers(start + 1, len(whole) + 2))
@@ -72,7 +72,7 @@ def test_turns_follow_each_other():
 
 
 @pytest.mark.parametrize(
-    ("fps", "space", "message"),
+    ("fps", "layout", "message"),
     [
         (7, "delta_position", r"lower by a whole factor is possible: 10, 6\.66667, 5, 4"),
         (40, "delta_position", "lower by a whole factor"),
@@ -81,9 +81,9 @@ def test_turns_follow_each_other():
         (10, "relative_position", "relative_position"),
     ],
 )
-def test_what_would_be_a_guess_is_refused(fps, space, message):
+def test_what_would_be_a_guess_is_refused(fps, layout, message):
     with pytest.raises(UserError, match=message):
-        Resampled(InMemory(5, 20, np.zeros((5, 3), np.float32), space), fps)
+        Resampled(InMemory(5, 20, np.zeros((5, 3), np.float32), layout), fps)
 
 
 def test_videos_of_several_rates_come_to_one():

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from tests.small import observation, policy
+from tests.small import observation, small_model
 
 from videopolicy import checkpoint
 from videopolicy.cli.main import main
@@ -88,7 +88,7 @@ def test_results_and_recordings_are_those_of_one_machine(seeing, settings, threa
 
 def test_the_command_gives_the_same_with_a_policy_on_a_gpu_of_the_cluster(pretend, tmp_path, monkeypatch, capsys):
     folder, placed, place = tmp_path / "checkpoint", [], transport.place_policy
-    checkpoint.save(policy(), checkpoint.Provenance("joint", 1, ("reach-red",)), folder)
+    checkpoint.save(small_model(), checkpoint.Provenance("joint", 1, ("reach-red",)), folder)
     monkeypatch.setattr(transport, "place_policy", lambda build: placed.append(place(build)) or placed[-1])
     pretend(1)
     command = ["evaluate", "--checkpoint", str(folder), "--env", "pointmass", "--task", "reach-red", "reach-blue"]

@@ -34,9 +34,9 @@ def test_each_band_holds_a_third_of_the_noise_levels_of_training(noise):
 @given(st.integers(1, 60), st.integers(0, 100))
 def test_bands_partition_the_clips_so_their_means_make_the_whole_mean(clips, seed):
     """Each part by bands of its own levels."""
-    meter = LossStats(("video", "action"), LAW)
-    meter.add(losses(clips, seed), torch.tensor(1.0))
-    rows = meter.state()["clips"].double().numpy()
+    stats = LossStats(("video", "action"), LAW)
+    stats.add(losses(clips, seed), torch.tensor(1.0))
+    rows = stats.state()["clips"].double().numpy()
     told = means(rows, ("video", "action"), LAW)
     for part, marginal in zip(COLUMNS, LAW.marginals(), strict=True):
         counts = np.bincount(band(rows[:, COLUMNS[part][1]], marginal), minlength=3)
@@ -46,33 +46,33 @@ def test_bands_partition_the_clips_so_their_means_make_the_whole_mean(clips, see
 
 
 def test_a_reading_is_of_the_steps_since_the_last():
-    meter = LossStats(("video", "action"), LAW)
+    stats = LossStats(("video", "action"), LAW)
     first, second, third = (losses(4, seed) for seed in range(3))
     for step, norm in ((first, 1.0), (second, 3.0)):
-        meter.add(step, torch.tensor(norm))
-    told = meter.read()
+        stats.add(step, torch.tensor(norm))
+    told = stats.read()
     assert told["grad_norm"] == 2 and told["with_actions"] == 1
     assert told["video"] == pytest.approx(torch.cat((first.video, second.video)).mean().item())
-    meter.add(third, torch.tensor(7.0))
-    assert meter.read()["video"] == pytest.approx(third.mean_video.item())
+    stats.add(third, torch.tensor(7.0))
+    assert stats.read()["video"] == pytest.approx(third.mean_video.item())
 
 
 def test_clips_without_actions_count_for_the_video_alone():
-    meter = LossStats(("video", "action"), LAW)
+    stats = LossStats(("video", "action"), LAW)
     some = losses(4, has_actions=[True, False, False, True])
-    meter.add(some, torch.tensor(1.0))
-    told = meter.read()
+    stats.add(some, torch.tensor(1.0))
+    told = stats.read()
     assert told["with_actions"] == 0.5
     assert told["action"] == pytest.approx(some.mean_actions.item())
     assert told["video"] == pytest.approx(some.mean_video.item())
-    meter.add(losses(4, has_actions=[False] * 4), torch.tensor(1.0))
-    none = meter.read()
+    stats.add(losses(4, has_actions=[False] * 4), torch.tensor(1.0))
+    none = stats.read()
     assert none["action"] == 0 and not any(name.startswith("action_") for name in none)
 
 
 def test_collecting_keeps_no_graph():
-    meter = LossStats(("video",), LAW)
+    stats = LossStats(("video",), LAW)
     weight = torch.ones(1, requires_grad=True)
     found = losses(4)
-    meter.add(replace(found, video=found.video * weight), weight.sum())
-    assert not any(tensor.requires_grad for tensor in (*meter._clips, *meter._norms))
+    stats.add(replace(found, video=found.video * weight), weight.sum())
+    assert not any(tensor.requires_grad for tensor in (*stats._clips, *stats._norms))

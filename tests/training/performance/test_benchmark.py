@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.small import TRAINING, policy
+from tests.small import TRAINING, small_model
 from torch import nn
 
 from videopolicy.clips.normalize import MinMax
@@ -11,7 +11,7 @@ from videopolicy.training.stages import STAGES
 
 
 def test_parts_that_learn_cost_three_forward_passes():
-    watching, acting = policy(None), policy()
+    watching, acting = small_model(None), small_model()
     video, action, joint = (
         count_forward(model, replace(TRAINING, stage=STAGES[stage]))
         for model, stage in ((watching, "video"), (acting, "action"), (acting, "joint"))
@@ -23,21 +23,21 @@ def test_parts_that_learn_cost_three_forward_passes():
 
 
 def test_what_is_computed_again_does_not_count():
-    model = policy()
+    model = small_model()
     once = count_forward(model, TRAINING)
     assert count_forward(model, replace(TRAINING, gradient_checkpointing=True)) == once
 
 
 def test_counting_is_the_counters_own_for_a_layer():
     layer = nn.Linear(3, 5)
-    clips = random_clips(policy(), 2)
+    clips = random_clips(small_model(), 2)
     assert len(clips.instructions) == 2
     assert count_flops(lambda: layer(layer.weight.new_ones(7, 3))) == 2 * 7 * 3 * 5
 
 
 def test_steps_are_taken_and_the_rates_follow():
-    model = policy().config
+    model = small_model().config
     figures = measure(model, replace(TRAINING, batch_size=2), repeats=2)
     assert figures.clips_per_second == pytest.approx(2e3 / figures.step.median)
-    assert figures.flops == 2 * count_forward(policy(MinMax((-1.0,) * 7, (1.0,) * 7)), TRAINING)
+    assert figures.flops == 2 * count_forward(small_model(MinMax((-1.0,) * 7, (1.0,) * 7)), TRAINING)
     assert figures.memory > 0

@@ -48,16 +48,16 @@ class Ranges:
         return np.array([len(seen) <= 2 for seen in self._values], bool)
 
 
-class Spaces:
+class ActionChecks:
     """What the data set says of its actions, held against what they are.
 
     Args:
-        space: the action layout; None if nobody said.
-        declared: the smallest and the largest value of each dimension, (2, D); None if nobody said.
+        layout: the action layout; None if unspecified.
+        declared: the smallest and the largest value of each dimension, (2, D); None if unspecified.
     """
 
-    def __init__(self, space: Layout | None, declared: Float[np.ndarray, "2 D"] | None = None) -> None:
-        self.grippers = [part for part in space.parts if part.kind == "gripper"] if space else []
+    def __init__(self, layout: Layout | None, declared: Float[np.ndarray, "2 D"] | None = None) -> None:
+        self.grippers = [part for part in layout.parts if part.kind == "gripper"] if layout else []
         self._declared = declared
         self._moved = self._closed_first = 0
 

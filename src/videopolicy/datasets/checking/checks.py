@@ -12,7 +12,7 @@ from jaxtyping import Float
 from videopolicy.actions.layout import Layout
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.checking import problems as kinds
-from videopolicy.datasets.checking.actions import Ranges, Spaces, jump, not_finite
+from videopolicy.datasets.checking.actions import ActionChecks, Ranges, jump, not_finite
 from videopolicy.datasets.checking.episode import Read, read
 from videopolicy.datasets.checking.frames import SAME, Stretch
 from videopolicy.datasets.checking.phrases import plural
@@ -51,7 +51,7 @@ class Findings:
         actions: the range of each dimension; None without actions.
         state_width: S, or None.
         action_layout: what the data set says the action's dimensions mean, "" if nothing.
-        space: the same, understood; None if it says nothing that suits the actions.
+        layout: the same, parsed; None if it says nothing that suits the actions.
         state_layout: the same of the state.
         instructions: instruction -> the episodes that could be read.
         without_actions: those of them that have no actions.
@@ -67,7 +67,7 @@ class Findings:
     actions: Ranges | None
     state_width: int | None
     action_layout: str
-    space: Layout | None
+    layout: Layout | None
     state_layout: str
     instructions: Mapping[str, Sequence[int]]
     without_actions: Sequence[int]
@@ -104,8 +104,8 @@ class _Survey:
         self.problems: list[Problem] = []
         self._width = dataset.action_width
         self._ranges = None if self._width is None else Ranges(self._width)
-        self._space = self._read_space()
-        self._spaces = Spaces(self._space, self._declared())
+        self._layout = self._read_layout()
+        self._action_checks = ActionChecks(self._layout, self._declared())
         self._fps: dict[int, float] = {}
         self._sizes: dict[str, Counter[tuple[int, int]]] = {}
         self._instructions: dict[str, list[int]] = {}
@@ -128,14 +128,14 @@ class _Survey:
         self._look_at_pictures(index, episode)
         if self._numbers(index, episode) and episode.actions is not None and self._ranges is not None:
             self._ranges.add(episode.actions)
-            self.problems += self._spaces.problems(index, episode.actions)
+            self.problems += self._action_checks.problems(index, episode.actions)
         stamps = self._dataset.timestamps(index) if isinstance(self._dataset, Timed) else None
         if stamps is not None and (wrong := jump(stamps, episode.fps)):
             self._tell(kinds.TIME, wrong, index)
         self._look_for_copies(index, episode)
 
     def findings(self) -> Findings:
-        self.problems += [*self._spaces.polarity(), *self._frozen(), *self._mixed()]
+        self.problems += [*self._action_checks.polarity(), *self._frozen(), *self._mixed()]
         lengths = tuple(self._dataset.length(index) for index in range(len(self._dataset)))
         return Findings(
             self._dataset.path,
@@ -146,7 +146,7 @@ class _Survey:
             self._ranges,
             self._dataset.state_width,
             self._dataset.action_layout,
-            self._space,
+            self._layout,
             self._dataset.state_layout,
             self._instructions,
             self._without,
@@ -154,18 +154,20 @@ class _Survey:
             self.problems,
         )
 
-    def _read_space(self) -> Layout | None:
+    def _read_layout(self) -> Layout | None:
         text = self._dataset.action_layout
         if not text:
             return None
         try:
-            space = Layout.parse(text)
+            layout = Layout.parse(text)
         except UserError as error:
-            self.problems.append(Problem(kinds.SPACE, str(error)))
+            self.problems.append(Problem(kinds.LAYOUT, str(error)))
             return None
-        if space.width == self._width:
-            return space
-        self.problems.append(Problem(kinds.SPACE, f"{text!r} names {space.width} dimensions, there are {self._width}"))
+        if layout.width == self._width:
+            return layout
+        self.problems.append(
+            Problem(kinds.LAYOUT, f"{text!r} names {layout.width} dimensions, there are {self._width}")
+        )
         return None
 
     def _declared(self) -> np.ndarray | None:
@@ -215,7 +217,7 @@ class _Survey:
             where = f"view {stretch.view} stands still from step {stretch.start} to {stretch.stop - 1}"
             if meanwhile is None:
                 yield Problem(kinds.FROZEN, f"{where}, the whole episode", index)
-            elif self._ranges is not None and self._spaces.moving(meanwhile, self._ranges):
+            elif self._ranges is not None and self._action_checks.moving(meanwhile, self._ranges):
                 yield Problem(kinds.FROZEN, f"{where} while the actions change", index)
 
     @property

@@ -46,7 +46,7 @@ RATES = ProblemKind("different frame rates", "error", "bring them to one: videop
 SIZES = ProblemKind(
     "different image sizes in one view", "error", "bring them to one: videopolicy convert {data} DST --size {size}"
 )
-SPACE = ProblemKind("the action layout is not that of the actions", "error", "name every dimension of the action once")
+LAYOUT = ProblemKind("the action layout is not that of the actions", "error", "name every dimension of the action once")
 TIME = ProblemKind(
     "time stamps that jump", "warning", "frames were lost or written late; look whether the motion jumps, too"
 )

@@ -90,7 +90,7 @@ def _span(steps: Sequence[int]) -> str:
     return str(min(steps)) if min(steps) == max(steps) else f"{min(steps)} to {max(steps)}"
 
 
-def _vectors(width: int | None, space: str) -> str:
+def _vectors(width: int | None, layout: str) -> str:
     if width is None:
         return "none"
-    return f"{width} wide, {space or 'nobody said what they mean'}"
+    return f"{width} wide, {layout or 'layout unspecified'}"

@@ -165,7 +165,7 @@ def _damaged(dataset: Dataset, episodes: Iterable[int], writer: ShardWriter) -> 
 
 
 class _Samples:
-    """Every so-manieth frame of a shard, as it goes by on its way to the encoder."""
+    """Every n-th frame of a shard, as it goes by on its way to the encoder."""
 
     def __init__(self, frames: int, kind: ShardSchema) -> None:
         size = 3 * sum(height * width for height, width in kind.sizes.values())

@@ -63,8 +63,8 @@ class LeRobot:
         self.views = tuple(self._keys)
         if not self.views:
             raise UserError(f"{path / spec.INFO}: no feature of type video or image that is no depth map")
-        spaces = (info.get(name) for name in (spec.ACTION_LAYOUT, spec.STATE_LAYOUT))
-        self.action_layout, self.state_layout = (space if isinstance(space, str) else "" for space in spaces)
+        layouts = (info.get(name) for name in (spec.ACTION_LAYOUT, spec.STATE_LAYOUT))
+        self.action_layout, self.state_layout = (layout if isinstance(layout, str) else "" for layout in layouts)
         videos = [key for key in cameras if self._features[key]["dtype"] == "video"]
         self._episodes = read_entries(path, info, videos)
         self._tasks = read_tasks(path, info)

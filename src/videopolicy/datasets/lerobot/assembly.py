@@ -19,7 +19,7 @@ class About:
 
     Attributes:
         fps: control steps a second.
-        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if nobody said.
+        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of the state.
         skipped: what was left out, one line each.
     """

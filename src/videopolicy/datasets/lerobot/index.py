@@ -59,7 +59,7 @@ class EpisodeEntry:
         tasks: its instructions, in no order that means anything.
         data: the file of its rows.
         videos: feature key -> where its frames are, for views stored as video.
-        task: the env's name of the task, "" if nobody said.
+        task: the env's name of the task, "" if unspecified.
         success: whether it was done, or None.
         seed: the env's seed, or None.
     """

@@ -32,14 +32,14 @@ class Writer:
         fps: control steps a second.
         views: the cameras that every episode has.
         crf: the videos' quality (see `videopolicy.media.Encoder`); 10 gives 38 to 41 dB at 64 pixels.
-        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if nobody said.
+        action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of the state.
 
     Attributes:
         card: what the data set's README.md will say; none is written unless it is set before the end.
 
     Raises:
-        UserError: the target exists; an episode does not fit the first one, or its widths the spaces; the disk is full.
+        UserError: the target exists; an episode does not fit the first one, or its widths the layouts; full disk.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Writer:
         try:
             self._shard.add(blocks, f"{self.path}: episode {self._episodes}")
             if self._kind is None and self._shard.kind is not None:
-                check_spaces(self._shard.kind, self._about, self.path)
+                check_layouts(self._shard.kind, self._about, self.path)
                 self._kind = self._shard.kind
         except BaseException as error:
             # A mistake that is seen before anything is written does no harm.
@@ -136,11 +136,11 @@ class Writer:
         whole.rename(self.path)
 
 
-def check_spaces(kind: ShardSchema, about: About, path: Path) -> None:
-    """Refuses spaces that do not fit the episodes.
+def check_layouts(kind: ShardSchema, about: About, path: Path) -> None:
+    """Refuses layouts that do not fit the episodes.
 
     Raises:
-        UserError: a space is no such text, of another width, or of values that the episodes do not have.
+        UserError: a layout is no such text, of another width, or of values that the episodes do not have.
     """
     for name, text, width in (("action", about.action_layout, kind.action), ("state", about.state_layout, kind.state)):
         if text and Layout.parse(text).width != width:

@@ -29,7 +29,7 @@ from videopolicy.datasets.robomimic.hdf5 import array, holds, record, rows, text
 from videopolicy.errors import UserError, check_range
 
 FPS = 20.0
-ARM_SPACE = "delta_position delta_axis_angle gripper[-1,1]"
+ARM_LAYOUT = "delta_position delta_axis_angle gripper[-1,1]"
 ARM, MOBILE = 7, 12
 BASE_AT_REST = (0.0, 0.0, 0.0, 0.0, -1.0)
 LIBERO_VIEWS = {"agentview_rgb", "eye_in_hand_rgb"}
@@ -54,7 +54,7 @@ class ArrayOrigin:
         instruction: for demonstrations that have none of their own.
         flipped: whether the bottom row of a picture is stored first.
         lag: control steps by which a frame is stored later than it was seen.
-        action_layout: what the first `ARM` dimensions of an action mean, "" if nobody said.
+        action_layout: what the first `ARM` dimensions of an action mean, "" if unspecified.
     """
 
     fps: float
@@ -155,13 +155,13 @@ def _moves(actions: np.ndarray) -> bool:
 def _action_layout(controllers: Any, libero: bool) -> str:
     """Only robosuite's controller of the pose, in steps, has this meaning; without a word, LIBERO's is known."""
     if controllers is None:
-        return ARM_SPACE if libero else ""
+        return ARM_LAYOUT if libero else ""
     if isinstance(controllers, list):
         controllers = controllers[0] if len(controllers) == 1 else {}
     parts = controllers.get("body_parts", {}) if isinstance(controllers, dict) else {}
     arm = parts.get("right", controllers) if isinstance(parts, dict) else {}
     stepwise = isinstance(arm, dict) and arm.get("control_delta", arm.get("input_type", "delta") == "delta")
-    return ARM_SPACE if stepwise and arm.get("type") == "OSC_POSE" else ""
+    return ARM_LAYOUT if stepwise and arm.get("type") == "OSC_POSE" else ""
 
 
 def _scene_words(task: str) -> str:

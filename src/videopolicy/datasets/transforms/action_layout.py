@@ -15,7 +15,7 @@ class LayoutConverted(Derived):
     """A `videopolicy.datasets.base.Dataset` that shows another one with its actions and states converted.
 
     Args:
-        dataset: what is shown; it names its spaces wherever another one is asked for.
+        dataset: what is shown; it names its layouts wherever another one is asked for.
         action_layout: what the actions are to mean (see `videopolicy.actions.layout`); "" leaves them.
         state_layout: the same of the states.
 

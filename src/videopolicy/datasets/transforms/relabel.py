@@ -20,7 +20,7 @@ class Relabeled(Derived):
         state_layout: the same of the state.
 
     Raises:
-        UserError: no such instruction; a space that is none, of another width, or not what the data set says it is.
+        UserError: no such instruction; a layout that is none, of another width, or not what the data set says it is.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Relabeled(Derived):
             if instruction not in dataset.tasks:
                 raise UserError(f"{dataset.path}: {unknown('instruction', instruction, dataset.tasks)}")
         self.tasks = tuple(dict.fromkeys(self._instructions.get(task, task) for task in dataset.tasks))
-        self.action_layout = _space("action", action_layout, dataset.action_layout, dataset.action_width, dataset)
-        self.state_layout = _space("state", state_layout, dataset.state_layout, dataset.state_width, dataset)
+        self.action_layout = _layout("action", action_layout, dataset.action_layout, dataset.action_width, dataset)
+        self.state_layout = _layout("state", state_layout, dataset.state_layout, dataset.state_width, dataset)
 
     def episode(
         self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
@@ -47,18 +47,18 @@ class Relabeled(Derived):
         return replace(episode, instruction=self._instructions.get(episode.instruction, episode.instruction))
 
 
-def _space(name: str, text: str, own: str, width: int | None, dataset: Dataset) -> str:
+def _layout(name: str, text: str, own: str, width: int | None, dataset: Dataset) -> str:
     """The text as `Layout` writes it, if it fits and does not contradict the data set's own."""
     if not text:
         return own
-    space = Layout.parse(text)
-    if space.width != width:
+    layout = Layout.parse(text)
+    if layout.width != width:
         has = f"it has no {name}s" if width is None else f"its {name}s have {width}"
-        raise UserError(f"{dataset.path}: the {name} layout {text!r} has {space.width} dimensions, but {has}")
+        raise UserError(f"{dataset.path}: the {name} layout {text!r} has {layout.width} dimensions, but {has}")
     # Written by anybody, with blanks as they like.
-    if own and own.split() not in (text.split(), str(space).split()):
+    if own and own.split() not in (text.split(), str(layout).split()):
         raise UserError(
             f"{dataset.path}: the source says {own!r}; leave --{name}-layout out, or mend meta/info.json if it is "
             "wrong (that of the result, if the source has none)"
         )
-    return str(space)
+    return str(layout)

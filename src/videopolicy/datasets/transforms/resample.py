@@ -34,14 +34,14 @@ class Resampled(Derived):
         fps: steps a second.
 
     Raises:
-        UserError: there are actions, and another factor, or nobody said what they mean.
+        UserError: there are actions, and another factor, or what they mean is unspecified.
     """
 
     def __init__(self, dataset: Dataset, fps: float) -> None:
         super().__init__(dataset, fps)
         self.fps = fps
         self._ratios: dict[int, Fraction] = {}
-        self._space = self._check(dataset) if dataset.action_width is not None and fps != dataset.fps else None
+        self._layout = self._check(dataset) if dataset.action_width is not None and fps != dataset.fps else None
 
     def length(self, index: int) -> int:
         """The steps of one episode, without decoding it."""
@@ -81,11 +81,11 @@ class Resampled(Derived):
 
     def _merged(self, actions: Float32[np.ndarray, "n D"], starts: np.ndarray) -> Float32[np.ndarray, "m D"]:
         """One action for the steps from each start to the next."""
-        if self._space is None:
+        if self._layout is None:
             return actions[starts]
         ends = [*starts[1:], len(actions)]
         runs = [actions[start:end] for start, end in zip(starts, ends, strict=True)]
-        merged = [np.concatenate([_of_run(run[:, part.slice], part) for part in self._space.parts]) for run in runs]
+        merged = [np.concatenate([_of_run(run[:, part.slice], part) for part in self._layout.parts]) for run in runs]
         return np.array(merged, np.float32).reshape(len(runs), actions.shape[1])
 
     def _check(self, dataset: Dataset) -> Layout:
@@ -95,12 +95,12 @@ class Resampled(Derived):
             rates = ", ".join(f"{dataset.fps / factor:g}" for factor in (2, 3, 4, 5))
             raise UserError(f"{where}, as the actions are of that rate; lower by a whole factor is possible: {rates}")
         if not dataset.action_layout:
-            raise UserError(f"{where}: nobody said whether actions are changes, which add up; say it: --action-layout")
-        space = Layout.parse(dataset.action_layout)
-        for part in space.parts:
+            raise UserError(f"{where}: whether actions are changes, which add up, is unspecified; give --action-layout")
+        layout = Layout.parse(dataset.action_layout)
+        for part in layout.parts:
             if part.kind == "other" or part.reference == "relative":
                 raise UserError(f"{where}: it is not known what several steps of {part} amount to")
-        return space
+        return layout
 
 
 def _of_run(values: Float32[np.ndarray, "n d"], part: Part) -> np.ndarray:

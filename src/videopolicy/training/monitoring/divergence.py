@@ -148,7 +148,11 @@ def save(folder: Path, batch: ClipBatch, facts: dict[str, Any]) -> None:
 def load(folder: Path) -> DivergedStep:
     """What a run wrote aside before it stopped, so that the step can be taken again and studied.
 
-    Example: with a `trainer` of the same data and weights, `trainer.take_again(found)` gives the losses again.
+    Example, with the run's model, recipe and objective: the losses again, with the same noise.
+
+        found = load(folder)
+        generator = generator_of(found.facts["seed"], found.facts["step"])
+        losses = objective(found.batch, draw_noise(model, training, found.batch, generator))
 
     Raises:
         UserError: there is nothing, or it is damaged.

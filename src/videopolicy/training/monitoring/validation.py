@@ -151,14 +151,14 @@ class Validator:
         return {"action_error": float(drawn.actions.mean()), **by_part}
 
 
-def parts(space: Layout | None, width: int) -> dict[str, slice]:
+def parts(layout: Layout | None, width: int) -> dict[str, slice]:
     """A name for each part of an action -> its dimensions; each dimension by itself if unspecified."""
-    if space is None:
+    if layout is None:
         return {f"dimension_{i}": slice(i, i + 1) for i in range(width)}
-    kinds = [f"{part.reference}_{part.kind}".strip("_") for part in space.parts]
+    kinds = [f"{part.reference}_{part.kind}".strip("_") for part in layout.parts]
     return {
         kind if kinds.count(kind) == 1 else f"{kind}_{part.start}": part.slice
-        for kind, part in zip(kinds, space.parts, strict=True)
+        for kind, part in zip(kinds, layout.parts, strict=True)
     }
 
 
