@@ -20,7 +20,7 @@ from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.recordings import sweep
 from videopolicy.rollout.results import Results, open_results
 from videopolicy.rollout.scheduler import Scheduler
-from videopolicy.rollout.settings import Measured, Recorded, Settings
+from videopolicy.rollout.settings import Evaluated, Recorded, Settings
 from videopolicy.rollout.transport.base import Site
 from videopolicy.rollout.transport.processes import ProcessSite
 from videopolicy.rollout.workers import EpisodeJob, Setup
@@ -129,7 +129,7 @@ def _recorded(spec: PolicySpec, settings: Settings) -> Recorded:
     """What `settings.json` holds: the checkpoint by its contents too, as a folder can be trained into again."""
     protocol = settings.protocol
     return Recorded(
-        **{name.name: getattr(settings, name.name) for name in fields(Measured)},
+        **{name.name: getattr(settings, name.name) for name in fields(Evaluated)},
         protocol=protocol and protocol.name,
         protocol_sha256=protocol and protocol.sha256,
         checkpoint_sha256=_fingerprint(settings.checkpoint) if settings.checkpoint else None,

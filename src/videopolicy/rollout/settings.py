@@ -9,7 +9,7 @@ from videopolicy.rollout.protocols import Protocol
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evaluated:
     """What is measured; with other values it is another evaluation.
 
     Attributes:
@@ -44,7 +44,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Settings(Measured):
+class Settings(Evaluated):
     """What an evaluation is asked to measure.
 
     Attributes:
@@ -55,7 +55,7 @@ class Settings(Measured):
 
 
 @dataclass(frozen=True)
-class Recorded(Measured):
+class Recorded(Evaluated):
     """What `settings.json` holds: protocol and checkpoint by their contents, as both can change under their names.
 
     Attributes:
