@@ -121,6 +121,12 @@ def test_given_actions_do_not_count_and_the_others_do_as_if_alone():
     torch.testing.assert_close(losses.mean_actions, everywhere.actions[:, 2:].mean())
 
 
+def test_the_loss_of_a_clip_is_the_mean_over_what_counts_in_it():
+    counts = Counts(torch.tensor([[True] * 3, [False] * 3]), torch.tensor([[False, True], [True, True]]))
+    losses = Losses(torch.tensor([[1.0, 2, 3], [0, 0, 0]]), torch.tensor([[0.0, 4], [1, 2]]), counts, LEVELS)
+    assert [part.tolist() for part in losses.by_clip()] == [[2, 0], [4, 1.5]]
+
+
 def test_each_part_weighs_by_its_own_level():
     other = torch.tensor([2.0, 0.5, 7.0], dtype=torch.float64)
     losses = denoising_loss(joint(1), joint(0), Levels(SIGMA, other), EVERYTHING)

@@ -55,6 +55,11 @@ class Losses:
         """The mean over the steps that count; 0 if none does."""
         return self.actions.sum() / self.counts.actions.sum().clamp(min=1)
 
+    def by_clip(self) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+        """Of the video and of the actions of each sample, the mean over what counts; 0 where nothing does."""
+        video = self.video.sum(1) / self.counts.video.sum(1).clamp(min=1)
+        return video, self.actions.sum(1) / self.counts.actions.sum(1).clamp(min=1)
+
 
 def denoising_loss(denoised: Joint, clean: Joint, levels: Levels, counts: Counts) -> Losses:
     """(sigma^2 + 1) / sigma^2 * |denoised - clean|^2, each part at its own noise level.

@@ -112,7 +112,8 @@ def describe(
         indices: of the clips.
     """
     levels = {"sigma_video": losses.levels.video, "sigma_actions": losses.levels.actions}
-    per_clip = {**levels, "video": losses.video.mean(1), "action": losses.actions.mean(1)}
+    of_video, of_actions = losses.by_clip()
+    per_clip = {**levels, "video": of_video, "action": of_actions}
     clips = {name: [_plain(value) for value in values.tolist()] for name, values in per_clip.items()}
     video, action = losses.mean_video.item(), losses.mean_actions.item()
     means = {"video": video, "action": action, "gradient": norm}

@@ -36,8 +36,8 @@ class LossStats:
     def add(self, losses: Losses, norm: Float[Tensor, ""]) -> None:
         """Takes a step in: the losses of its clips, and its gradient norm."""
         counts, levels = losses.counts, losses.levels
-        columns = (losses.video.mean(1), levels.video, counts.video.any(1))
-        columns += (losses.actions.mean(1), levels.actions, counts.actions.any(1))
+        video, actions = losses.by_clip()
+        columns = (video, levels.video, counts.video.any(1), actions, levels.actions, counts.actions.any(1))
         self._clips.append(torch.stack([column.detach().float() for column in columns], 1))
         self._norms.append(norm.detach().float().reshape(1))
 

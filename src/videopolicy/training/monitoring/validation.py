@@ -100,8 +100,9 @@ class Validator:
             video, action = [], []
             for batch, noise in self._batches(MEASURED):
                 losses = self.objective.losses_at(batch, levels, noise)
-                video += losses.video.mean(1).tolist()
-                action += losses.actions.mean(1)[losses.counts.has_actions].tolist()
+                of_video, of_actions = losses.by_clip()
+                video += of_video.tolist()
+                action += of_actions[losses.counts.has_actions].tolist()
             for part, values, sigma in (("video", video, levels.video), ("action", action, levels.actions)):
                 if values and part in training.stage.losses:
                     mean = float(np.mean(values))
