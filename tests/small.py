@@ -16,7 +16,7 @@ from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.heads import unet1d
 from videopolicy.heads.adapter import AdapterConfig
 from videopolicy.latents import pca
-from videopolicy.models.base import Model, ModelConfig
+from videopolicy.models.base import Model
 from videopolicy.models.video_action import Config
 from videopolicy.rollout.demonstrate import record_episode
 from videopolicy.text import hashed_words
@@ -124,8 +124,3 @@ def same(model: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Whether two modules hold the same numbers, to the bit."""
     first, second = model.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def small_configs() -> dict[str, ModelConfig]:
-    """One of every kind of model."""
-    return {"video_action": MODEL}

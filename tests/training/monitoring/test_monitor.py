@@ -134,7 +134,7 @@ def test_speed_is_told_with_every_line(trainer):
     speed = lines(run.run, "throughput")
     assert [line["step"] for line in speed] == [2, 4]
     for line in speed:
-        assert 0 < line["clips_a_second"] < 1e5 and 0 <= line["waiting"] < 1 and 0.05 < line["memory_gb"] < 100
+        assert 0 < line["clips_a_second"] and 0 <= line["waiting"] < 1 and 0.05 < line["memory_gb"] < 100
 
 
 def test_time_that_is_spent_waiting_is_told_apart(trainer, monkeypatch):
