@@ -16,7 +16,7 @@ from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.heads import unet1d
 from videopolicy.heads.adapter import AdapterConfig
 from videopolicy.latents import pca
-from videopolicy.models.base import Model
+from videopolicy.models.base import Model, ModelConfig
 from videopolicy.models.video_action import Config
 from videopolicy.rollout.demonstrate import record_episode
 from videopolicy.text import hashed_words
@@ -57,7 +57,12 @@ ARM_NORMALIZER = MinMax((-0.1,) * 3 + (-1.0,) * 7, (0.2,) * 3 + (1.0,) * 7)
 
 def policy(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> Model:
     """Random weights; latents fitted to pictures of the env."""
-    built = build(replace(MODEL, **changes), normalizer, seed)
+    return fitted(replace(MODEL, **changes), normalizer, seed)
+
+
+def fitted(config: ModelConfig, normalizer: MinMax | None = NORMALIZER, seed: int = 0) -> Model:
+    """Random weights of any model; latents fitted to pictures of the env."""
+    built = build(config, normalizer, seed)
     built.latents.fit(np.stack(list(observation(seed=1, size=built.config.size).images.values())))
     return built.eval()
 
