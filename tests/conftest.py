@@ -23,8 +23,8 @@ processes.mark_children()
 
 
 def pytest_runtest_setup(item):
-    """Skips a simulator's tests where it is not installed; in CI nothing is skipped, so there they fail."""
-    for extra in ("metaworld", "libero"):
+    """Skips the tests of an extra where it is not installed; in CI nothing is skipped, so there they fail."""
+    for extra in ("metaworld", "libero", "ray"):
         if item.get_closest_marker(extra) and find_spec(extra) is None and "CI" not in os.environ:
             pytest.skip(f"needs the extra: pip install 'videopolicy[{extra}]'")
 

@@ -57,7 +57,12 @@ ARM_NORMALIZER = MinMax((-0.1,) * 3 + (-1.0,) * 7, (0.2,) * 3 + (1.0,) * 7)
 
 def small_model(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> Model:
     """Random weights; latents fitted to pictures of the env."""
-    built = build(replace(MODEL, **changes), normalizer, seed)
+    return fitted(replace(MODEL, **changes), normalizer, seed)
+
+
+def fitted(config: ModelConfig, normalizer: MinMax | None = NORMALIZER, seed: int = 0) -> Model:
+    """Random weights of any model; latents fitted to pictures of the env."""
+    built = build(config, normalizer, seed)
     built.latents.fit(np.stack(list(observation(seed=1, size=built.config.size).images.values())))
     return built.eval()
 
@@ -124,8 +129,3 @@ def same(model: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Whether two modules hold the same numbers, to the bit."""
     first, second = model.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def small_configs() -> dict[str, ModelConfig]:
-    """One of every kind of model."""
-    return {"video_action": MODEL}

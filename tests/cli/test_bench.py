@@ -2,14 +2,12 @@ import json
 from typing import get_args
 
 import pytest
-from tests.small import MODEL, TRAINING, small_model
+from tests.small import small_model
 
-from videopolicy import registry
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.bench import PASSES
 from videopolicy.cli.main import main
 from videopolicy.policies import checkpoint as policies
-from videopolicy.presets.base import Preset
 from videopolicy.training.config import Precision as Passes
 
 pytestmark = pytest.mark.slow
@@ -72,11 +70,9 @@ def test_a_checkpoint_without_a_head_has_no_chunks(tmp_path, capsys):
     assert "trained on video alone" in refused(capsys, tmp_path / "checkpoint")
 
 
-def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_path, monkeypatch):
-    entry, preset = registry.entry, Preset(MODEL, TRAINING)
-    monkeypatch.setattr(registry, "entry", lambda *of: preset if of[0] == "presets" else entry(*of))
+def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_path):
     files = ["--json", str(tmp_path / "figures.json"), "--profile", str(tmp_path / "step.json")]
-    main(["bench", "--train", "small", "--stage", "video", "--batch-size", "3", "--repeats", "2", *files])
+    main(["bench", "--train", "tiny", "--stage", "video", "--batch-size", "3", "--repeats", "2", *files])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["device", "limit", "video,"]
     figures = json.loads((tmp_path / "figures.json").read_text())

@@ -15,9 +15,9 @@ EXAMPLE, REQUIRES = "EXAMPLE", "REQUIRES"
 
 
 def example(kind: str, name: str) -> Any:
-    """The plug-in's `EXAMPLE`: a configuration, an env's task, or a function that writes what the plug-in opens.
+    """The plug-in's `EXAMPLE`: a configuration, an env's task, a policy's target, or a function that writes data.
 
-    It stands in the plug-in's module or, if it needs code of the tests, it is the function `example` of
+    It stands in the plug-in's module or, if it needs code of the tests, it is the `example` of
     `tests/KIND/examples/NAME.py`. Where there is neither, it is the configuration with its defaults, or the env's first
     task.
     """

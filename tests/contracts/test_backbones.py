@@ -28,18 +28,6 @@ def kept(denoised):
     return video, *features.taps
 
 
-def read(backbone, *given):
-    """What those who use a backbone read: the video, or the features of one that generates none."""
-    video, features = backbone.denoise(*given)
-    return video if generates(backbone) else features.taps[-1]
-
-
-def generates(backbone):
-    """Whether it generates video."""
-    name = type(backbone).__module__.rpartition(".")[2]
-    return registry.entry("backbones", name).generates_video
-
-
 @pytest.fixture(params=registry.names("backbones"), scope="module")
 def name(request):
     skip_unless_it_can_run("backbones", request.param)
@@ -51,9 +39,26 @@ def backbone(name):
     return example("backbones", name).build(CHANNELS, WIDTH).eval()
 
 
+@pytest.fixture(scope="module")
+def generates(name):
+    """Whether it generates video."""
+    return registry.entry("backbones", name).generates_video
+
+
+@pytest.fixture(scope="module")
+def read(backbone, generates):
+    """What those who use a backbone read: the video, or the features of one that generates none."""
+
+    def read(*given):
+        video, features = backbone.denoise(*given)
+        return video if generates else features.taps[-1]
+
+    return read
+
+
 @pytest.mark.parametrize(("frames", "side"), [(1, 8), (3, 8), (6, 4), (2, 7), (3, 5)])
 @torch.no_grad()
-def test_shapes_for_any_number_of_frames_and_odd_sizes(backbone, frames, side):
+def test_shapes_for_any_number_of_frames_and_odd_sizes(backbone, frames, side, generates):
     video, sigma, condition = inputs(frames=frames, side=side)
     denoised, features = backbone.denoise(video, sigma, condition)
     assert denoised.shape == video.shape
@@ -62,7 +67,7 @@ def test_shapes_for_any_number_of_frames_and_odd_sizes(backbone, frames, side):
     assert tuple(tap.shape[2] for tap in features.taps) == backbone.tap_channels
     assert all(tap.shape[:2] == (2, frames) and tap.dtype == torch.float32 for tap in features.taps)
     assert backbone.embed(sigma).shape == (2, backbone.time_width)
-    assert bool(denoised.any()) == generates(backbone)
+    assert bool(denoised.any()) == generates
 
 
 @torch.no_grad()
@@ -75,18 +80,18 @@ def test_each_clip_stands_alone(backbone):
 
 
 @torch.no_grad()
-def test_it_heeds_the_picture_and_the_text_and_what_it_denoises(backbone):
+def test_it_heeds_the_picture_and_the_text_and_what_it_denoises(backbone, read, generates):
     """A backbone that generates no video knows the current images alone: no noisy video, at whatever level."""
     video, sigma, condition = inputs()
-    before = read(backbone, video, sigma, condition)
+    before = read(video, sigma, condition)
     changes = {
         "video": (video + 0.3, sigma, condition),
         "noise": (video, sigma * 1.7, condition),
         "picture": (video, sigma, Condition(condition.latents * draw(1, 1, 1, 8, 8, seed=4), condition.text)),
         "text": (video, sigma, Condition(condition.latents, condition.text.flip(2))),
     }
-    heeded = {what for what, changed in changes.items() if (read(backbone, *changed) - before).abs().max() > 1e-6}
-    assert heeded == ({"picture", "text", "video", "noise"} if generates(backbone) else {"picture", "text"})
+    heeded = {what for what, changed in changes.items() if (read(*changed) - before).abs().max() > 1e-6}
+    assert heeded == ({"picture", "text", "video", "noise"} if generates else {"picture", "text"})
 
 
 @torch.no_grad()
@@ -96,7 +101,7 @@ def test_the_noise_level_is_embedded(backbone):
 
 
 @torch.no_grad()
-def test_frames_of_a_video_know_of_each_other_and_images_do_not(backbone):
+def test_frames_of_a_video_know_of_each_other_and_images_do_not(backbone, generates):
     video, sigma, condition = inputs()
     changed, latents = video.clone(), condition.latents.clone()
     changed[:, 0] += 1
@@ -104,51 +109,51 @@ def test_frames_of_a_video_know_of_each_other_and_images_do_not(backbone):
     before = kept(backbone.denoise(video, sigma, condition))
     after = kept(backbone.denoise(changed, sigma, Condition(latents, condition.text)))
     moved = [(one - other)[:, 2].abs().max() > 1e-6 for one, other in zip(before, after, strict=True)]
-    assert any(moved) == generates(backbone)
+    assert any(moved) == generates
 
 
 @torch.no_grad()
-def test_all_dropped_is_the_unconditional_condition(backbone):
+def test_all_dropped_is_the_unconditional_condition(read):
     video, sigma, condition = inputs()
-    unconditional = read(backbone, video, sigma, condition.unconditional())
+    unconditional = read(video, sigma, condition.unconditional())
     for groups in (1, 3):
         everything = torch.ones(2, groups, dtype=torch.bool)
         dropped = condition.drop(everything, everything)
-        torch.testing.assert_close(read(backbone, video, sigma, dropped), unconditional, rtol=0, atol=0)
+        torch.testing.assert_close(read(video, sigma, dropped), unconditional, rtol=0, atol=0)
         only_text = condition.drop(~everything, everything)
         assert torch.equal(only_text.latents, condition.latents)
-        assert only_text.text.numel() == condition.text.numel(), "text is given per clip"
+        assert only_text.text.shape == condition.text.shape, "what is handed over holds the text once a clip"
 
 
 @torch.no_grad()
-def test_dropping_whole_clips_is_dropping_every_frame_of_them(backbone):
+def test_dropping_whole_clips_is_dropping_every_frame_of_them(read):
     video, sigma, condition = inputs()
     clip = torch.tensor([[True], [False]])
     whole, each = (condition.drop(marks, marks) for marks in (clip, clip.expand(2, 3)))
-    torch.testing.assert_close(read(backbone, video, sigma, whole), read(backbone, video, sigma, each))
+    torch.testing.assert_close(read(video, sigma, whole), read(video, sigma, each))
 
 
 @torch.no_grad()
-def test_nearly_clean_video_is_left_as_it_is_in_any_precision(backbone):
+def test_nearly_clean_video_is_left_as_it_is_in_any_precision(backbone, generates):
     """Parameterisation is computed in float32 around the network: at sigma near 0 nothing of its precision is lost."""
     video, _, condition = inputs()
     half = copy.deepcopy(backbone).bfloat16()
     denoised, features = half.denoise(video, torch.full((2,), 1e-4), condition)
     assert denoised.dtype == torch.float32 and features.taps[0].dtype == torch.bfloat16
-    if generates(backbone):
+    if generates:
         torch.testing.assert_close(denoised, video, rtol=0, atol=1e-3)
 
 
 def test_what_it_says_of_its_modules_is_so(backbone):
     """`--compile`, FSDP and LoRA go by these names."""
     classes = {type(module).__name__ for module in backbone.modules()}
-    assert set(backbone.repeated_blocks) <= classes and backbone.repeated_blocks
+    assert set(backbone.repeated_blocks) <= classes
     for target in backbone.lora_targets:
         layers = [module for name, module in backbone.named_modules() if name.endswith(target)]
         assert layers and all(isinstance(layer, torch.nn.Linear) for layer in layers)
 
 
-def test_every_tap_sends_gradient_back_unless_detached(backbone):
+def test_every_tap_sends_gradient_back_unless_detached(backbone, generates):
     video, features = backbone.denoise(*inputs())
     for tap in features.taps:
         gradient = torch.autograd.grad(
@@ -157,7 +162,7 @@ def test_every_tap_sends_gradient_back_unless_detached(backbone):
         assert any(part is not None and part.any() for part in gradient)
     detached = features.detach()
     assert not any(tap.requires_grad for tap in detached.taps)
-    assert video.requires_grad == generates(backbone)
+    assert video.requires_grad == generates
 
 
 @torch.no_grad()

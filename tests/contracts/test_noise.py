@@ -1,8 +1,9 @@
-"""What every noise law in `videopolicy/diffusion/noise` must keep, with its default configuration."""
+"""What every noise law must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
 import numpy as np
 import pytest
 import torch
+from tests.contracts.plugins import example, skip_unless_it_can_run
 
 from videopolicy import registry
 from videopolicy.configs import from_json, to_json
@@ -18,7 +19,8 @@ def generator(seed=0):
 
 @pytest.fixture(params=registry.names("noise"))
 def law(request):
-    return registry.entry("noise", request.param)()
+    skip_unless_it_can_run("noise", request.param)
+    return example("noise", request.param)
 
 
 def test_it_is_a_frozen_setting_of_a_recipe(law):

@@ -1,35 +1,27 @@
-"""What every file in `videopolicy/policies` that makes a policy must keep."""
+"""What every policy must keep; its `EXAMPLE` is the target of one of two actions, or writes it into a folder."""
 
 import json
-import runpy
 from dataclasses import asdict, replace
-from importlib import import_module
 from inspect import Parameter, signature
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.contracts.plugins import example, skip_unless_it_can_run
 from tests.small import observation
 
 from videopolicy import registry
 from videopolicy.policies.base import Policy, PolicySpec
 
-EXAMPLES = Path(__file__).parents[1] / "policies" / "examples"
 OBSERVATIONS = [observation(0), observation(1, task="reach-blue"), observation(2)]
 SEEDS = [3, 2**62 + 5, 11]
 
 
-def example(name: str, folder: Path) -> str:
-    """The target of a policy of two actions: the plug-in's own `EXAMPLE`, or what a file of its name makes here."""
-    module = import_module(registry.entry("policies", name).__module__)
-    if hasattr(module, "EXAMPLE"):
-        return module.EXAMPLE
-    return runpy.run_path(str(EXAMPLES / f"{name}.py"))["example"](folder)
-
-
 @pytest.fixture(params=registry.names("policies"), scope="module")
 def policy(request, tmp_path_factory) -> Policy:
-    return registry.build("policies", request.param, example(request.param, tmp_path_factory.mktemp(request.param)))
+    skip_unless_it_can_run("policies", request.param)
+    given = example("policies", request.param)
+    target = given(tmp_path_factory.mktemp(request.param)) if callable(given) else given
+    return registry.build("policies", request.param, target)
 
 
 @pytest.mark.parametrize("name", registry.names("policies"))

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from tests.contracts.plugins import skip_unless_it_can_run
 
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
@@ -19,6 +20,7 @@ WIDTH = 7
 
 @pytest.fixture(params=registry.names("presets"), scope="module")
 def name(request):
+    skip_unless_it_can_run("presets", request.param)
     return request.param
 
 

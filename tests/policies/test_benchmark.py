@@ -7,11 +7,13 @@ from tests.small import small_model
 
 from videopolicy import hardware
 from videopolicy.hardware import Timing, count_flops
-from videopolicy.policies.benchmark import PARTS, count_weights, measure
+from videopolicy.policies.benchmark import count_weights, measure
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.types import Observation
 
 pytestmark = pytest.mark.slow
+
+PARTS = ("encode", "video", "action", "decode")
 
 
 def sampling(sampler="euler", steps=1, views=("top",)):

@@ -15,6 +15,9 @@ from videopolicy.diffusion.edm import Scaling
 class Condition:
     """What a video is denoised given.
 
+    The text is held once a clip, whichever frames are not shown it. A backbone may copy it within its pass: the U-Net's
+    attention wants tokens of every frame, and over time of every pixel.
+
     Attributes:
         latents: conditioning latents of the current image of each flat frame's own view, (B, F, C, h, w).
         text: tokens of each clip's instruction, (B, L, W).

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videopolicy.backbones.base import Backbone, Condition, Features
+from videopolicy.diffusion.edm import Scaling
 from videopolicy.errors import UserError
 
 # Of every norm.
@@ -67,7 +68,7 @@ class Images(Backbone):
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.denoise`: there is no video to denoise, and nothing of it to be seen."""
-        return self(video, condition.to(self.stem.weight.dtype), sigma)
+        return self(video, condition.to(self.stem.weight.dtype), Scaling()(sigma).noise)
 
     def forward(
         self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]

@@ -137,6 +137,7 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
         added = self.add_embedding(self.add_time_proj(ids).flatten()[None].to(sample.dtype))
         embedding = (time + added).repeat_interleave(frames, 0)
         common = {"temb": embedding, "image_only_indicator": sample.new_zeros(batch, frames)}
+        # Copied for every frame: diffusers' blocks take tokens a frame, of which those over time make some a pixel.
         shown = text[:, None].expand(-1, frames, -1, -1)
         if without_text is not None:
             shown = shown.masked_fill(without_text[:, :, None, None], 0)

@@ -16,10 +16,9 @@ from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.types import Observation
 
 WARM_UP = 3
-# Whose time belongs to which part; none of these methods calls another.
-POLICY_METHODS = {"encode": "encode", "decode": "decode"}
+# A model's methods whose time is a part's; none of them calls another. They are no part of the contract of a model: one
+# without them is timed as a whole, between the encoding and the decoding of its images.
 MODEL_METHODS = {"denoise_video": "video", "pool_features": "action", "denoise_actions": "action"}
-PARTS = ("encode", "video", "action", "decode")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class PlanBenchmark:
     Attributes:
         sampler: how it was drawn.
         steps: noise levels.
-        parts: time of each of `PARTS`, and of "other": noise, text and the sampler's arithmetic.
+        parts: time of each part that the model tells apart ("encode", "video", "action" and "decode" of one with a
+            head), and of "other": noise, text, the sampler's arithmetic, and whatever the model does besides.
         total: the whole plan, its video decoded.
         flops: of one plan, as `videopolicy.hardware.count_flops` counts them.
     """
@@ -64,19 +64,19 @@ def measure(policy: CheckpointPolicy, repeats: int) -> PlanBenchmark:
     images = {view: rng.integers(0, 256, (spec.size, spec.size, 3), dtype=np.uint8) for view in spec.views}
     # Which word is said makes no difference to the time.
     plan = partial(policy.plan, [Observation(images, "go", policy.origin)], [0], imagine=True)
-    sampling, watch, rows = policy.sampling, Stopwatch(policy.model.device), []
+    sampling, watch, rows = policy.sampling, Stopwatch(policy), []
     with torch.inference_mode():
         flops = count_flops(plan)
         for _ in range(WARM_UP):
             plan()
-        with watch.on(policy):
+        with watch.on():
             for _ in tqdm(range(repeats), desc=f"{sampling.sampler} {sampling.steps}", leave=False):
                 watch.reset()
                 watch.time("total", plan)
                 rows.append(watch.seconds)
     for row in rows:
-        row["other"] = row["total"] - sum(row[part] for part in PARTS)
-    parts = {part: Timing.of([row[part] for row in rows]) for part in (*PARTS, "other")}
+        row["other"] = row["total"] - sum(row[part] for part in watch.parts)
+    parts = {part: Timing.of([row[part] for row in rows]) for part in (*watch.parts, "other")}
     return PlanBenchmark(sampling.sampler, sampling.steps, parts, Timing.of([row["total"] for row in rows]), flops)
 
 
@@ -94,16 +94,27 @@ class Stopwatch:
     """Adds up the time of each part of a plan.
 
     Attributes:
+        parts: what is told apart, in the order in which it happens.
         seconds: part -> its time since the last reset.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, policy: CheckpointPolicy) -> None:
+        self._device = policy.model.device
+        self._watched = [
+            (owner, method, part)
+            for owner, method, part in (
+                (policy, "encode", "encode"),
+                *((policy.model, method, part) for method, part in MODEL_METHODS.items()),
+                (policy, "decode", "decode"),
+            )
+            if hasattr(owner, method)
+        ]
+        self.parts = tuple(dict.fromkeys(part for _, _, part in self._watched))
         self.reset()
 
     def reset(self) -> None:
         """Starts a new record; the old one stays as it is."""
-        self.seconds: dict[str, float] = dict.fromkeys((*PARTS, "total"), 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys((*self.parts, "total"), 0.0)
 
     def time(self, part: str, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls, and adds the time to this part's."""
@@ -113,18 +124,13 @@ class Stopwatch:
         return result
 
     @contextmanager
-    def on(self, policy: CheckpointPolicy) -> Iterator[None]:
+    def on(self) -> Iterator[None]:
         """Times the parts of every plan made inside; policy and model are as before afterwards."""
-        watched = [
-            (owner, method, part)
-            for owner, methods in ((policy, POLICY_METHODS), (policy.model, MODEL_METHODS))
-            for method, part in methods.items()
-        ]
-        for owner, method, part in watched:
+        for owner, method, part in self._watched:
             setattr(owner, method, partial(self.time, part, getattr(owner, method)))
         try:
             yield
         finally:
             # What was set on the object hid the method of its class.
-            for owner, method, _ in watched:
+            for owner, method, _ in self._watched:
                 delattr(owner, method)

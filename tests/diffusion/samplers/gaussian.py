@@ -40,10 +40,10 @@ class Gaussian:
 
 @dataclass
 class FreezableGaussian(Gaussian):
-    passes: int = 0
+    frozen_at: list[float] = field(default_factory=list)
 
     def freeze(self, x: Joint, levels: Levels) -> "Frozen":
-        self.passes += 1
+        self.frozen_at.append(float(levels.video))
         return Frozen(self, self(x, levels).video)
 
 

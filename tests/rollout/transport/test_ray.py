@@ -18,9 +18,13 @@ from videopolicy.rollout.results import read_evaluation, timeless
 from videopolicy.rollout.runner import evaluate
 from videopolicy.rollout.transport import ray as transport
 
-pytestmark = pytest.mark.slow
+try:
+    import ray
+except ImportError:
+    ray = None
 
-ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
 PATIENCE = 60
 
 

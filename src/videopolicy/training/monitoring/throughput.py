@@ -3,29 +3,34 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
 
 class ThroughputMeter:
-    """Times the steps between two lines of the log; what is done between steps does not count."""
+    """Times the steps between two lines of the log; what is done between steps does not count.
 
-    def __init__(self) -> None:
+    Args:
+        clock: tells the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._clear()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Within the block, which begins a step, the run waits for its data."""
-        self._begun = time.perf_counter()
+        self._begun = self._clock()
         yield
-        self._waited += time.perf_counter() - self._begun
+        self._waited += self._clock() - self._begun
 
     def step(self) -> None:
         """A step has ended."""
         self._steps += 1
-        self._busy += time.perf_counter() - self._begun
+        self._busy += self._clock() - self._begun
 
     def read(self, batch: int) -> dict[str, float]:
         """What the steps since the last reading came to.
