@@ -1,8 +1,8 @@
 """What the first edition wrote still opens, or says how to go on. Its files are written here as it wrote them."""
 
 import json
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.small import MODEL, policy, write_data
