@@ -193,7 +193,12 @@ def alter(file: Path, place: int) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "format 3, but this version reads format 2"),
+        (
+            {"format": 3},
+            "checkpoint format 3, but this version reads 1 to 2; a newer videopolicy .*: update videopolicy",
+        ),
+        ({"format": 0}, "checkpoint format 0, .*; give a checkpoint folder that `videopolicy train`"),
+        ({"format": "theirs"}, "checkpoint format 'theirs', .*; give a checkpoint folder that `videopolicy train`"),
         ({"sha256": {}}, "hash"),
         ({"sha256": 3}, r"config\.json: sha256 is 3; it takes a map, each value a text"),
         ({"model": {"plugin": "models/unifed"}}, r"model\.plugin: no model 'unifed'"),
@@ -204,6 +209,13 @@ def alter(file: Path, place: int) -> None:
         ({"format": 1, "model": []}, "not the description of a checkpoint"),
         ({"provenance": {"stage": "joint"}}, r"config\.json: provenance\.steps is missing; it takes a whole number"),
         ({"provenance": {"stage": "joint", "steps": True}}, r"provenance\.steps is true; it takes a whole number"),
+        ({"provenance": {"stage": "joint", "steps": -1}}, r"provenance\.steps is -1; it must be from 0 to"),
+        ({"provenance": {"stage": "", "steps": 1, "noise": 3}}, r"provenance\.noise is 3; it takes a map such as"),
+        ({"provenance": {"stage": "", "steps": 1, "noise": {}}}, r"provenance\.noise\.plugin is missing"),
+        (
+            {"provenance": {"stage": "", "steps": 1, "noise": {"plugin": "backbones/unet"}}},
+            r"provenance\.noise\.plugin: no kind of plug-in here 'backbones'; known: noise",
+        ),
     ],
 )
 def test_a_description_of_something_else_is_refused(folder, change, message):

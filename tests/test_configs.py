@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from tests.small import MODEL, TRAINING
 from videopolicy import registry
 from videopolicy.configs import LIMITS, PLUGIN, check_limits, from_json, limited, to_json
 from videopolicy.datasets.mixture import MixtureEntry
+from videopolicy.diffusion.noise.base import LogNormal
 from videopolicy.errors import UserError
 from videopolicy.latents import pca
-from videopolicy.models.base import ModelConfig
+from videopolicy.models.base import ModelConfig, Sampling
 from videopolicy.models.video_action import Config
 from videopolicy.rollout.protocols import ProtocolTask
 from videopolicy.rollout.results import Result
@@ -232,6 +234,76 @@ def test_a_wrong_model_is_refused_by_the_path_of_what_is_wrong(values, message):
 def test_a_wrong_recipe_is_refused_by_file_and_path(values, message):
     with pytest.raises(UserError, match=message):
         from_json(Training, values, "training", Path("run.json"))
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "right"),
+    [
+        (("size",), -3, "from 1 to 16384"),
+        (("pad",), -1, "from 0 to 1024"),
+        (("execute",), 0, "from 1 to 1000000"),
+        (("fps",), 0, "from 0.001 to 1000000"),
+        (("fps",), INF, "from 0.001 to 1000000"),
+        (("sampling", "steps"), 0, "from 1 to 1000"),
+        (("sampling", "steps"), 1001, "from 1 to 1000"),
+        (("sampling", "sigma_max"), -1, "from 1e-06 to 1000000.0"),
+        (("sampling", "sigma_min"), 0, "from 1e-06 to 1000000.0"),
+        (("sampling", "guidance", "last"), NAN, "from 0 to 1000"),
+        (("latents", "patch"), 0, "from 1 to 1024"),
+        (("latents", "channels"), 0, "from 1 to 65536"),
+        (("text", "buckets"), 0, "from 1 to 16777216"),
+        (("backbone", "layers"), -1, "from 1 to 64"),
+        (("backbone", "ids", 1), INF, "from 0 to 1000000"),
+        (("head", "time_width"), 0, "from 1 to 65536"),
+        (("head", "adapter", "size"), 0, "from 1 to 1024"),
+    ],
+)
+def test_a_model_is_held_to_its_ranges(at, value, right):
+    values = put(through_text(to_json(MODEL)), at, value)
+    told = float(value) if type(leaf(to_json(MODEL), at)) is float or at == ("fps",) else value
+    with pytest.raises(UserError, match=rf"^{re.escape(path_of(at))} is {told}; it must be {right}$"):
+        from_json(Config, values, "model")
+
+
+def leaf(values: Any, at: tuple) -> Any:
+    return leaf(values[at[0]], at[1:]) if at else values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": INF}, "training.lr is inf; it must be a finite number, at least 0"),
+        ({"head_lr": NAN}, "training.head_lr is nan; it must be a finite number, at least 0"),
+        ({"weight_decay": -1}, "training.weight_decay is -1.0; it must be a finite number, at least 0"),
+        ({"jitter": {"hue": 2}}, "training.jitter.hue is 2.0; it must be from 0 to 0.5"),
+        *(
+            ({"noise": {"plugin": f"noise/{law}", part: {"mean": 0, "std": -1}}}, f"training.noise.{part}.std is -1.0")
+            for law, part in (("joint", "levels"), ("independent", "actions"), ("pinned", "video"))
+        ),
+        ({"noise": {"plugin": "noise/joint", "levels": {"mean": INF, "std": 1}}}, "training.noise.levels.mean is inf"),
+        ({"noise": {"plugin": "noise/pinned", "sigma": INF}}, "training.noise: sigma of a pinned noise law is inf"),
+    ],
+)
+def test_a_recipe_is_held_to_its_ranges(values, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        from_json(Training, values, "training")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: replace(MODEL, size=-3), "model.size is -3; it must be from 1 to"),
+        (lambda: Sampling(steps=0), "sampling.steps is 0; it must be from 1 to 1000"),
+        (lambda: LogNormal(0.0, -1.0), "levels.std is -1.0; it must be from 0 to 50"),
+        (lambda: Training(lr=INF), "--lr is inf; it must be a finite number"),
+    ],
+)
+def test_a_range_holds_without_a_file_too(make, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        make()
 
 
 # --- types that no configuration of ours has yet, and limits --------------------------------------------------------

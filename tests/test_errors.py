@@ -35,6 +35,13 @@ def test_a_number_outside_its_bounds_is_refused_with_both(value):
         check_range("--steps", value, 1, 10)
 
 
+@pytest.mark.parametrize("value", [-1, math.inf, math.nan, -math.inf])
+def test_a_number_that_is_open_upward_is_still_finite(value):
+    check_range("--lr", 10**400, 0, math.inf)
+    with pytest.raises(UserError, match=f"--lr is {value}; it must be a finite number, at least 0"):
+        check_range("--lr", value, 0, math.inf)
+
+
 @pytest.mark.parametrize("value", [1, 10, 2.5])
 def test_a_number_within_its_bounds_passes(value):
     check_range("--steps", value, 1, 10)

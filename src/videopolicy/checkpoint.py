@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from videopolicy.clips.normalize import MinMax
-from videopolicy.configs import from_json, to_json
+from videopolicy.configs import check_limits, from_json, limited, to_json
+from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.durable import left_behind, replace_folder, sha256
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model, ModelConfig
@@ -46,16 +47,19 @@ class Provenance:
     """
 
     stage: str
-    steps: int
+    steps: int = limited(MISSING, 0, 10**12)
     tasks: tuple[str, ...] = ()
     instructions: tuple[str, ...] = ()
-    episodes: int = 0
+    episodes: int = limited(0, 0, 10**12)
     notes: dict[str, Any] = field(default_factory=dict)
     license: str = LICENCE
     video_only: tuple[str, ...] = ()
-    without_actions: int = 0
-    noise: Any = None
+    without_actions: int = limited(0, 0, 10**12)
+    noise: NoiseLaw | None = None
     video_by_actions: bool = False
+
+    def __post_init__(self) -> None:
+        check_limits(self, "provenance")
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,13 @@ def _read_description(folder: Path) -> Description:
         raise UserError(f"{path}: not the description of a checkpoint ({error!r})") from error
     # Another format has other fields.
     if found != FORMAT:
-        raise UserError(f"{path}: checkpoint format {found}, but this version reads format {FORMAT} only")
+        newer = isinstance(found, int) and found > FORMAT
+        right = (
+            "a newer videopolicy wrote it: update videopolicy"
+            if newer
+            else "give a checkpoint folder that `videopolicy train` or `import` wrote"
+        )
+        raise UserError(f"{path}: checkpoint format {found!r}, but this version reads 1 to {FORMAT}; {right}")
     return from_json(Description, description, file=path)
 
 

@@ -42,14 +42,19 @@ def limited(default: Any, least: float, most: float) -> Any:
     return field(default=default, metadata={LIMITS: (least, most)})
 
 
-def check_limits(config: Any) -> None:
+def check_limits(config: Any, at: str | None = None) -> None:
     """Refuses a dataclass of which a field is out of its range; call it from `__post_init__`.
 
+    Args:
+        config: the dataclass.
+        at: what it is called in a file, such as "sampling"; None if its fields are options.
+
     Raises:
-        UserError: names the field as an option is named ("--batch-size"), and its range.
+        UserError: names the field, as an option ("--batch-size") or in a file ("sampling.steps"), and its range.
     """
     for known in fields(config):
-        _check_limits(known, getattr(config, known.name), f"--{known.name.replace('_', '-')}")
+        name = f"--{known.name.replace('_', '-')}" if at is None else f"{at}.{known.name}"
+        _check_limits(known, getattr(config, known.name), name)
 
 
 def _check_limits(about: Field, value: Any, name: str) -> None:
@@ -103,7 +108,7 @@ def _read(hint: Any, value: Any, at: str) -> Any:
     origin, options = get_origin(hint) or hint, get_args(hint)
     if hint is Any:
         return _plugin(value, at, CONFIGURED) if isinstance(value, dict) and PLUGIN in value else value
-    if isinstance(hint, type) and is_dataclass(hint):
+    if _is_config(hint):
         kinds = _kinds_below(hint)
         named = isinstance(value, dict) and PLUGIN in value
         return _plugin(value, at, kinds) if kinds and (named or isabstract(hint)) else _config(hint, value, at)
@@ -156,6 +161,11 @@ def _kind(about: Field) -> str | None:
     default = about.default if about.default_factory is MISSING else about.default_factory()
     plugin = registry.plugin_of(type(default))
     return plugin[0] if plugin else None
+
+
+def _is_config(hint: Any) -> bool:
+    """Whether a type is a dataclass, or the base of a kind's configurations, which itself has no fields."""
+    return isinstance(hint, type) and (is_dataclass(hint) or bool(_kinds_below(hint)))
 
 
 def _kinds_below(cls: type) -> tuple[str, ...]:
@@ -268,7 +278,7 @@ def _said(hint: Any) -> str:
         return f"a map, each value {_said(options[1])}" if options else "a map"
     if hint is Any:
         return "anything"
-    if is_dataclass(hint):
+    if _is_config(hint):
         return "a map of its fields"
     if hint in _PLAIN:
         return _PLAIN[hint]

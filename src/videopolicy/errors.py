@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 
 _ROOM = "make room, then give the same command again"
@@ -50,15 +51,16 @@ def check_range(name: str, value: float, least: float, most: float) -> None:
 
     Args:
         name: what the user calls it ("--episodes").
-        value: what was given; NaN is never within.
+        value: what was given; NaN and infinity are never within.
         least: the smallest that is right.
-        most: the largest.
+        most: the largest; infinity if every finite number from `least` on is right.
 
     Raises:
         UserError: says what would be right.
     """
-    if not least <= value <= most:
-        raise UserError(f"{name} is {value}; it must be from {least} to {most}")
+    if not least <= value <= most or abs(value) == inf:
+        right = f"a finite number, at least {least}" if most == inf else f"from {least} to {most}"
+        raise UserError(f"{name} is {value}; it must be {right}")
 
 
 def explain_os_error(error: OSError) -> UserError | None:

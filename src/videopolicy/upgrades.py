@@ -55,6 +55,7 @@ def upgrade_result(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "ended": _ENDINGS[ended]} if ended in _ENDINGS else values
 
 
-def is_old_recipe(training: dict[str, Any]) -> bool:
-    """Whether the recipe in a run's config.json is one of the first edition, which cannot be gone on with."""
-    return "rate" in training
+def is_old_run(facts: Any) -> bool:
+    """Whether a run's config.json holds a recipe of the first edition, which cannot be gone on with."""
+    training = facts.get("training") if isinstance(facts, dict) else None
+    return isinstance(training, dict) and "rate" in training

@@ -56,7 +56,7 @@ def test_by_default_the_checkpoints_own_way(checkpoint, capsys):
     ("arguments", "said"),
     [
         (["--sampler", "euler", "eulr"], "no sampler 'eulr'; did you mean 'euler'?"),
-        (["--steps", "1", "0"], "at least 1 sampling step, not 0"),
+        (["--steps", "1", "0"], "sampling.steps is 0; it must be from 1"),
         (["--repeats", "0"], "--repeats is 0; it must be from 1"),
         (["--json", "nowhere/figures.json"], "there is no folder nowhere"),
     ],

@@ -148,7 +148,7 @@ def test_images_that_do_not_fit_the_checkpoint_are_refused(images, said, folder,
         ({"instruction": "  "}, "--instruction is empty"),
         ({"more": ("--seed", "-1")}, "--seed is -1; it must be from 0"),
         ({"more": ("--sampler", "eulr")}, "no sampler 'eulr'; did you mean 'euler'?"),
-        ({"more": ("--steps", "0")}, "at least 1 sampling step"),
+        ({"more": ("--steps", "0")}, "sampling.steps is 0; it must be from 1"),
         ({"out": "front.png"}, "cannot be made a folder"),
     ],
 )

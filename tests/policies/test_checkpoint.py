@@ -161,7 +161,8 @@ def test_the_checkpoints_own_way_of_sampling_is_taken_unless_told_otherwise(save
 
 
 @pytest.mark.parametrize(
-    ("told", "message"), [({"sampler": "eulerr"}, "did you mean 'euler'"), ({"steps": 0}, "1 sampling step, not 0")]
+    ("told", "message"),
+    [({"sampler": "eulerr"}, "did you mean 'euler'"), ({"steps": 0}, "sampling.steps is 0; it must be from 1 to 1000")],
 )
 def test_a_sampler_or_a_number_of_steps_that_cannot_be_is_refused(saved, told, message):
     with pytest.raises(UserError, match=message):

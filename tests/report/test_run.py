@@ -46,7 +46,7 @@ def test_a_line_that_is_still_being_written_waits(run, name):
 
 
 @pytest.mark.parametrize("name", ["evaluation/results.jsonl", "losses.jsonl"])
-@pytest.mark.parametrize("line", ['{"task": "pu', "[]", '{"step": 3, "video": "high", "task": 1}'])
+@pytest.mark.parametrize("line", ['{"task": "pu', "[]", '{"step": 3, "video": "high", "task": 1}', '{"step": true}'])
 def test_a_torn_line_is_named_by_file_and_number(run, name, line):
     path = run / name
     first, rest = path.read_text().split("\n", 1)

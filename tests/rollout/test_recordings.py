@@ -196,7 +196,15 @@ def test_a_missing_file_is_named(tmp_path, name):
         ({"plans": [{"step": 900, "offsets": list(OFFSETS) * 3}]}, r"\[900\]"),
         ({"plans": [{"offsets": []}]}, "step"),
         ({"fps": "fast"}, "fast"),
-        ({"actions": [1.0, 2.0]}, "actions of shape"),
+        ({"success": "no"}, 'success is "no"; it takes true or false'),
+        ({"episode": -1}, "episode is -1; it must be from 0"),
+        ({"views": "front"}, 'views is "front"; it takes a list'),
+        ({"fps": float("inf")}, "fps is inf; it must be from"),
+        ({"plans": [{"step": True, "offsets": []}]}, r"plans\[0\].step is true; it takes a whole number"),
+        ({"task": 3}, "task is 3; it takes a text"),
+        ({"zzz": 3}, "no field 'zzz'"),
+        ({"actions": [1.0, 2.0]}, r"actions\[0\] is 1.0; it takes a list"),
+        ({"actions": [[1.0, 2.0], [1.0]]}, "actions of different widths"),
         ({"views": []}, "no views"),
     ],
 )
@@ -204,7 +212,16 @@ def test_plans_that_do_not_fit_the_frames_are_refused(tmp_path, change, complain
     record(tmp_path / "a")
     path = tmp_path / "a" / "plans.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(UserError, match=complaint):
+    with pytest.raises(UserError, match=complaint) as refusal:
+        load(tmp_path / "a")
+    assert str(path.parent) in str(refusal.value) and "records it again" in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null"])
+def test_what_is_no_description_of_a_recording_is_refused(tmp_path, text):
+    record(tmp_path / "a")
+    (tmp_path / "a" / "plans.json").write_text(text)
+    with pytest.raises(UserError, match=r"plans\.json: the whole is .*; it takes a map of its fields; delete"):
         load(tmp_path / "a")
 
 

@@ -90,6 +90,14 @@ def test_a_value_of_another_kind_is_damage_too(folder, name, value):
         open_results(folder, SETTINGS)
 
 
+@pytest.mark.parametrize("name", ["episode", "seed", "steps", "seconds", "plans", "retries"])
+def test_a_count_below_zero_is_damage_too(folder, name):
+    with (folder / "results.jsonl").open("a") as file:
+        file.write(json.dumps(asdict(result(3)) | {name: -1}) + "\n")
+    with pytest.raises(UserError, match=rf"line 4 is no result of an episode \({name} is -1.*; it must be from 0"):
+        open_results(folder, SETTINGS)
+
+
 def test_other_settings_are_refused_and_named(folder):
     with pytest.raises(UserError, match="seed was 0, now 5") as error:
         open_results(folder, replace(SETTINGS, seed=5))
@@ -120,6 +128,8 @@ def test_ignored_settings_may_differ(folder):
         ("3", "the whole is 3"),
         ('{"env": "pointmass", "tasks": "reach-red"}', 'tasks is "reach-red"; it takes'),
         ('{"env": "pointmass", "tasks": [], "episodes": "ten"}', 'episodes is "ten"; it takes a whole number'),
+        ('{"env": "pointmass", "tasks": [], "episodes": 0}', "episodes is 0; it must be from 1 to"),
+        ('{"env": "pointmass", "tasks": [], "latency": -1}', "latency is -1; it must be from 0 to"),
         ('{"env": "pointmass", "tasks": [], "speed": 2}', "no field 'speed'"),
     ],
 )

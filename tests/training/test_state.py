@@ -132,6 +132,15 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(folder, saved, gr
     assert names(folder) == ["damaged-step-000002", "step-000001"]
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", "3", '{"facts": 3, "sha256": {}}', '{"facts": {}, "sha256": {"facts.json": 3}}']
+)
+def test_facts_of_another_shape_are_damaged(folder, saved, group, text):
+    (folder / "step-000002" / "facts.json").write_text(text)
+    assert newest(folder, group).name == "step-000001"
+    assert names(folder) == ["damaged-step-000002", "step-000001"]
+
+
 def test_states_all_of_which_are_damaged_are_refused(folder, saved, group):
     for state in folder.iterdir():
         (state / "facts.json").write_text("{")

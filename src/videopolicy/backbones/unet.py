@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.base import Backbone, Condition, Features
+from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError, unknown
 
 GROUPS = 32
@@ -35,14 +36,15 @@ class Config:
     generates_video: ClassVar[bool] = True
 
     channels: tuple[int, ...] = (32, 64)
-    layers: int = 1
+    layers: int = limited(1, 1, 64)
     head_channels: int = 16
     attention: tuple[bool, ...] = (False, True)
     taps: tuple[str, ...] = ("mid_block", "up_blocks.0", "up_blocks.1")
-    ids: tuple[float, ...] = (6.0, 100.0, 0.02)
-    id_width: int = 32
+    ids: tuple[float, ...] = limited((6.0, 100.0, 0.02), 0, 10**6)
+    id_width: int = limited(32, 2, 2**16)
 
     def __post_init__(self) -> None:
+        check_limits(self, "backbone")
         if len(self.attention) != len(self.channels):
             raise UserError(f"attention is given for {len(self.attention)} levels, channels for {len(self.channels)}")
         for width in self.channels:

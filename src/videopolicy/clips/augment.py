@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from videopolicy.configs import check_limits, limited
+
 # Rec. 601, as television and JPEG weigh red, green and blue.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -44,10 +46,13 @@ class ColorJitter:
         hue: the turn is drawn evenly from ± this.
     """
 
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.05
+    brightness: float = limited(0.2, 0, 1)
+    contrast: float = limited(0.2, 0, 1)
+    saturation: float = limited(0.2, 0, 1)
+    hue: float = limited(0.05, 0, 0.5)
+
+    def __post_init__(self) -> None:
+        check_limits(self, "jitter")
 
     def draw(self, rng: np.random.Generator) -> Jitter:
         """Draws one change."""

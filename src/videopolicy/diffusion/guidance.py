@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
 
 
@@ -16,8 +17,11 @@ class LinearGuidance:
     A scale of 1 is no guidance.
     """
 
-    first: float = 1.0
-    last: float = 2.5
+    first: float = limited(1.0, 0, 1000)
+    last: float = limited(2.5, 0, 1000)
+
+    def __post_init__(self) -> None:
+        check_limits(self, "guidance")
 
     @property
     def off(self) -> bool:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError
 
 # Of every norm of the head.
@@ -25,12 +26,13 @@ class AdapterConfig:
         width: length G of the vector.
     """
 
-    size: int = 8
-    tap_channels: int = 64
+    size: int = limited(8, 1, 1024)
+    tap_channels: int = limited(64, 1, 2**16)
     channels: tuple[int, ...] = (128, 128, 32)
-    width: int = 512
+    width: int = limited(512, 1, 2**20)
 
     def __post_init__(self) -> None:
+        check_limits(self, "adapter")
         check_channels("an adapter", self.channels)
 
     def build(self, taps: tuple[int, ...], time_width: int, views: int, frames: int) -> "Adapter":

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError
 
 
@@ -65,10 +66,11 @@ class Adapter3dConfig:
         ResidualStage(32, 4, 1, pace=2),
         ResidualStage(32, 4, 1, pace=2),
     )
-    groups: int = 4
-    side: int = 2
+    groups: int = limited(4, 1, 2**16)
+    side: int = limited(2, 1, 1024)
 
     def __post_init__(self) -> None:
+        check_limits(self, "adapter")
         if len(self.joins) != len(self.levels) - 1:
             raise UserError(
                 f"joins are one fewer than levels, since every tap but the first joins; "

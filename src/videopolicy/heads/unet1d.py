@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError, unknown
 from videopolicy.heads.adapter import GROUPS, AdapterConfig, check_channels
 from videopolicy.heads.base import Head
@@ -31,11 +32,12 @@ class Config:
 
     channels: tuple[int, ...] = (128, 256)
     kernel: int = 5
-    time_width: int = 128
+    time_width: int = limited(128, 1, 2**16)
     activation: str = "mish"
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
     def __post_init__(self) -> None:
+        check_limits(self, "head")
         check_channels("a 1-D U-Net", self.channels)
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise UserError(f"the kernel of a 1-D U-Net is odd, so that it keeps a chunk's length, not {self.kernel}")

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.latents.base import Latents
 from videopolicy.latents.components import Components
 
@@ -23,8 +24,11 @@ class Config:
 
     temporal: ClassVar[int] = 1
 
-    patch: int = 8
-    channels: int = 16
+    patch: int = limited(8, 1, 1024)
+    channels: int = limited(16, 1, 2**16)
+
+    def __post_init__(self) -> None:
+        check_limits(self, "latents")
 
     def build(self) -> "PCA":
         """The latents, still to be fitted.

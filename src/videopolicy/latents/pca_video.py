@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.latents.components import Components
@@ -26,11 +27,12 @@ class Config:
         temporal: frames of a group, which become one latent.
     """
 
-    patch: int = 8
-    channels: int = 16
+    patch: int = limited(8, 1, 1024)
+    channels: int = limited(16, 1, 2**16)
     temporal: int = 4
 
     def __post_init__(self) -> None:
+        check_limits(self, "latents")
         if self.temporal < 2:
             raise UserError(f"PCA over time groups at least 2 frames, not {self.temporal}; for single frames take pca")
 

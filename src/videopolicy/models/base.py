@@ -17,6 +17,7 @@ from videopolicy.actions.relative import Relative
 from videopolicy.backbones.base import Backbone, Condition
 from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.windows import Window
+from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
@@ -27,6 +28,9 @@ from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
 from videopolicy.text import hashed_words
 from videopolicy.text.base import Text
+
+# Beyond this, no sampler comes measurably nearer to its limit.
+MOST_SAMPLING_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,13 @@ class Sampling:
     """
 
     sampler: str = "euler"
-    steps: int = 1
-    sigma_max: float = 80.0
-    sigma_min: float = 0.02
+    steps: int = limited(1, 1, MOST_SAMPLING_STEPS)
+    sigma_max: float = limited(80.0, 1e-6, 1e6)
+    sigma_min: float = limited(0.02, 1e-6, 1e6)
     guidance: LinearGuidance = LinearGuidance(1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_limits(self, "sampling")
 
     def levels(self) -> Levels:
         """The noise levels, then zero, (n + 1,)."""
@@ -91,18 +98,21 @@ class ModelConfig(ABC):
     """
 
     views: tuple[str, ...] = ("corner2",)
-    size: int = 64
+    size: int = limited(64, 1, 2**14)
     fit: Literal["middle_square"] = "middle_square"
     window: Window = Window(frames=4, stride=8, actions=32)
-    pad: int = 0
+    pad: int = limited(0, 0, 1024)
     latents: Any = field(default_factory=pca.Config)
     text: Any = field(default_factory=hashed_words.Config)
     sampling: Sampling = field(default_factory=Sampling)
-    execute: int = 16
+    execute: int = limited(16, 1, 10**6)
     action_layout: str = ""
     state_layout: str = ""
     relative: bool = False
-    fps: float | None = None
+    fps: float | None = limited(None, 0.001, 10**6)
+
+    def __post_init__(self) -> None:
+        check_limits(self, "model")
 
     @property
     def relative_transform(self) -> Relative | None:

@@ -21,8 +21,6 @@ from videopolicy.registry import entry
 from videopolicy.types import Observation, Plan
 
 Precision = Literal["float32", "bfloat16", "float16"]
-# Beyond this, no sampler comes measurably nearer to its limit.
-MOST_STEPS = 1000
 
 
 def open_model(folder: Path, precision: Precision, offload: bool) -> tuple[Model, checkpoint.Provenance]:
@@ -81,16 +79,13 @@ class CheckpointPolicy:
             gripper. None for actions that need no state.
 
     Raises:
-        UserError: no such sampler, or a number of steps that cannot be.
+        UserError: no such sampler.
     """
 
     def __init__(
         self, model: Model, sampling: Sampling, tasks: tuple[str, ...] = (), law: NoiseLaw | None = None
     ) -> None:
         entry("samplers", sampling.sampler)
-        if not 1 <= sampling.steps <= MOST_STEPS:
-            bound = "at least 1 sampling step" if sampling.steps < 1 else f"at most {MOST_STEPS} sampling steps"
-            raise UserError(f"a plan needs {bound}, not {sampling.steps}")
         self.model, self.sampling = model.eval(), sampling
         config = model.config
         relative = self._relative = config.relative_transform if model.acts else None

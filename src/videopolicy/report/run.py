@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from videopolicy.configs import from_json
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result, evaluation_folder, read_evaluation
 from videopolicy.rollout.settings import Recorded
@@ -71,12 +73,12 @@ def _curves(path: Path) -> Curves:
     whole = path.read_bytes().rpartition(b"\n")[0]
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            row = dict(json.loads(line))
-            step = int(row.pop("step"))
-            for name, value in row.items():
+            row = from_json(dict[str, Any], json.loads(line))
+            step = from_json(int, row.pop("step", None), "step")
+            for name, value in from_json(dict[str, float | None], row).items():
                 if value is not None and name != "seconds":
-                    latest.setdefault(name, {})[step] = float(value)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+                    latest.setdefault(name, {})[step] = value
+        except (ValueError, UserError) as error:
             raise UserError(f"{path}, line {number} is no record of training: {error}; delete that line") from error
     ordered = {name: sorted(values.items()) for name, values in latest.items()}
     return {name: ([step for step, _ in pairs], [value for _, value in pairs]) for name, pairs in ordered.items()}

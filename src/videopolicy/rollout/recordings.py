@@ -11,21 +11,66 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
+from videopolicy.configs import from_json, limited, to_json
 from videopolicy.errors import UserError, name_path_in_errors
 from videopolicy.images import fit_to_size
 from videopolicy.media import read_mp4, write_mp4
 from videopolicy.types import Action, Frames, Image, Observation, Plan
 
 AGAIN = "delete the episode's line in results.jsonl, and `videopolicy evaluate` records it again"
-# A plan as plans.json has it: its step, its offsets, and its actions if they are there.
-Written = tuple[int, tuple[int, ...], Float32[np.ndarray, "A D"] | None]
+MOST = 10**9
+# Actions as plans.json has them, null for what is no number.
+Rows = tuple[tuple[float | None, ...], ...]
+# A plan as it is read: its step, its offsets, and its actions if they are there.
+ReadPlan = tuple[int, tuple[int, ...], Float32[np.ndarray, "A D"] | None]
+
+
+@dataclass(frozen=True)
+class WrittenPlan:
+    """A plan in `plans.json`.
+
+    Attributes:
+        step: the control step at which it was made.
+        offsets: of the frames that it imagined, in control steps from there.
+        actions: what was to be executed; None if an older version, which recorded no actions, wrote it.
+    """
+
+    step: int = limited(MISSING, 0, MOST)
+    offsets: tuple[int, ...] = limited(MISSING, 0, MOST)
+    actions: Rows | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `plans.json` holds.
+
+    Attributes:
+        task: the env's name of the task.
+        instruction: what was to be done, in words.
+        success: whether it was done.
+        views: of which there are videos.
+        plans: every plan, in the order in which they were made.
+        episode: the episode's number within its task.
+        fps: control steps a second.
+        length: control steps executed.
+        actions: what was executed; None if an older version wrote it.
+    """
+
+    task: str
+    instruction: str
+    success: bool
+    views: tuple[str, ...]
+    plans: tuple[WrittenPlan, ...]
+    episode: int = limited(MISSING, 0, MOST)
+    fps: float = limited(MISSING, 0.001, MOST)
+    length: int = limited(MISSING, 0, MOST)
+    actions: Rows | None = None
 
 
 class Recorder:
@@ -35,7 +80,7 @@ class Recorder:
         self._fps = fps
         self._executed: defaultdict[str, list[Image]] = defaultdict(list)
         self._imagined: defaultdict[str, list[Image]] = defaultdict(list)
-        self._plans: list[dict[str, object]] = []
+        self._plans: list[WrittenPlan] = []
         self._actions: list[Action] = []
         self._observations = 0
 
@@ -47,8 +92,7 @@ class Recorder:
 
     def add_plan(self, plan: Plan) -> None:
         """Adds the plan made from the last observation."""
-        facts = {"step": self._observations - 1, "offsets": list(plan.offsets), "actions": _plain(plan.actions)}
-        self._plans.append(facts)
+        self._plans.append(WrittenPlan(self._observations - 1, tuple(plan.offsets), _plain(plan.actions)))
         for view, frames in (plan.imagined or {}).items():
             self._imagined[view].extend(frames)
 
@@ -58,35 +102,40 @@ class Recorder:
 
     def write(self, folder: Path, *, task: str, episode: int, instruction: str, success: bool) -> None:
         """Writes everything; the folder appears complete or not at all, and replaces an older one of its name."""
+        about = Written(
+            task=task,
+            episode=episode,
+            instruction=instruction,
+            success=success,
+            fps=self._fps,
+            views=tuple(self._executed),
+            length=self._observations - 1,
+            plans=tuple(self._plans),
+            actions=tuple(row for action in self._actions for row in _plain(action[None])),
+        )
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             with name_path_in_errors(folder):
-                self._fill(aside, {"task": task, "episode": episode, "instruction": instruction, "success": success})
+                self._fill(aside, about)
             if folder.exists():
                 shutil.rmtree(folder)
             aside.rename(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def _fill(self, folder: Path, facts: dict[str, object]) -> None:
+    def _fill(self, folder: Path, about: Written) -> None:
         for kind, videos in (("executed", self._executed), ("imagined", self._imagined)):
             for view, frames in videos.items():
                 write_mp4(folder / f"{kind}_{view}.mp4", np.stack(frames), self._fps, full_colour=True)
-        facts |= {
-            "fps": self._fps,
-            "views": list(self._executed),
-            "length": self._observations - 1,
-            "plans": self._plans,
-        }
-        facts["actions"] = [row for action in self._actions for row in _plain(action[None])]
-        (folder / "plans.json").write_text(json.dumps(facts, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / "plans.json").write_text(json.dumps(to_json(about), allow_nan=False) + "\n", encoding="utf-8")
         folder.chmod(0o755)
 
 
-def _plain(actions: Float32[np.ndarray, "n D"]) -> list[list[float | None]]:
+def _plain(actions: Float32[np.ndarray, "n D"]) -> Rows:
     """As JSON has them: the shortest digits that give the same float32."""
-    return [[float(str(value)) if np.isfinite(value) else None for value in row] for row in actions.astype(np.float32)]
+    rows = actions.astype(np.float32)
+    return tuple(tuple(float(str(value)) if np.isfinite(value) else None for value in row) for row in rows)
 
 
 def sweep(recordings: Path) -> None:
@@ -149,50 +198,43 @@ def load(folder: Path) -> Recording:
     Raises:
         UserError: a file is missing or torn, or the frames do not add up to what `plans.json` says.
     """
-    about = _about(folder / "plans.json")
-    try:
-        views, plans = about["views"], [_plan(plan) for plan in about["plans"]]
-        executed = {view: read_mp4(folder / f"executed_{view}.mp4") for view in views}
-        # A policy that imagines nothing leaves no such file at all; one of several missing is a torn recording.
-        imagines = any(folder.glob("imagined_*.mp4"))
-        imagined = {view: read_mp4(folder / f"imagined_{view}.mp4") for view in views} if imagines else {}
-        _check(folder, plans, executed, imagined)
-        executed = {view: _sized(folder, frames, imagined.get(view)) for view, frames in executed.items()}
-        return Recording(
-            about["task"],
-            int(about["episode"]),
-            about["instruction"],
-            bool(about["success"]),
-            float(about["fps"]),
-            executed,
-            tuple(_split(plans, imagined)) if imagined else (),
-            _actions(about),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'plans.json'}: missing or wrong: {error}; {AGAIN}") from error
+    about = _read(folder / "plans.json")
+    plans = [(plan.step, plan.offsets, _actions(folder, plan.actions)) for plan in about.plans]
+    executed = {view: read_mp4(folder / f"executed_{view}.mp4") for view in about.views}
+    # A policy that imagines nothing leaves no such file at all; one of several missing is a torn recording.
+    imagines = any(folder.glob("imagined_*.mp4"))
+    imagined = {view: read_mp4(folder / f"imagined_{view}.mp4") for view in about.views} if imagines else {}
+    _check(folder, plans, executed, imagined)
+    return Recording(
+        about.task,
+        about.episode,
+        about.instruction,
+        about.success,
+        about.fps,
+        {view: _sized(folder, frames, imagined.get(view)) for view, frames in executed.items()},
+        tuple(_split(plans, imagined)) if imagined else (),
+        _actions(folder, about.actions),
+    )
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Written:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(Written, json.loads(path.read_text(encoding="utf-8")), file=path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {AGAIN}") from None
     except ValueError as error:
         raise UserError(f"{path} is torn: {error}; {AGAIN}") from error
+    except UserError as error:
+        raise UserError(f"{error}; {AGAIN}") from error
 
 
-def _plan(about: dict[str, Any]) -> Written:
-    return int(about["step"]), tuple(about["offsets"]), _actions(about)
+def _actions(folder: Path, rows: Rows | None) -> Float32[np.ndarray, "n D"] | None:
+    if rows is not None and len({len(row) for row in rows}) > 1:
+        raise UserError(f"{folder / 'plans.json'}: actions of different widths; {AGAIN}")
+    return None if rows is None else np.array(rows, np.float32)
 
 
-def _actions(about: dict[str, Any]) -> Float32[np.ndarray, "n D"] | None:
-    actions = np.array(about["actions"], np.float32) if "actions" in about else None
-    if actions is not None and actions.size and actions.ndim != 2:
-        raise ValueError(f"actions of shape {actions.shape}")
-    return actions
-
-
-def _check(folder: Path, plans: list[Written], executed: dict[str, Frames], imagined: dict[str, Frames]) -> None:
+def _check(folder: Path, plans: list[ReadPlan], executed: dict[str, Frames], imagined: dict[str, Frames]) -> None:
     if not executed:
         raise UserError(f"{folder / 'plans.json'} names no views; {AGAIN}")
     lengths = {view: len(frames) for view, frames in executed.items()}
@@ -208,7 +250,7 @@ def _check(folder: Path, plans: list[Written], executed: dict[str, Frames], imag
             raise UserError(f"{path} has {len(frames)} frames, plans.json speaks of {wanted}; {AGAIN}")
 
 
-def _split(plans: list[Written], imagined: dict[str, Frames]) -> Iterator[Imagined]:
+def _split(plans: list[ReadPlan], imagined: dict[str, Frames]) -> Iterator[Imagined]:
     start = 0
     for step, offsets, actions in plans:
         end = start + len(offsets)

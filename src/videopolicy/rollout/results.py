@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from videopolicy.configs import from_json, to_json
+from videopolicy.configs import LIMITS, from_json, to_json
 from videopolicy.errors import UserError, name_path_in_errors
 from videopolicy.rollout.settings import Recorded
 from videopolicy.upgrades import upgrade_evaluation, upgrade_result
@@ -20,6 +20,8 @@ SUCCESS, HORIZON, ENV_NAN, PLAN_NAN = "success", "horizon", "nan from the env", 
 # Its process died, raised an error, or said nothing for too long; each twice.
 CRASHED, TIMED_OUT = "crashed", "timed out"
 DEATHS = (CRASHED, TIMED_OUT)
+# The range of what is counted or measured; see `configs.limited`, which a field without a default cannot use here.
+COUNTED = {LIMITS: (0, 2**53)}
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class Result:
     """
 
     task: str
-    episode: int
-    seed: int
+    episode: int = field(metadata=COUNTED)
+    seed: int = field(metadata=COUNTED)
     success: bool
-    steps: int
-    seconds: float
-    plans: int
+    steps: int = field(metadata=COUNTED)
+    seconds: float = field(metadata=COUNTED)
+    plans: int = field(metadata=COUNTED)
     recorded: bool
-    retries: int = 0
+    retries: int = field(default=0, metadata=COUNTED)
     ended: str = ""
 
     @classmethod
@@ -55,7 +57,7 @@ class Result:
         """The result in a line of `results.jsonl`, whatever else the line holds.
 
         Raises:
-            UserError: a value is missing or of another type.
+            UserError: a value is missing, of another type or out of its range.
         """
         known = [field.name for field in fields(cls)]
         values = upgrade_result(dict(values))

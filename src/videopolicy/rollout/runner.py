@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from videopolicy import registry
 from videopolicy.actions.layout import Layout
+from videopolicy.configs import check_limits
 from videopolicy.datasets.base import SAME_RATE
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError, check_range, unknown
@@ -87,9 +88,8 @@ def check(spec: PolicySpec, settings: Settings) -> None:
     module = registry.module("envs", settings.env)
     if not settings.tasks or len(set(settings.tasks)) < len(settings.tasks):
         raise UserError(f"tasks are {', '.join(settings.tasks) or 'none'}; name at least one, and each one once")
-    for name, least in (("episodes", 1), ("execute", 1), ("latency", 0), ("record", 0)):
-        check_range(name, getattr(settings, name), least, MOST_EPISODES)
-    check_range("episodes", settings.episodes, 1, min(len(_seeds(settings, task)) for task in settings.tasks))
+    check_limits(settings)
+    check_range("--episodes", settings.episodes, 1, min(len(_seeds(settings, task)) for task in settings.tasks))
     for task in settings.tasks:
         if task not in module.TASKS:
             raise unknown("task", task, module.TASKS)

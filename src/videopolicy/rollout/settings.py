@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videopolicy.rollout.protocols import Protocol
+from videopolicy.configs import limited
+from videopolicy.rollout.protocols import MOST_EPISODES, Protocol
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Evaluated:
 
     env: str
     tasks: tuple[str, ...]
-    episodes: int = 20
-    execute: int = 16
+    episodes: int = limited(20, 1, MOST_EPISODES)
+    execute: int = limited(16, 1, MOST_EPISODES)
     executor: str = "chunked"
-    latency: int = 0
+    latency: int = limited(0, 0, MOST_EPISODES)
     seed: int = 0
-    record: int = 6
+    record: int = limited(6, 0, MOST_EPISODES)
     policy: str = ""
     target: str = ""
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModelWithProjection
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError
 from videopolicy.text.base import Text
 from videopolicy.text.clip_tokens import END, START, VOCABULARY, tokenize
@@ -31,12 +32,13 @@ class Config:
         heads: of attention in each.
     """
 
-    width: int = 1024
-    hidden: int = 1024
-    layers: int = 24
+    width: int = limited(1024, 1, 2**16)
+    hidden: int = limited(1024, 1, 2**16)
+    layers: int = limited(24, 1, 1024)
     heads: int = 16
 
     def __post_init__(self) -> None:
+        check_limits(self, "text")
         if self.heads < 1 or self.hidden % self.heads:
             raise UserError(f"CLIP's {self.heads} heads do not divide a hidden width of {self.hidden}")
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError
 from videopolicy.text.base import Text
 
@@ -24,9 +25,12 @@ class Config:
         length: tokens of an instruction; also the most words that it may have.
     """
 
-    width: int = 64
-    buckets: int = 1024
-    length: int = 32
+    width: int = limited(64, 1, 2**16)
+    buckets: int = limited(1024, 1, 2**24)
+    length: int = limited(32, 1, 2**16)
+
+    def __post_init__(self) -> None:
+        check_limits(self, "text")
 
     def build(self) -> "HashedWords":
         """The text encoder, not trained."""

@@ -3,12 +3,11 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from videopolicy import checkpoint
-from videopolicy.configs import to_json
+from videopolicy.configs import from_json, to_json
 from videopolicy.datasets.base import Dataset
 from videopolicy.datasets.mixture import Source, open_sources
 from videopolicy.durable import write_text
@@ -22,10 +21,30 @@ from videopolicy.training.loop import Origin, Trainer
 from videopolicy.training.monitoring import trackers
 from videopolicy.training.monitoring.validation import set_apart
 from videopolicy.training.prepare import prepare, suited
-from videopolicy.upgrades import is_old_recipe
+from videopolicy.upgrades import is_old_run
 
 # What a resumed run may change: how long it goes on, what it needs of memory, and how often it tells of itself.
 FREE = {"steps", "minutes", "accumulate", "compile", "log_every", "validate_every", "save_every"}
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run's `config.json` holds.
+
+    Attributes:
+        preset: where model and recipe come from, "" if from nowhere.
+        data: fingerprint and weight of each data set.
+        init: the checkpoint that it started from; "None" without one.
+        model: its shape.
+        training: the recipe.
+    """
+
+    preset: str
+    data: tuple[tuple[str, float | None], ...]
+    init: str
+    model: ModelConfig
+    training: Training
+
 
 Data = Dataset | Sequence[Source] | Sequence[Path] | Path
 
@@ -71,14 +90,13 @@ def train(
     if model is None:
         raise UserError("nothing says what to train: give a model, or a checkpoint to start from")
     sources, model = suited(_sources(data), model, training, begins)
-    data_sets = [[source.dataset.fingerprint, source.weight] for source in sources]
-    facts = {"preset": preset, "data": data_sets, "init": str(init)}
-    facts |= {"model": to_json(model), "training": to_json(training)}
+    data_sets = tuple((source.dataset.fingerprint, source.weight) for source in sources)
+    settings = RunSettings(preset, data_sets, str(init), model, training)
     if resume:
-        _check_same(out, facts)
+        _check_same(out, settings)
     trainer = _set_up(sources, model, training, out, begins, licence, resume, track)
     if trainer.group.main:
-        write_text(out / "config.json", json.dumps(facts, indent=2) + "\n")
+        write_text(out / "config.json", json.dumps(to_json(settings), indent=2) + "\n")
     _run(trainer)
     return out / "checkpoint"
 
@@ -149,22 +167,22 @@ def _run(trainer: Trainer) -> None:
         print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {out / 'checkpoint'}")
 
 
-def _check_same(out: Path, facts: dict[str, Any]) -> None:
+def _check_same(out: Path, now: RunSettings) -> None:
     """Refuses to go on with a run under other settings: it would be neither the one nor the other."""
+    file = out / "config.json"
     try:
-        before = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{out}: config.json cannot be read ({error}); begin anew in another --out") from error
-    if is_old_recipe(before.get("training", {})):
+    if is_old_run(found):
         raise UserError(
             f"{out}: an earlier version began this run, and drew its noise otherwise; go on from its weights in "
             f"another folder: --out NEW --init {out / 'checkpoint'}, without --resume"
         )
-    pairs = [(name, before.get(name), facts[name]) for name in ("preset", "data", "init", "model")]
     # A run begun before there was some setting had what is now its default.
-    old, new = {**to_json(Training()), **before.get("training", {})}, facts["training"]
-    pairs += [(name, old.get(name), value) for name, value in new.items() if name not in FREE]
-    if differing := [name for name, was, is_ in pairs if was != is_]:
+    old, new = to_json(from_json(RunSettings, found, file=file)), to_json(now)
+    old, new = ({**values.pop("training"), **values} for values in (old, new))
+    if differing := [name for name, value in new.items() if name not in FREE and old[name] != value]:
         raise UserError(
             f"{out}: the run was begun with another {', '.join(differing)}; --resume needs the same settings"
         )

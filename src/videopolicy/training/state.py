@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from videopolicy.configs import from_json, to_json
 from videopolicy.durable import replace_folder, sha256
 from videopolicy.errors import UserError
 from videopolicy.training.distributed import ProcessGroup, gather_full, shard_like
@@ -28,6 +29,19 @@ PREFIX = "step-"
 DAMAGED = "damaged-"
 # How many states stay: the newest, and one for when that is damaged.
 KEPT = 2
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `facts.json` holds.
+
+    Attributes:
+        facts: plain JSON values; among them the step.
+        sha256: of the files beside it, by their names, and of the facts.
+    """
+
+    facts: dict[str, Any]
+    sha256: dict[str, str]
 
 
 class Stateful(Protocol):
@@ -237,20 +251,20 @@ def _newest(folder: Path) -> int:
 def _problem(state: Path) -> str | None:
     """What is wrong with a state; None if every file is what was saved."""
     try:
-        description = json.loads((state / FACTS).read_text())
-        hashes = dict(description["sha256"])
-        if hashes.pop(FACTS) != _of_facts(description["facts"]):
+        saved = from_json(Saved, json.loads((state / FACTS).read_text()))
+        if saved.sha256.get(FACTS) != _of_facts(saved.facts):
             return f"{FACTS} is damaged"
-        wrong = [name for name, digest in hashes.items() if sha256(state / name) != digest]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = {name: digest for name, digest in saved.sha256.items() if name != FACTS}
+        wrong = [name for name, digest in files.items() if sha256(state / name) != digest]
+    except (OSError, ValueError, UserError) as error:
         return f"damaged ({error})"
     return f"{wrong[0]} is damaged (wrong hash)" if wrong else None
 
 
 def _describe(state: Path, facts: dict[str, Any]) -> None:
     hashes = {file.name: sha256(file) for file in sorted(state.iterdir())}
-    description = {"facts": facts, "sha256": {**hashes, FACTS: _of_facts(facts)}}
-    (state / FACTS).write_text(json.dumps(description, indent=1) + "\n")
+    saved = Saved(facts, {**hashes, FACTS: _of_facts(facts)})
+    (state / FACTS).write_text(json.dumps(to_json(saved), indent=1) + "\n")
 
 
 def _tidy(folder: Path, final: Path) -> None:

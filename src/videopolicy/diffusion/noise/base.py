@@ -1,7 +1,7 @@
 """What a noise law is, and the distributions that laws are made of."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from statistics import NormalDist
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.joint import Levels
 from videopolicy.errors import UserError
 
@@ -29,8 +30,11 @@ class Marginal(Protocol):
 class LogNormal:
     """ln sigma ~ N(mean, std^2) (Karras et al. 2022, Table 1)."""
 
-    mean: float
-    std: float
+    mean: float = limited(MISSING, -50, 50)
+    std: float = limited(MISSING, 0, 50)
+
+    def __post_init__(self) -> None:
+        check_limits(self, "levels")
 
     def sample(self, batch: int, generator: torch.Generator) -> Float[Tensor, "B"]:
         """Draws sigmas on the generator's device."""
@@ -39,7 +43,8 @@ class LogNormal:
 
     def quantile(self, share: float) -> float:
         """See `Marginal.quantile`."""
-        return float(np.exp(NormalDist(self.mean, self.std).inv_cdf(share)))
+        # The standard normal's, as NormalDist refuses a deviation of 0.
+        return float(np.exp(self.mean + self.std * NormalDist().inv_cdf(share)))
 
 
 class NoiseLaw(ABC):

@@ -1,0 +1,90 @@
+"""What a run that is gone on with is held to. No step is taken here; see tests/cli/test_train.py for whole runs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from tests.small import MODEL, TRAINING, write_data
+
+from videopolicy.configs import from_json, to_json
+from videopolicy.datasets.mixture import open_sources
+from videopolicy.errors import UserError
+from videopolicy.training.prepare import suited
+from videopolicy.training.run import RunSettings, train
+
+# Settings that are right are gone on with from the state, which is an empty folder here.
+GOES_ON = "every state is damaged"
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "dots", episodes=2)
+
+
+@pytest.fixture
+def out(tmp_path, data):
+    """A run that was begun with MODEL and TRAINING, as far as it is looked at before it goes on."""
+    (source,), model = suited(open_sources([data]), MODEL, TRAINING, None)
+    settings = RunSettings("", ((source.dataset.fingerprint, None),), "None", model, TRAINING)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(to_json(settings)))
+    return tmp_path / "run"
+
+
+def go_on(data, out, model=MODEL, training=TRAINING):
+    (out / "state" / "step-000002").mkdir(parents=True, exist_ok=True)
+    train(data, model, training, out, resume=True)
+
+
+def test_the_settings_of_a_run_survive_json_text(out):
+    told = json.loads((out / "config.json").read_text())
+    assert to_json(from_json(RunSettings, told)) == told
+
+
+def test_the_same_settings_go_on_and_others_are_named(data, out):
+    for same in (TRAINING, replace(TRAINING, steps=99, log_every=7)):
+        with pytest.raises(UserError, match=GOES_ON):
+            go_on(data, out, training=same)
+    with pytest.raises(UserError, match="the run was begun with another lr, seed; --resume needs the same settings"):
+        go_on(data, out, training=replace(TRAINING, lr=0.5, seed=9))
+    with pytest.raises(UserError, match="the run was begun with another model;"):
+        go_on(data, out, model=replace(MODEL, execute=1))
+
+
+def test_a_setting_that_the_run_did_not_know_yet_had_its_default(data, out):
+    told = json.loads((out / "config.json").read_text())
+    del told["training"]["decay"], told["model"]["relative"]
+    (out / "config.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match=GOES_ON):
+        go_on(data, out)
+    with pytest.raises(UserError, match="begun with another decay"):
+        go_on(data, out, training=replace(TRAINING, decay=not TRAINING.decay))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": 3}, "training is 3; it takes a map of its fields"),
+        ({"training": {"steps": "two"}}, 'training.steps is "two"; it takes a whole number'),
+        ({"training": {"steps": 0}}, "training.steps is 0; it must be from 1"),
+        ({"training": {"stpes": 1}}, "training: no field 'stpes'; did you mean 'steps'"),
+        ({"model": []}, r"model is \[\]; it takes a map such as"),
+        ({"model": {"plugin": "models/video_action", "size": -3}}, "model.size is -3; it must be from 1"),
+        ({"data": [["a"]]}, r'data\[0\] is \["a"\]; it takes a list of 2 values'),
+        ({"zzz": 1}, "no field 'zzz'"),
+    ],
+)
+def test_wrong_settings_are_refused_by_file_and_path(data, out, change, message):
+    told = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**told, **change}))
+    with pytest.raises(UserError, match=rf"run/config\.json: {message}") as refusal:
+        go_on(data, out)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{}", "{", ""])
+def test_what_holds_no_settings_is_refused_in_one_line(data, out, text):
+    (out / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"run(/|: )config\.json") as refusal:
+        go_on(data, out)
+    assert "\n" not in str(refusal.value)
