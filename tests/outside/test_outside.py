@@ -80,7 +80,7 @@ def test_a_checkpoint_whose_plugin_is_not_installed_names_it(installed, tmp_path
     script = (
         "import sys; from pathlib import Path; from tests.small import *; from acme_robots import narrow;"
         "from videopolicy import checkpoint;"
-        "model = policy(backbone=narrow.Config(attention=(False, True), id_width=8));"
+        "model = small_model(backbone=narrow.Config(attention=(False, True), id_width=8));"
         "checkpoint.save(model, checkpoint.Provenance('joint', 1), Path(sys.argv[1]));"
         "assert same(checkpoint.load(Path(sys.argv[1]))[0], model)"
     )
