@@ -8,6 +8,8 @@ import sys
 import pytest
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 SLEEP = (sys.executable, "-c", "print(flush=True); import time; time.sleep(600)")
 # Starts another process in a session of its own, and ends before it does.
 LEAVE = f"from subprocess import *; print(Popen({list(SLEEP)!r}, stdout=DEVNULL, start_new_session=True).pid)"

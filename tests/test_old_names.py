@@ -60,7 +60,8 @@ PROSE = (
 
 def files() -> list[Path]:
     found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
-    found += [path for path in ROOT.iterdir() if path.suffix in KINDS]
+    # The suite's own coverage lies there as .coverage, which is no text.
+    found += [path for path in ROOT.iterdir() if path.suffix in KINDS and not path.name.startswith(".coverage")]
     return [path for path in found if path.is_file() and path.suffix in KINDS and not spared(path)]
 
 

@@ -10,6 +10,8 @@ from tests.small import small_model
 from videopolicy import checkpoint as checkpoints
 from videopolicy.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):

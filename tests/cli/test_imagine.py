@@ -13,6 +13,8 @@ from videopolicy.media import read_mp4
 from videopolicy.policies.checkpoint import make
 from videopolicy.types import Observation
 
+pytestmark = pytest.mark.slow
+
 FRAMES, OFFSETS, ACTIONS = 2, [2, 4], (8, 2)
 FACTOR = 256 // SIZE
 INSTRUCTION = "reach the red disc"

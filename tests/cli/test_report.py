@@ -3,6 +3,8 @@ from tests.report.samples import evaluation
 
 from videopolicy.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_report_is_written_where_asked(tmp_path, capsys):
     run = evaluation(tmp_path / "run", {"push": [True]})

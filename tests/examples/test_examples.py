@@ -10,6 +10,8 @@ from tests.small import write_data
 
 import videopolicy
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -11,6 +11,8 @@ from videopolicy.errors import UserError
 from videopolicy.heads.authors_keys import authors_names
 from videopolicy.heads.conv3d import PAPER
 
+pytestmark = pytest.mark.slow
+
 # Channels and side of the taps, by the authors' number of the block.
 TAPS = {22: (320, 32), 19: (640, 16), 16: (1280, 8), 13: (1280, 4), 9: (1280, 4)}
 CHANNELS = tuple(channels for channels, _ in TAPS.values())

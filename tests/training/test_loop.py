@@ -54,6 +54,7 @@ def test_both_losses_fall(trainer):
     assert [line["step"] for line in losses(run.run)] == [10, 20, 30]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(trainer):
     whole = trainer("whole")
     whole.train()
@@ -77,6 +78,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(trainer):
     assert same(*policies)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_between_two_lines_of_the_log_writes_the_same_lines(trainer):
     whole, stopped = trainer("whole", log_every=4), trainer("parts", log_every=4)
     whole.train()
@@ -232,6 +234,7 @@ def test_a_finished_run_that_is_resumed_changes_nothing(trainer):
     assert same(again.objective.model, run.objective.model)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_run(trainer):
     first, second, other = (trainer(name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
     for run in (first, second, other):
