@@ -11,6 +11,8 @@ from av.video.frame import VideoFrame
 from videopolicy.errors import UserError
 from videopolicy.media import Decoder, read_mp4, write_mp4
 
+pytestmark = pytest.mark.slow
+
 BITS = 8
 RATE = 30
 

@@ -14,6 +14,8 @@ import pytest
 from videopolicy.errors import UserError
 from videopolicy.processes import ordered_map
 
+pytestmark = pytest.mark.slow
+
 
 def lost(item, ending):
     return f"{item} is lost ({ending}); fewer --workers need less"

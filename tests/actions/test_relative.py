@@ -48,6 +48,7 @@ def test_inverting_gives_back_what_was_meant(drawn):
 
 @settings(max_examples=40)
 @given(two_arms(), TURNS, st.tuples(*[st.floats(-5, 5)] * 3))
+@pytest.mark.slow
 def test_where_the_base_stands_does_not_matter(drawn, turn, shift):
     how, actions, states = drawn
     turn = matrices(turn, "axis_angle")

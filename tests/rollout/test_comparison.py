@@ -67,6 +67,7 @@ def test_mcnemars_test_is_the_two_sided_sign_test_of_the_discordant(pairs):
     assert pairs.p == pytest.approx(min(1.0, 2 * binom.cdf(k, n, 0.5)) if n else 1.0)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     for shares in ([0.5, 0.2, 0.1, 0.2], [0.8, 0.05, 0.1, 0.05], [0.1, 0.1, 0.3, 0.5]):

@@ -44,6 +44,7 @@ def loss_of(trainer):
     return found.mean_video.item(), found.mean_actions.item()
 
 
+@pytest.mark.slow
 def test_both_losses_fall(trainer):
     run = trainer(steps=30, batch_size=8, lr=4e-3, head_lr=4e-3, warmup=3, log_every=10)
     before = loss_of(run)

@@ -17,6 +17,8 @@ from videopolicy.datasets.lerobot import open_dataset, spec
 from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 RECORDED = [episode(12, 0), episode(7, 1, instruction="open it"), episode(9, 2)]
 
 

@@ -9,6 +9,8 @@ from videopolicy.hardware import count_flops
 from videopolicy.training.performance.benchmark import count_forward, measure, random_clips
 from videopolicy.training.stages import STAGES
 
+pytestmark = pytest.mark.slow
+
 
 def test_parts_that_learn_cost_three_forward_passes():
     watching, acting = small_model(None), small_model()
