@@ -74,4 +74,5 @@ class Recorded(Evaluated):
     def facts(self) -> dict[str, Any]:
         """Everything by name, the options of sampling beside the rest."""
         values = asdict(self)
-        return {**values.pop("sampling"), **values}
+        sampling = values.pop("sampling")
+        return {**values, **sampling}
