@@ -72,6 +72,13 @@ def explain_os_error(error: OSError) -> UserError | None:
     return UserError(f"{where}{os.strerror(error.errno or 0)}; {remedy}")
 
 
+def user_mistake(error: Exception) -> UserError | None:
+    """What of an error is the user's to mend, in a line; None if it is a bug."""
+    if isinstance(error, UserError):
+        return error
+    return explain_os_error(error) if isinstance(error, OSError) else None
+
+
 @contextmanager
 def name_path_in_errors(path: Path) -> Iterator[None]:
     """Within the block, what the operating system refuses without saying where is about this path.

@@ -11,7 +11,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from videopolicy.errors import UserError, check_range, explain_os_error
+from videopolicy.errors import UserError, check_range, user_mistake
 
 # More than this a core only wait for each other; ten thousand stop the machine.
 PROCESSES_PER_CORE = 16
@@ -226,5 +226,5 @@ def _serve(connection: Connection, function: Callable[..., Any], tells: bool) ->
 
 
 def _failure(error: Exception) -> _Failed:
-    line = error if isinstance(error, UserError) else explain_os_error(error) if isinstance(error, OSError) else None
-    return _Failed(str(line), True) if line else _Failed("".join(traceback.format_exception(error)), False)
+    mistake = user_mistake(error)
+    return _Failed(str(mistake), True) if mistake else _Failed("".join(traceback.format_exception(error)), False)

@@ -2,13 +2,13 @@ import hashlib
 import json
 import re
 import shutil
-from importlib.util import find_spec
 
 import pytest
 from tests.small import small_model
 
 from videopolicy import checkpoint as checkpoints
 from videopolicy.cli.main import main
+from videopolicy.rollout.transport import ray as cluster
 
 pytestmark = pytest.mark.slow
 
@@ -208,8 +208,8 @@ def test_nothing_to_evaluate_exits_with_2(checkpoint, capsys):
     assert "give --task, or a --protocol" in refused(capsys, ["evaluate", "--checkpoint", str(checkpoint)])
 
 
-@pytest.mark.skipif(bool(find_spec("ray")), reason="Ray is installed")
-def test_without_ray_the_extra_is_named(checkpoint, capsys):
+def test_without_ray_the_extra_is_named(checkpoint, capsys, monkeypatch):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     assert "pip install 'videopolicy[ray]'" in refused(capsys, arguments(checkpoint, "--ray", "local"))
 
 

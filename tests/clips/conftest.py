@@ -1,7 +1,7 @@
 """A data set in memory, of a few small random episodes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,18 @@ class Memory:
         episodes = list(self.episodes)
         episodes[index] = replace(episodes[index], **changes)
         return replace(self, episodes=tuple(episodes), fingerprint=f"{self.fingerprint}, but for {index}: {changes}")
+
+
+@dataclass(frozen=True)
+class Watched(Memory):
+    """Notes how many steps it was asked for at once."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def episode(self, index, views=None, start=0, stop=None):
+        episode = super().episode(index, views, start, stop)
+        self.asked.append(len(episode))
+        return episode
 
 
 @pytest.fixture

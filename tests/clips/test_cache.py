@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.clips.conftest import Memory
+from tests.clips.conftest import Memory, Watched
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache, open_cache
@@ -74,22 +74,10 @@ def test_the_encoder_is_given_few_frames_at_once(build):
     assert build.most <= 64
 
 
-class Watched(Memory):
-    """Notes how many steps it was asked for at once."""
-
-    def episode(self, index, views=None, start=0, stop=None):
-        episode = super().episode(index, views, start, stop)
-        asked.append(len(episode))
-        return episode
-
-
-asked = []
-
-
 def test_a_long_episode_is_never_read_as_a_whole(build, dataset, record):
-    asked.clear()
-    build(Watched((record(300),)))
-    assert sum(asked) == 300 + 1 and max(asked) <= 64
+    data = Watched((record(300),))
+    build(data)
+    assert sum(data.asked) == 300 + 1 and max(data.asked) <= 64
 
 
 def test_the_same_cache_is_opened_and_not_built_again(build):

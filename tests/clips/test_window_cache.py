@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.clips.conftest import VIEWS, Memory
+from tests.clips.conftest import VIEWS, Memory, Watched
 
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache
@@ -135,22 +135,10 @@ def test_clips_of_other_windows_than_the_caches_are_refused(build):
         Clips([build()], Window(frames=4, stride=1, actions=5))
 
 
-class Watched(Memory):
-    """Notes how many steps it was asked for at once."""
-
-    def episode(self, index, views=None, start=0, stop=None):
-        episode = super().episode(index, views, start, stop)
-        asked.append(len(episode))
-        return episode
-
-
-asked = []
-
-
 def test_memory_does_not_depend_on_the_length_of_an_episode(build, record):
-    asked.clear()
-    build(Watched((record(300),)))
-    assert max(asked) == 64 + 8
+    data = Watched((record(300),))
+    build(data)
+    assert max(data.asked) == 64 + 8
     assert build.most <= 64
 
 

@@ -69,6 +69,7 @@ class SVD(Latents):
         self.channels, self.code_channels = CHANNELS, 2 * CHANNELS
         self.downsampling = 2 ** (len(config.channels) - 1)
         self.decode_frames = config.decode_frames
+        # diffusers annotates tuples of any length as tuples of one.
         self.vae = AutoencoderKLTemporalDecoder(
             block_out_channels=config.channels,  # type: ignore[arg-type]
             down_block_types=("DownEncoderBlock2D",) * len(config.channels),  # type: ignore[arg-type]

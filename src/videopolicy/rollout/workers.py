@@ -13,7 +13,7 @@ import numpy as np
 
 from videopolicy import registry
 from videopolicy.envs.base import Env, State, make_env
-from videopolicy.errors import UserError, explain_os_error
+from videopolicy.errors import user_mistake
 from videopolicy.executors.base import Ask, Executor, NotFiniteError
 from videopolicy.policies.base import PlanRequest
 from videopolicy.rollout.recordings import Recorder
@@ -115,13 +115,13 @@ def work(pipe: Pipe, setup: Setup) -> None:
         _play_all(pipe, setup)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
+    # Whatever it was: unheard, the main process would wait until its time is up.
     except Exception as error:
         pipe.send(_failure(error))
 
 
 def _failure(error: Exception) -> Failure:
-    mistake = explain_os_error(error) if isinstance(error, OSError) else error if isinstance(error, UserError) else None
-    if mistake is not None:
+    if mistake := user_mistake(error):
         return Failure(str(mistake), mistake=True)
     return Failure(traceback.format_exc(), mistake=False)
 

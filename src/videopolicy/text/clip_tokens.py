@@ -27,6 +27,7 @@ def tokenize(text: str) -> list[int]:
     """
     # Twice, as the original does: captions from the web are often escaped once too often.
     plain = unescape(unescape(text)).translate(QUOTES)
+    # Typed as anything that a tokenizer may return; of one text it is a list of numbers.
     return _tokenizer()(plain, split_special_tokens=True)["input_ids"]  # type: ignore[return-value]
 
 
@@ -36,4 +37,5 @@ def _tokenizer() -> CLIPTokenizer:
         merges = [tuple(line.split()) for line in file]
     tokens = [*BYTES, *(byte + WORD_END for byte in BYTES), *map("".join, merges), *SPECIAL]
     vocabulary = {token: number for number, token in enumerate(tokens)}
+    # Typed as text, though pairs are what it takes.
     return CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]

@@ -118,10 +118,11 @@ def _set_up(
     clips, validation = set_apart(clips, training.validation_episodes)
     if group.main:
         print("\n".join(summarize(sources, clips, validation, training.validation_episodes)), flush=True)
-        for note in model.sampling.warnings(training.resolve(model.sampling.sigma_max).noise) if built.acts else ():
-            print(f"note: {note}", flush=True)
     names = ", ".join(source.name for source in sources)
     trainer = Trainer(built, clips, training, out, Origin(names, licence), validation, track)
+    if group.main and built.acts:
+        for note in model.sampling.warnings(trainer.training.noise):
+            print(f"note: {note}", flush=True)
     if begun:
         trainer.resume(begun)
     return trainer
