@@ -1,4 +1,4 @@
-"""What a run that is gone on with is held to. No step is taken here; see tests/cli/test_train.py for whole runs."""
+"""What a run says of itself, and what one that is gone on with is held to; whole runs: tests/cli/test_train.py."""
 
 import json
 from dataclasses import replace
@@ -8,6 +8,7 @@ from tests.small import MODEL, TRAINING, write_data
 
 from videopolicy.configs import from_json, to_json
 from videopolicy.datasets.mixture import open_sources
+from videopolicy.diffusion.noise import joint, pinned
 from videopolicy.errors import UserError
 from videopolicy.training.prepare import suited
 from videopolicy.training.run import RunSettings, train
@@ -88,3 +89,10 @@ def test_what_holds_no_settings_is_refused_in_one_line(data, out, text):
     with pytest.raises(UserError, match=r"run(/|: )config\.json") as refusal:
         go_on(data, out)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("law", "said"), [(joint.Config(), True), (pinned.Config(), False)])
+def test_a_law_that_does_not_cover_the_models_own_sampler_is_noted(data, tmp_path, capsys, law, said):
+    model = replace(MODEL, sampling=replace(MODEL.sampling, sampler="one_pass", steps=3))
+    train(data, model, replace(TRAINING, steps=1, noise=law), tmp_path / "new")
+    assert ("note: noise law 'joint' never shows the head" in capsys.readouterr().out) == said
