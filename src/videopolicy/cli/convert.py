@@ -8,14 +8,16 @@ from typing import Annotated
 
 import tyro
 
-from videopolicy.datasets.checking.phrases import duration, plural
+from videopolicy.datasets import notes
 from videopolicy.datasets.conversion.convert import Outcome, convert
 from videopolicy.datasets.conversion.source import ConversionSource
 from videopolicy.datasets.conversion.staging import staging_folder
+from videopolicy.datasets.phrases import duration, plural
+from videopolicy.datasets.reading import Reading
 from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
 
-# Reasons of skipped episodes that are shown; all of them are in the data set's meta/info.json.
+# Notes that are shown; all of them are in the data set's meta/info.json.
 SHOWN = 20
 LIMITS = {"size": (8, 4096), "fps": (0.01, 1000.0)}
 
@@ -36,6 +38,7 @@ class Command:
     """A folder or a file of a format from `videopolicy.datasets`."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of the data set; must not exist."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
     format: str | None = None
     """The source's format, if it cannot be told from its files."""
     views: tuple[str, ...] = ()
@@ -51,8 +54,6 @@ class Command:
     """What an action's dimensions mean, if the source does not say: "delta_position delta_axis_angle gripper[-1,1]"."""
     state_layout: str = ""
     """The same of the state."""
-    skip_damaged: bool = False
-    """Leave out episodes that cannot be read, and list them, instead of stopping."""
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Processes; one for each core unless given."""
 
@@ -68,6 +69,7 @@ class Command:
         source = ConversionSource(
             self.source,
             self.format,
+            self.reading,
             _renamed("--views", self.views) if self.views else None,
             self.fps,
             self.size,
@@ -76,7 +78,7 @@ class Command:
             self.state_layout,
         )
         try:
-            outcome = convert(source, self.out, self.workers, self.skip_damaged)
+            outcome = convert(source, self.out, self.workers)
         except KeyboardInterrupt:
             if staging_folder(self.out).exists():
                 print(f"kept in {staging_folder(self.out)}: the same command goes on from there", file=sys.stderr)
@@ -104,11 +106,10 @@ def summary(outcome: Outcome, out: Path) -> list[str]:
     there, shards = outcome.resumed
     if there:
         lines.append(f"{there} of {shards} parts were there already")
-    if outcome.skipped:
-        lines.append(f"left out ({len(outcome.skipped)}):")
-        lines += [f"  {line}" for line in outcome.skipped[:SHOWN]]
-    if len(outcome.skipped) > SHOWN:
-        lines.append(f"  and {len(outcome.skipped) - SHOWN} more, see meta/info.json")
+    told = notes.lines(outcome.notes, outcome.episodes)
+    lines += told[:SHOWN]
+    if len(told) > SHOWN:
+        lines.append(f"and {len(told) - SHOWN} more, see meta/info.json")
     return lines
 
 

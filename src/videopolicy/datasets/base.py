@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from videopolicy.datasets.notes import Note
 from videopolicy.types import Episode
 
 # Share of a rate by which another may differ and be the same one, measured: cameras of 29.97 and of 30.
@@ -11,7 +12,9 @@ SAME_RATE = 0.01
 
 
 class Dataset(Protocol):
-    """Recorded episodes on disk. Opening one reads its tables' descriptions, never its videos.
+    """Recorded episodes on disk, those of them that can be read. Opening one decodes no video.
+
+    What cannot be read costs itself alone, and is told in `notes`; only where nothing is left is there an error.
 
     Attributes:
         path: where it lies.
@@ -22,7 +25,7 @@ class Dataset(Protocol):
         action_layout: what the action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of the state.
         tasks: the different instructions, in the order of the data set's own list.
-        skipped: what the reader leaves out of what is on disk, one line each: which episode, and why.
+        notes: what is left out, mended or not used of what is on disk.
         fingerprint: changes when the data set does; a key for caches.
     """
 
@@ -34,7 +37,7 @@ class Dataset(Protocol):
     action_layout: str
     state_layout: str
     tasks: tuple[str, ...]
-    skipped: tuple[str, ...]
+    notes: tuple[Note, ...]
     fingerprint: str
 
     def __len__(self) -> int:
@@ -43,6 +46,10 @@ class Dataset(Protocol):
 
     def length(self, index: int) -> int:
         """The control steps of one episode, without decoding it."""
+        ...
+
+    def number(self, index: int) -> int:
+        """What the files call an episode: its number on disk, where those that are left out are counted, too."""
         ...
 
     def episode(

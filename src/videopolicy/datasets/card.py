@@ -1,8 +1,9 @@
 """The README.md of a recorded data set: what it is, who acted, and how to make it again."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from videopolicy.datasets.phrases import ranges
 
 FRONT = """---
 task_categories:
@@ -65,18 +66,7 @@ class Card:
             f"{SCRIPTED}\n",
             *(f"- {name}: {fact}" for name, fact in facts.items()),
             "\n| task | episodes | seeds |\n|---|---|---|",
-            *(f"| {t} | {len(s)} | {_ranges(s)} |" for t, s in zip(self.tasks, self.seeds, strict=True)),
+            *(f"| {t} | {len(s)} | {', '.join(ranges(s))} |" for t, s in zip(self.tasks, self.seeds, strict=True)),
             f"\nThe command that made it:\n\n```sh\n{shlex.join(self.command)}\n```\n",
         ]
         return "\n".join(lines)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, shortly: 0-3, 5."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and ranges[-1][1] == number - 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)

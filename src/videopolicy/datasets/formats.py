@@ -4,6 +4,8 @@ from pathlib import Path
 
 from videopolicy import registry
 from videopolicy.datasets.base import Dataset
+from videopolicy.datasets.notes import refuse
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError
 
 # What a format's file may define beside its entry: `recognises(path: Path) -> bool`. It looks only at the names of
@@ -11,19 +13,23 @@ from videopolicy.errors import UserError
 _RECOGNISES = "recognises"
 
 
-def open_any(path: Path, format: str | None = None) -> Dataset:
+def open_any(path: Path, format: str | None = None, reading: Reading = AS_IT_IS) -> Dataset:
     """Opens a data set of any format.
 
     Args:
         path: where it lies.
         format: a name from `videopolicy.datasets`; None looks at what is there.
+        reading: what its files leave open.
 
     Raises:
         UserError: no such path or format, nothing that a format recognises, or several that do; else what the
-            format's own `open_dataset` says.
+            format's own `open_dataset` says; or `reading` is strict, and something is left out or mended.
     """
     path = Path(path)
-    return registry.build("datasets", guess_format(path) if format is None else format, path)
+    dataset = registry.build("datasets", guess_format(path) if format is None else format, path, reading)
+    if reading.strict:
+        refuse(path, dataset.notes)
+    return dataset
 
 
 def guess_format(path: Path) -> str:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from videopolicy.datasets.notes import Note
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError, unknown
 from videopolicy.media import Decoder
 from videopolicy.types import Episode
@@ -29,12 +31,13 @@ _TABLES = (".parquet", ".hdf5", ".h5")
 _HOW = f"write it into {CAPTIONS} (columns file,caption) or into a text file of the same name that ends in .txt"
 
 
-def open_dataset(path: Path) -> "VideoFolder":
+def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> "VideoFolder":
     """Opens a folder: reads the captions and the head of every video, and decodes nothing.
 
     Raises:
         UserError: no folder, no video in it, a video without a caption, or a damaged file; the message names the file.
     """
+    reading.refuse_all_but(path)
     return VideoFolder(Path(path))
 
 
@@ -67,8 +70,8 @@ class VideoFolder:
             raise UserError(f"{path}: holds no videos ({', '.join(SUFFIXES)})")
         captions = _read_table(path / CAPTIONS)
         names = [file.relative_to(path).as_posix() for file in files]
-        self.skipped = tuple(
-            f"{path / CAPTIONS}: {name!r} has a caption, but there is no such video"
+        self.notes = tuple(
+            Note("unused", f"{path / CAPTIONS}: {name!r} has a caption, but there is no such video")
             for name in captions
             if name not in set(names)
         )
@@ -90,6 +93,10 @@ class VideoFolder:
     def length(self, index: int) -> int:
         """The frames of one video, without decoding it."""
         return self._videos[index].frames
+
+    def number(self, index: int) -> int:
+        """What the files call an episode; see `Dataset.number`."""
+        return index
 
     def rates(self) -> Iterable[tuple[Path, float]]:
         """Each file, and its frames a second."""

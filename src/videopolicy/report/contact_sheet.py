@@ -13,8 +13,8 @@ from videopolicy.actions.layout import Layout
 from videopolicy.datasets.base import Dataset
 from videopolicy.datasets.checking import text
 from videopolicy.datasets.checking.checks import Findings
-from videopolicy.datasets.checking.phrases import plural
 from videopolicy.datasets.checking.problems import grouped
+from videopolicy.datasets.phrases import plural
 from videopolicy.durable import write_text
 from videopolicy.report import plots
 from videopolicy.report.compose import data_uri

@@ -5,6 +5,7 @@ from collections.abc import Sequence, Set
 import numpy as np
 
 from videopolicy.clips.dataset import Clips, Episodes
+from videopolicy.datasets import notes
 from videopolicy.datasets.mixture import Source
 from videopolicy.datasets.transforms.action_layout import LayoutConverted
 
@@ -72,8 +73,7 @@ def _differing(source: Source, used: Set[int], span: int) -> list[str]:
         lines.append(f"{told} ({span} control steps)")
     if watched := len(unused) - short:
         lines.append(f"left out: {watched} of {len(dataset)} episodes of {name} have no actions, all that is learnt by")
-    if dataset.skipped:
-        lines.append(f"left out, as they cannot be used ({len(dataset.skipped)}): {_listed(dataset.skipped)}")
+    lines += notes.lines(dataset.notes, len(dataset))
     if isinstance(dataset, LayoutConverted):
         inner = dataset.inner
         layouts = [("actions", inner.action_layout, dataset.action_layout)]

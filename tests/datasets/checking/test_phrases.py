@@ -1,6 +1,6 @@
 import pytest
 
-from videopolicy.datasets.checking.phrases import duration, plural
+from videopolicy.datasets.phrases import duration, plural
 
 
 @pytest.mark.parametrize(

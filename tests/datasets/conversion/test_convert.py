@@ -200,7 +200,7 @@ def test_what_was_killed_goes_on_to_the_same_bytes(tmp_path, stable, small_shard
 
 def test_a_process_that_dies_is_an_error_that_says_where(tmp_path, source, small_shards):
     (tmp_path / "shards").mkdir()
-    job = ShardJob(source, tmp_path / "shards", ShardSchema({"top": (16, 16)}, 4, 3), 10, False)
+    job = ShardJob(source, tmp_path / "shards", ShardSchema({"top": (16, 16)}, 4, 3), 10)
     killed = []
 
     def kill(run, frames):
@@ -220,7 +220,7 @@ def test_a_damaged_episode_stops_or_is_left_out_and_listed(tmp_path, source, sma
     with pytest.raises(UserError, match=r"episode 3.*; --skip-damaged goes on without"):
         convert(source, tmp_path / "d", 1)
     assert not (tmp_path / "d").exists()
-    outcome = convert(source, tmp_path / "d", 1, skip_damaged=True)
+    outcome = convert(source, tmp_path / "d", 1)
     assert outcome.resumed[0] == 1, "what came before the damage is kept"
     assert (outcome.episodes, len(outcome.skipped)) == (4, 2)
     assert "episode 3" in outcome.skipped[0]
@@ -234,7 +234,7 @@ def test_nothing_but_damage_is_no_data_set(tmp_path, source):
     for index in range(6):
         spoil(source, index)
     with pytest.raises(UserError, match="none of its 6 episodes"):
-        convert(source, tmp_path / "d", 1, skip_damaged=True)
+        convert(source, tmp_path / "d", 1)
     assert [file.name for file in tmp_path.iterdir()] == ["source"]
 
 
@@ -242,7 +242,7 @@ def test_damage_that_was_skipped_is_told_of_when_it_may_not_be(tmp_path, source,
     spoil(source, 0)
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "assemble", interrupt)
-        convert(source, tmp_path / "d", 1, skip_damaged=True)
+        convert(source, tmp_path / "d", 1)
     with pytest.raises(UserError, match="episode 0"):
         convert(source, tmp_path / "d", 1)
 
@@ -350,14 +350,14 @@ def test_every_episode_is_in_one_run(lengths):
 def test_a_run_that_is_told_frames_it_does_not_have_is_refused(tmp_path, source):
     """The kind that the first episode fixed holds for all, whichever process has them."""
     (tmp_path / "shards").mkdir()
-    job = ShardJob(source, tmp_path / "shards", ShardSchema({"top": (32, 32)}, 4, 3), 10, False)
+    job = ShardJob(source, tmp_path / "shards", ShardSchema({"top": (32, 32)}, 4, 3), 10)
     with pytest.raises(UserError, match="episode 0: view 'top' is 16 x 16 pixels, the first episode's 32 x 32"):
         convert_runs(job, [Segment(0, 0, 1, 12)], 1, lambda run, frames: None)
     assert not list((tmp_path / "shards").iterdir())
 
 
 def test_a_shard_without_its_damaged_episodes_gives_way_to_one_that_has_them(tmp_path, source):
-    job = ShardJob(source, tmp_path / "shards", ShardSchema({"top": (16, 16)}, 4, 3), 10, False)
+    job = ShardJob(source, tmp_path / "shards", ShardSchema({"top": (16, 16)}, 4, 3), 10)
     run = Segment(0, 0, 1, 12)
     job.folder.mkdir()
     for _ in range(2):

@@ -64,7 +64,7 @@ class ActionChecks:
     def problems(self, episode: int, actions: Float32[np.ndarray, "N D"]) -> Iterator[Problem]:
         """What is wrong in one episode; and remembers how its gripper moved."""
         if len(actions) > 1 and (actions == actions[0]).all():
-            yield Problem(kinds.STILL, "all dimensions keep their value", episode)
+            yield Problem(kinds.STILL, "all dimensions keep their value", (episode,))
         for dimension, low, high, what in self._bounds():
             column = actions[:, dimension]
             slack = BEYOND * (high - low) + 1e-6 * max(abs(low), abs(high))
@@ -72,7 +72,7 @@ class ActionChecks:
             if len(outside):
                 worst = column[outside[np.abs(column[outside] - (low + high) / 2).argmax()]]
                 detail = f"dimension {dimension} reaches {worst:.4g}, but {what} is from {low:.4g} to {high:.4g}"
-                yield Problem(kinds.RANGE, f"{detail} (from step {outside[0]})", episode)
+                yield Problem(kinds.RANGE, f"{detail} (from step {outside[0]})", (episode,))
         self._watch_grippers(actions)
 
     def polarity(self) -> Iterator[Problem]:

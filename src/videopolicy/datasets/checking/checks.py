@@ -15,8 +15,9 @@ from videopolicy.datasets.checking import problems as kinds
 from videopolicy.datasets.checking.actions import ActionChecks, Ranges, jump, not_finite
 from videopolicy.datasets.checking.episode import Read, read
 from videopolicy.datasets.checking.frames import SAME, Stretch
-from videopolicy.datasets.checking.phrases import plural
 from videopolicy.datasets.checking.problems import Problem
+from videopolicy.datasets.notes import Note, merged
+from videopolicy.datasets.phrases import plural
 from videopolicy.errors import UserError
 
 
@@ -55,8 +56,8 @@ class Findings:
         state_layout: the same of the state.
         instructions: instruction -> the episodes that could be read.
         without_actions: those of them that have no actions.
-        skipped: what the reader leaves out.
-        problems: what is wrong.
+        unused: what is sound, and not read.
+        problems: what is wrong; what the reader left out or mended is among it.
     """
 
     path: Path
@@ -71,7 +72,7 @@ class Findings:
     state_layout: str
     instructions: Mapping[str, Sequence[int]]
     without_actions: Sequence[int]
-    skipped: Sequence[str]
+    unused: Sequence[Note]
     problems: Sequence[Problem]
 
     @property
@@ -87,12 +88,13 @@ def examine(dataset: Dataset, progress: Callable[[int], object] = lambda steps: 
         dataset: any data set; what it knows beyond the protocol (`Timed`, `Declared`) is checked, too.
         progress: is told how many more steps are done.
     """
-    survey = _Survey(dataset)
+    survey, lost = _Survey(dataset), list[Note]()
     for index in range(len(dataset)):
         try:
             survey.add(index, read(dataset, index, progress))
         except UserError as error:
-            survey.problems.append(Problem(kinds.UNREADABLE, str(error), index))
+            lost.append(Note("left out", str(error), (dataset.number(index),)))
+    survey.problems += [Problem(kinds.UNREADABLE, note.text, note.episodes) for note in merged(lost)]
     return survey.findings()
 
 
@@ -101,7 +103,11 @@ class _Survey:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self.problems: list[Problem] = []
+        self.problems: list[Problem] = [
+            Problem(kinds.NOTES[note.kind], note.text, note.episodes)
+            for note in dataset.notes
+            if note.kind in kinds.NOTES
+        ]
         self._width = dataset.action_width
         self._ranges = None if self._width is None else Ranges(self._width)
         self._layout = self._read_layout()
@@ -115,24 +121,25 @@ class _Survey:
         self._seen: dict[tuple[int, bytes], list[tuple[int, np.ndarray]]] = {}
 
     def add(self, index: int, episode: Read) -> None:
+        number = self._dataset.number(index)
         self._fps[index] = round(episode.fps, 3)
         self._instructions.setdefault(episode.instruction, []).append(index)
         if not episode.instruction.strip():
-            self._tell(kinds.UNSAID, "its instruction is empty", index)
+            self._tell(kinds.UNSAID, "its instruction is empty", number)
         if (length := self._dataset.length(index)) < kinds.WINDOW:
-            self._tell(kinds.SHORT, plural(length, "step"), index)
+            self._tell(kinds.SHORT, plural(length, "step"), number)
         if episode.actions is None:
             self._without.append(index)
         if episode.miscount:
-            self._tell(kinds.COUNTS, episode.miscount, index)
-        self._look_at_pictures(index, episode)
-        if self._numbers(index, episode) and episode.actions is not None and self._ranges is not None:
+            self._tell(kinds.COUNTS, episode.miscount, number)
+        self._look_at_pictures(number, episode)
+        if self._numbers(number, episode) and episode.actions is not None and self._ranges is not None:
             self._ranges.add(episode.actions)
-            self.problems += self._action_checks.problems(index, episode.actions)
+            self.problems += self._action_checks.problems(number, episode.actions)
         stamps = self._dataset.timestamps(index) if isinstance(self._dataset, Timed) else None
         if stamps is not None and (wrong := jump(stamps, episode.fps)):
-            self._tell(kinds.TIME, wrong, index)
-        self._look_for_copies(index, episode)
+            self._tell(kinds.TIME, wrong, number)
+        self._look_for_copies(number, episode)
 
     def findings(self) -> Findings:
         self.problems += [*self._action_checks.polarity(), *self._frozen(), *self._mixed()]
@@ -150,7 +157,7 @@ class _Survey:
             self._dataset.state_layout,
             self._instructions,
             self._without,
-            self._dataset.skipped,
+            [note for note in self._dataset.notes if note.kind == "unused"],
             self.problems,
         )
 
@@ -178,47 +185,47 @@ class _Survey:
             return None
 
     def _tell(self, kind: kinds.ProblemKind, detail: str, episode: int) -> None:
-        self.problems.append(Problem(kind, detail, episode))
+        self.problems.append(Problem(kind, detail, (episode,)))
 
-    def _look_at_pictures(self, index: int, episode: Read) -> None:
+    def _look_at_pictures(self, number: int, episode: Read) -> None:
         pictures = episode.pictures
         for view, sizes in pictures.sizes.items():
             self._sizes.setdefault(view, Counter()).update(sizes)
         for view in dict.fromkeys(stretch.view for stretch in pictures.dark):
             dark = [stretch for stretch in pictures.dark if stretch.view == view]
             count = sum(stretch.stop - stretch.start for stretch in dark)
-            self._tell(kinds.DARK, f"view {view}: {count} of {episode.steps}, from step {dark[0].start} on", index)
+            self._tell(kinds.DARK, f"view {view}: {count} of {episode.steps}, from step {dark[0].start} on", number)
         for stretch in pictures.still:
             meanwhile = None if episode.actions is None else episode.actions[stretch.start : stretch.stop]
             if meanwhile is not None or stretch.stop - stretch.start == episode.steps:
-                self._still.append((index, stretch, meanwhile))
+                self._still.append((number, stretch, meanwhile))
         for one, other in pictures.twins:
-            self._tell(kinds.TWINS, f"{one} and {other}", index)
+            self._tell(kinds.TWINS, f"{one} and {other}", number)
 
-    def _numbers(self, index: int, episode: Read) -> bool:
+    def _numbers(self, number: int, episode: Read) -> bool:
         """Whether the actions are numbers; says so if they or the states are not."""
         vectors = (("actions", episode.actions), ("states", episode.states))
         found = {name: not_finite(name, values) for name, values in vectors if values is not None}
         for detail in filter(None, found.values()):
-            self._tell(kinds.NOT_FINITE, detail, index)
+            self._tell(kinds.NOT_FINITE, detail, number)
         return not found.get("actions")
 
-    def _look_for_copies(self, index: int, episode: Read) -> None:
+    def _look_for_copies(self, number: int, episode: Read) -> None:
         sketch = np.concatenate(episode.pictures.sketch) if episode.pictures.sketch else np.zeros(0, np.uint8)
         before = self._seen.setdefault((episode.steps, episode.digest), [])
         for other, its in before:
             if its.shape == sketch.shape and np.abs(its.astype(int) - sketch).max(initial=0) < SAME:
-                self._tell(kinds.COPIES, f"the same as episode {other}", index)
+                self._tell(kinds.COPIES, f"the same as episode {other}", number)
                 return
-        before.append((index, sketch))
+        before.append((number, sketch))
 
     def _frozen(self) -> Iterator[Problem]:
-        for index, stretch, meanwhile in self._still:
+        for number, stretch, meanwhile in self._still:
             where = f"view {stretch.view} stands still from step {stretch.start} to {stretch.stop - 1}"
             if meanwhile is None:
-                yield Problem(kinds.FROZEN, f"{where}, the whole episode", index)
+                yield Problem(kinds.FROZEN, f"{where}, the whole episode", (number,))
             elif self._ranges is not None and self._action_checks.moving(meanwhile, self._ranges):
-                yield Problem(kinds.FROZEN, f"{where} while the actions change", index)
+                yield Problem(kinds.FROZEN, f"{where} while the actions change", (number,))
 
     @property
     def _rates(self) -> Counter[float]:

@@ -27,21 +27,26 @@ class Problem:
     Attributes:
         kind: what sort of thing.
         detail: where exactly, in words.
-        episode: its number in the data set; None if it concerns the set as a whole.
+        episodes: their numbers on disk; () if it concerns the set as a whole.
     """
 
     kind: ProblemKind
     detail: str
-    episode: int | None = None
+    episodes: tuple[int, ...] = ()
 
 
 # Control steps of the longest clip of the presets: the current one, and 32 more.
 WINDOW = 33
 
-_LEAVE_OUT = "mend these episodes, or leave them out: videopolicy convert {data} DST --skip-damaged"
-UNREADABLE = ProblemKind("cannot be read", "error", f"{_LEAVE_OUT}; training stops at the first of them")
-NOT_FINITE = ProblemKind("actions or states that are not numbers", "error", _LEAVE_OUT)
-COUNTS = ProblemKind("frames, actions and states differ in number", "error", _LEAVE_OUT)
+_LEFT_OUT = "mend these episodes, or go on without: convert and train leave them out, unless they are told --strict"
+UNREADABLE = ProblemKind("cannot be read", "error", _LEFT_OUT)
+MENDED = ProblemKind(
+    "not read as the files say", "warning", "videopolicy check {data} --repair DST writes a data set that says it right"
+)
+# What a reader did by itself, by the kind of its note.
+NOTES: dict[str, ProblemKind] = {"left out": UNREADABLE, "mended": MENDED}
+NOT_FINITE = ProblemKind("actions or states that are not numbers", "error", _LEFT_OUT)
+COUNTS = ProblemKind("frames, actions and states differ in number", "error", _LEFT_OUT)
 RATES = ProblemKind("different frame rates", "error", "bring them to one: videopolicy convert {data} DST --fps {fps}")
 SIZES = ProblemKind(
     "different image sizes in one view", "error", "bring them to one: videopolicy convert {data} DST --size {size}"
@@ -75,6 +80,6 @@ UNSAID = ProblemKind("no instruction", "warning", "say what is done in these epi
 def grouped(problems: Iterable[Problem]) -> dict[ProblemKind, list[Problem]]:
     """The problems by kind, errors first, each kind in the order of episodes."""
     groups: dict[ProblemKind, list[Problem]] = {}
-    for problem in sorted(problems, key=lambda p: (p.kind.severity, -1 if p.episode is None else p.episode)):
+    for problem in sorted(problems, key=lambda p: (p.kind.severity, p.episodes[:1])):
         groups.setdefault(problem.kind, []).append(problem)
     return groups

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from videopolicy.datasets.checking.checks import Findings
-from videopolicy.datasets.checking.phrases import duration, plural
 from videopolicy.datasets.checking.problems import Problem, ProblemKind, grouped
+from videopolicy.datasets.notes import numbered
+from videopolicy.datasets.phrases import duration, plural
 
-# How many instructions, details and episodes are listed before the rest is only counted.
+# How many instructions and details are listed before the rest is only counted.
 INSTRUCTIONS = 10
 DETAILS = 3
-EPISODES = 12
 
 
 def facts(found: Findings) -> list[tuple[str, str]]:
@@ -29,7 +29,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
         without = len(found.without_actions)
         share = sum(found.steps[index] for index in found.without_actions) / frames
         rows.append(("without actions", f"{without} of {count} episodes, {100 * share:.0f} % of the frames"))
-    return rows + [("skipped", line) for line in found.skipped]
+    return rows + [("not read", str(note)) for note in found.unused]
 
 
 def instructions(found: Findings) -> list[tuple[str, str]]:
@@ -54,18 +54,13 @@ def dimensions(found: Findings) -> list[tuple[str, str]]:
 
 def headline(kind: ProblemKind, problems: Sequence[Problem]) -> str:
     """One kind of problem: how many episodes, what, and which."""
-    episodes = sorted({problem.episode for problem in problems if problem.episode is not None})
-    if not episodes:
-        return kind.name
-    numbers = ", ".join(map(str, episodes[:EPISODES])) + (", ..." if len(episodes) > EPISODES else "")
-    return (
-        f"{plural(len(episodes), 'episode')}: {kind.name} ({'episodes' if len(episodes) > 1 else 'episode'} {numbers})"
-    )
+    episodes = sorted({number for problem in problems for number in problem.episodes})
+    return f"{plural(len(episodes), 'episode')}: {kind.name} ({numbered(episodes)})" if episodes else kind.name
 
 
 def details(problems: Sequence[Problem]) -> list[str]:
     """Where exactly, for the first few; and how many more there are."""
-    lines = [p.detail if p.episode is None else f"episode {p.episode}: {p.detail}" for p in problems[:DETAILS]]
+    lines = [f"{numbered(p.episodes)}: {p.detail}" if p.episodes else p.detail for p in problems[:DETAILS]]
     rest = len(problems) - DETAILS
     return lines + ([f"and {rest} more like these"] if rest > 0 else [])
 

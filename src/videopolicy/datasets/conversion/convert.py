@@ -19,6 +19,7 @@ from videopolicy.datasets.lerobot import LeRobot, open_dataset
 from videopolicy.datasets.lerobot.assembly import About, assemble
 from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
 from videopolicy.datasets.lerobot.writer import STEPS_A_FILE, refuse_existing
+from videopolicy.datasets.notes import Note, merged
 from videopolicy.errors import UserError, name_path_in_errors
 
 # A set is cut into so many shards, if they have from LEAST to STEPS_A_FILE frames.
@@ -39,7 +40,7 @@ class Outcome:
         quality: view -> mean and least PSNR of the frames that were compared with what was to be written, in dB.
         compared: how many frames of each view were.
         has_actions: whether there are actions.
-        skipped: what was left out, one line each.
+        notes: what was left out, mended or not used.
         resumed: how many shards were there already, of how many.
     """
 
@@ -49,23 +50,24 @@ class Outcome:
     quality: Mapping[str, tuple[float, float]]
     compared: int
     has_actions: bool
-    skipped: tuple[str, ...]
+    notes: tuple[Note, ...]
     resumed: tuple[int, int] = (0, 0)
 
 
-def convert(source: ConversionSource, target: Path, workers: int, skip_damaged: bool = False) -> Outcome:
+def convert(source: ConversionSource, target: Path, workers: int) -> Outcome:
     """Writes a data set of the project's own format; it appears whole, after it was read back, or not at all.
 
     What is written does not depend on the number of workers, nor on how often the conversion was stopped.
 
     Args:
-        source: what to convert.
+        source: what to convert; episodes that cannot be read or do not fit the others are left out and told, or
+            stop it if its reading is strict.
         target: the data set's folder; must not exist, or be empty.
         workers: processes.
-        skip_damaged: leave out episodes that cannot be read or do not fit the others, instead of stopping.
 
     Raises:
-        UserError: the source or the target will not do, another process is writing the target, an episode is damaged.
+        UserError: the source or the target will not do, another process is writing the target, no episode can be
+            read.
         OSError: the disk is full, and the like; the same call goes on from there.
     """
     _check_target(source.path, target)
@@ -74,7 +76,7 @@ def convert(source: ConversionSource, target: Path, workers: int, skip_damaged: 
     recipe = json.loads(json.dumps(recipe | {"path": None, "views": source.views and list(source.views.items())}))
     with staging(target, recipe) as folder:
         refuse_existing(target)
-        job = ShardJob(source, folder / "shards", _kind(dataset, skip_damaged), _CRF, skip_damaged)
+        job = ShardJob(source, folder / "shards", _kind(dataset, source.reading.strict), _CRF)
         runs = plan([dataset.length(index) for index in range(len(dataset))])
         there = _write(job, runs, workers)
         outcome = replace(_finish(dataset, job, runs, folder / "whole"), resumed=(there, len(runs)))
@@ -104,13 +106,13 @@ def _check_target(source: Path, target: Path) -> None:
         refuse_existing(target)
 
 
-def _kind(dataset: Dataset, skip_damaged: bool) -> ShardSchema:
+def _kind(dataset: Dataset, strict: bool) -> ShardSchema:
     """What all episodes must be: what the first one is that can be read."""
     for index in range(len(dataset)):
         try:
             return ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views)
         except UserError:
-            if not skip_damaged:
+            if strict:
                 raise
     raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
 
@@ -132,20 +134,23 @@ def _write(job: ShardJob, runs: list[Segment], workers: int) -> int:
 
 def _there(job: ShardJob, run: Segment) -> bool:
     shard = shard_folder(job, run)
-    # Without --skip-damaged, one that lacks episodes is made again, which says what is wrong with them.
-    return shard.exists() and (job.skip_damaged or not Report.load(shard).skipped)
+    # Under --strict, one that lacks episodes is made again, which says what is wrong with them.
+    return shard.exists() and not (job.source.reading.strict and Report.load(shard).skipped)
 
 
 def _finish(dataset: Dataset, job: ShardJob, runs: list[Segment], whole: Path) -> Outcome:
     shards = [Shard.load(shard_folder(job, run)) for run in runs]
     reports = [Report.load(shard.folder) for shard in shards]
     left_out = {index: why for report in reports for index, why in report.skipped.items()}
-    skipped = (*dataset.skipped, *left_out.values())
     if not any(shard.entries for shard in shards):
-        raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read; the first: {skipped[0]}")
+        first = next(iter(left_out.values()))
+        raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read; the first: {first}")
+    lost = [Note("left out", why, (dataset.number(index),)) for index, why in left_out.items()]
+    notes = (*dataset.notes, *merged(lost))
+    told = tuple(map(str, notes))
     with name_path_in_errors(whole):
         shutil.rmtree(whole, ignore_errors=True)
-        assemble(shards, About(dataset.fps, dataset.action_layout, dataset.state_layout, skipped), whole)
+        assemble(shards, About(dataset.fps, dataset.action_layout, dataset.state_layout, told), whole)
     written = open_dataset(whole)
     _compare(dataset, [index for index in range(len(dataset)) if index not in left_out], written)
     measured = {view: [value for report in reports for value in report.quality.get(view, [])] for view in dataset.views}
@@ -156,7 +161,7 @@ def _finish(dataset: Dataset, job: ShardJob, runs: list[Segment], whole: Path) -
         {view: (float(np.mean(values)), min(values)) for view, values in measured.items()},
         len(measured[dataset.views[0]]),
         written.action_width is not None,
-        skipped,
+        notes,
     )
 
 

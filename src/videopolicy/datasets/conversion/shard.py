@@ -51,14 +51,12 @@ class ShardJob:
         folder: where the shards go.
         kind: what all episodes must be.
         crf: the videos' quality, see `videopolicy.media.Encoder`.
-        skip_damaged: leave out episodes that cannot be read, instead of stopping.
     """
 
     source: ConversionSource
     folder: Path
     kind: ShardSchema
     crf: int
-    skip_damaged: bool
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def write_shard(dataset: Dataset, job: ShardJob, run: Segment, tell: Callable[[i
             assert samples is not None
             report = {"skipped": skipped, "quality": _compare(Shard.load(aside), samples)}
             (aside / _REPORT).write_text(json.dumps(report))
-            # One that lacks episodes may be there, from a conversion with --skip-damaged.
+            # One that lacks episodes may be there, from a conversion without --strict.
             shutil.rmtree(shard_folder(job, run), ignore_errors=True)
             aside.rename(shard_folder(job, run))
     finally:
@@ -131,9 +129,9 @@ def _try(
             try:
                 writer.add(samples.of(_blocks(dataset, index, where), writer, tell), where)
             except UserError as error:
-                if not job.skip_damaged:
+                if job.source.reading.strict:
                     line = str(error) if f"episode {index}" in str(error) else f"{where}: {error}"
-                    raise UserError(f"{line}; --skip-damaged goes on without such episodes") from error
+                    raise UserError(f"{line}; without --strict, the other episodes are converted") from error
                 skipped |= _damaged(dataset, range(index, run.end), writer)
                 return None
     return samples

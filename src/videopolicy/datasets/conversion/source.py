@@ -8,6 +8,7 @@ from pathlib import Path
 
 from videopolicy.datasets.base import SAME_RATE, Dataset, Rated
 from videopolicy.datasets.formats import open_any
+from videopolicy.datasets.reading import Reading
 from videopolicy.datasets.transforms.relabel import Relabeled
 from videopolicy.datasets.transforms.resample import Resampled
 from videopolicy.datasets.transforms.resize import Resized
@@ -25,6 +26,7 @@ class ConversionSource:
     Attributes:
         path: where it lies.
         format: a name from `videopolicy.datasets`; None looks at what is there.
+        reading: what its files leave open.
         views: new name -> the data set's own, in the order wanted; None keeps all.
         fps: steps a second, see `Resampled`; None keeps them.
         size: pixels on each side, see `Resized`; None keeps the frames.
@@ -35,6 +37,7 @@ class ConversionSource:
 
     path: Path
     format: str | None = None
+    reading: Reading = Reading()
     views: Mapping[str, str] | None = None
     fps: float | None = None
     size: int | None = None
@@ -48,7 +51,7 @@ class ConversionSource:
         Raises:
             UserError: it cannot be opened, or a change does not suit it.
         """
-        dataset = opened = open_any(self.path, self.format)
+        dataset = opened = open_any(self.path, self.format, self.reading)
         views = {_plain(view): view for view in dataset.views} if self.views is None else self.views
         if list(views.items()) != [(view, view) for view in dataset.views]:
             dataset = Selection(dataset, views)

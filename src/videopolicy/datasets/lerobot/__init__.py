@@ -16,6 +16,8 @@ from videopolicy.datasets.base import SAME_RATE
 from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.index import EpisodeEntry, described_by, read_entries, read_info, read_tasks, sound
 from videopolicy.datasets.lerobot.rows import TableRows, pictures, vectors
+from videopolicy.datasets.notes import Note
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError, unknown
 from videopolicy.media import Decoder
 from videopolicy.types import Episode, Frames
@@ -26,13 +28,14 @@ _OPEN_FILES = 24
 _ACTIONS, _STATES = (spec.ACTION, "actions"), (spec.STATE, "state")
 
 
-def open_dataset(path: Path) -> "LeRobot":
+def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> "LeRobot":
     """Opens a data set: reads its description, no rows (but of episodes with several instructions) and no videos.
 
     Raises:
         UserError: not a LeRobotDataset v3.0 or v2.1, no episodes, or a file is missing or damaged; the message names
             the file.
     """
+    reading.refuse_all_but(path)
     return LeRobot(Path(path))
 
 
@@ -56,7 +59,7 @@ class LeRobot:
             self._features: dict[str, dict[str, Any]] = info["features"]
             cameras, left_out = _cameras(self._features)
             # What a conversion left out, it left out for everyone who reads the result.
-            self.skipped = (*map(str, info.get(spec.SKIPPED, ())), *left_out)
+            self.notes = tuple(Note("unused", str(line)) for line in (*info.get(spec.SKIPPED, ()), *left_out))
             self._keys = _view_names(cameras)
             self._vectors = {kind: self._named(names) for kind, names in (("action", _ACTIONS), ("state", _STATES))}
             self.action_width, self.state_width = map(self._width, self._vectors.values())
@@ -79,6 +82,10 @@ class LeRobot:
     def length(self, index: int) -> int:
         """The control steps of one episode, without decoding it."""
         return self._episodes[index].length
+
+    def number(self, index: int) -> int:
+        """What the files call an episode; see `Dataset.number`."""
+        return self._episodes[index].index
 
     def episode(
         self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
@@ -207,7 +214,7 @@ class LeRobot:
         several = [number for number in several if len(self._episodes[number].tasks) > 1]
         if several:
             which = f"episode {several[0]}" + (f" and {len(several) - 1} more" if several[1:] else "")
-            self.skipped += (f"{which}: several instructions; the one of most steps is used",)
+            self.notes += (Note("mended", f"{which}: several instructions; the one of most steps is used"),)
 
     def _instructions(self, entry: EpisodeEntry, table: pa.Table) -> list[str]:
         numbers = table["task_index"].to_pylist()

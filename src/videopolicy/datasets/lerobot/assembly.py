@@ -21,7 +21,7 @@ class About:
         fps: control steps a second.
         action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of the state.
-        skipped: what was left out, one line each.
+        skipped: what was left out, mended or not used, one line each.
     """
 
     fps: float

@@ -9,6 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from videopolicy.datasets.notes import Note
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.datasets.robomimic import schema
 from videopolicy.datasets.robomimic.hdf5 import array, count, group, named, names, opened, rows
 from videopolicy.errors import UserError, unknown
@@ -17,12 +19,13 @@ from videopolicy.types import Episode, Frames
 SUFFIXES = (".hdf5", ".h5")
 
 
-def open_dataset(path: Path) -> "Robomimic":
+def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> "Robomimic":
     """Opens one HDF5 file, or a folder of them: reads the names, shapes and attributes of all demonstrations.
 
     Raises:
         UserError: no such file, no demonstrations, or one is not as it should be; names the file and the demonstration.
     """
+    reading.refuse_all_but(path)
     return Robomimic(Path(path))
 
 
@@ -72,7 +75,7 @@ class Robomimic:
         found = _Found()
         for file in files:
             _read_file(file, found)
-        self.skipped = tuple(found.skipped)
+        self.notes = tuple(Note("left out", line) for line in found.skipped)
         self._demonstrations = found.demonstrations
         if not found.demonstrations:
             raise UserError(f"{path}: holds no demonstrations" + "".join(f"; {line}" for line in found.skipped[:1]))
@@ -94,6 +97,10 @@ class Robomimic:
     def length(self, index: int) -> int:
         """The control steps of one episode, without reading it."""
         return self._demonstrations[index].steps
+
+    def number(self, index: int) -> int:
+        """What the files call an episode; see `Dataset.number`."""
+        return index
 
     def episode(
         self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None

@@ -20,7 +20,7 @@ class Derived:
     def __init__(self, dataset: Dataset, recipe: Any) -> None:
         self.inner = dataset
         self.path, self.views, self.fps = dataset.path, dataset.views, dataset.fps
-        self.tasks, self.skipped = dataset.tasks, dataset.skipped
+        self.tasks, self.notes = dataset.tasks, dataset.notes
         self.action_width, self.state_width = dataset.action_width, dataset.state_width
         self.action_layout, self.state_layout = dataset.action_layout, dataset.state_layout
         parts = json.dumps([dataset.fingerprint, type(self).__name__, recipe])
@@ -32,6 +32,10 @@ class Derived:
     def length(self, index: int) -> int:
         """The control steps of one episode, without decoding it."""
         return self.inner.length(index)
+
+    def number(self, index: int) -> int:
+        """What the files call an episode; see `Dataset.number`."""
+        return self.inner.number(index)
 
     def episode(
         self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None

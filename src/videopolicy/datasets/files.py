@@ -1,0 +1,68 @@
+"""Looks at the files of a data set: which there are, and why one cannot be read."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from videopolicy.errors import UserError
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def visible(path: Path, suffixes: Collection[str] = ()) -> list[Path]:
+    """The files in a folder and below it, in linked folders too; sorted, without those whose names begin with a dot.
+
+    Args:
+        path: the folder.
+        suffixes: in lower case; () for all.
+    """
+    found = (file for file in _walk(path, ()) if not suffixes or file.suffix.lower() in suffixes)
+    return sorted(found)
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    real = folder.resolve()
+    # A linked folder that holds a link to a folder above it would go on for ever.
+    if real in above:
+        return
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, (*above, real))
+        elif entry.is_file():
+            yield folder / entry.name
+
+
+def read_text(file: Path) -> str:
+    """A small file of UTF-8 text, with or without a byte-order mark.
+
+    Raises:
+        UserError: it is missing, a pointer of Git LFS, empty, or no UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file, but the data set needs it") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    refuse_pointer(file)
+    if not text.strip():
+        raise UserError(f"{file}: is empty; its writing was cut short, or its download")
+    return text
+
+
+def refuse_pointer(file: Path) -> None:
+    """Raises UserError if a file is not there itself, but a pointer of Git LFS to it."""
+    if is_pointer(file):
+        raise UserError(f"{file}: is a pointer of Git LFS, not the file itself; get it with `git lfs pull`")
+
+
+def is_pointer(file: Path) -> bool:
+    """Whether a file is what `git clone` leaves where Git LFS keeps the file elsewhere."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False

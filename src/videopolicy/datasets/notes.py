@@ -1,0 +1,70 @@
+"""What is not read as it stands on disk, said to whoever checks, converts or trains."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from videopolicy.datasets.phrases import ranges
+from videopolicy.errors import UserError
+
+# Numbers of episodes that are listed before the rest is only counted.
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing that a reader does other than to read what is there.
+
+    Attributes:
+        kind: "left out": what cannot be read, and is lost; "mended": what is read otherwise than the files say;
+            "unused": what is sound, and not read (a depth map, a column that nothing here uses).
+        text: where, what, and what to do about it; a sentence for a person, which does not number the episodes.
+        episodes: their numbers on disk (see `Dataset.number`); () if it is about the data set as a whole.
+    """
+
+    kind: Literal["left out", "mended", "unused"]
+    text: str
+    episodes: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.text} ({numbered(self.episodes)})" if self.episodes else self.text
+
+
+def left_out(notes: Iterable[Note]) -> int:
+    """How many episodes are lost."""
+    return len({number for note in notes if note.kind == "left out" for number in note.episodes})
+
+
+def merged(notes: Iterable[Note]) -> list[Note]:
+    """The same, with those that say the same of several episodes as one."""
+    found: dict[tuple[str, str], Note] = {}
+    for note in notes:
+        known = found.get((note.kind, note.text))
+        found[note.kind, note.text] = replace(note, episodes=known.episodes + note.episodes) if known else note
+    return list(found.values())
+
+
+def lines(notes: Sequence[Note], used: int) -> list[str]:
+    """All notes in lines, after one that says how many episodes of how many are used.
+
+    Args:
+        notes: of a data set.
+        used: its episodes.
+    """
+    lost = left_out(notes)
+    first = [f"{used} of {used + lost} episodes are used; {lost} cannot be read:"] if lost else []
+    return first + [f"{note.kind}: {note}" for note in notes]
+
+
+def refuse(path: object, notes: Sequence[Note]) -> None:
+    """Raises UserError if something was lost or mended, for whoever wants all or nothing (`--strict`)."""
+    for note in notes:
+        if note.kind != "unused":
+            raise UserError(f"{path}: {note.kind}: {note}; without --strict, what is left is used")
+
+
+def numbered(episodes: Sequence[int]) -> str:
+    """Numbers of episodes as a person would say them: "episodes 0-3, 5"."""
+    told = ranges(episodes)
+    more = f" and more, {len(episodes)} in all" if len(told) > _LISTED else ""
+    return f"episode{'s' if len(episodes) > 1 else ''} {', '.join(told[:_LISTED])}{more}"
