@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from os import getpid
 from pathlib import Path
@@ -16,11 +17,14 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, explain_os_error
+from videopolicy.pointers import refuse_pointer
 from videopolicy.types import Frames
 
 # What the containers of video are called; others, such as play lists, have pictures be fetched from other places.
 _CONTAINERS = {"format_whitelist": "mov,matroska,avi,mpegts"}
+# How they begin, nearly always: bytes, and from which byte on.
+_HEADS = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"\x47"))
 # Frames from one key frame to the next: a decoder that jumps into the file decodes at most this many in vain.
 KEY_FRAME_EVERY = 10
 # Pictures before the first one wanted at which decoding starts. Where key frames are not clean cuts (open groups of
@@ -96,24 +100,15 @@ class Decoder:
         fps: frames a second of the grid.
 
     Raises:
-        UserError: the file is missing, cut short, or holds no video.
+        UserError: the file is missing, empty, a pointer of Git LFS, cut short, or holds no video.
     """
 
     def __init__(self, path: Path):
         self._path = path
-        with _explained(path):
-            # What a file says of itself in words may be damaged, its pictures sound.
-            self._container = av.open(_place(path), options=_CONTAINERS, metadata_errors="replace")
-            if not self._container.streams.video:
-                raise UserError(f"{path}: holds no video")
-            self._stream = self._container.streams.video[0]
-            if not self._stream.codec_context:
-                raise UserError(f"{path}: its pictures are coded in an unknown way; the file is damaged, or too new")
-            self._stream.codec_context.thread_count = 1
-            times = _times(path, self._container, self._stream)
-        seconds = (times - times[0]) * float(self._stream.time_base or 1)
-        self.fps, self._shown = _grid(seconds, float(self._stream.average_rate or 0))
-        self._times: list[int] = times.tolist()
+        film = _open(path)
+        self._container, self._stream = film.container, film.stream
+        self.fps, self._shown = film.fps, film.shown
+        self._times: list[int] = film.times.tolist()
         self._decoded: Iterator[VideoFrame] = iter(())
         self._reformatter = VideoReformatter()
         # The picture that `_decoded` gives next; past the last one, there is none.
@@ -182,6 +177,75 @@ class Decoder:
                 self._next = number + 1
                 yield number, frame
                 self._next = len(self._times)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a video file holds, without decoding it.
+
+    Attributes:
+        frames: how many; what `len` of a `Decoder` says.
+        fps: frames a second, as a `Decoder` says.
+        height: pixels of a picture as it is stored, which may have to be turned.
+        width: the same.
+        depth: whether pictures are of one component of more than 8 bits, as depth cameras give, and not of colours.
+    """
+
+    frames: int
+    fps: float
+    height: int
+    width: int
+    depth: bool
+
+
+def probe(path: Path) -> Probe:
+    """Looks at a video file and closes it again; an MP4 of even rate is not read through.
+
+    Raises:
+        UserError: as `Decoder`.
+    """
+    film = _open(Path(path))
+    try:
+        context = film.stream.codec_context
+        components = context.format.components if context.format else ()
+        depth = len(components) == 1 and components[0].bits > 8
+        return Probe(len(film.shown), film.fps, context.height, context.width, depth)
+    finally:
+        film.container.close()
+
+
+@dataclass(frozen=True)
+class _Film:
+    """An open file: the ticks at which its pictures are shown, its rate, and which picture each frame is."""
+
+    container: InputContainer
+    stream: VideoStream
+    times: np.ndarray
+    fps: float
+    shown: np.ndarray
+
+
+def _open(path: Path) -> _Film:
+    with _explained(path):
+        refuse_pointer(path)
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise UserError(f"{path}: is empty; its writing was cut short, or its download")
+        # What a file says of itself in words may be damaged, its pictures sound.
+        container = av.open(_place(path), options=_CONTAINERS, metadata_errors="replace")
+        try:
+            if not container.streams.video:
+                raise UserError(f"{path}: holds no video")
+            stream = container.streams.video[0]
+            if not stream.codec_context:
+                raise UserError(f"{path}: its pictures are coded in an unknown way; the file is damaged, or too new")
+            stream.codec_context.thread_count = 1
+            times = _times(path, container, stream)
+        except BaseException:
+            container.close()
+            raise
+    seconds = (times - times[0]) * float(stream.time_base or 1)
+    return _Film(container, stream, times, *_grid(seconds, float(stream.average_rate or 0)))
 
 
 def _place(path: Path) -> str:
@@ -282,5 +346,17 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such video file") from error
-    except (FFmpegError, OSError) as error:
-        raise UserError(f"{path}: not a readable video; the file is cut short or damaged ({error})") from error
+    except FFmpegError as error:
+        raise UserError(f"{path}: not a readable video; {_cause(path)}") from error
+    except OSError as error:
+        told = explain_os_error(OSError(error.errno, error.strerror, str(path)))
+        raise told or UserError(f"{path}: cannot be read; the disk or the network behind it fails") from error
+
+
+def _cause(path: Path) -> str:
+    """Why FFmpeg cannot read a file; its own words name the path once more, and speak to programmers."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if any(head[at:].startswith(begin) for at, begin in _HEADS):
+        return "the file is cut short or damaged"
+    return "it begins like none of MP4, MOV, MKV, WebM, AVI and MPEG-TS"

@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from videopolicy.errors import UserError
-
-_POINTER = b"version https://git-lfs.github.com/spec/"
+from videopolicy.pointers import refuse_pointer
 
 
 def visible(path: Path, suffixes: Collection[str] = ()) -> list[Path]:
@@ -51,18 +50,3 @@ def read_text(file: Path) -> str:
     if not text.strip():
         raise UserError(f"{file}: is empty; its writing was cut short, or its download")
     return text
-
-
-def refuse_pointer(file: Path) -> None:
-    """Raises UserError if a file is not there itself, but a pointer of Git LFS to it."""
-    if is_pointer(file):
-        raise UserError(f"{file}: is a pointer of Git LFS, not the file itself; get it with `git lfs pull`")
-
-
-def is_pointer(file: Path) -> bool:
-    """Whether a file is what `git clone` leaves where Git LFS keeps the file elsewhere."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(len(_POINTER)) == _POINTER
-    except OSError:
-        return False
