@@ -13,7 +13,7 @@ from videopolicy.datasets.conversion.convert import Outcome, convert
 from videopolicy.datasets.conversion.source import ConversionSource
 from videopolicy.datasets.conversion.staging import staging_folder
 from videopolicy.datasets.phrases import duration, plural
-from videopolicy.datasets.reading import Reading
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
 
@@ -38,7 +38,7 @@ class Command:
     """A folder or a file of a format from `videopolicy.datasets`."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of the data set; must not exist."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+    reading: tyro.conf.OmitArgPrefixes[Reading] = AS_IT_IS
     format: str | None = None
     """The source's format, if it cannot be told from its files."""
     views: tuple[str, ...] = ()

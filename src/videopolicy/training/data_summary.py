@@ -30,7 +30,8 @@ def summarize(sources: Sequence[Source], clips: Clips, held_out: Clips | None, a
         used = {*mine.number.tolist(), *(apart.number.tolist() if apart else ())}
         lines += [f"  {line}" for line in _differing(source, used, clips.window.span)]
         if apart:
-            numbers.append(f"{source.name} {_listed([str(number) for number in apart.number])}")
+            called = [str(source.dataset.number(number)) for number in apart.number.tolist()]
+            numbers.append(f"{source.name} {_listed(called)}")
     return lines + _told_of_held_out(clips, held_out, numbers, asked)
 
 

@@ -20,7 +20,7 @@ from videopolicy.training.distributed import ProcessGroup
 from videopolicy.training.loop import Origin, Trainer
 from videopolicy.training.monitoring import trackers
 from videopolicy.training.monitoring.validation import set_apart
-from videopolicy.training.prepare import prepare, suited
+from videopolicy.training.prepare import only_readable, prepare, suited
 from videopolicy.upgrades import is_old_run
 
 # What a resumed run may change: how long it goes on, what it needs of memory, and how often it tells of itself.
@@ -114,6 +114,7 @@ def _set_up(
     """A run that is ready to train, or to go on; the main process says what it is trained on."""
     group = ProcessGroup()
     begun = state.newest(out / state.STATE, group) if resume else None
+    sources = only_readable(sources, model, out)
     built, clips = prepare(sources, model, training, out, begins, begun)
     clips, validation = set_apart(clips, training.validation_episodes)
     if group.main:

@@ -25,6 +25,8 @@ from videopolicy.errors import UserError, name_path_in_errors
 # A set is cut into so many shards, if they have from LEAST to STEPS_A_FILE frames.
 _SHARDS, _LEAST = 64, 500
 _CRF = 10
+# Episodes that decide what all must be.
+_ASKED = 5
 # Changes whenever what is written does.
 _VERSION = 1
 
@@ -73,7 +75,9 @@ def convert(source: ConversionSource, target: Path, workers: int) -> Outcome:
     _check_target(source.path, target)
     dataset, fingerprint = source.open()
     recipe = {"version": _VERSION, "source": fingerprint} | asdict(source)
-    recipe = json.loads(json.dumps(recipe | {"path": None, "views": source.views and list(source.views.items())}))
+    # What is damaged is damaged either way.
+    recipe |= {"path": None, "reading": asdict(replace(source.reading, strict=False))}
+    recipe = json.loads(json.dumps(recipe | {"views": source.views and list(source.views.items())}))
     with staging(target, recipe) as folder:
         refuse_existing(target)
         job = ShardJob(source, folder / "shards", _kind(dataset, source.reading.strict), _CRF)
@@ -107,14 +111,20 @@ def _check_target(source: Path, target: Path) -> None:
 
 
 def _kind(dataset: Dataset, strict: bool) -> ShardSchema:
-    """What all episodes must be: what the first one is that can be read."""
-    for index in range(len(dataset)):
+    """What all episodes must be: what most of some are that are spread over the data set, of those that can be read."""
+    spread = np.unique(np.linspace(0, len(dataset) - 1, 1 if strict else _ASKED).round().astype(int)).tolist()
+    kinds: list[ShardSchema] = []
+    for index in (*spread, *range(len(dataset))):
+        if index not in spread and kinds:
+            break
         try:
-            return ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views)
+            kinds.append(ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views))
         except UserError:
             if strict:
                 raise
-    raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
+    if not kinds:
+        raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
+    return max(kinds, key=kinds.count)
 
 
 def _write(job: ShardJob, runs: list[Segment], workers: int) -> int:
