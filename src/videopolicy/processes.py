@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from videopolicy.errors import UserError, check_range, user_mistake
+from videopolicy.processors import processors
 
 # More than this a core only wait for each other; ten thousand stop the machine.
 PROCESSES_PER_CORE = 16
@@ -27,7 +28,7 @@ def check_workers(workers: int) -> None:
     Raises:
         UserError: says what would be right here.
     """
-    check_range("--workers", workers, 1, PROCESSES_PER_CORE * len(os.sched_getaffinity(0)))
+    check_range("--workers", workers, 1, PROCESSES_PER_CORE * processors())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from videopolicy.datasets.conversion.source import ConversionSource
 from videopolicy.datasets.conversion.staging import staging_folder
 from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
+from videopolicy.processors import processors
 
 # Reasons of skipped episodes that are shown; all of them are in the data set's meta/info.json.
 SHOWN = 20
@@ -53,7 +54,7 @@ class Command:
     """The same of the state."""
     skip_damaged: bool = False
     """Leave out episodes that cannot be read, and list them, instead of stopping."""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int = field(default_factory=processors)
     """Processes; one for each core unless given."""
 
     def run(self) -> None:

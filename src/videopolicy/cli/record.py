@@ -1,6 +1,5 @@
 """Record an env's scripted expert as a data set of demonstrations."""
 
-import os
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from videopolicy.datasets.lerobot.writer import Writer, refuse_existing
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, prepare
 from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
+from videopolicy.processors import processors
 from videopolicy.rollout.demonstrate import DemonstrationJob, record
 from videopolicy.types import Episode
 
@@ -60,7 +60,7 @@ class Command:
     noise: float = 0.1
     steps: int = 75
     seed: int = 0
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int = field(default_factory=processors)
 
     def run(self) -> None:
         """Records, and says what was written where.
