@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from videopolicy.datasets.checking import text
 from videopolicy.datasets.checking.checks import Findings, examine
 from videopolicy.datasets.checking.problems import grouped
 from videopolicy.datasets.formats import open_any
 from videopolicy.errors import UserError
+from videopolicy.progress import progress_bar
 from videopolicy.report.contact_sheet import write_sheet
 
 
@@ -44,7 +44,7 @@ class Command:
             raise UserError(f"--html {self.html}: there is no folder {self.html.parent}; make it first")
         dataset = open_any(self.data, self.format)
         total = sum(dataset.length(index) for index in range(len(dataset)))
-        with tqdm(total=total, desc="check", unit="step") as bar:
+        with progress_bar(total=total, desc="check", unit="step") as bar:
             found = examine(dataset, bar.update)
         print(report(found))
         if self.html:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int, UInt8
-from tqdm import tqdm
 
 from videopolicy.clips.decoding import Block, Decoded, Decoding, decode
 from videopolicy.clips.rows import Rows
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.progress import progress_bar
 
 # Frames of one view (n, H, W, 3) -> their codes (n, K, h, w); or windows (n, 1+T, H, W, 3) -> theirs (n, 1+t, K, h, w).
 Encode = Callable[[UInt8[np.ndarray, "n *t H W 3"]], Float32[np.ndarray, "n *t K h w"]]
@@ -113,7 +113,7 @@ class _Filling:
         steps, done = int(self.starts[-1]), int(self.starts[len(self.episodes)])
         unit = "frame" if self.decoding.window is None else "window"
         told = {"desc": f"encoding {unit}s", "unit": unit, "unit_scale": True}
-        bar = tqdm(total=steps * views, initial=done * views, **told)
+        bar = progress_bar(total=steps * views, initial=done * views, **told)
         with bar, closing(decode(self.decoding, list(self._left()), workers)) as blocks:
             try:
                 for decoded in blocks:

@@ -7,8 +7,6 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from videopolicy import registry
 from videopolicy.actions.layout import Layout
 from videopolicy.configs import check_limits
@@ -17,6 +15,7 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.executors.base import check_timing
 from videopolicy.policies.base import Policy, PolicySpec, derive_seed
+from videopolicy.progress import progress_bar
 from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.recordings import sweep
 from videopolicy.rollout.results import Results, open_results
@@ -67,7 +66,7 @@ def evaluate(
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     total = len(settings.tasks) * settings.episodes
-    with tqdm(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
+    with progress_bar(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
         for result in Scheduler(policy, site, workers, timeout, lived=results.lived).play(jobs):
             results.append(result)
             bar.set_postfix_str(f"success {results.successes}/{len(results.rows)}", refresh=False)
