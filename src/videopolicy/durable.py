@@ -1,15 +1,23 @@
 """Files and folders that are on the disk for good before anything relies on them."""
 
+import errno
 import hashlib
 import os
 import shutil
 from pathlib import Path
 
 from videopolicy.errors import name_path_in_errors
+from videopolicy.progress import say
+
+# What disks answer that cannot say when something is written for good, as some network drives: no fault of the files.
+_UNKNOWN_TO_THE_DISK = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+# And where folders cannot be opened.
+_NO_FOLDERS = _UNKNOWN_TO_THE_DISK | {errno.EACCES, errno.EPERM, errno.EISDIR}
+_warned = False
 
 
 def sync(path: Path) -> None:
-    """Returns once a file, or a folder and everything in it, is on the disk.
+    """Returns once a file, or a folder and everything in it, is on the disk; where that cannot be told, at once.
 
     Raises:
         OSError: it cannot be written out.
@@ -70,9 +78,45 @@ def replace_folder(aside: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def sync_open(descriptor: int, path: Path) -> None:
+    """Returns once what was written to an open file is on the disk; where that cannot be told, at once.
+
+    Args:
+        descriptor: of the file.
+        path: of the file, for messages.
+
+    Raises:
+        OSError: it cannot be written out.
+    """
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_TO_THE_DISK:
+            raise
+        _warn(path if path.is_dir() else path.parent)
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in _NO_FOLDERS:
+            raise
+        _warn(path)
+        return
+    try:
+        with name_path_in_errors(path):
+            sync_open(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def _warn(folder: Path) -> None:
+    """Once a process: a second line would say nothing new."""
+    global _warned
+    if not _warned:
+        say(
+            f"note: {folder}: this disk cannot say when files are written for good (as some network drives); all goes "
+            "on, but a power cut may cost the newest files"
+        )
+    _warned = True

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.lib.format import open_memmap
 
+from videopolicy.durable import sync_open
 from videopolicy.errors import UserError, name_path_in_errors
 
 
@@ -81,7 +82,7 @@ class Rows:
     def flush(self) -> None:
         """Returns once everything is on the disk."""
         with name_path_in_errors(self.path):
-            os.fsync(self._file.fileno())
+            sync_open(self._file.fileno(), self.path)
 
     def close(self) -> None:
         """Closes the file."""
