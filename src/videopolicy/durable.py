@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from videopolicy.errors import name_path_in_errors
@@ -49,13 +50,31 @@ def write_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
+def usual_modes(folder: Path) -> None:
+    """Gives each file in a folder the mode of any new file: some libraries write theirs for this user alone.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    # The umask cannot be read without changing it for all threads.
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for file in folder.rglob("*"):
+        if file.is_file() and file.stat().st_mode != mode:
+            # Some network drives know no modes.
+            with suppress(PermissionError):
+                file.chmod(mode)
+
+
 def left_behind(folder: Path) -> Path:
     """Where `replace_folder` keeps what stands at `folder` while the new one takes its place."""
     return folder.with_name(f".{folder.name}.old")
 
 
 def replace_folder(aside: Path, folder: Path) -> None:
-    """Replaces a folder by one that was written aside, on the same disk.
+    """Replaces a folder by one that was written aside, on the same disk, and gives its files their usual modes.
 
     A folder cannot take another's place in one step on every file system. Killed between the two steps, the old one
     is whole at `left_behind(folder)` and the new one at `aside`.
@@ -63,6 +82,7 @@ def replace_folder(aside: Path, folder: Path) -> None:
     Raises:
         OSError: it cannot be done; the old one stays, or is put back.
     """
+    usual_modes(aside)
     sync(aside)
     old = left_behind(folder)
     if folder.exists():

@@ -11,6 +11,7 @@ from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemp
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
 from videopolicy.backbones.unet import UNet
+from videopolicy.durable import usual_modes
 from videopolicy.errors import UserError
 from videopolicy.latents.svd import SVD
 from videopolicy.models.base import Model, Sampling
@@ -53,6 +54,7 @@ def export(model: Model, out: Path, image_encoder: Path | None = None) -> None:
             for part in SEEING:
                 shutil.copytree(image_encoder / part, aside / part)
         (aside / INDEX).write_text(json.dumps(_index(image_encoder is not None), indent=2) + "\n")
+        usual_modes(aside)
         aside.rename(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.loss import Losses
+from videopolicy.durable import usual_modes
 from videopolicy.errors import UserError, name_path_in_errors
 
 # A loss explodes when it is this many times the median of the last ones ...
@@ -144,6 +145,7 @@ def save(folder: Path, batch: ClipBatch, facts: dict[str, Any]) -> None:
         except SafetensorError as error:
             raise OSError(str(error)) from error
         (folder / "facts.json").write_text(json.dumps({**facts, "batch": rest}, indent=1))
+        usual_modes(folder)
 
 
 def load(folder: Path) -> DivergedStep:
