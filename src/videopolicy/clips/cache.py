@@ -181,7 +181,7 @@ def open_cache(folder: Path) -> Cache:
     if _recipe(folder) is None:
         raise UserError(f"{folder}: no latent cache; it is built from a data set when training starts")
     try:
-        return _opened(folder, json.loads((folder / INDEX).read_text()))
+        return _opened(folder, json.loads((folder / INDEX).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: damaged ({error}); remove this folder, and it is built again") from error
 
@@ -243,7 +243,7 @@ def _recipe(folder: Path) -> dict[str, Any] | None:
     if not folder.exists() or not any(folder.iterdir()):
         return None
     try:
-        recipe = json.loads((folder / INDEX).read_text())["recipe"]
+        recipe = json.loads((folder / INDEX).read_text(encoding="utf-8"))["recipe"]
         if str(recipe["format"]).startswith(FORMAT.rstrip("0123456789")):
             return recipe
     except (OSError, ValueError, KeyError, TypeError):
@@ -257,7 +257,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Makes sure that no other process builds the same cache; a process that is killed lets go of its lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.lock")
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

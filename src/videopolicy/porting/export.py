@@ -53,7 +53,7 @@ def export(model: Model, out: Path, image_encoder: Path | None = None) -> None:
         if image_encoder is not None:
             for part in SEEING:
                 shutil.copytree(image_encoder / part, aside / part)
-        (aside / INDEX).write_text(json.dumps(_index(image_encoder is not None), indent=2) + "\n")
+        (aside / INDEX).write_text(json.dumps(_index(image_encoder is not None), indent=2) + "\n", encoding="utf-8")
         usual_modes(aside)
         aside.rename(out)
     finally:
@@ -105,7 +105,7 @@ def _check_encoder(folder: Path, width: int) -> None:
             raise UserError(f"{folder}: no folder {part} in it; give a folder of Stable Video Diffusion")
     path = folder / "image_encoder" / "config.json"
     try:
-        found = json.loads(path.read_text())["projection_dim"]
+        found = json.loads(path.read_text(encoding="utf-8"))["projection_dim"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: does not describe an image encoder ({error!r})") from error
     if found != width:

@@ -144,7 +144,7 @@ def save(folder: Path, batch: ClipBatch, facts: dict[str, Any]) -> None:
             save_file(tensors, folder / "batch.safetensors")
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        (folder / "facts.json").write_text(json.dumps({**facts, "batch": rest}, indent=1))
+        (folder / "facts.json").write_text(json.dumps({**facts, "batch": rest}, indent=1), encoding="utf-8")
         usual_modes(folder)
 
 
@@ -161,7 +161,7 @@ def load(folder: Path) -> DivergedStep:
         UserError: there is nothing, or it is damaged.
     """
     try:
-        facts = json.loads((folder / "facts.json").read_text())
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "batch.safetensors")
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         return DivergedStep(ClipBatch(**arrays, **facts.pop("batch")), facts)
