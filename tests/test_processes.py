@@ -10,6 +10,7 @@ from itertools import count, islice
 from pathlib import Path
 
 import pytest
+from tests.processes import running
 
 from videopolicy.errors import UserError
 from videopolicy.processes import ordered_map
@@ -174,10 +175,17 @@ def test_what_cannot_be_sent_back_is_an_error_and_no_hang():
         list(ordered_map(open, [os.devnull], 1, lost, ahead=1))
 
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+
+
+def interruptible():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 COMMAND = """
 import signal, sys
 from contextlib import closing
-from videopolicy.processes import ordered_map
+from videopolicy.processes import heed_stop_signals, ordered_map
 
 def stay(item, tell):
     tell(item)
@@ -188,7 +196,7 @@ def told(item, value):
     print(value, flush=True)
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_stop_signals()
     try:
         with closing(ordered_map(stay, "ab", 2, lambda *_: "lost", ahead=2, tell=told)) as results:
             next(results)
@@ -205,6 +213,8 @@ if __name__ == "__main__":
         # As a shell without job control starts what is to run in the background.
         (signal.SIG_IGN, signal.SIGTERM, 130),
         (signal.SIG_IGN, signal.SIGKILL, -signal.SIGKILL),
+        (signal.SIG_DFL, signal.SIGHUP, 130),
+        (signal.SIG_DFL, signal.SIGUSR1, 130),
     ],
 )
 def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start, sent, code):
@@ -215,7 +225,7 @@ def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+        env=ENVIRONMENT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, at_start),
     )
     assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}
@@ -223,3 +233,29 @@ def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start
     # The processes hold the other end of this pipe too: it ends with the last of them.
     assert process.communicate() == ("", "")
     assert process.returncode == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_a_terminal_sends_to_all_processes_is_the_first_ones_to_act_upon(tmp_path, number):
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND, encoding="utf-8")
+    with running(sys.executable, script, stdout=subprocess.PIPE, env=ENVIRONMENT, preexec_fn=interruptible) as process:
+        assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}
+        # Twice, as a closed terminal and its shell do.
+        for _ in range(2 if number == signal.SIGHUP else 1):
+            os.killpg(process.pid, number)
+        assert process.communicate() == ("", "")
+        assert process.returncode == 130
+
+
+def test_under_nohup_a_closed_terminal_means_nothing(tmp_path):
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND, encoding="utf-8")
+    with running("nohup", sys.executable, script, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}
+        os.killpg(process.pid, signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+        assert process.returncode == 130

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any, TypeVar
 
 from videopolicy.errors import UserError, check_range, user_mistake
@@ -16,7 +17,9 @@ from videopolicy.processors import processors
 
 # More than this a core only wait for each other; ten thousand stop the machine.
 PROCESSES_PER_CORE = 16
-INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+# What a closed terminal sends, and SLURM before it ends a job, if the system has them; both may come more than once.
+_WARNINGS = {getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)}
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM, *_WARNINGS}
 # How long an idle process may take to end.
 _STOP_SECONDS = 2.0
 Item = TypeVar("Item")
@@ -31,16 +34,60 @@ def check_workers(workers: int) -> None:
     check_range("--workers", workers, 1, PROCESSES_PER_CORE * processors())
 
 
+def stop_signals() -> set[signal.Signals]:
+    """What asks this process to stop, and is for this thread to act upon.
+
+    A signal that others have a use for is left to them: under `nohup` a closed terminal means nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return set()
+    unused = (signal.SIG_DFL, signal.default_int_handler, _stop_once)
+    return {number for number in INTERRUPTS if number not in _WARNINGS or signal.getsignal(number) in unused}
+
+
+def heed_stop_signals() -> None:
+    """From now on each of them is what Ctrl-C is, a KeyboardInterrupt."""
+    for number in stop_signals() - {signal.SIGINT}:
+        signal.signal(number, _stop_once if number in _WARNINGS else signal.default_int_handler)
+
+
+def _stop_once(number: int, frame: FrameType | None) -> None:
+    """A closed terminal's shell repeats what the system has sent; the tidying up must not be interrupted by that."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def stops_noted(note: Callable[[], None]) -> Iterator[None]:
+    """Within the block, a signal to stop only calls this; Ctrl-C and SIGTERM at their second time raise.
+
+    Raises:
+        KeyboardInterrupt: the second time.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        note()
+        if number not in _WARNINGS:
+            signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, stop) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Within the block, Ctrl-C and SIGTERM wait, and processes that are started inherit that until they `init_child`.
+    """Within the block, signals to stop wait, and processes that are started inherit that until they `init_child`.
 
     Without it, one that is still importing, or has been told only half of what to do, would die with a traceback of
     its own.
     """
     held: list[int] = []
     # The mask is what a child inherits. Here it does not do: another thread may be the one that is interrupted.
-    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in _ours()}
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in stop_signals()}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
@@ -52,17 +99,15 @@ def interrupts_held() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _ours() -> set[signal.Signals]:
-    return INTERRUPTS if threading.current_thread() is threading.main_thread() else set()
-
-
 def init_child() -> None:
-    """Called first in the new process: Ctrl-C is the parent's to act upon, and when the parent is gone this ends.
+    """Called first in the new process: signals to stop are the parent's to act upon; when that is gone, this ends.
 
     So it does not matter whether the parent itself was started with SIGINT ignored, as a shell starts a job in the
     background: however a command is ended, its processes end with it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal sends its own to all processes of a command; SIGTERM is meant for the one that it is sent to.
+    for number in INTERRUPTS - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 

@@ -5,12 +5,14 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 import tyro
 
 from videopolicy.errors import UserError, explain_os_error, unknown
+from videopolicy.processes import heed_stop_signals
 
 VERBS = tuple(sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py") if file.stem != "main"))
 
@@ -18,8 +20,8 @@ VERBS = tuple(sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"
 def main(argv: list[str] | None = None) -> None:
     """Runs one verb. Exit code 2 and one line on standard error for bad input, a full disk and the like."""
     _never_fail_to_print()
-    # A scheduler that stops a job is owed the same tidying up as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A scheduler that stops a job, or a terminal that goes away, is owed the same tidying up as Ctrl-C.
+    heed_stop_signals()
     try:
         try:
             _run(sys.argv[1:] if argv is None else argv)
@@ -68,7 +70,9 @@ def _run(arguments: list[str]) -> None:
 
 def _end(message: str, code: int) -> None:
     # Paths and the words of libraries may hold line breaks.
-    print("videopolicy:", " ".join(message.splitlines()), file=sys.stderr)
+    # And the terminal may be gone.
+    with suppress(OSError):
+        print("videopolicy:", " ".join(message.splitlines()), file=sys.stderr)
     sys.exit(code)
 
 
