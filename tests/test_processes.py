@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.processes import running
+from tests.small import write_data
 
 from videopolicy.errors import UserError
 from videopolicy.processes import ordered_map
@@ -259,3 +260,51 @@ def test_under_nohup_a_closed_terminal_means_nothing(tmp_path):
         process.send_signal(signal.SIGTERM)
         process.communicate()
         assert process.returncode == 130
+
+
+# Scripts that do their work at their top; DATA is a data set, HERE an empty folder.
+UNGUARDED = {
+    "record": """
+from videopolicy.rollout.demonstrate import DemonstrationJob, record
+print(next(record(DemonstrationJob("pointmass", "reach-red", (), 32, 0.0, 16), 0, 2)).task)
+""",
+    "evaluate": """
+from videopolicy.policies.random import make
+from videopolicy.rollout.runner import evaluate
+from videopolicy.rollout.settings import Settings
+evaluate(make("2"), Settings("pointmass", ("reach-red",), episodes=1), HERE / "out", workers=1)
+""",
+    "build_cache": """
+from tests.clips.light import SETTINGS, means
+from videopolicy.clips.cache import build_cache
+from videopolicy.datasets.lerobot import open_dataset
+build_cache(open_dataset(DATA), HERE / "cache", means, workers=2, **SETTINGS)
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "dots", episodes=2)
+
+
+@pytest.mark.parametrize("what", UNGUARDED)
+def test_a_script_without_a_main_guard_is_told_so_in_one_line(tmp_path, data, what):
+    script = tmp_path / "mine.py"
+    begin = f"from pathlib import Path\nDATA, HERE = Path({str(data)!r}), Path({str(tmp_path)!r})\n"
+    body = UNGUARDED[what].replace("\n", "\n    ")
+    end = "except UserError as error:\n    print(error)\n"
+    script.write_text(f"{begin}from videopolicy.errors import UserError\ntry:\n    {body}\n{end}", encoding="utf-8")
+    root = Path(__file__).parents[1]
+    paths = os.pathsep.join(map(str, (root, root / "src")))
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stdout.startswith(f"{script}: what is started from it runs it anew")
+    assert done.stdout.count("\n") == 1
+    assert '`if __name__ == "__main__":`' in done.stdout

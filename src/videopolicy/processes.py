@@ -2,13 +2,15 @@
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -20,6 +22,8 @@ PROCESSES_PER_CORE = 16
 # What a closed terminal sends, and SLURM before it ends a job, if the system has them; both may come more than once.
 _WARNINGS = {getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)}
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM, *_WARNINGS}
+# How a process ends that was told to start others while it was itself being started; no other end has this code.
+_UNGUARDED = 71
 # How long an idle process may take to end.
 _STOP_SECONDS = 2.0
 Item = TypeVar("Item")
@@ -76,6 +80,40 @@ def stops_noted(note: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_if_unguarded() -> None:
+    """Ends a process that a script without a main guard has started: it runs the script anew, which would start more.
+
+    Call it first in what starts processes; `start` in the one that began it all then says what is wrong.
+    """
+    # What multiprocessing's own refusal, many lines long, goes by.
+    if getattr(current_process(), "_inheriting", False):
+        os._exit(_UNGUARDED)
+
+
+def start(process: BaseProcess) -> None:
+    """Starts a process, which calls `init_child` first; see `check_guarded` for what it may end by."""
+    end_if_unguarded()
+    with interrupts_held():
+        process.start()
+
+
+def check_guarded(exitcode: int | None) -> None:
+    """Refuses a script each of whose processes begins by running the script.
+
+    Args:
+        exitcode: of one that `start` has started, and that has ended.
+
+    Raises:
+        UserError: names the guard.
+    """
+    if exitcode == _UNGUARDED:
+        script = getattr(sys.modules["__main__"], "__file__", "this script")
+        raise UserError(
+            f"{script}: what is started from it runs it anew, from its first line; put what it does into a block "
+            'that begins with `if __name__ == "__main__":`'
+        )
 
 
 @contextmanager
@@ -162,6 +200,7 @@ def ordered_map(
         UserError: what `function` raised, what the operating system refused it, or a process died.
         RuntimeError: any other error of `function`, with its traceback.
     """
+    end_if_unguarded()
     todo, results = enumerate(items), {}
     children: list[_Child] = []
     begun = taken = 0
@@ -206,8 +245,7 @@ class _Child:
         context = get_context("spawn")
         self.connection, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, function, tells), daemon=True)
-        with interrupts_held():
-            self._process.start()
+        start(self._process)
         # Only without this copy does the process's end show as the end of the pipe.
         other.close()
         self.busy = False
@@ -226,7 +264,9 @@ class _Child:
         try:
             said = self.connection.recv()
         except (EOFError, OSError) as error:
-            raise UserError(lost(self._item, self._ending())) from error
+            ending = self._ending()
+            check_guarded(self._process.exitcode)
+            raise UserError(lost(self._item, ending)) from error
         if isinstance(said, _Failed):
             raise UserError(said.message) if said.mistake else RuntimeError(said.message)
         if isinstance(said, _Done):

@@ -27,6 +27,7 @@ from videopolicy.clips.rows import Rows
 from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import Dataset
 from videopolicy.errors import UserError, unknown
+from videopolicy.processes import end_if_unguarded
 
 FORMAT = "videopolicy latent cache 2"
 
@@ -154,6 +155,7 @@ def build_cache(
         UserError: an unknown view, no episodes, episodes that disagree in frame size or action width, more copies
             without a jitter, a folder that holds something else, or that another process is filling.
     """
+    end_if_unguarded()
     _check(dataset, views, copies, jitter)
     decoding = Decoding(dataset, tuple(views), copies, jitter, seed, window)
     recipe = _wanted(decoding, key)

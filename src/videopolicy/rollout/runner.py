@@ -15,6 +15,7 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.executors.base import check_timing
 from videopolicy.policies.base import Policy, PolicySpec, derive_seed
+from videopolicy.processes import end_if_unguarded
 from videopolicy.progress import progress_bar
 from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.recordings import sweep
@@ -57,6 +58,7 @@ def evaluate(
         UserError: the policy does not fit the env, `out` holds an evaluation with other settings, or every
             episode so far died. What has ended until then is kept, and the same call goes on from there.
     """
+    end_if_unguarded()
     check_range("--timeout", timeout, 1, MOST_SECONDS)
     check(policy.spec, settings)
     site = place(_setup(policy.spec, settings), workers)

@@ -13,6 +13,7 @@ from videopolicy.datasets.mixture import Source, open_sources
 from videopolicy.durable import write_text
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.processes import end_if_unguarded
 from videopolicy.training import state
 from videopolicy.training.config import Training
 from videopolicy.training.data_summary import summarize
@@ -80,6 +81,7 @@ def train(
         KeyboardInterrupt: it was interrupted, after the checkpoint was written.
         UserError: the data do not suit the model, `out` is in use, or whatever `Trainer.train` refuses.
     """
+    end_if_unguarded()
     trackers.check(track)
     _check_out(out, resume)
     begins: Model | None = None

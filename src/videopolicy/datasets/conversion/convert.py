@@ -19,6 +19,7 @@ from videopolicy.datasets.lerobot.assembly import About, assemble
 from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
 from videopolicy.datasets.lerobot.writer import STEPS_A_FILE, refuse_existing
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.processes import end_if_unguarded
 from videopolicy.progress import progress_bar
 
 # A set is cut into so many shards, if they have from LEAST to STEPS_A_FILE frames.
@@ -68,6 +69,7 @@ def convert(source: ConversionSource, target: Path, workers: int, skip_damaged: 
         UserError: the source or the target will not do, another process is writing the target, an episode is damaged.
         OSError: the disk is full, and the like; the same call goes on from there.
     """
+    end_if_unguarded()
     _check_target(source.path, target)
     dataset, fingerprint = source.open()
     recipe = {"version": _VERSION, "source": fingerprint} | asdict(source)
