@@ -108,13 +108,13 @@ def save(
         }
         save_file(stored, aside / "model.safetensors")
         normalizer = model.normalizer
-        (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
+        (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null", encoding="utf-8")
         hashes = {name: sha256(aside / name) for name in HASHED}
         description = to_json(Description(FORMAT, model.config, provenance, hashes))
         (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         buffers = {name for name, _ in model.named_buffers()}
         parameters = sum(tensor.numel() for name, tensor in stored.items() if name not in buffers)
-        (aside / "README.md").write_text(_card(model, provenance, parameters))
+        (aside / "README.md").write_text(_card(model, provenance, parameters), encoding="utf-8")
         replace_folder(aside, folder)
     except (OSError, SafetensorError) as error:
         still = "; what was there before still is" if folder.exists() else ""
@@ -154,7 +154,7 @@ def load(
 
 
 def _rebuilt(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Model:
-    statistics = (folder / "statistics.json").read_text()
+    statistics = (folder / "statistics.json").read_text(encoding="utf-8")
     normalizer = None if statistics == "null" else MinMax.from_json(statistics)
     before = torch.get_default_dtype()
     # Built in the final precision: in float32 first, a large model would need thrice the memory.

@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
+from videopolicy.cli.convert import summary
 from videopolicy.datasets.checking import text
 from videopolicy.datasets.checking.checks import Findings, examine
 from videopolicy.datasets.checking.problems import grouped
+from videopolicy.datasets.conversion.convert import check_target, convert
+from videopolicy.datasets.conversion.source import ConversionSource
 from videopolicy.datasets.formats import open_any
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError
+from videopolicy.processors import processors
+from videopolicy.progress import progress_bar
 from videopolicy.report.contact_sheet import write_sheet
 
 
@@ -53,7 +58,7 @@ class Command:
             check_target(self.data, self.repair)
         dataset = open_any(self.data, self.format, self.reading)
         total = sum(dataset.length(index) for index in range(len(dataset)))
-        with tqdm(total=total, desc="check", unit="step") as bar:
+        with progress_bar(total=total, desc="check", unit="step") as bar:
             found = examine(dataset, bar.update)
         print(report(found))
         if self.html:
@@ -68,7 +73,7 @@ class Command:
         outcome = convert(ConversionSource(self.data, self.format, self.reading), target, processors())
         print("\n".join(["", *summary(outcome, target)]))
         written = open_any(target)
-        with tqdm(total=outcome.frames, desc="check", unit="step") as bar:
+        with progress_bar(total=outcome.frames, desc="check", unit="step") as bar:
             found = examine(written, bar.update)
         print(f"{target}: {text.verdict(found)}")
         return found

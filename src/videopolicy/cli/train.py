@@ -25,8 +25,8 @@ MOST_AHEAD = 10**4
 class Command:
     """Train a video policy: its video model, its head, or both at once.
 
-    The numbers of a recipe are those of --preset where no option says otherwise. Ctrl-C stops after the current step
-    and leaves a checkpoint; the same command with --resume goes on.
+    The numbers of a recipe are those of --preset where no option says otherwise. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1
+    stop after the current step and leave a checkpoint; the same command with --resume goes on.
 
     On several devices or machines: accelerate launch -m videopolicy train ..., or torchrun, with the same options.
 

@@ -60,7 +60,8 @@ class Training:
     """What learns: the video model (video), the head on a frozen video model (action), both, each by its own loss
     (joint), or everything by the action loss alone (end_to_end)."""
     steps: int = limited(2000, 1, 10**9)
-    """Optimiser steps."""
+    """Optimiser steps. With --resume, more of them draw the decay of the learning rate out: it rises again, to what
+    the longer run has at that step."""
     minutes: float | None = limited(None, 0.001, 10**6)
     """Wall-clock budget; the learning rate then falls by whichever of the two is further along."""
     batch_size: int = limited(16, 1, 2**16)

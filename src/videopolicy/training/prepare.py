@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
@@ -21,6 +20,7 @@ from videopolicy.datasets.transforms.readable import find_lost, readable, rememb
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.progress import progress_bar
 from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ENCODING, ProcessGroup, process_state
@@ -239,7 +239,7 @@ def _readable(source: Source, config: ModelConfig, folder: Path) -> Dataset:
     lost = remembered(file)
     if lost is None:
         total = sum(map(dataset.length, range(len(dataset))))
-        with tqdm(total=total, desc=f"read {source.name}", unit="step") as bar:
+        with progress_bar(total=total, desc=f"read {source.name}", unit="step") as bar:
             lost = find_lost(dataset, config.views, config.size, bar.update)
         remember(file, lost)
     return readable(dataset, lost, source.strict)
