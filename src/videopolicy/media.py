@@ -14,9 +14,9 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from videopolicy.colours import Colours, label
 from videopolicy.errors import UserError, explain_os_error
 from videopolicy.pointers import refuse_pointer
 from videopolicy.types import Frames
@@ -46,15 +46,16 @@ class Encoder:
     def __init__(self, path: Path, fps: float, crf: int = 15, full_colour: bool = False):
         self._container = av.open(_place(path), "w", format="mp4")
         self._rate = Fraction(fps).limit_denominator(1001)
-        self._crf, self._full_colour = crf, full_colour
+        self._crf, self._full_colour, self._format = crf, full_colour, ""
         self._stream: VideoStream | None = None
+        self._colours = Colours(path)
         self._count = 0
 
     def write(self, frames: Frames) -> None:
         """Appends frames (N, H, W, 3); all calls must bring the same H and W."""
         stream = self._stream or self._open(*frames.shape[1:3])
         for position, pixels in enumerate(frames):
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame = self._colours.picture(pixels, self._format)
             frame.pts, frame.time_base = self._count, 1 / self._rate
             if position == 0:
                 frame.pict_type = PictureType.I
@@ -76,12 +77,13 @@ class Encoder:
         self.close()
 
     def _open(self, height: int, width: int) -> VideoStream:
-        full_colour = self._full_colour or height % 2 or width % 2
+        self._format = "yuv444p" if self._full_colour or height % 2 or width % 2 else "yuv420p"
         stream = self._container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width = height, width
-        stream.pix_fmt = "yuv444p" if full_colour else "yuv420p"
+        stream.pix_fmt = self._format
         # No B-frames: frames come out in the order they went in, and a jump decodes less. One thread: frames are small.
         stream.options = {"crf": str(self._crf), "bf": "0", "g": str(KEY_FRAME_EVERY), "threads": "1"}
+        label(stream.codec_context)
         self._stream = stream
         return stream
 
@@ -110,7 +112,7 @@ class Decoder:
         self.fps, self._shown = film.fps, film.shown
         self._times: list[int] = film.times.tolist()
         self._decoded: Iterator[VideoFrame] = iter(())
-        self._reformatter = VideoReformatter()
+        self._colours = Colours(path)
         # The picture that `_decoded` gives next; past the last one, there is none.
         self._next = len(self._times)
 
@@ -149,8 +151,7 @@ class Decoder:
             if number > wanted[done] or (frame.is_corrupt and number == wanted[done]):
                 break
             if number == wanted[done]:
-                # As `to_ndarray(format="rgb24")`, which prepares the same conversion anew for every frame.
-                pixels = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+                pixels = self._colours.pixels(frame)
                 if frame.rotation:
                     pixels = np.rot90(pixels, round(frame.rotation / 90))
                 if done == 0:
