@@ -270,8 +270,10 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     _refuse_cut_matroska(path)
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
-    if not times or None in times:
-        raise UserError(f"{path}: holds no pictures with times; give it in another format, as MP4")
+    if not times:
+        raise UserError(f"{path}: holds no pictures; the file is cut short or damaged")
+    if None in times:
+        raise UserError(f"{path}: its pictures have no times; give it in another format, as MP4")
     said = kept if indexed and len(entries) else stream.frames
     if len(times) < said or any(packet.is_corrupt for packet in packets):
         raise UserError(f"{path}: holds {len(times)} whole pictures of {said or 'an unknown number'}; it is cut short")
@@ -346,7 +348,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such video file") from error
+        what = "is a link to a file that is not there" if path.is_symlink() else "no such video file"
+        raise UserError(f"{path}: {what}") from error
     except FFmpegError as error:
         raise UserError(f"{path}: not a readable video; {_cause(path)}") from error
     except OSError as error:
