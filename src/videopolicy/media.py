@@ -276,7 +276,7 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
         raise UserError(f"{path}: its pictures have no times; give it in another format, as MP4")
     said = kept if indexed and len(entries) else stream.frames
     if len(times) < said or any(packet.is_corrupt for packet in packets):
-        raise UserError(f"{path}: holds {len(times)} whole pictures of {said or 'an unknown number'}; it is cut short")
+        raise UserError(f"{path}: not all of its pictures are there; the file is cut short or damaged")
     return np.unique(np.array(times, np.int64))
 
 
