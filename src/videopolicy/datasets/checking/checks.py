@@ -16,7 +16,7 @@ from videopolicy.datasets.checking.actions import ActionChecks, Ranges, jump, no
 from videopolicy.datasets.checking.episode import Read, read
 from videopolicy.datasets.checking.frames import SAME, Stretch
 from videopolicy.datasets.checking.problems import Problem
-from videopolicy.datasets.notes import Note, merged
+from videopolicy.datasets.notes import Note, left_out, merged
 from videopolicy.datasets.phrases import plural
 from videopolicy.errors import UserError
 
@@ -56,6 +56,8 @@ class Findings:
         state_layout: the same of the state.
         instructions: instruction -> the episodes that could be read.
         without_actions: those of them that have no actions.
+        on_disk: how many episodes there are, with those that cannot be read.
+        lost: how many cannot be read.
         unused: what is sound, and not read.
         problems: what is wrong; what the reader left out or mended is among it.
     """
@@ -72,6 +74,8 @@ class Findings:
     state_layout: str
     instructions: Mapping[str, Sequence[int]]
     without_actions: Sequence[int]
+    on_disk: int
+    lost: int
     unused: Sequence[Note]
     problems: Sequence[Problem]
 
@@ -94,7 +98,7 @@ def examine(dataset: Dataset, progress: Callable[[int], object] = lambda steps: 
             survey.add(index, read(dataset, index, progress))
         except UserError as error:
             lost.append(Note("left out", str(error), (dataset.number(index),)))
-    survey.problems += [Problem(kinds.UNREADABLE, note.text, note.episodes) for note in merged(lost)]
+    survey.problems += kinds.noted(merged(lost))
     return survey.findings()
 
 
@@ -103,11 +107,7 @@ class _Survey:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self.problems: list[Problem] = [
-            Problem(kinds.NOTES[note.kind], note.text, note.episodes)
-            for note in dataset.notes
-            if note.kind in kinds.NOTES
-        ]
+        self.problems = kinds.noted(dataset.notes)
         self._width = dataset.action_width
         self._ranges = None if self._width is None else Ranges(self._width)
         self._layout = self._read_layout()
@@ -157,6 +157,8 @@ class _Survey:
             self._dataset.state_layout,
             self._instructions,
             self._without,
+            len(self._dataset) + left_out(self._dataset.notes),
+            len({number for p in self.problems if p.kind == kinds.UNREADABLE for number in p.episodes}),
             [note for note in self._dataset.notes if note.kind == "unused"],
             self.problems,
         )

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from videopolicy.datasets.notes import Note
+
 
 @dataclass(frozen=True)
 class ProblemKind:
@@ -40,11 +42,12 @@ WINDOW = 33
 
 _LEFT_OUT = "mend these episodes, or go on without: convert and train leave them out, unless they are told --strict"
 UNREADABLE = ProblemKind("cannot be read", "error", _LEFT_OUT)
+LOST = ProblemKind(
+    "parts of the data set cannot be read", "error", "as it says; convert and train go on without, unless told --strict"
+)
 MENDED = ProblemKind(
     "not read as the files say", "warning", "videopolicy check {data} --repair DST writes a data set that says it right"
 )
-# What a reader did by itself, by the kind of its note.
-NOTES: dict[str, ProblemKind] = {"left out": UNREADABLE, "mended": MENDED}
 NOT_FINITE = ProblemKind("actions or states that are not numbers", "error", _LEFT_OUT)
 COUNTS = ProblemKind("frames, actions and states differ in number", "error", _LEFT_OUT)
 RATES = ProblemKind("different frame rates", "error", "bring them to one: videopolicy convert {data} DST --fps {fps}")
@@ -75,6 +78,16 @@ SHORT = ProblemKind(
     "record longer episodes; these are left out of training with the presets' windows",
 )
 UNSAID = ProblemKind("no instruction", "warning", "say what is done in these episodes, as the policy is told in words")
+
+
+def noted(notes: Iterable[Note]) -> list[Problem]:
+    """What a reader left out or mended."""
+    lost = [note for note in notes if note.kind == "left out"]
+    mended = [note for note in notes if note.kind == "mended"]
+    return [
+        *(Problem(UNREADABLE if note.episodes else LOST, note.text, note.episodes) for note in lost),
+        *(Problem(MENDED, note.text, note.episodes) for note in mended),
+    ]
 
 
 def grouped(problems: Iterable[Problem]) -> dict[ProblemKind, list[Problem]]:
