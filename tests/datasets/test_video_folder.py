@@ -1,4 +1,8 @@
 import multiprocessing
+import os
+import subprocess
+import sys
+import unicodedata
 from pathlib import Path
 
 import av
@@ -94,6 +98,19 @@ def test_captions_come_from_the_table_first_and_from_text_files_then(tmp_path):
     dataset = open_dataset(tmp_path)
     assert dataset.tasks == ("from a text file", "Gänseblümchen", "left, then right")
     assert dataset.notes == ()
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_table_names_files_in_utf_8_however_the_system_spells_them(form, tmp_path):
+    """Macs take accents apart, and a Latin-1 locale takes two letters for each."""
+    video(tmp_path / unicodedata.normalize(form, "Gänse.mp4"))
+    table(tmp_path, "file,caption\nGänse.mp4,Gänse füttern\n")
+    script = (
+        f"from videopolicy.datasets.video_folder import *; print(ascii(open_dataset(Path({str(tmp_path)!r})).tasks))"
+    )
+    env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
+    assert done.stdout.strip() == ascii(("Gänse füttern",)), done.stderr
 
 
 HOW = "write it into captions.csv (columns file,caption) or into a text file of the same name that ends in .txt"

@@ -2,10 +2,12 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from videopolicy.errors import UserError, explain_os_error
 from videopolicy.pointers import refuse_pointer
@@ -39,7 +41,7 @@ class Table:
     """What a table says.
 
     Attributes:
-        captions: of each file, by its path from the folder.
+        captions: of each file; see `name_in_table`.
         odd: files whose row cannot be read, and why.
         stray: rows that cannot be read and name no video.
         fault: why the table as a whole cannot be read, or None.
@@ -60,12 +62,17 @@ class _Row:
     whole: bool
 
 
+def name_in_table(folder: Path, file: Path) -> str:
+    """A video's path from the folder, as a table in UTF-8 says it, whatever the locale and the system's accents."""
+    return normalize("NFC", os.fsencode(file.relative_to(folder).as_posix()).decode("utf-8", "surrogateescape"))
+
+
 def read_table(file: Path, names: Collection[str]) -> Table:
     """Reads a table; a row that cannot be read costs only the videos that it names.
 
     Args:
         file: the table; it may be missing.
-        names: of the videos there are, by their paths from the folder.
+        names: of the videos there are; see `name_in_table`.
     """
     try:
         refuse_pointer(file)
@@ -146,7 +153,7 @@ def _rows(text: str) -> Iterator[_Row]:
 
 
 def _path(word: str) -> str:
-    return PurePosixPath(word.strip().replace("\\", "/")).as_posix()
+    return normalize("NFC", PurePosixPath(word.strip().replace("\\", "/")).as_posix())
 
 
 def _is_utf_8(text: str) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from videopolicy.datasets.captions import TABLE, Fault, Table, read_beside, read_table
+from videopolicy.datasets.captions import TABLE, Fault, Table, name_in_table, read_beside, read_table
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.notes import Note
 from videopolicy.datasets.reading import AS_IT_IS, Reading
@@ -73,7 +73,7 @@ class VideoFolder:
         files = visible(path, SUFFIXES)
         if not files:
             raise UserError(f"{path}: holds no videos ({', '.join(SUFFIXES)})")
-        names = [file.relative_to(path).as_posix() for file in files]
+        names = [name_in_table(path, file) for file in files]
         table = read_table(path / TABLE, names)
         looks = [_look(number, file, name, table) for number, (file, name) in enumerate(zip(files, names, strict=True))]
         self._videos = [look for look in looks if isinstance(look, _Video)]
