@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from videopolicy.colours import Colours, label
 from videopolicy.errors import UserError, explain_os_error
+from videopolicy.mp4 import pictures
 from videopolicy.pointers import refuse_pointer
 from videopolicy.types import Frames
 
@@ -256,17 +257,12 @@ def _place(path: Path) -> str:
 
 def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
     """When each picture of the stream is shown, in ticks of its time base, ascending; nothing is decoded."""
-    # PyAV has the index from 17 on; lerobot wants an older one, with which a file is read through instead.
-    index = getattr(stream, "index_entries", ())
-    entries = np.array([(e.timestamp, e.is_discard, e.pos + e.size) for e in index], np.int64).reshape(-1, 3)
-    if len(entries) and entries[:, 2].max() > path.stat().st_size:
+    said = pictures(path) if "mp4" in container.format.name else None
+    if said and not said.whole:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
-    steps, kept = np.diff(entries[:, 0]), int((entries[:, 1] == 0).sum())
-    # Only MP4 and MOV, unless in fragments, have an index of every picture; an edit list hides some of them.
-    indexed = "mp4" in container.format.name and stream.frames > 0
-    if indexed and kept > 1 and (steps == steps[0]).all() and stream.start_time is not None:
-        # An even index says all without reading the file, even of pictures that are stored in another order.
-        return stream.start_time + steps[0] * np.arange(kept)
+    if said and said.step and stream.start_time is not None:
+        # An even step says all without reading the file, even of pictures that are stored in another order.
+        return stream.start_time + said.step * np.arange(said.count)
     _refuse_cut_matroska(path)
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
@@ -274,8 +270,9 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
         raise UserError(f"{path}: holds no pictures; the file is cut short or damaged")
     if None in times:
         raise UserError(f"{path}: its pictures have no times; give it in another format, as MP4")
-    said = kept if indexed and len(entries) else stream.frames
-    if len(times) < said or any(packet.is_corrupt for packet in packets):
+    # An edit list of an MP4 may hide some of them.
+    fewer = said is None and len(packets) < stream.frames
+    if fewer or any(packet.is_corrupt for packet in packets):
         raise UserError(f"{path}: not all of its pictures are there; the file is cut short or damaged")
     return np.unique(np.array(times, np.int64))
 
