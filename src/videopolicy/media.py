@@ -14,10 +14,11 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from videopolicy.colours import Colours, label
 from videopolicy.errors import UserError, explain_os_error
+from videopolicy.mp4 import pictures
 from videopolicy.pointers import refuse_pointer
 from videopolicy.types import Frames
 
@@ -46,15 +47,16 @@ class Encoder:
     def __init__(self, path: Path, fps: float, crf: int = 15, full_colour: bool = False):
         self._container = av.open(_place(path), "w", format="mp4")
         self._rate = Fraction(fps).limit_denominator(1001)
-        self._crf, self._full_colour = crf, full_colour
+        self._crf, self._full_colour, self._format = crf, full_colour, ""
         self._stream: VideoStream | None = None
+        self._colours = Colours(path)
         self._count = 0
 
     def write(self, frames: Frames) -> None:
         """Appends frames (N, H, W, 3); all calls must bring the same H and W."""
         stream = self._stream or self._open(*frames.shape[1:3])
         for position, pixels in enumerate(frames):
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame = self._colours.picture(pixels, self._format)
             frame.pts, frame.time_base = self._count, 1 / self._rate
             if position == 0:
                 frame.pict_type = PictureType.I
@@ -76,12 +78,13 @@ class Encoder:
         self.close()
 
     def _open(self, height: int, width: int) -> VideoStream:
-        full_colour = self._full_colour or height % 2 or width % 2
+        self._format = "yuv444p" if self._full_colour or height % 2 or width % 2 else "yuv420p"
         stream = self._container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width = height, width
-        stream.pix_fmt = "yuv444p" if full_colour else "yuv420p"
+        stream.pix_fmt = self._format
         # No B-frames: frames come out in the order they went in, and a jump decodes less. One thread: frames are small.
         stream.options = {"crf": str(self._crf), "bf": "0", "g": str(KEY_FRAME_EVERY), "threads": "1"}
+        label(stream.codec_context)
         self._stream = stream
         return stream
 
@@ -110,7 +113,7 @@ class Decoder:
         self.fps, self._shown = film.fps, film.shown
         self._times: list[int] = film.times.tolist()
         self._decoded: Iterator[VideoFrame] = iter(())
-        self._reformatter = VideoReformatter()
+        self._colours = Colours(path)
         # The picture that `_decoded` gives next; past the last one, there is none.
         self._next = len(self._times)
 
@@ -149,8 +152,7 @@ class Decoder:
             if number > wanted[done] or (frame.is_corrupt and number == wanted[done]):
                 break
             if number == wanted[done]:
-                # As `to_ndarray(format="rgb24")`, which prepares the same conversion anew for every frame.
-                pixels = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+                pixels = self._colours.pixels(frame)
                 if frame.rotation:
                     pixels = np.rot90(pixels, round(frame.rotation / 90))
                 if done == 0:
@@ -255,25 +257,23 @@ def _place(path: Path) -> str:
 
 def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
     """When each picture of the stream is shown, in ticks of its time base, ascending; nothing is decoded."""
-    # PyAV has the index from 17 on; lerobot wants an older one, with which a file is read through instead.
-    index = getattr(stream, "index_entries", ())
-    entries = np.array([(e.timestamp, e.is_discard, e.pos + e.size) for e in index], np.int64).reshape(-1, 3)
-    if len(entries) and entries[:, 2].max() > path.stat().st_size:
+    said = pictures(path) if "mp4" in container.format.name else None
+    if said and not said.whole:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
-    steps, kept = np.diff(entries[:, 0]), int((entries[:, 1] == 0).sum())
-    # Only MP4 and MOV, unless in fragments, have an index of every picture; an edit list hides some of them.
-    indexed = "mp4" in container.format.name and stream.frames > 0
-    if indexed and kept > 1 and (steps == steps[0]).all() and stream.start_time is not None:
-        # An even index says all without reading the file, even of pictures that are stored in another order.
-        return stream.start_time + steps[0] * np.arange(kept)
+    if said and said.step and stream.start_time is not None:
+        # An even step says all without reading the file, even of pictures that are stored in another order.
+        return stream.start_time + said.step * np.arange(said.count)
     _refuse_cut_matroska(path)
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
-    if not times or None in times:
-        raise UserError(f"{path}: holds no pictures with times; give it in another format, as MP4")
-    said = kept if indexed and len(entries) else stream.frames
-    if len(times) < said or any(packet.is_corrupt for packet in packets):
-        raise UserError(f"{path}: holds {len(times)} whole pictures of {said or 'an unknown number'}; it is cut short")
+    if not times:
+        raise UserError(f"{path}: holds no pictures; the file is cut short or damaged")
+    if None in times:
+        raise UserError(f"{path}: its pictures have no times; give it in another format, as MP4")
+    # An edit list of an MP4 may hide some of them.
+    fewer = said is None and len(packets) < stream.frames
+    if fewer or any(packet.is_corrupt for packet in packets):
+        raise UserError(f"{path}: not all of its pictures are there; the file is cut short or damaged")
     return np.unique(np.array(times, np.int64))
 
 
@@ -345,7 +345,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such video file") from error
+        what = "is a link to a file that is not there" if path.is_symlink() else "no such video file"
+        raise UserError(f"{path}: {what}") from error
     except FFmpegError as error:
         raise UserError(f"{path}: not a readable video; {_cause(path)}") from error
     except OSError as error:

@@ -167,8 +167,8 @@ def test_what_is_no_data_set_is_refused_by_its_path(name, tmp_path):
             registry.build("datasets", name, path)
 
 
-def test_damage_to_any_file_is_noticed_or_does_no_harm(name, path, tmp_path):
-    undamaged = read_all(name, path)
+def test_damage_to_any_file_is_told_and_costs_no_other_episode(name, path, tmp_path):
+    undamaged = dict(enumerate(read_all(name, path)))
     noticed = 0
     for number, file in enumerate(sorted(file for file in path.rglob("*") if file.is_file())):
         copy = tmp_path / str(number)
@@ -176,12 +176,16 @@ def test_damage_to_any_file_is_noticed_or_does_no_harm(name, path, tmp_path):
         damaged = copy / file.relative_to(path)
         damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
         try:
-            read = read_all(name, copy)
+            dataset = registry.build("datasets", name, copy)
+            read = {dataset.number(index): dataset.episode(index) for index in range(len(dataset))}
         except UserError as error:
             assert str(copy) in str(error)
             noticed += 1
-        else:
-            assert len(read) == len(undamaged)
-            for one, other in zip(read, undamaged, strict=True):
-                assert_equal(one, other)
+            continue
+        lost = [note for note in dataset.notes if note.kind == "left out"]
+        noticed += bool(lost)
+        assert all(str(copy) in note.text for note in lost)
+        assert set(read) == set(undamaged) - {number for note in lost for number in note.episodes}
+        for number, one in read.items():
+            assert_equal(one, undamaged[number])
     assert noticed
