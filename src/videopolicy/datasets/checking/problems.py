@@ -62,6 +62,12 @@ TWINS = ProblemKind(
 )
 UNDECLARED = ProblemKind("the declared range cannot be read", "warning", "write the data set anew: videopolicy convert")
 RANGE = ProblemKind("actions outside the declared range", "warning", "mend what is declared, or remove outliers")
+OUTLIERS = ProblemKind(
+    "values far outside the usual range",
+    "warning",
+    "remove these episodes if the values are wrong, as they decide how all others are scaled; or train with "
+    "--normalize quantile, which clips one value of a hundred at each end",
+)
 GRIPPER = ProblemKind(
     "gripper starts closed", "warning", "if the hand was empty at first, its two ends are swapped in the action layout"
 )
