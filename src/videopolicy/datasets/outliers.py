@@ -57,8 +57,10 @@ class Outliers:
     episodes: tuple[int, ...]
 
     def __str__(self) -> str:
-        which = f"one value is {self.worst:.5g}" if self.count == 1 else f"{self.count} values, as far as {self.worst:.5g}"
-        return f"{which}, all others are from {self.low:.4g} to {self.high:.4g}"
+        usual = f"far outside the usual range, {self.low:.4g} to {self.high:.4g}"
+        if self.count == 1:
+            return f"1 value is {usual}: {self.worst:.5g}"
+        return f"{self.count} values are {usual}, as far as {self.worst:.5g}"
 
 
 class Watch:

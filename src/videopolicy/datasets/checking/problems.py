@@ -65,8 +65,8 @@ RANGE = ProblemKind("actions outside the declared range", "warning", "mend what 
 OUTLIERS = ProblemKind(
     "values far outside the usual range",
     "warning",
-    "remove these episodes if the values are wrong, as they decide how all others are scaled; or train with "
-    "--normalize quantile, which clips one value of a hundred at each end",
+    "remove these episodes if the values are wrong; actions are scaled by their smallest and largest value, or with "
+    "train --normalize quantile by their 1 % and 99 % quantiles",
 )
 GRIPPER = ProblemKind(
     "gripper starts closed", "warning", "if the hand was empty at first, its two ends are swapped in the action layout"
