@@ -8,6 +8,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from videopolicy import registry
 from videopolicy.clips.augment import ColorJitter
+from videopolicy.clips.normalize import Method
 from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.noise import joint
 from videopolicy.errors import UserError, unknown
@@ -105,6 +106,9 @@ class Training:
     copies: int = limited(1, 1, 10**4)
     """Versions of every frame in the latent cache; all but the first are colour-jittered."""
     jitter: tyro.conf.Suppress[ColorJitter] = ColorJitter()
+    normalize: Method = "minmax"
+    """What of each action dimension becomes -1 and 1: its smallest and largest value (minmax), or its 1 % and 99 %
+    quantiles, with what lies beyond them clipped (quantile). With --init, a head that has learnt keeps its own."""
     validation_episodes: int = limited(2, 0, 10**6)
     """Episodes that are measured on and not trained on; fewer if the data set is too small for it."""
     seed: int = limited(0, 0, 2**32)

@@ -81,7 +81,13 @@ def prepare(
         useful &= every.has_actions
     relative = config.relative_transform if training.stage.action_loss else None
     clips = Clips(
-        caches, config.window, normalizer, weights, relative=relative, episodes=every.take(np.nonzero(useful)[0])
+        caches,
+        config.window,
+        normalizer,
+        weights,
+        normalize=training.normalize,
+        relative=relative,
+        episodes=every.take(np.nonzero(useful)[0]),
     )
     model = build(config, clips.normalizer if training.stage.action_loss else None, training.seed)
     model.latents.load_state_dict(latents.cpu().state_dict())

@@ -89,6 +89,7 @@ def train(
     if init:
         begins, origin = checkpoint.load(init)
         model, licence = _of_checkpoint(begins, model or begins.config, init, training), origin.license
+        training = _normalizing(begins, training, init)
     if model is None:
         raise UserError("nothing says what to train: give a model, or a checkpoint to start from")
     sources, model = suited(_sources(data), model, training, begins)
@@ -157,6 +158,23 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
     if begins.acts and model.relative and not own.relative:
         raise UserError(f"{init}: its head learnt actions that are not relative; leave --relative out")
     return replace(own, window=model.window, relative=own.relative or model.relative)
+
+
+def _normalizing(begins: Model, training: Training, init: Path) -> Training:
+    """The recipe, with the way in which the actions are normalised that a head has learnt.
+
+    Raises:
+        UserError: the recipe asks for quantiles, and the head learnt from the whole range.
+    """
+    if begins.normalizer is None or not training.stage.action_loss:
+        return training
+    own = begins.normalizer.method
+    if training.normalize == "quantile" != own:
+        raise UserError(
+            f"{init}: its head learnt actions that were normalised by {own}; leave --normalize out, or begin from a "
+            "checkpoint of --stage video"
+        )
+    return replace(training, normalize=own)
 
 
 def _run(trainer: Trainer) -> None:
