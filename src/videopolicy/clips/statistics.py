@@ -81,7 +81,8 @@ class Statistics:
         try:
             return from_json(cls, upgrade_statistics(json.loads(text)))
         except (ValueError, UserError) as error:
-            raise UserError(f"not the statistics of a checkpoint (JSON): {error}") from error
+            what = "JSON with ranges of actions, lists 'low' and 'high'"
+            raise UserError(f"not the statistics of a checkpoint ({what}): {error}") from error
 
 
 def first_frames(

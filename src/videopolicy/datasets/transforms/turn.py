@@ -39,7 +39,7 @@ class Turn:
 
     def __post_init__(self) -> None:
         if self.flip not in _REVERSED:
-            raise unknown("flip", self.flip, FLIPS)
+            raise UserError(f"frames are flipped {', '.join(FLIPS)}, not {self.flip!r}")
         if self.rotate not in (None, *ROTATIONS):
             raise UserError(f"frames are rotated by 90, 180 or 270 degrees, not by {self.rotate}")
 
