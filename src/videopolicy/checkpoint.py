@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from videopolicy.clips.normalize import BEYOND, MinMax
+from videopolicy.clips.normalize import BEYOND
+from videopolicy.clips.statistics import Statistics
 from videopolicy.configs import check_limits, from_json, limited, to_json
 from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.durable import left_behind, replace_folder, sha256
@@ -107,8 +108,8 @@ def save(
             for name, tensor in (weights or model.state_dict()).items()
         }
         save_file(stored, aside / "model.safetensors")
-        normalizer = model.normalizer
-        (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null", encoding="utf-8")
+        statistics = Statistics(model.normalizer, dict(model.frame_statistics))
+        (aside / "statistics.json").write_text(statistics.to_json() + "\n", encoding="utf-8")
         hashes = {name: sha256(aside / name) for name in HASHED}
         description = to_json(Description(FORMAT, model.config, provenance, hashes))
         (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -154,15 +155,15 @@ def load(
 
 
 def _rebuilt(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Model:
-    statistics = (folder / "statistics.json").read_text(encoding="utf-8")
-    normalizer = None if statistics == "null" else MinMax.from_json(statistics)
+    statistics = Statistics.from_json((folder / "statistics.json").read_text(encoding="utf-8"))
     before = torch.get_default_dtype()
     # Built in the final precision: in float32 first, a large model would need thrice the memory.
     torch.set_default_dtype(dtype)
     try:
-        model = config.build(normalizer)
+        model = config.build(statistics.actions)
     finally:
         torch.set_default_dtype(before)
+    model.frame_statistics = statistics.frames
     model.latents.float()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model

@@ -127,7 +127,8 @@ class MinMax:
 def _between(column: Float[np.ndarray, "n"]) -> tuple[float, float]:
     """The quantiles, each a value that occurs, rounded outwards; the ends if they are the same."""
     low, high = (
-        float(np.quantile(column, share, method=method)) for share, method in ((BEYOND, "lower"), (1 - BEYOND, "higher"))
+        float(np.quantile(column, share, method=method))
+        for share, method in ((BEYOND, "lower"), (1 - BEYOND, "higher"))
     )
     return (low, high) if low < high else (float(column.min()), float(column.max()))
 

@@ -9,7 +9,6 @@ widths of what has been reached away. So a tail may be as heavy as it likes, as 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from math import inf, pi
 
 import numpy as np

@@ -77,8 +77,8 @@ def _problems(found: Findings) -> str:
 
 
 def _task(dataset: Dataset, found: Findings, instruction: str, episodes: Sequence[int]) -> str:
-    suspicious = {problem.episode for problem in found.problems}
-    chosen = next((index for index in episodes if index not in suspicious), episodes[0])
+    suspicious = {number for problem in found.problems for number in problem.episodes}
+    chosen = next((index for index in episodes if dataset.number(index) not in suspicious), episodes[0])
     others = [index for index in episodes if index != chosen][: EPISODES - 1]
     strips = [_frames(dataset, chosen)]
     if others:

@@ -1,7 +1,7 @@
 """From a data set and a preset to a run that is ready to train."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
@@ -14,6 +14,7 @@ from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
 from videopolicy.clips.dataset import Clips, Episodes
 from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.statistics import FrameStatistics, first_frames
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.mixture import Source, reconcile
 from videopolicy.datasets.transforms.readable import find_lost, readable, remember, remembered
@@ -91,12 +92,21 @@ def prepare(
     )
     model = build(config, clips.normalizer if training.stage.action_loss else None, training.seed)
     model.latents.load_state_dict(latents.cpu().state_dict())
+    if group.main:
+        model.frame_statistics = _first_frames(sources, clips.episodes, config.views)
     if init:
         # The head may be there in one of the two only; everything else must be in both.
         missing, unexpected = model.load_state_dict(init.state_dict(), strict=False)
         heads = tuple(f"{name}." for part in (model, init) for name in _action_names(part))
         assert all(name.startswith(heads) for name in (*missing, *unexpected)), "only the head may differ"
     return model, clips
+
+
+def _first_frames(sources: Sequence[Source], episodes: Episodes, views: Sequence[str]) -> Mapping[str, FrameStatistics]:
+    """What training frames look like; those with actions, if there are any, as only they show where to act."""
+    chosen = episodes.take(np.nonzero(episodes.has_actions)[0]) if episodes.has_actions.any() else episodes
+    where = list(zip(chosen.source.tolist(), chosen.number.tolist(), strict=True))
+    return first_frames([source.dataset for source in sources], where, views)
 
 
 def _action_names(model: Model) -> list[str]:

@@ -275,6 +275,8 @@ def test_another_conversion_to_the_same_place_is_refused(tmp_path, source, small
         convert(source, tmp_path / "d", 1)
     with pytest.raises(UserError, match=r"\(another size\).*remove this folder"):
         convert(replace(source, size=8), tmp_path / "d", 1)
+    with pytest.raises(UserError, match=r"\(another flip, rotate\).*remove this folder"):
+        convert(replace(source, flip={"top": "vertical"}, rotate={"top": 90}), tmp_path / "d", 1)
     spoil(source, 0, bad=0.5)
     (source.path / spec.INFO).write_text((source.path / spec.INFO).read_text() + " ")
     with pytest.raises(UserError, match=r"\(another source\)"):
