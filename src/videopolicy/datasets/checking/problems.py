@@ -43,8 +43,9 @@ UNREADABLE = ProblemKind("cannot be read", "error", _LEFT_OUT)
 MENDED = ProblemKind(
     "not read as the files say", "warning", "videopolicy check {data} --repair DST writes a data set that says it right"
 )
+ASSUMED = ProblemKind("the files do not say it", "warning", "look whether it is so; each line says how to change it")
 # What a reader did by itself, by the kind of its note.
-NOTES: dict[str, ProblemKind] = {"left out": UNREADABLE, "mended": MENDED}
+NOTES: dict[str, ProblemKind] = {"left out": UNREADABLE, "mended": MENDED, "assumed": ASSUMED}
 NOT_FINITE = ProblemKind("actions or states that are not numbers", "error", _LEFT_OUT)
 COUNTS = ProblemKind("frames, actions and states differ in number", "error", _LEFT_OUT)
 RATES = ProblemKind("different frame rates", "error", "bring them to one: videopolicy convert {data} DST --fps {fps}")
