@@ -107,13 +107,16 @@ def _check_target(source: Path, target: Path) -> None:
 
 
 def _kind(dataset: Dataset, strict: bool) -> ShardSchema:
-    """What all episodes must be: what the first one is that can be read."""
+    """What all episodes must be: what the first one is that can be read, and acts if any does."""
     for index in range(len(dataset)):
         try:
-            return ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views)
+            kind = ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views)
         except UserError:
             if strict:
                 raise
+            continue
+        if kind.action == dataset.action_width:
+            return kind
     raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
 
 

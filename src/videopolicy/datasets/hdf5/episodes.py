@@ -130,29 +130,28 @@ def _nothing_left(path: Path, notes: Sequence[Note]) -> str:
 def _tell_what_is_unused(found: Found, kept: Sequence[StoredEpisode]) -> None:
     """Says what lies beside what is read, once for all episodes."""
 
-    def tell(names: Iterable[str], text: str) -> None:
+    def tell(before: str, names: Iterable[str], after: str = "") -> None:
         different = list(dict.fromkeys(names))
         if different:
-            found.told.of_all("unused", f"{found.path}: {text.format(listed(different, _LISTED))}")
+            found.told.of_all("unused", f"{found.path}: {before} {listed(different, _LISTED)}{after}")
 
     states = [column for one in kept for column in one.other_states]
-    beside = (
-        "numbers that are no part of the state"
-        if kept[0].states
-        else "no state is read, as no name is known; there are"
-    )
-    tell(map(str, states), f"{beside}: {{}}; {_option('state', states)}")
+    none = "no state is read, as no name is known; there are"
+    beside = "numbers that are no part of the state:" if kept[0].states else none
+    tell(beside, map(str, states), _option("state", states))
     if any(one.acts for one in kept):
         actions = [column for one in kept for column in one.other_actions]
-        tell(map(str, actions), f"numbers that are no part of the action: {{}}; {_option('action', actions)}")
-    tell((other for one in kept for other in one.others), "neither pictures in 8-bit RGB nor rows of numbers: {}")
+        tell("numbers that are no part of the action:", map(str, actions), _option("action", actions))
+    tell("neither images in 8-bit RGB nor rows of numbers:", (other for one in kept for other in one.others))
+    four = (view for one in kept for view, camera in one.cameras.items() if camera.channels == 4)
+    tell("a fourth channel, which should be transparency, of the view", four)
 
 
 def _option(kind: str, columns: Sequence[Column]) -> str:
     """How to read columns; an action is not offered as a state."""
     names = [column.name for column in columns]
     fitting = [name for name in dict.fromkeys(names) if kind == "action" or "action" not in name] or names
-    return f"--{kind}-columns {' '.join(fitting[:2])} would read these, side by side, as the {kind}"
+    return f"; --{kind}-columns {' '.join(fitting[:2])} would read these, side by side, as the {kind}"
 
 
 def _tell_who_does_not_act(told: Told, kept: Sequence[StoredEpisode]) -> None:

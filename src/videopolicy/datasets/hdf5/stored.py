@@ -129,13 +129,14 @@ class StoredEpisode:
         return f"{self.file}: {self.name}" if self.name else str(self.file)
 
 
-def contents(held: h5py.Group, path: str, coded: bool = False) -> Contents:
+def contents(held: h5py.Group, path: str, pictures: str | None = None) -> Contents:
     """What is in a group inside an episode's, and in the groups in it.
 
     Args:
         held: the episode's group.
         path: of the group, from there.
-        coded: whether any uint8 (N, bytes) is taken for compressed pictures, not only those that begin like one.
+        pictures: of a group from there on, in which any uint8 (N, bytes) is taken for compressed pictures, not only
+            what begins like one.
 
     Raises:
         UserError: something lies elsewhere, or a compressed picture is damaged.
@@ -145,7 +146,7 @@ def contents(held: h5py.Group, path: str, coded: bool = False) -> Contents:
     others: list[str] = []
     for name, values in arrays(group(held, path)):
         key = f"{path}/{name}"
-        camera = _camera(key, values, coded)
+        camera = _camera(key, values, pictures is not None and name.startswith(f"{pictures}/"))
         column = column_of(key, values)
         if camera:
             cameras.append(camera)
@@ -185,6 +186,21 @@ def chosen(held: h5py.Group, keys: Sequence[str], folder: str, option: str) -> t
             raise UserError(f"{option}: {unknown('array of numbers', key, short)}")
         found.append(column)
     return tuple(found)
+
+
+def steps_of(read: Sequence[Camera | Column], where: str) -> int:
+    """How many steps all arrays have that are read.
+
+    Raises:
+        UserError: they differ, or have none.
+    """
+    first = read[0]
+    for other in read:
+        if other.steps != first.steps:
+            raise UserError(f"{where}{first.key} has {first.steps} rows, but {other.key} {other.steps}")
+    if not first.steps:
+        raise UserError(f"{where}has no control steps")
+    return first.steps
 
 
 def read_frames(held: h5py.Group, camera: Camera, start: int, stop: int, swapped: bool) -> Frames:

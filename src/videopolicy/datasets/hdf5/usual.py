@@ -62,7 +62,10 @@ def _views(one: StoredEpisode) -> frozenset[str]:
 def _lacks(one: StoredEpisode, usual: StoredEpisode) -> str:
     """What it lacks; "" if it has all, and more."""
     missing = [view for view in usual.cameras if view not in one.cameras]
-    return f"lacks the view {listed(missing)}, which the others have" if missing else ""
+    keys = {usual.cameras[view].key.split("/")[-1] for view in missing}
+    instead = [said for said in one.others if said.split(" (")[0] in keys]
+    why = f"lacks the view {listed(missing)}, which the others have" if missing else ""
+    return f"{why}, but has {listed(instead)}" if instead else why
 
 
 def _cut_to_usual_views(found: Sequence[StoredEpisode], told: Told) -> list[StoredEpisode]:

@@ -24,7 +24,7 @@ from videopolicy.datasets.hdf5.access import (
     root_names,
 )
 from videopolicy.datasets.hdf5.episodes import Found, Hdf5Episodes
-from videopolicy.datasets.hdf5.stored import Camera, Column, StoredEpisode, chosen, column_of, contents
+from videopolicy.datasets.hdf5.stored import Camera, Column, StoredEpisode, chosen, column_of, contents, steps_of
 from videopolicy.datasets.hdf5.told import Told, listed, reason
 from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.datasets.robomimic import schema
@@ -129,7 +129,8 @@ class _Survey:
         actions, states = self._actions(held), self._states(held, inside.columns)
         why = schema.broken(held, name, source, actions)
         if not why and not inside.cameras:
-            why = "no images among its observations; render them, or give the file that has them"
+            instead = f", but {listed(inside.others)}" if inside.others else ""
+            why = f"no images in 8-bit RGB among its observations{instead}; render them, or give the file that has them"
         if why:
             raise UserError(f"{file}: data/{name}: {why}")
         steps = self._steps(file, name, held, [*actions, *states, *inside.cameras.values()])
@@ -177,11 +178,8 @@ class _Survey:
         return schema.known_states(columns)
 
     def _steps(self, file: Path, name: str, held: h5py.Group, read: Sequence[Column | Camera]) -> int:
-        """How many steps all arrays have that are read."""
-        steps = read[0].steps
-        for other in read:
-            if other.steps != steps:
-                raise UserError(f"{file}: data/{name}: {read[0].key} has {steps} steps, but {other.key} {other.steps}")
+        """How many steps all arrays have that are read; says so if the demonstration claims another number."""
+        steps = steps_of(read, f"{file}: data/{name}: ")
         said = number(held, "num_samples")
         if said is not None and said != steps:
             text = f"says it has {said:g} steps, but its arrays have {steps}, which are read"

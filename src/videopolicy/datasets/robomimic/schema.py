@@ -161,7 +161,7 @@ def _record(data: h5py.Group, name: str, say: Say) -> dict[str, Any]:
     try:
         return record(data, name)
     except UserError:
-        say("mended", f"its attribute {name} is not readable (it should be a JSON object), and is taken as missing")
+        say("mended", f"the attribute {name} is not readable (it should be a JSON object), and is taken as missing")
         return {}
 
 
@@ -177,9 +177,9 @@ def _rate(made: dict[str, Any], wanted: dict[str, Any], libero: bool, say: Say) 
         return fps
     how = "write it as control_freq into env_kwargs of the attribute env_args of data"
     if said is not None:
-        say("mended", f"its control_freq is no rate, {FPS:g} steps a second are assumed; if it is another, {how}")
+        say("mended", f"control_freq is no rate, {FPS:g} steps a second are assumed; if it is another, {how}")
     elif not libero and made.get("type") != _ROBOSUITE:
-        say("assumed", f"says no rate, {FPS:g} steps a second are assumed; if it is another, {how}")
+        say("assumed", f"no rate is said, {FPS:g} steps a second are assumed; if it is another, {how}")
     return FPS
 
 
