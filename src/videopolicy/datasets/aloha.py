@@ -102,7 +102,7 @@ def _describe(file: Path, root: h5py.File, place: int, reading: Reading, told: T
         states,
         "",
         tuple(column for column in other_actions if column not in actions),
-        tuple(column for column in inside.columns if column not in states),
+        tuple(column for column in inside.columns if column not in (*states, *actions)),
         inside.others,
     )
 

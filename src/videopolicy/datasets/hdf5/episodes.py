@@ -124,7 +124,8 @@ def _nothing_left(path: Path, notes: Sequence[Note]) -> str:
     if not lost:
         return f"{path}: holds no demonstrations"
     more = f"; {plural(len(lost) - 1, 'other reason')} beside this" if len(lost) > 1 else ""
-    return f"{path}: no episode of it can be read: {lost[0]}{more}"
+    most = max(lost, key=lambda note: len(note.episodes))
+    return f"{path}: no episode of it can be read: {most}{more}"
 
 
 def _tell_what_is_unused(found: Found, kept: Sequence[StoredEpisode]) -> None:

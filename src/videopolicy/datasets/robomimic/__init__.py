@@ -154,7 +154,7 @@ class _Survey:
             states,
             schema.state_layout(states),
             tuple(column for column in _action_columns(held) if column not in actions),
-            tuple(column for column in inside.columns if column not in states),
+            tuple(column for column in inside.columns if column not in (*states, *actions)),
             inside.others,
             source.task,
             source.flipped,
