@@ -3,15 +3,19 @@
 RoboCasa v0.1: robocasa's `scripts/dataset_states_to_obs.py` and its page "Using and inspecting datasets".
 LIBERO: LIBERO's `scripts/create_dataset.py`, which stores what follows an action beside it, bottom row first.
 LIBERO without its attributes: OpenVLA's `regenerate_libero_dataset.py`. robomimic: its `dataset_states_to_obs.py`.
+ALOHA: tonyzhaozh/aloha's `record_episodes.py`, and Interbotix/aloha's, which compresses. Isaac Lab: its
+`hdf5_dataset_file_handler.py`.
 """
 
 import json
 from collections.abc import Sequence
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import h5py
 import numpy as np
+from PIL import Image
 from tests.small import SIZE
 
 from videopolicy import registry
@@ -128,6 +132,63 @@ def write_any(folder: Path, episodes: Sequence[Episode]) -> None:
                 demo[f"obs/{view}_image"] = frames
             demo.attrs["ep_meta"] = json.dumps({"lang": episode.instruction})
         root["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": episodes[0].fps}})
+
+
+def numbered(episode: int, steps: int, view: int = 0, side: int = 32) -> np.ndarray:
+    """Frames (steps, side, side, 3) whose left third is their step in red, middle their episode, right their view."""
+    frames = np.zeros((steps, side, side, 3), np.uint8)
+    third = side // 3
+    frames[:, :, :third, 0] = (4 * np.arange(steps) + 20)[:, None, None]
+    frames[:, :, third : 2 * third, 1] = 20 * episode + 20
+    frames[:, :, 2 * third :, 2] = 20 * view + 20
+    return frames
+
+
+def vectors(episode: int, steps: int, width: int) -> np.ndarray:
+    """Numbers (steps, width) that differ with the episode, the step and the dimension."""
+    return (100 * episode + np.arange(steps)[:, None] + np.arange(width) / 64).astype(np.float32)
+
+
+def write_isaac(
+    file: Path, cameras: Sequence[str] = ("table_cam", "wrist_cam"), count: int = 3, steps: int = 8
+) -> Path:
+    """What Isaac Lab's recorder writes of a task that sees: all observations under `obs`, no rate."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(file, "w") as root:
+        for number in range(count):
+            demo = root.create_group(f"data/demo_{number}")
+            demo["actions"] = demo["obs/actions"] = vectors(number, steps, 7)
+            for view, camera in enumerate(cameras):
+                demo.create_dataset(f"obs/{camera}", data=numbered(number, steps, view), compression="gzip")
+            for name, width in (("joint_pos", 9), ("eef_pos", 3), ("gripper_pos", 2)):
+                demo[f"obs/{name}"] = vectors(number, steps, width) + width
+            demo["initial_state/articulation/robot/root_pose"] = np.zeros((1, 7))
+            demo.attrs["num_samples"], demo.attrs["success"] = steps, True
+        root["data"].attrs["total"] = count * steps
+        root["data"].attrs["env_args"] = json.dumps({"env_name": "Isaac-Stack-Cube-v0", "type": 2})
+    return file
+
+
+def write_aloha(folder: Path, episodes: Sequence[Episode], code: str = "") -> None:
+    """A file an episode; pictures as arrays, or each coded as "JPEG" or "PNG" and filled up with zeros."""
+    folder.mkdir(parents=True)
+    for number, episode in enumerate(episodes):
+        with h5py.File(folder / f"episode_{number}.hdf5", "w") as root:
+            root.attrs["sim"], root.attrs["compress"], root.attrs["fps"] = False, bool(code), episode.fps
+            root.attrs["instruction"] = episode.instruction
+            root["action"], root["observations/qpos"] = episode.actions, episode.states
+            for view, frames in episode.views.items():
+                root[f"observations/images/{view}"] = _coded(frames, code) if code else frames
+
+
+def _coded(frames: np.ndarray, code: str) -> np.ndarray:
+    pictures = []
+    for frame in frames:
+        sink = BytesIO()
+        Image.fromarray(frame).save(sink, code, quality=95, subsampling=0)
+        pictures.append(np.frombuffer(sink.getvalue(), np.uint8))
+    longest = max(map(len, pictures)) + 5
+    return np.stack([np.pad(picture, (0, longest - len(picture))) for picture in pictures])
 
 
 def _common(demo: h5py.Group, actions: np.ndarray) -> None:

@@ -8,8 +8,9 @@ from videopolicy.datasets.notes import refuse
 from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError
 
-# What a format's file may define beside its entry: `recognises(path: Path) -> bool`. It looks only at the names of
-# files, and says no to a path that does not exist. A format without it is opened only by its name.
+# What a format's file may define beside its entry: `recognises(path: Path) -> bool`. It looks at the names of files
+# and, where formats share a suffix, at what lies at the top of the first file that can be opened, and no further. It
+# says no to a path that does not exist. A format without it is opened only by its name.
 _RECOGNISES = "recognises"
 
 
@@ -33,7 +34,7 @@ def open_any(path: Path, format: str | None = None, reading: Reading = AS_IT_IS)
 
 
 def guess_format(path: Path) -> str:
-    """The one format that recognises what is there, by the names of its files.
+    """The one format that recognises what is there.
 
     Raises:
         UserError: no such path, or none or several recognise it; the message says what would be right.

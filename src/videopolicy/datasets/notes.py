@@ -8,6 +8,7 @@ from typing import Literal
 from videopolicy.datasets.phrases import ranges
 from videopolicy.errors import UserError
 
+NoteKind = Literal["left out", "mended", "assumed", "unused"]
 # Numbers of episodes that are listed before the rest is only counted.
 _LISTED = 12
 
@@ -18,12 +19,13 @@ class Note:
 
     Attributes:
         kind: "left out": what cannot be read, and is lost; "mended": what is read otherwise than the files say;
-            "unused": what is sound, and not read (a depth map, a column that nothing here uses).
+            "assumed": what the files do not say (a rate); "unused": what is sound, and not read (a depth map, a column
+            that nothing here uses).
         text: where, what, and what to do about it; a sentence for a person, which does not number the episodes.
         episodes: their numbers on disk (see `Dataset.number`); () if it is about the data set as a whole.
     """
 
-    kind: Literal["left out", "mended", "unused"]
+    kind: NoteKind
     text: str
     episodes: tuple[int, ...] = ()
 
@@ -64,7 +66,7 @@ def lines(notes: Sequence[Note], used: int) -> list[str]:
 def refuse(path: object, notes: Sequence[Note]) -> None:
     """Raises UserError if something was lost or mended, for whoever wants all or nothing (`--strict`)."""
     for note in notes:
-        if note.kind != "unused":
+        if note.kind in ("left out", "mended"):
             raise UserError(f"{path}: {note.kind}: {note}; without --strict, what is left is used")
 
 

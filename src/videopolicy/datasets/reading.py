@@ -16,6 +16,8 @@ class Reading:
     """The same of the state."""
     mask: str | None = None
     """HDF5: read the demonstrations that this filter key names, no others."""
+    swap_red_blue: bool = False
+    """HDF5: red and blue change places in compressed pictures; ALOHA's own recorder writes them the wrong way round."""
     strict: bool = False
     """Refuse a data set of which anything cannot be read, or not as its files say, instead of using what is left."""
 

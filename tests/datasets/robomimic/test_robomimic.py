@@ -12,56 +12,20 @@ from tests.datasets.hdf5 import ROBOCASA, arm, pose, recorded, write_libero, wri
 
 from videopolicy.actions.layout import Layout
 from videopolicy.datasets import robomimic
+from videopolicy.datasets.hdf5 import stored
 from videopolicy.datasets.robomimic import open_dataset
-from videopolicy.errors import UserError
 
-FLOATS = np.zeros((13, 8, 8, 3), np.float32)
 IDENTITY = (1.0, 0.0, 0.0, 0.0)
 
 
-@pytest.fixture(scope="module")
-def robocasa(tmp_path_factory):
-    return write_robocasa(tmp_path_factory.mktemp("casa") / "demo_gentex_im256_randcams.hdf5", recorded())
-
-
-@pytest.fixture(scope="module")
-def libero(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("libero_90")
-    return write_libero(folder / "KITCHEN_SCENE7_open_the_microwave_demo.hdf5", recorded())
-
-
-@pytest.fixture
-def spoilt(robocasa, tmp_path):
-    """A copy of RoboCasa's file, open for writing; refused(...) closes it."""
-    file = tmp_path / "spoilt.hdf5"
-    file.write_bytes(robocasa.read_bytes())
-    with h5py.File(file, "r+") as root:
-        yield root
-
-
-def refused(root: h5py.File) -> str:
-    """What is said about a file when it is opened, and all of it read."""
-    file = root.filename
-    root.close()
-    with pytest.raises(UserError) as caught:
-        dataset = open_dataset(Path(file))
-        for index in range(len(dataset)):
-            dataset.episode(index)
-    message = str(caught.value)
-    assert "\n" not in message and file in message
-    return message
-
-
-def replace(group, name, values):
-    if name in group:
-        del group[name]
-    group[name] = values
+def lost(dataset):
+    return [note for note in dataset.notes if note.kind != "unused"]
 
 
 def test_robocasa_reads_as_it_was_stored(robocasa):
     dataset = open_dataset(robocasa)
     assert set(dataset.views) == {name.removesuffix("_image") for name in ROBOCASA}
-    assert (dataset.fps, dataset.action_width, dataset.state_width, dataset.skipped) == (20, 7, 9, ())
+    assert (dataset.fps, dataset.action_width, dataset.state_width, lost(dataset)) == (20, 7, 9, [])
     assert set(dataset.tasks) == {"reach the red disc", "reach the blue disc"}
     for index, original in enumerate(recorded()):
         episode = dataset.episode(index)
@@ -76,7 +40,7 @@ def test_robocasa_reads_as_it_was_stored(robocasa):
 def test_libero_is_upright_and_each_frame_goes_with_the_action_that_followed_it(tmp_path, attributes):
     file = write_libero(tmp_path / "KITCHEN_SCENE7_open_the_microwave_demo.hdf5", recorded(), attributes)
     dataset = open_dataset(file)
-    assert (dataset.views, dataset.fps, dataset.skipped) == (("agentview", "eye_in_hand"), 20, ())
+    assert (dataset.views, dataset.fps, lost(dataset)) == (("agentview", "eye_in_hand"), 20, [])
     assert dataset.tasks == ("open the microwave",)
     for index, original in enumerate(recorded()):
         # The published files hold neither the frame before the first action nor an action after the last frame.
@@ -158,10 +122,10 @@ def test_blocks_join_to_the_whole(robocasa, libero):
 
 
 def test_only_the_slice_is_read(libero, monkeypatch):
-    asked = []
-    real = robomimic.rows
-    monkeypatch.setattr(robomimic, "rows", lambda values, *ends: asked.append(ends) or real(values, *ends))
-    open_dataset(libero).episode(0, ["agentview"], 3, 6)
+    dataset, asked = open_dataset(libero), []
+    real = stored.rows
+    monkeypatch.setattr(stored, "rows", lambda values, *ends: asked.append(ends) or real(values, *ends))
+    dataset.episode(0, ["agentview"], 3, 6)
     assert set(asked) == {(3, 6), (4, 7)}
 
 
@@ -179,129 +143,12 @@ def test_the_two_bad_demonstrations_of_turn_on_stove_are_skipped_and_said_so(tmp
     file = write_robocasa(tmp_path / "demo.hdf5", recorded(), "TurnOnStove", numbers=[33, 36, 37])
     dataset = open_dataset(file)
     assert len(dataset) == 1 and dataset.length(0) == len(recorded()[1])
-    assert [line.split(": ", 1)[1] for line in dataset.skipped] == [
-        f"demo_{number}: a known bad recording of TurnOnStove" for number in (33, 37)
+    assert [str(note) for note in lost(dataset)] == [
+        f"{file}: demo_33 and demo_37: is a known bad recording of TurnOnStove (episodes 0, 2)"
     ]
+    assert dataset.number(0) == 1
     other = open_dataset(write_robocasa(tmp_path / "other.hdf5", recorded(), "TurnOffStove", numbers=[33, 36, 37]))
-    assert (len(other), other.skipped) == (3, ())
-
-
-def test_an_episode_whose_base_moves_is_skipped_and_said_so(spoilt, robocasa):
-    actions = spoilt["data/demo_1/actions"][()]
-    actions[3, 7] = 0.5
-    replace(spoilt["data/demo_1"], "actions", actions)
-    file = spoilt.filename
-    spoilt.close()
-    dataset = open_dataset(Path(file))
-    assert len(dataset) == len(recorded()) - 1
-    assert "demo_1: its base is not at rest" in dataset.skipped[0]
-
-
-def test_demonstrations_that_vanished_are_said(spoilt):
-    file = spoilt.filename
-    spoilt.move("data/demo_1", "data/other")
-    del spoilt["data/demo_2"]
-    spoilt.close()
-    skipped = " ".join(open_dataset(Path(file)).skipped)
-    assert "'other' is not called demo_ and a number" in skipped and "steps in total" in skipped
-
-
-SPOILS = {
-    "actions, but robot0_eye_in_hand_image has 5": lambda demo: demo["obs/robot0_eye_in_hand_image"].resize(5, 0),
-    "actions, but robot0_eef_pos has 2": lambda demo: replace(demo, "obs/robot0_eef_pos", np.zeros((2, 3))),
-    "robot0_eye_in_hand_image is float32": lambda demo: replace(demo, "obs/robot0_eye_in_hand_image", FLOATS),
-    "robot0_agentview_left_image has the size": lambda demo: replace(
-        demo, "obs/robot0_agentview_left_image", np.zeros((len(demo["actions"]), 8, 8, 3), np.uint8)
-    ),
-    "actions at step 4 is NaN or infinite": lambda demo: demo["actions"].__setitem__((4, 2), np.nan),
-    "robot0_eef_pos at step 3 is NaN or infinite": lambda demo: demo["obs/robot0_eef_pos"].__setitem__((3, 2), 1e300),
-    "lacks 'actions'": lambda demo: demo.__delitem__("actions"),
-    "lacks 'obs'": lambda demo: demo.__delitem__("obs"),
-    "obs is not a group": lambda demo: replace(demo, "obs", 3),
-    "actions is not an array": lambda demo: demo.__delitem__("actions") or demo.create_group("actions"),
-    "actions are |S3": lambda demo: replace(demo, "actions", np.array([[b"abc"]] * 13)),
-    "should be JSON": lambda demo: demo.attrs.__setitem__("ep_meta", "{"),
-    "should be text": lambda demo: demo.attrs.__setitem__("ep_meta", np.zeros(3)),
-    "`lang` in ep_meta": lambda demo: demo.attrs.__setitem__("ep_meta", json.dumps({"lang": 3})),
-    "num_samples has 99": lambda demo: demo.attrs.__setitem__("num_samples", 99),
-    "its views": lambda demo: demo["obs"].__delitem__("robot0_eye_in_hand_image"),
-    "its states": lambda demo: demo["obs"].__delitem__("robot0_eef_quat"),
-    "a position is (steps, 3)": lambda demo: replace(demo, "obs/robot0_eef_pos", np.zeros((13, 2))),
-    "are the view 'robot0_eye_in_hand'": lambda demo: replace(
-        demo, "obs/robot0_eye_in_hand_rgb", demo["obs/robot0_eye_in_hand_image"][()]
-    ),
-}
-
-
-@pytest.mark.parametrize("message", list(SPOILS))
-def test_what_is_wrong_with_a_demonstration_is_said_by_its_name(spoilt, message):
-    SPOILS[message](spoilt["data/demo_1"])
-    said = refused(spoilt)
-    assert "demo_1" in said and message in said
-
-
-def test_what_was_never_written_is_not_taken_for_black(spoilt):
-    length = len(spoilt["data/demo_1/actions"])
-    for chunks in (None, (1, 32, 32, 3)):
-        del spoilt["data/demo_1/obs/robot0_eye_in_hand_image"]
-        shape = (length, 32, 32, 3)
-        spoilt["data/demo_1/obs"].create_dataset("robot0_eye_in_hand_image", shape, np.uint8, chunks=chunks)
-        if chunks:
-            spoilt["data/demo_1/obs/robot0_eye_in_hand_image"][: length - 1] = 7
-        spoilt.flush()
-        with pytest.raises(UserError, match="not written to its end"):
-            open_dataset(Path(spoilt.filename)).episode(1)
-
-
-def test_nothing_outside_the_file_is_read(spoilt, libero, tmp_path):
-    images = "data/demo_1/obs/robot0_eye_in_hand_image"
-    shape = spoilt[images].shape
-    secret = tmp_path / "secret"
-    secret.write_bytes(bytes(int(np.prod(shape))))
-    layout = h5py.VirtualLayout(shape, np.uint8)
-    layout[:] = h5py.VirtualSource(libero, "data/demo_1/obs/agentview_rgb", shape)
-    ways = {
-        "is a link to elsewhere": lambda: spoilt.__setitem__(images, h5py.ExternalLink(libero, "data/demo_0/actions")),
-        "is a link": lambda: spoilt.__setitem__(images, h5py.SoftLink("/data/demo_0/obs")),
-        "another file": lambda: spoilt.create_virtual_dataset(images, layout),
-        "in another file": lambda: spoilt.create_dataset(images, shape, np.uint8, external=[(str(secret), 0, 10**6)]),
-    }
-    for message, way in ways.items():
-        del spoilt[images]
-        way()
-        spoilt.flush()
-        with pytest.raises(UserError, match=message):
-            open_dataset(Path(spoilt.filename))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("env_args", json.dumps({"env_kwargs": {"control_freq": -1}}), "control_freq is -1"),
-        ("env_args", json.dumps([1]), "should be a JSON object"),
-        ("env_args", json.dumps({"env_kwargs": 3}), "not readable"),
-        ("env_args", "[" * 100_000, "should be JSON"),
-        ("macros_image_convention", "sideways", "stored as 'sideways'"),
-        ("total", "many", "should be a number"),
-    ],
-)
-def test_what_is_wrong_with_a_files_attributes_is_said(spoilt, name, value, message):
-    spoilt["data"].attrs[name] = value
-    assert message in refused(spoilt)
-
-
-def test_files_that_do_not_fit_together_are_refused(robocasa, libero, tmp_path):
-    for name, source in (("a.hdf5", robocasa), ("b.hdf5", libero)):
-        (tmp_path / name).write_bytes(source.read_bytes())
-    with pytest.raises(UserError, match=r"b\.hdf5: demo_0: its views .* read them as two data sets"):
-        open_dataset(tmp_path)
-
-
-def test_a_file_without_images_says_so(spoilt):
-    for demo in spoilt["data"].values():
-        for name in ROBOCASA:
-            del demo["obs"][name]
-    assert "demo_0: no images among its observations" in refused(spoilt)
+    assert (len(other), lost(other)) == (3, [])
 
 
 def test_it_is_recognised_by_its_files(robocasa, tmp_path):

@@ -48,6 +48,7 @@ LOST = ProblemKind(
 MENDED = ProblemKind(
     "not read as the files say", "warning", "videopolicy check {data} --repair DST writes a data set that says it right"
 )
+ASSUMED = ProblemKind("the files do not say it", "warning", "look whether it is so; each line says how to change it")
 NOT_FINITE = ProblemKind("actions or states that are not numbers", "error", _LEFT_OUT)
 COUNTS = ProblemKind("frames, actions and states differ in number", "error", _LEFT_OUT)
 RATES = ProblemKind("different frame rates", "error", "bring them to one: videopolicy convert {data} DST --fps {fps}")
@@ -87,12 +88,12 @@ UNSAID = ProblemKind("no instruction", "warning", "say what is done in these epi
 
 
 def noted(notes: Iterable[Note]) -> list[Problem]:
-    """What a reader left out or mended."""
+    """What a reader left out, mended or assumed."""
     lost = [note for note in notes if note.kind == "left out"]
-    mended = [note for note in notes if note.kind == "mended"]
+    others: dict[str, ProblemKind] = {"mended": MENDED, "assumed": ASSUMED}
     return [
         *(Problem(UNREADABLE if note.episodes else LOST, note.text, note.episodes) for note in lost),
-        *(Problem(MENDED, note.text, note.episodes) for note in mended),
+        *(Problem(others[note.kind], note.text, note.episodes) for note in notes if note.kind in others),
     ]
 
 

@@ -127,7 +127,8 @@ def _kind(dataset: Dataset, strict: bool) -> ShardSchema:
                 raise
     if not kinds:
         raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
-    return max(kinds, key=kinds.count)
+    acting = [kind for kind in kinds if kind.action == dataset.action_width]
+    return max(acting or kinds, key=kinds.count)
 
 
 def _write(job: ShardJob, runs: list[Segment], workers: int) -> int:

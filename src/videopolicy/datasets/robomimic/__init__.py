@@ -1,251 +1,219 @@
-"""Reads robomimic-style HDF5: RoboCasa v0.1, LIBERO, and what robomimic itself writes (see `robomimic_schema`)."""
+"""Reads robomimic-style HDF5: RoboCasa v0.1, LIBERO, Isaac Lab, and what robomimic itself writes (see `schema`).
 
-import hashlib
+A view is an array of pictures among the observations; `NAME_image` and `NAME_rgb` are called NAME. Of RoboCasa's
+twelve action dimensions the seven of the arm are read; an episode whose base moves is left out. `next_obs`, `states`,
+`rewards` and `dones` are not read, nor is it said of each file that it has them.
+"""
+
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
-import numpy as np
 
-from videopolicy.datasets.notes import Note
+from videopolicy.datasets.hdf5.access import (
+    array,
+    arrays,
+    files_at,
+    group,
+    holds,
+    named,
+    names,
+    number,
+    opened,
+    root_names,
+)
+from videopolicy.datasets.hdf5.episodes import Found, Hdf5Episodes
+from videopolicy.datasets.hdf5.stored import Camera, Column, StoredEpisode, chosen, column_of, contents, steps_of
+from videopolicy.datasets.hdf5.told import Told, listed, reason
 from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.datasets.robomimic import schema
-from videopolicy.datasets.robomimic.hdf5 import array, count, group, named, names, opened, rows
-from videopolicy.errors import UserError, unknown
-from videopolicy.types import Episode, Frames
+from videopolicy.datasets.robomimic.masks import Masks
+from videopolicy.errors import UserError
 
-SUFFIXES = (".hdf5", ".h5")
+# At the top of a file of another format, `aloha`.
+_ELSEWHERE = "observations"
+_NUMBERED = re.compile(r"[0-9]{1,9}$")
 
 
-def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> "Robomimic":
+def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> Hdf5Episodes:
     """Opens one HDF5 file, or a folder of them: reads the names, shapes and attributes of all demonstrations.
 
     Raises:
-        UserError: no such file, no demonstrations, or one is not as it should be; names the file and the demonstration.
+        UserError: no such file, an unknown mask, or no demonstration can be read; names the file and the reason.
     """
-    reading.refuse_all_but(path)
-    return Robomimic(Path(path))
+    path = Path(path)
+    reading.refuse_all_but(path, "action_columns", "state_columns", "mask", "swap_red_blue")
+    files = files_at(path)
+    if not files:
+        wrong = "holds no HDF5 file" if path.exists() else "no such data set"
+        raise UserError(f"{path}: {wrong}; give an .hdf5 file, or a folder with some in it")
+    survey = _Survey(reading)
+    for file in files:
+        survey.add(file)
+    survey.masks.tell(path)
+    return Hdf5Episodes(Found(path, files, survey.found, survey.told, reading.swap_red_blue))
 
 
 def recognises(path: Path) -> bool:
-    """Whether there are HDF5 files."""
-    return bool(_files(path))
+    """Whether there are HDF5 files, and the first that can be opened is not of another format."""
+    return bool(files_at(path)) and _ELSEWHERE not in (root_names(path) or ())
 
 
-@dataclass(frozen=True)
-class _Demo:
-    """One demonstration: where it is, and how its arrays are to be read."""
+class _Survey:
+    """What is known after some of the files."""
 
-    file: Path
-    name: str
-    source: schema.ArrayOrigin
-    instruction: str
-    steps: int
-    width: int
-    views: dict[str, str]
-    shapes: dict[str, tuple[int, ...]]
-    states: dict[str, str]
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._count = 0
+        self.told = Told()
+        self.masks = Masks(reading.mask, self.told)
+        self.found: list[StoredEpisode] = []
 
-    def __str__(self) -> str:
-        return f"{self.file}: {self.name}"
+    def add(self, file: Path) -> None:
+        """Describes the demonstrations of a file; one that cannot be read is told, and costs only itself."""
+        try:
+            with opened(file) as root:
+                self._add(file, root)
+        except UserError as error:
+            self.told.of_file("left out", file, reason(error, file))
 
+    def _add(self, file: Path, root: h5py.File) -> None:
+        if not holds(root, "data"):
+            there = listed(names(root), 6) or "nothing"
+            raise UserError(f"{file}: has no group data, as files of robomimic have, but {there}")
+        data = group(root, "data")
+        demonstrations = self._demonstrations(file, data)
+        first, self._count = self._count, self._count + len(demonstrations)
+        try:
+            wanted = self.masks.select(file, root, demonstrations, first)
+            source = schema.read_source(
+                file, data, _observed(data, demonstrations), lambda kind, text: self.told.of_file(kind, file, text)
+            )
+        except UserError as error:
+            self.told.of_file("left out", file, reason(error, file), range(first, self._count))
+            return
+        steps: list[int] = []
+        for place, name in enumerate(demonstrations, first):
+            if name in wanted:
+                steps += self._add_demonstration(file, data, name, source, place)
+        if len(steps) == len(demonstrations):
+            self._compare_total(file, data, sum(steps))
 
-@dataclass
-class _Found:
-    demonstrations: list[_Demo] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    def _demonstrations(self, file: Path, data: h5py.Group) -> list[str]:
+        """The names of the demonstrations in the order of their numbers: of all groups, whatever they are called."""
+        found = sorted(names(data), key=_by_number)
+        others = [name for name in found if not _NUMBERED.search(name) and not isinstance(data.get(name), h5py.Group)]
+        if others:
+            self.told.of_file("unused", file, f"data holds {listed(others)}, which is no demonstration")
+        return [name for name in found if name not in others]
 
+    def _add_demonstration(
+        self, file: Path, data: h5py.Group, name: str, source: schema.ArrayOrigin, place: int
+    ) -> list[int]:
+        """The steps that are stored of it; none if it cannot be read."""
+        try:
+            with named(f"{file}: data/{name}"):
+                one = self._describe(file, data, name, source, place)
+        except UserError as error:
+            self.told.of_episode("left out", file, name, reason(error, file, f"/data/{name}", f"data/{name}"), place)
+            return []
+        self.found.append(one)
+        return [one.steps + one.lag]
 
-class Robomimic:
-    """A `videopolicy.datasets.base.Dataset`. Safe to send to other processes: no file stays open between two calls.
-
-    A view is an array `NAME_image` or `NAME_rgb` among the observations, and is called NAME. Of RoboCasa's twelve
-    action dimensions the seven of the arm are read; an episode whose base moves is skipped. `next_obs`, `states`,
-    `rewards` and `dones` are not read. The fingerprint is of names, sizes, lengths and attributes, not of the pictures.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        files = _files(path)
-        if not files:
-            wrong = "holds no HDF5 file" if path.exists() else "no such data set"
-            raise UserError(f"{path}: {wrong}; give an .hdf5 file, or a folder with some in it")
-        found = _Found()
-        for file in files:
-            _read_file(file, found)
-        self.notes = tuple(Note("left out", line) for line in found.skipped)
-        self._demonstrations = found.demonstrations
-        if not found.demonstrations:
-            raise UserError(f"{path}: holds no demonstrations" + "".join(f"; {line}" for line in found.skipped[:1]))
-        first = found.demonstrations[0]
-        for demo in found.demonstrations:
-            _agree(first, demo)
-        self.views = tuple(first.views)
-        self.fps, self.action_width = first.source.fps, first.width
-        self.action_layout = first.source.action_layout if first.width == schema.ARM else ""
-        self.state_layout = " ".join(first.states.values())
-        widths = [int(np.prod(first.shapes[key][1:])) for key in first.states]
-        self.state_width = sum(widths) if widths else None
-        self.tasks = tuple(dict.fromkeys(demo.instruction for demo in found.demonstrations))
-        self.fingerprint = self._hash(files)
-
-    def __len__(self) -> int:
-        return len(self._demonstrations)
-
-    def length(self, index: int) -> int:
-        """The control steps of one episode, without reading it."""
-        return self._demonstrations[index].steps
-
-    def number(self, index: int) -> int:
-        """What the files call an episode; see `Dataset.number`."""
-        return index
-
-    def episode(
-        self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
-    ) -> Episode:
-        """One episode, or its steps start to stop - 1, with only these views read (every view if None).
-
-        Raises:
-            UserError: unknown view; the file is damaged or has changed; actions or states are not finite.
-        """
-        demo = self._demonstrations[index]
-        last = demo.steps if stop is None else min(stop, demo.steps)
-        for view in views or ():
-            if view not in demo.views:
-                raise unknown("view", view, self.views)
-        chosen = self.views if views is None else views
-        lag = demo.source.lag
-        with opened(demo.file) as root, named(demo):
-            held = group(group(root, "data"), demo.name)
-            obs = group(held, "obs")
-            frames = {view: _frames(obs, demo, demo.views[view], start, last) for view in chosen}
-            actions = _vectors(held, demo, "actions", start + lag, last + lag)[:, : demo.width]
-            states = [_vectors(obs, demo, key, start, last) for key in demo.states]
-        return Episode(
-            frames,
-            demo.instruction,
-            self.fps,
-            np.ascontiguousarray(actions),
-            np.concatenate(states, axis=1) if states else None,
-            demo.source.task,
+    def _describe(
+        self, file: Path, data: h5py.Group, name: str, source: schema.ArrayOrigin, place: int
+    ) -> StoredEpisode:
+        held = group(data, name)
+        inside = contents(held, "obs")
+        actions, states = self._actions(held), self._states(held, inside.columns)
+        why = schema.broken(held, name, source, actions)
+        if not why and not inside.cameras:
+            instead = f", but {listed(inside.others)}" if inside.others else ""
+            why = f"no images in 8-bit RGB among its observations{instead}; render them, or give the file that has them"
+        if why:
+            raise UserError(f"{file}: data/{name}: {why}")
+        steps = self._steps(file, name, held, [*actions, *states, *inside.cameras.values()])
+        if steps <= source.lag:
+            raise UserError(f"{file}: data/{name}: has no control steps")
+        arm = schema.cut_to_arm(held, actions)
+        width = schema.ARM if arm else sum(column.width for column in actions) or None
+        meant = [column.key for column in actions] == [schema.ACTIONS] and width == schema.ARM
+        return StoredEpisode(
+            file,
+            name,
+            f"data/{name}",
+            place,
+            schema.instruction_of(held, source),
+            source.fps,
+            steps - source.lag,
+            inside.cameras,
+            actions,
+            width,
+            source.action_layout if meant else "",
+            states,
+            schema.state_layout(states),
+            tuple(column for column in _action_columns(held) if column not in actions),
+            tuple(column for column in inside.columns if column not in (*states, *actions)),
+            inside.others,
+            source.task,
+            source.flipped,
+            source.lag,
         )
 
-    def _hash(self, files: list[Path]) -> str:
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(f"{_relative(file, self.path)} {file.stat().st_size}".encode())
-        for demo in self._demonstrations:
-            told = (demo.name, demo.source, demo.instruction, demo.steps, demo.width, demo.shapes)
-            digest.update(repr((_relative(demo.file, self.path), *told)).encode())
-        return digest.hexdigest()[:16]
+    def _actions(self, held: h5py.Group) -> tuple[Column, ...]:
+        if self._reading.action_columns:
+            return chosen(held, self._reading.action_columns, "", "--action-columns")
+        if not holds(held, schema.ACTIONS):
+            return ()
+        values = array(held, schema.ACTIONS)
+        column = column_of(schema.ACTIONS, values)
+        if column is None or values.ndim != 2:
+            raise UserError(f"its actions are {values.dtype} {values.shape}; they should be numbers (steps, width)")
+        return (column,)
 
+    def _states(self, held: h5py.Group, columns: Sequence[Column]) -> tuple[Column, ...]:
+        if self._reading.state_columns:
+            return chosen(held, self._reading.state_columns, "obs", "--state-columns")
+        return schema.known_states(columns)
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
-    return [path] if path.suffix in SUFFIXES and path.is_file() else []
-
-
-def _relative(file: Path, path: Path) -> Path:
-    return file.relative_to(path) if file != path else Path()
-
-
-def _read_file(file: Path, found: _Found) -> None:
-    source, steps = None, 0
-    with opened(file) as root:
-        data = group(root, "data")
-        for name in sorted(names(data), key=_number):
-            with named(f"{file}: {name}"):
-                if _number(name)[0] < 0:
-                    found.skipped.append(f"{file}: {name!r} is not called demo_ and a number")
-                    continue
-                held = group(data, name)
-                source = source or schema.read_source(file, data, set(names(group(held, "obs"))))
-                steps += _read_demo(held, source, found, file, name)
-        told = count(data, "total")
-    if told is not None and told != steps:
-        found.skipped.append(f"{file}: says it has {told} steps in total, but its demonstrations have {steps}")
-
-
-def _number(name: str) -> tuple[int, str]:
-    match = re.fullmatch(r"demo_([0-9]{1,9})", name)
-    return (int(match[1]) if match else -1), name
-
-
-def _read_demo(held: h5py.Group, source: schema.ArrayOrigin, found: _Found, file: Path, name: str) -> int:
-    """Notes one demonstration, or why it is left out; returns how many steps are stored."""
-    where = f"{file}: {name}"
-    obs, actions = group(held, "obs"), array(held, "actions")
-    if actions.ndim != 2 or actions.dtype.kind not in "fi" or not actions.shape[1]:
-        raise UserError(f"{where}: actions are {actions.dtype} {actions.shape}; they should be numbers (steps, width)")
-    steps, width = len(actions), schema.read_width(held, actions)
-    why = schema.broken(held, actions, name, source)
-    if why:
-        found.skipped.append(f"{where}: {why}")
+    def _steps(self, file: Path, name: str, held: h5py.Group, read: Sequence[Column | Camera]) -> int:
+        """How many steps all arrays have that are read; says so if the demonstration claims another number."""
+        steps = steps_of(read, f"{file}: data/{name}: ")
+        said = number(held, "num_samples")
+        if said is not None and said != steps:
+            text = f"says it has {said:g} steps, but its arrays have {steps}, which are read"
+            self.told.of_episode("mended", file, name, text)
         return steps
-    views, states = _views(obs, where), schema.read_states(obs)
-    shapes = {key: tuple(values.shape) for key, values in (*views.values(), *states.items())}
-    for key, shape in {**shapes, "num_samples": (count(held, "num_samples") or steps,)}.items():
-        if shape[0] != steps:
-            raise UserError(f"{where}: {steps} actions, but {key} has {shape[0]}")
-    keys = {view: key for view, (key, _) in views.items()}
-    words = {key: schema.state_word(key, values.shape[1]) for key, values in states.items()}
-    told = schema.instruction_of(held, source)
-    found.demonstrations.append(_Demo(file, name, source, told, steps - source.lag, width, keys, shapes, words))
-    return steps
+
+    def _compare_total(self, file: Path, data: h5py.Group, steps: int) -> None:
+        try:
+            said = number(data, "total")
+        except UserError as error:
+            self.told.of_file("mended", file, f"{reason(error, file)}, and is not used")
+            return
+        if said is not None and said != steps:
+            text = f"says it has {said:g} steps in total, but its demonstrations have {steps}; were some removed?"
+            self.told.of_file("mended", file, text)
 
 
-def _views(obs: h5py.Group, where: str) -> dict[str, tuple[str, h5py.Dataset]]:
-    views: dict[str, tuple[str, h5py.Dataset]] = {}
-    for key in names(obs):
-        match = schema.VIEW.fullmatch(key)
-        if not match:
+def _by_number(name: str) -> tuple[float, str]:
+    match = _NUMBERED.search(name)
+    return (int(match[0]) if match else float("inf")), name
+
+
+def _observed(data: h5py.Group, demonstrations: Sequence[str]) -> set[str]:
+    """The names of all observations; those of one demonstration may be damaged."""
+    found: set[str] = set()
+    for name in demonstrations:
+        try:
+            with named(name):
+                found |= set(names(group(data, f"{name}/obs")))
+        except UserError:
             continue
-        images = array(obs, key)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not all(images.shape[1:]):
-            raise UserError(f"{where}: {key} is {images.dtype} {images.shape}; images are uint8 (steps, H, W, 3)")
-        if match[1] in views:
-            raise UserError(f"{where}: both {views[match[1]][0]} and {key} are the view {match[1]!r}; keep one of them")
-        views[match[1]] = key, images
-    if not views:
-        raise UserError(f"{where}: no images among its observations; render them, or give the file that has them")
-    return views
+    return found
 
 
-def _agree(first: _Demo, other: _Demo) -> None:
-    """All episodes have one action width, one rate and the same views and states; pictures of a file have one size."""
-    for name, here, there in (
-        ("views", [*first.views], [*other.views]),
-        ("states", first.states, other.states),
-        ("action dimensions", first.width, other.width),
-        ("steps a second", first.source.fps, other.source.fps),
-        ("meaning of actions", first.source.action_layout, other.source.action_layout),
-    ):
-        if here != there:
-            raise UserError(f"{other}: its {name} {there} are not those of {first}, {here}; read them as two data sets")
-    for key in first.views.values():
-        here, there = first.shapes[key][1:], other.shapes[key][1:]
-        if first.file == other.file and here != there:
-            raise UserError(f"{other}: {key} has the size {there}, but {here} in {first.name}")
-
-
-def _frames(obs: h5py.Group, demo: _Demo, key: str, start: int, stop: int) -> Frames:
-    images = array(obs, key)
-    if tuple(images.shape) != demo.shapes[key] or images.dtype != np.uint8:
-        raise UserError(f"{demo}: {key} has changed since the data set was opened")
-    frames = rows(images, start, stop)
-    return np.ascontiguousarray(frames[:, ::-1]) if demo.source.flipped else frames
-
-
-def _vectors(parent: h5py.Group, demo: _Demo, key: str, start: int, stop: int) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        values = rows(array(parent, key), start, stop).astype(np.float32)
-    values = values.reshape(len(values), -1)
-    bad = np.nonzero(~np.isfinite(values).all(1))[0]
-    if len(bad):
-        raise UserError(f"{demo}: {key} at step {start + bad[0]} is NaN or infinite")
-    if len(values) != stop - start:
-        raise UserError(f"{demo}: {key} has changed since the data set was opened")
-    return values
+def _action_columns(held: h5py.Group) -> list[Column]:
+    """The columns outside the observations whose names say that they are actions."""
+    return [column for key, values in arrays(held, "action") if (column := column_of(key, values))]

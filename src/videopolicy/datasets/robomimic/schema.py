@@ -18,6 +18,7 @@ Facts, and where they are from:
 """
 
 import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,23 +26,29 @@ from typing import Any
 import h5py
 import numpy as np
 
-from videopolicy.datasets.robomimic.hdf5 import array, holds, record, rows, text
-from videopolicy.errors import UserError, check_range
+from videopolicy.datasets.hdf5.access import array, record, rows, text
+from videopolicy.datasets.hdf5.stored import Column
+from videopolicy.datasets.notes import NoteKind
+from videopolicy.errors import UserError
 
 FPS = 20.0
 ARM_LAYOUT = "delta_position delta_axis_angle gripper[-1,1]"
 ARM, MOBILE = 7, 12
 BASE_AT_REST = (0.0, 0.0, 0.0, 0.0, -1.0)
 LIBERO_VIEWS = {"agentview_rgb", "eye_in_hand_rgb"}
-VIEW = re.compile(r"(.+)_(?:image|rgb)")
+ACTIONS = "actions"
 # The proprioception of robosuite and of LIBERO: array -> what it is; "gripper" is as wide as the array.
 STATES = (
     {"robot0_eef_pos": "position", "robot0_eef_quat": "quaternion", "robot0_gripper_qpos": "gripper"},
     {"ee_pos": "position", "ee_ori": "axis_angle", "gripper_states": "gripper"},
 )
 WIDTHS = {"position": 3, "quaternion": 4, "axis_angle": 3}
-# Recordings known to be broken: (task, demo).
+# Recordings known to be broken: (task, demonstration).
 BAD = {("TurnOnStove", "demo_33"), ("TurnOnStove", "demo_37")}
+# robomimic's number for robosuite as what a file was recorded in; its rate is `FPS` unless one is said.
+_ROBOSUITE = 1
+# Says one thing of a file: of what kind, and what.
+Say = Callable[[NoteKind, str], None]
 
 
 @dataclass(frozen=True)
@@ -65,32 +72,33 @@ class ArrayOrigin:
     action_layout: str
 
 
-def read_source(file: Path, data: h5py.Group, keys: set[str]) -> ArrayOrigin:
+def read_source(file: Path, data: h5py.Group, keys: Collection[str], say: Say) -> ArrayOrigin:
     """What a file says about itself.
 
     Args:
         file: its path; names the task where the file is silent.
         data: the group of demonstrations.
-        keys: the names of the first demonstration's observations.
+        keys: the names of their observations.
+        say: is told what cannot be read of it, and what it does not say.
 
     Raises:
-        UserError: an attribute is not what it should be.
+        UserError: nobody can tell which way up its images are stored.
     """
-    made, problem = record(data, "env_args"), record(data, "problem_info")
-    wanted = made.get("env_kwargs", {})
-    libero = keys >= LIBERO_VIEWS
+    made, problem = _record(data, "env_args", say), _record(data, "problem_info", say)
+    wanted = made.get("env_kwargs")
+    wanted = wanted if isinstance(wanted, dict) else {}
+    libero = set(keys) >= LIBERO_VIEWS
     convention = text(data, "macros_image_convention")
     if convention not in ("", "opengl", "opencv"):
         raise UserError(f"{file}: the images are stored as {convention!r}; known: opengl, opencv")
-    fps = float(wanted.get("control_freq", FPS))
-    check_range(f"{file}: control_freq", fps, 0.01, 1000)
     task = str(made.get("env_name", ""))
     if libero:
         task = Path(text(data, "bddl_file_name") or file).stem.removesuffix("_demo")
     # LIBERO keeps the instruction whole, in pieces, or in quotation marks.
-    instruction = "".join(problem.get("language_instruction", "")).strip('"')
+    pieces = problem.get("language_instruction", "")
+    instruction = "".join(piece for piece in pieces if isinstance(piece, str)).strip('"')
     return ArrayOrigin(
-        fps,
+        _rate(made, wanted, libero, say),
         task,
         instruction or (_scene_words(task) if libero else _name_words(task)),
         flipped=convention == "opengl" or (libero and not convention),
@@ -100,52 +108,87 @@ def read_source(file: Path, data: h5py.Group, keys: set[str]) -> ArrayOrigin:
 
 
 def instruction_of(demo: h5py.Group, source: ArrayOrigin) -> str:
-    """What was to be done in one demonstration."""
+    """What was to be done in one demonstration.
+
+    Raises:
+        UserError: what it says of itself is no text.
+    """
     said = record(demo, "ep_meta").get("lang", "") or source.instruction
     if not isinstance(said, str):
-        raise UserError(f"{demo.file.filename}: {demo.name}: the instruction `lang` in ep_meta is no text: {said!r}")
+        raise UserError(f"{demo.file.filename}: {demo.name}: the instruction `lang` in ep_meta is no text")
     return said
 
 
-def broken(demo: h5py.Group, actions: h5py.Dataset, name: str, source: ArrayOrigin) -> str:
+def broken(demo: h5py.Group, name: str, source: ArrayOrigin, actions: Sequence[Column]) -> str:
     """Why a demonstration is left out, "" if it is not."""
     if (source.task, name) in BAD:
-        return f"a known bad recording of {source.task}"
-    if len(actions) <= source.lag:
-        return "it has no control steps"
-    if read_width(demo, actions) < actions.shape[1] and _moves(rows(actions, 0, len(actions))):
-        return f"its base is not at rest, but only the arm's {ARM} dimensions of the action are read"
+        return f"is a known bad recording of {source.task}"
+    if cut_to_arm(demo, actions):
+        values = array(demo, ACTIONS)
+        if _moves(rows(values, 0, len(values))):
+            return f"its base is not at rest, but only the arm's {ARM} dimensions of the action are read"
     return ""
 
 
-def read_width(demo: h5py.Group, actions: h5py.Dataset) -> int:
-    """The action dimensions that are read: of RoboCasa's, those of the arm; of others, all."""
-    width = actions.shape[1]
-    return ARM if width == MOBILE and "ep_meta" in demo.attrs else width
+def cut_to_arm(demo: h5py.Group, actions: Sequence[Column]) -> bool:
+    """Whether an action is RoboCasa's, of which only the arm's dimensions are read."""
+    return [(one.key, one.width) for one in actions] == [(ACTIONS, MOBILE)] and "ep_meta" in demo.attrs
 
 
-def read_states(obs: h5py.Group) -> dict[str, h5py.Dataset]:
-    """The observations that are the robot's state, as one of the known robots calls them.
-
-    Raises:
-        UserError: one is not as wide as it should be.
-    """
+def known_states(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Those that are the robot's state, as one of the known robots calls them."""
+    by_name = {column.name: column for column in columns}
     for known in STATES:
-        found = {key: array(obs, key) for key in known if holds(obs, key)}
-        for key, values in found.items():
-            kind, shape = known[key], values.shape
-            if len(shape) != 2 or shape[1] != WIDTHS.get(kind, shape[1]):
-                right = f"(steps, {WIDTHS.get(kind, 'width')})"
-                raise UserError(f"{obs.file.filename}: {obs.name}/{key} is {shape}; a {kind} is {right}")
+        found = tuple(by_name[key] for key in known if key in by_name)
         if found:
             return found
-    return {}
+    return ()
 
 
-def state_word(key: str, width: int) -> str:
-    """What a state is, in the words of `videopolicy.actions.layout`."""
-    kind = next(known[key] for known in STATES if key in known)
-    return kind if kind in WIDTHS else f"{kind}:{width}"
+def state_layout(states: Sequence[Column]) -> str:
+    """What they are, in the words of `videopolicy.actions.layout`; "" if one of them is not known."""
+    kinds = {key: kind for known in STATES for key, kind in known.items()}
+    if any(column.name not in kinds for column in states):
+        return ""
+    return " ".join(_state_word(kinds[column.name], column.width) for column in states)
+
+
+def _state_word(kind: str, width: int) -> str:
+    return kind if WIDTHS.get(kind) == width else f"{'gripper' if kind == 'gripper' else 'other'}:{width}"
+
+
+def _record(data: h5py.Group, name: str, say: Say) -> dict[str, Any]:
+    try:
+        return record(data, name)
+    except UserError:
+        say("mended", f"the attribute {name} is not readable (it should be a JSON object), and is taken as missing")
+        return {}
+
+
+def _rate(made: dict[str, Any], wanted: dict[str, Any], libero: bool, say: Say) -> float:
+    """Control steps a second."""
+    said, step = wanted.get("control_freq"), made.get("sim_args")
+    if said is None and isinstance(step, dict):
+        # Isaac Lab: seconds of a physics step, and how many of them make a control step.
+        parts = _number(step.get("dt")), _number(step.get("decimation"))
+        said = round(1 / (parts[0] * parts[1]), 3) if all(parts) else None
+    fps = _number(said)
+    if 0.01 <= fps <= 1000:
+        return fps
+    how = "write it as control_freq into env_kwargs of the attribute env_args of data"
+    if said is not None:
+        say("mended", f"control_freq is no rate, {FPS:g} steps a second are assumed; if it is another, {how}")
+    elif not libero and made.get("type") != _ROBOSUITE:
+        say("assumed", f"no rate is said, {FPS:g} steps a second are assumed; if it is another, {how}")
+    return FPS
+
+
+def _number(value: Any) -> float:
+    """A number from JSON; 0 if it is none."""
+    try:
+        return float(value) if not isinstance(value, bool) else 0.0
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def _moves(actions: np.ndarray) -> bool:
