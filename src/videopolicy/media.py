@@ -274,7 +274,11 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     fewer = said is None and len(packets) < stream.frames
     if fewer or any(packet.is_corrupt for packet in packets):
         raise UserError(f"{path}: not all of its pictures are there; the file is cut short or damaged")
-    return np.unique(np.array(times, np.int64))
+    distinct = np.unique(np.array(times, np.int64))
+    # But in MP4, the two fields of an interlaced picture may come one by one.
+    if len(distinct) < len(times) / (1 if said else 2):
+        raise UserError(f"{path}: many of its pictures have one time; the file is damaged")
+    return distinct
 
 
 def _refuse_cut_matroska(path: Path) -> None:
