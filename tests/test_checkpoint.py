@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.disk import full_disk
+from tests.disk import full_disk, modes, umask
 from tests.small import ARM, CLONING, NORMALIZER, observation, relative_model, same, small_model
 
 from videopolicy.checkpoint import HASHED, Provenance, load, save
@@ -53,6 +53,13 @@ def test_a_model_of_video_alone_comes_back_without_a_head(tmp_path):
     save(small_model(None), replace(PROVENANCE, stage="video"), tmp_path / "checkpoint")
     loaded, _ = load(tmp_path / "checkpoint")
     assert loaded.head is None and loaded.normalizer is None
+
+
+@pytest.mark.parametrize(("mask", "right"), [(0o022, ({0o644}, {0o755})), (0o007, ({0o660}, {0o770}))])
+def test_its_files_have_the_modes_that_the_umask_gives(model, tmp_path, mask, right):
+    with umask(mask):
+        save(model, PROVENANCE, tmp_path / "checkpoint")
+    assert modes(tmp_path / "checkpoint") == right
 
 
 def test_half_precision_takes_half_the_room_and_plans_nearly_the_same(model, saved, tmp_path):

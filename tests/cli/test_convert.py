@@ -60,11 +60,11 @@ def test_videos_of_several_rates_are_told_by_file_with_what_brings_them_to_one(t
         write_mp4(tmp_path / "people" / f"{number}.mp4", np.zeros((6, 16, 16, 3), np.uint8), fps)
         (tmp_path / "people" / f"{number}.txt").write_text("pour")
     arguments = ["convert", str(tmp_path / "people"), str(tmp_path / "d"), "--workers", "1"]
-    for more in ([], ["--skip-damaged"], ["--views", "top=video", "--size", "8"]):
+    for more in ([], ["--strict"], ["--views", "top=video", "--size", "8"]):
         with pytest.raises(SystemExit):
             cli.main([*arguments, *more])
         said = capsys.readouterr().err
-        assert "2.mp4: 25 frames a second" in said and "--fps 20 brings" in said and "--skip" not in said
+        assert "2.mp4: 25 frames a second" in said and "--fps 20 brings" in said
     cli.main([*arguments, "--fps", "20"])
     said = capsys.readouterr().out
     assert "3 episodes, 17 frames, 0.8 seconds" in said and "instructions are equal, and so are frame counts" in said

@@ -13,9 +13,10 @@ from videopolicy.datasets.conversion.convert import Outcome, convert
 from videopolicy.datasets.conversion.source import ConversionSource
 from videopolicy.datasets.conversion.staging import staging_folder
 from videopolicy.datasets.phrases import duration, plural
-from videopolicy.datasets.reading import Reading
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
+from videopolicy.processors import processors
 
 # Notes that are shown; all of them are in the data set's meta/info.json.
 SHOWN = 20
@@ -38,7 +39,7 @@ class Command:
     """A folder or a file of a format from `videopolicy.datasets`."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of the data set; must not exist."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+    reading: tyro.conf.OmitArgPrefixes[Reading] = AS_IT_IS
     format: str | None = None
     """The source's format, if it cannot be told from its files."""
     views: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Command:
     """What an action's dimensions mean, if the source does not say: "delta_position delta_axis_angle gripper[-1,1]"."""
     state_layout: str = ""
     """The same of the state."""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int = field(default_factory=processors)
     """Processes; one for each core unless given."""
 
     def run(self) -> None:

@@ -67,7 +67,7 @@ class Command:
             raise UserError("--data and --statistics exclude each other: both say what the ranges of actions are")
         if self.statistics:
             try:
-                ranges = MinMax.from_json(self.statistics.read_text())
+                ranges = MinMax.from_json(self.statistics.read_text(encoding="utf-8"))
             except (OSError, ValueError, UserError) as error:
                 raise UserError(f"{self.statistics}: {error}") from error
             if len(ranges.low) != len(ranges.high):

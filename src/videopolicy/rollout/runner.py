@@ -7,8 +7,6 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from videopolicy import registry
 from videopolicy.actions.layout import Layout
 from videopolicy.configs import check_limits
@@ -17,6 +15,8 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.executors.base import check_timing
 from videopolicy.policies.base import Policy, PolicySpec, derive_seed
+from videopolicy.processes import end_if_unguarded
+from videopolicy.progress import progress_bar
 from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.recordings import sweep
 from videopolicy.rollout.results import Results, open_results
@@ -58,6 +58,7 @@ def evaluate(
         UserError: the policy does not fit the env, `out` holds an evaluation with other settings, or every
             episode so far died. What has ended until then is kept, and the same call goes on from there.
     """
+    end_if_unguarded()
     check_range("--timeout", timeout, 1, MOST_SECONDS)
     check(policy.spec, settings)
     site = place(_setup(policy.spec, settings), workers)
@@ -67,7 +68,7 @@ def evaluate(
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     total = len(settings.tasks) * settings.episodes
-    with tqdm(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
+    with progress_bar(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
         for result in Scheduler(policy, site, workers, timeout, lived=results.lived).play(jobs):
             results.append(result)
             bar.set_postfix_str(f"success {results.successes}/{len(results.rows)}", refresh=False)

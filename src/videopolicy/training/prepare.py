@@ -16,9 +16,11 @@ from videopolicy.clips.dataset import Clips, Episodes
 from videopolicy.clips.normalize import MinMax
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.mixture import Source, reconcile
+from videopolicy.datasets.transforms.readable import find_lost, readable, remember, remembered
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.progress import progress_bar
 from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ENCODING, ProcessGroup, process_state
@@ -79,7 +81,13 @@ def prepare(
         useful &= every.has_actions
     relative = config.relative_transform if training.stage.action_loss else None
     clips = Clips(
-        caches, config.window, normalizer, weights, relative=relative, episodes=every.take(np.nonzero(useful)[0])
+        caches,
+        config.window,
+        normalizer,
+        weights,
+        normalize=training.normalize,
+        relative=relative,
+        episodes=every.take(np.nonzero(useful)[0]),
     )
     model = build(config, clips.normalizer if training.stage.action_loss else None, training.seed)
     model.latents.load_state_dict(latents.cpu().state_dict())
@@ -120,9 +128,10 @@ def suited(
     if not training.stage.action_loss:
         return sources, config
     if not any(_acts(dataset, config.window.span) for dataset in acting):
+        lost = [note.text for source in sources for note in source.dataset.notes if note.kind == "left out"]
         raise UserError(
             f"{sources[0].dataset.path}: no episode has actions, which stage {training.stage.name!r} needs; "
-            "use --stage video"
+            f"use --stage video{''.join(f'; or {text}' for text in lost[:1])}"
         )
     if learnt and not config.relative and acting[0].action_width != len(learnt.low):
         raise UserError(
@@ -213,6 +222,33 @@ def _blocks(length: int, most: int) -> list[tuple[int, int]]:
     size = min(BLOCK, most)
     starts = np.linspace(0, length - size, most // size).round().astype(int).tolist()
     return [(start, start + size) for start in starts]
+
+
+def only_readable(sources: Sequence[Source], config: ModelConfig, run: Path) -> tuple[Source, ...]:
+    """The data without episodes that cannot be read, which the main process finds out, once in a run.
+
+    Args:
+        sources: as the model sees them (see `suited`).
+        config: the model's shape.
+        run: the run's folder, where it is kept.
+
+    Raises:
+        UserError: none is left; or a source is strict, and one cannot be read.
+    """
+    with ProcessGroup(ENCODING).main_first():
+        return tuple(replace(source, dataset=_readable(source, config, run)) for source in sources)
+
+
+def _readable(source: Source, config: ModelConfig, folder: Path) -> Dataset:
+    dataset = source.dataset
+    file = folder / f"unreadable-{dataset.fingerprint}.json"
+    lost = remembered(file)
+    if lost is None:
+        total = sum(map(dataset.length, range(len(dataset))))
+        with progress_bar(total=total, desc=f"read {source.name}", unit="step") as bar:
+            lost = find_lost(dataset, config.views, config.size, bar.update)
+        remember(file, lost)
+    return readable(dataset, lost, source.strict)
 
 
 def _caches(

@@ -65,6 +65,12 @@ TWINS = ProblemKind(
 )
 UNDECLARED = ProblemKind("the declared range cannot be read", "warning", "write the data set anew: videopolicy convert")
 RANGE = ProblemKind("actions outside the declared range", "warning", "mend what is declared, or remove outliers")
+OUTLIERS = ProblemKind(
+    "values far outside the usual range",
+    "warning",
+    "remove these episodes if the values are wrong; actions are scaled by their smallest and largest value, or with "
+    "train --normalize quantile by their 1 % and 99 % quantiles",
+)
 GRIPPER = ProblemKind(
     "gripper starts closed", "warning", "if the hand was empty at first, its two ends are swapped in the action layout"
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from videopolicy.datasets.base import SAME_RATE, Dataset, Rated
 from videopolicy.datasets.formats import open_any
-from videopolicy.datasets.reading import Reading
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.datasets.transforms.relabel import Relabeled
 from videopolicy.datasets.transforms.resample import Resampled
 from videopolicy.datasets.transforms.resize import Resized
@@ -37,7 +37,7 @@ class ConversionSource:
 
     path: Path
     format: str | None = None
-    reading: Reading = Reading()
+    reading: Reading = AS_IT_IS
     views: Mapping[str, str] | None = None
     fps: float | None = None
     size: int | None = None

@@ -119,7 +119,7 @@ class LeRobot:
             return None
         with sound(f"{file}: not the statistics of the features of {spec.INFO}"):
             said = json.loads(read_text(file))
-            if not all(name in said for name in self._columns.action):
+            if isinstance(said, dict) and not all(name in said for name in self._columns.action):
                 return None
             ends = [[np.ravel(said[name][end]) for name in self._columns.action] for end in ("min", "max")]
             return np.array([np.concatenate(parts) for parts in ends], np.float64).reshape(2, self.action_width or 0)
@@ -181,6 +181,7 @@ class LeRobot:
         for folder in ("data", "videos"):
             for file in visible(self.path / folder) if (self.path / folder).is_dir() else ():
                 digest.update(f"{file.relative_to(self.path)} {file.stat().st_size}".encode())
-        if reading != AS_IT_IS:
-            digest.update(repr((reading.action_columns, reading.state_columns)).encode())
+        columns = (reading.action_columns, reading.state_columns)
+        if any(columns):
+            digest.update(repr(columns).encode())
         return digest.hexdigest()[:16]
