@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from videopolicy.colours import Colours, label
 from videopolicy.errors import UserError, explain_os_error
-from videopolicy.mp4 import pictures
+from videopolicy.mp4 import picture_table
 from videopolicy.pointers import refuse_pointer
 from videopolicy.types import Frames
 
@@ -257,7 +257,7 @@ def _place(path: Path) -> str:
 
 def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
     """When each picture of the stream is shown, in ticks of its time base, ascending; nothing is decoded."""
-    said = pictures(path) if "mp4" in container.format.name else None
+    said = picture_table(path) if "mp4" in container.format.name else None
     if said and not said.whole:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
     if said and said.step and stream.start_time is not None:
