@@ -167,6 +167,16 @@ def test_the_part_before_an_edit_begins_is_not_shown(tmp_path):
     assert numbers(decoder.read(5, 8)) == [32, 33, 34]
 
 
+def test_pictures_that_are_all_at_one_time_are_damage_and_no_short_film(tmp_path):
+    path = encode(tmp_path / "a.mp4", numbered(40), options={"bf": "0"})
+    content = bytearray(path.read_bytes())
+    at = content.index(b"stts") + 4 + 12  # after version, the number of rows, and how many pictures are so long
+    content[at : at + 4] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.mp4: many of its pictures have one time; the file is damaged"):
+        Decoder(path)
+
+
 def test_one_picture_is_a_video(tmp_path):
     decoder = Decoder(encode(tmp_path / "a.mp4", numbered(1)))
     assert (len(decoder), numbers(decoder.read(0, 1))) == (1, [0])
@@ -192,7 +202,7 @@ def test_a_play_list_under_the_name_of_a_video_is_not_followed(tmp_path):
         "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nelsewhere.mp4\n#EXT-X-ENDLIST\n",
         "ffconcat version 1.0\nfile elsewhere.mp4\n",
     ):
-        (tmp_path / "list.mp4").write_text(text)
+        (tmp_path / "list.mp4").write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=r"list\.mp4: not a readable video"):
             Decoder(tmp_path / "list.mp4")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tests.test_media_foreign import encode, numbered
 
-from videopolicy.mp4 import Pictures, pictures
+from videopolicy.mp4 import PictureTable, picture_table
 
 B_FRAMES = {"bf": "3", "g": "12"}
 FAST = {"movflags": "faststart"}
@@ -31,7 +31,7 @@ def times(path):
 )
 def test_the_tables_of_an_even_file_say_what_reading_it_through_does(name, how, tmp_path):
     path = encode(tmp_path / name, numbered(50), **how)
-    found, read = pictures(path), times(path)
+    found, read = picture_table(path), times(path)
     assert (found.count, found.whole) == (50, True)
     assert read == [read[0] + found.step * number for number in range(50)]
 
@@ -41,13 +41,13 @@ def test_no_picture_is_read(tmp_path):
     content = path.read_bytes()
     start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
     path.write_bytes(content[:start] + bytes(end - start) + content[end:])
-    assert pictures(path) == Pictures(50, 512, whole=True)
+    assert picture_table(path) == PictureTable(50, 512, whole=True)
 
 
 def test_uneven_steps_are_left_to_reading(tmp_path):
     uneven = np.cumsum([0, *[40, 25, 40] * 10])
     path = encode(tmp_path / "a.mp4", numbered(31), times=uneven, base=Fraction(1, 1000))
-    assert pictures(path) == Pictures(31, 0, whole=True)
+    assert picture_table(path) == PictureTable(31, 0, whole=True)
 
 
 @pytest.mark.parametrize("entry", [(4, 3 * 512), (0, 500)])
@@ -58,25 +58,28 @@ def test_pictures_that_an_edit_list_hides_are_left_to_reading(entry, tmp_path):
     at += content.index(b"elst") + 4 + 8  # after version and the number of entries: duration, first time, rate
     content[at : at + 4] = value.to_bytes(4)
     path.write_bytes(content)
-    assert pictures(path) == Pictures(50, 0, whole=True)
+    assert picture_table(path) == PictureTable(50, 0, whole=True)
 
 
 def test_a_file_that_is_too_short_for_its_pictures_is_not_whole(tmp_path):
     path = encode(tmp_path / "a.mp4", numbered(50), container=FAST)
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    assert pictures(path) == Pictures(50, 512, whole=False)
+    assert picture_table(path) == PictureTable(50, 512, whole=False)
 
 
 def test_of_other_kinds_and_damaged_tables_nothing_is_said(tmp_path):
-    assert pictures(encode(tmp_path / "a.mkv", numbered(5))) is None
-    assert pictures(encode(tmp_path / "b.mp4", numbered(5), container={"movflags": "frag_keyframe+empty_moov"})) is None
+    assert picture_table(encode(tmp_path / "a.mkv", numbered(5))) is None
+    assert (
+        picture_table(encode(tmp_path / "b.mp4", numbered(5), container={"movflags": "frag_keyframe+empty_moov"}))
+        is None
+    )
     path = encode(tmp_path / "c.mp4", numbered(50), options=B_FRAMES)
     content = path.read_bytes()
     for name in (b"moov", b"trak", b"mdia", b"hdlr", b"minf", b"stbl", b"stts", b"stsz", b"stsc", b"stco", b"mvhd"):
         path.write_bytes(content.replace(name, b"free"))
-        assert pictures(path) is None, name
+        assert picture_table(path) is None, name
     begin = content.index(b"moov")
     for end in range(begin, len(content) - 100, 37):
         path.write_bytes(content[:end])
-        assert pictures(path) is None
+        assert picture_table(path) is None

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from videopolicy.colours import Colours, label
 from videopolicy.errors import UserError, explain_os_error
-from videopolicy.mp4 import pictures
+from videopolicy.mp4 import picture_table
 from videopolicy.pointers import refuse_pointer
 from videopolicy.types import Frames
 
@@ -257,7 +257,7 @@ def _place(path: Path) -> str:
 
 def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
     """When each picture of the stream is shown, in ticks of its time base, ascending; nothing is decoded."""
-    said = pictures(path) if "mp4" in container.format.name else None
+    said = picture_table(path) if "mp4" in container.format.name else None
     if said and not said.whole:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
     if said and said.step and stream.start_time is not None:
@@ -274,7 +274,11 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     fewer = said is None and len(packets) < stream.frames
     if fewer or any(packet.is_corrupt for packet in packets):
         raise UserError(f"{path}: not all of its pictures are there; the file is cut short or damaged")
-    return np.unique(np.array(times, np.int64))
+    distinct = np.unique(np.array(times, np.int64))
+    # But in MP4, the two fields of an interlaced picture may come one by one.
+    if len(distinct) < len(times) / (1 if said else 2):
+        raise UserError(f"{path}: many of its pictures have one time; the file is damaged")
+    return distinct
 
 
 def _refuse_cut_matroska(path: Path) -> None:

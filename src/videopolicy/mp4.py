@@ -15,8 +15,8 @@ _TABLES = (b"mdia", b"minf", b"stbl")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The pictures of a file.
+class PictureTable:
+    """What the tables of a file say of its pictures.
 
     Attributes:
         count: how many.
@@ -29,7 +29,7 @@ class Pictures:
     whole: bool
 
 
-def pictures(path: Path) -> Pictures | None:
+def picture_table(path: Path) -> PictureTable | None:
     """What the tables of a file say, if that leaves no doubt.
 
     Returns:
@@ -51,7 +51,7 @@ def pictures(path: Path) -> Pictures | None:
         return None
 
 
-def _pictures(track: dict[bytes, bytes], film: dict[bytes, bytes], size: int) -> Pictures:
+def _pictures(track: dict[bytes, bytes], film: dict[bytes, bytes], size: int) -> PictureTable:
     tables = track
     for name in _TABLES:
         tables = dict(_boxes(tables[name]))
@@ -70,7 +70,7 @@ def _pictures(track: dict[bytes, bytes], film: dict[bytes, bytes], size: int) ->
             late = np.repeat(offsets.astype(np.uint32).astype(np.int32), repeats)
         ticks = _clock(dict(_boxes(track[b"mdia"]))[b"mdhd"]) / _clock(film[b"mvhd"])
         step = 0 if _hides(track[b"edts"], step * np.arange(len(sizes)) + late, ticks) else step
-    return Pictures(len(sizes), step, _end(tables, sizes) <= size)
+    return PictureTable(len(sizes), step, _end(tables, sizes) <= size)
 
 
 def _hides(edits: bytes, times: np.ndarray, ticks: float) -> bool:

@@ -109,7 +109,7 @@ def test_a_table_names_files_in_utf_8_however_the_system_spells_them(form, tmp_p
         f"from videopolicy.datasets.video_folder import *; print(ascii(open_dataset(Path({str(tmp_path)!r})).tasks))"
     )
     env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", env=env)
     assert done.stdout.strip() == ascii(("Gänse füttern",)), done.stderr
 
 
@@ -291,7 +291,7 @@ def encoded(path, codec, count=24):
         for step in range(count):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, step, 1), format="rgb24")))
         container.mux(stream.encode(None))
-    path.with_suffix(".txt").write_text("turn")
+    path.with_suffix(".txt").write_text("turn", encoding="utf-8")
     return path
 
 
@@ -338,7 +338,7 @@ def test_files_of_several_rates_keep_their_own(tmp_path):
 def test_the_fingerprint_changes_with_a_caption(tmp_path):
     captioned(tmp_path / "a.mp4", "pour")
     before = open_dataset(tmp_path).fingerprint
-    (tmp_path / "a.txt").write_text("stir")
+    (tmp_path / "a.txt").write_text("stir", encoding="utf-8")
     assert open_dataset(tmp_path).fingerprint != before
 
 
