@@ -142,6 +142,25 @@ def test_the_card_calls_nothing_a_video_model_that_learnt_no_video(model, tmp_pa
     assert same(load(tmp_path / "cloning")[0], cloning)
 
 
+def test_ranges_by_quantiles_come_back_and_the_card_names_them(model, saved, tmp_path):
+    fitted = replace(NORMALIZER, method="quantile")
+    save(small_model(fitted), PROVENANCE, tmp_path / "checkpoint")
+    assert load(tmp_path / "checkpoint")[0].normalizer == fitted
+    assert json.loads((tmp_path / "checkpoint" / "statistics.json").read_text())["method"] == "quantile"
+    assert "its 1% and 99% quantiles in the data" in (tmp_path / "checkpoint" / "README.md").read_text()
+    assert "its smallest and largest value in the data" in (saved / "README.md").read_text()
+    assert plan(load(tmp_path / "checkpoint")[0]).actions.tolist() == plan(model).actions.tolist()
+
+
+def test_statistics_that_do_not_say_how_they_were_found_are_of_the_whole_range(folder):
+    old = json.dumps({"low": NORMALIZER.low, "high": NORMALIZER.high})
+    (folder / "statistics.json").write_text(old)
+    told = json.loads((folder / "config.json").read_text())
+    told["sha256"]["statistics.json"] = sha256(folder / "statistics.json")
+    (folder / "config.json").write_text(json.dumps(told))
+    assert load(folder)[0].normalizer == NORMALIZER
+
+
 def test_the_card_names_the_action_space(tmp_path):
     save(small_model(action_layout="other:2"), PROVENANCE, tmp_path / "checkpoint")
     assert "- An action is `other:2`.\n" in (tmp_path / "checkpoint" / "README.md").read_text()

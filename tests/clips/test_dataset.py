@@ -84,6 +84,15 @@ def test_normalised_actions_fill_the_range_of_the_known_ones(clips):
     assert batch.actions.max() == 1
 
 
+def test_quantiles_are_of_all_known_actions_of_all_caches(cache, second):
+    known = np.concatenate([actions for one in (cache, second) for actions in one.known_actions()])
+    clips = Clips([cache, second], WINDOW, normalize="quantile")
+    assert clips.normalizer == MinMax.fit_quantiles([known])
+    learnt = clips.batch(np.arange(len(clips)), None).actions
+    assert (learnt.min(), learnt.max()) == (-1, 1)
+    assert Clips([cache], WINDOW).normalizer.method == "minmax"
+
+
 def test_a_given_normaliser_is_used(cache):
     clips = Clips([cache], WINDOW, MinMax((-10.0,) * 3, (10.0,) * 3))
     np.testing.assert_allclose(clips.batch(np.array([0]), None).actions[0] * 10, cache.actions[:5], atol=1e-5)

@@ -71,3 +71,48 @@ def test_no_actions_are_refused():
 def test_json_of_something_else_is_refused(text):
     with pytest.raises(UserError, match="statistics of a normaliser"):
         MinMax.from_json(text)
+
+
+def columns():
+    """A dimension with a spike, a switch that is rarely on, and one that never changes; 1000 rows."""
+    rows = np.stack([np.linspace(-1, 1, 1000), np.zeros(1000), np.full(1000, 0.3)], 1).astype(np.float32)
+    rows[57, 0], rows[990:996, 1] = 1000, 1
+    return rows
+
+
+def test_quantiles_are_of_all_blocks_and_a_rare_switch_keeps_its_ends():
+    rows = columns()
+    fitted = MinMax.fit_quantiles(np.split(rows, [10, 700]))
+    ordered = np.sort(rows[:, 0])
+    assert fitted.low == (ordered[9], 0, rows[0, 2]) and fitted.high == (ordered[990], 1, rows[0, 2])
+    assert fitted.method == "quantile" and MinMax.fit(rows).method == "minmax"
+
+
+def test_what_lies_beyond_quantiles_is_clipped_and_all_else_comes_back():
+    rows = columns()
+    fitted = MinMax.fit_quantiles([rows])
+    scaled = fitted.apply(rows)
+    assert (scaled[57, 0], scaled[0, 0], scaled[-1, 0]) == (1, -1, 1)
+    assert scaled[[0, 990], 1].tolist() == [-1, 1] and not scaled[:, 2].any()
+    inside = (rows[:, 0] >= fitted.low[0]) & (rows[:, 0] <= fitted.high[0])
+    assert inside.sum() == 982
+    np.testing.assert_allclose(fitted.invert(scaled)[inside], rows[inside], atol=1e-6)
+    assert fitted.invert(scaled)[57, 0] == np.float32(fitted.high[0])
+
+
+def test_few_values_have_their_ends_as_quantiles():
+    rows = np.array([[3.0], [1.0], [2.0]])
+    assert MinMax.fit_quantiles([rows]) == MinMax((1.0,), (3.0,), "quantile")
+
+
+def test_quantiles_of_what_is_no_number_are_refused():
+    with pytest.raises(UserError, match=r"not finite: row \[1\], dimension 0"):
+        MinMax.fit_quantiles([np.zeros((2, 1)), np.array([[0.0], [np.nan]])])
+
+
+def test_statistics_say_how_they_were_found_and_old_ones_are_the_whole_range():
+    fitted = MinMax.fit_quantiles([columns()])
+    assert json.loads(fitted.to_json())["method"] == "quantile" and MinMax.from_json(fitted.to_json()) == fitted
+    assert MinMax.from_json('{"low": [0.0], "high": [2.0]}') == MinMax((0.0,), (2.0,), "minmax")
+    with pytest.raises(UserError, match="method"):
+        MinMax.from_json('{"low": [0.0], "high": [2.0], "method": "mean"}')

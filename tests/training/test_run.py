@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.small import MODEL, TRAINING, write_data
 
+from videopolicy.clips.normalize import MinMax
 from videopolicy.configs import from_json, to_json
 from videopolicy.datasets.mixture import open_sources
 from videopolicy.diffusion.noise import joint, pinned
@@ -127,3 +128,32 @@ def test_where_the_rate_stays_more_steps_change_nothing(data, tmp_path, capsys):
     train(data, MODEL, replace(recipe, steps=2), tmp_path / "run", resume=True)
     assert "learning rate" not in capsys.readouterr().out
     assert rates(tmp_path / "run") == {1: recipe.lr, 2: recipe.lr}
+
+
+def statistics(run):
+    return MinMax.from_json((run / "checkpoint" / "statistics.json").read_text())
+
+
+def test_a_run_by_quantiles_says_so_and_is_gone_on_with_by_them_alone(data, tmp_path, capsys):
+    out, training = tmp_path / "new", replace(TRAINING, steps=1, normalize="quantile")
+    train(data, MODEL, training, out)
+    assert "actions are clipped to their 1% and 99% quantiles" in capsys.readouterr().out
+    assert json.loads((out / "config.json").read_text())["training"]["normalize"] == "quantile"
+    found = statistics(out)
+    assert found.method == "quantile"
+    train(data, MODEL, replace(training, steps=2), out, resume=True)
+    assert statistics(out) == found
+    with pytest.raises(UserError, match="begun with another normalize"):
+        train(data, MODEL, replace(training, steps=2, normalize="minmax"), out, resume=True)
+
+
+def test_a_head_that_goes_on_learning_keeps_how_its_actions_were_normalised(data, tmp_path):
+    by_quantiles, by_ends = tmp_path / "quantiles", tmp_path / "ends"
+    training = replace(TRAINING, steps=1)
+    train(data, MODEL, replace(training, normalize="quantile"), by_quantiles)
+    train(data, None, training, tmp_path / "on", init=by_quantiles / "checkpoint")
+    assert statistics(tmp_path / "on") == statistics(by_quantiles)
+    assert json.loads((tmp_path / "on" / "config.json").read_text())["training"]["normalize"] == "quantile"
+    train(data, MODEL, training, by_ends)
+    with pytest.raises(UserError, match="its head learnt actions that were normalised by minmax"):
+        train(data, None, replace(training, normalize="quantile"), tmp_path / "no", init=by_ends / "checkpoint")

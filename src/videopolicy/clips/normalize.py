@@ -53,7 +53,8 @@ class MinMax:
     def fit_quantiles(cls, blocks: Sequence[Float[np.ndarray, "_ D"]]) -> "MinMax":
         """The ranges between the quantiles of all these actions, of which one dimension at a time is held in memory.
 
-        Where both quantiles are the same, but not all values, as of a gripper that rarely closes, it is the whole range.
+        Where both quantiles are the same, but not all values, as of a gripper that rarely closes, it is the whole
+        range.
 
         Raises:
             UserError: an action is not finite.
@@ -126,10 +127,8 @@ class MinMax:
 
 def _between(column: Float[np.ndarray, "n"]) -> tuple[float, float]:
     """The quantiles, each a value that occurs, rounded outwards; the ends if they are the same."""
-    low, high = (
-        float(np.quantile(column, share, method=method))
-        for share, method in ((BEYOND, "lower"), (1 - BEYOND, "higher"))
-    )
+    low = float(np.quantile(column, BEYOND, method="lower"))
+    high = float(np.quantile(column, 1 - BEYOND, method="higher"))
     return (low, high) if low < high else (float(column.min()), float(column.max()))
 
 

@@ -161,7 +161,7 @@ class _Bins:
     """
 
     def __init__(self) -> None:
-        self._center: np.floating | None = None
+        self._center: float | None = None
         self._places = np.zeros(0, np.int32)
         self.low, self.high = np.zeros((2, 0), np.float32)
         self.counts = np.zeros(0, np.int64)
@@ -170,7 +170,7 @@ class _Bins:
         """More values."""
         column = np.sort(column)
         if self._center is None:
-            self._center = column[len(column) // 2]
+            self._center = float(column[len(column) // 2])
         places = _places(column, self._center)
         first = np.flatnonzero(np.diff(places, prepend=places[0] - 1))
         last = np.append(first[1:], len(column)) - 1
@@ -189,10 +189,10 @@ class _Bins:
         return np.concatenate((self.low[where], self.high[where]))
 
 
-def _places(values: Float32[np.ndarray, "n"], center: np.floating) -> Int32[np.ndarray, "n"]:
+def _places(values: Float32[np.ndarray, "n"], center: float) -> Int32[np.ndarray, "n"]:
     """Numbers of bins, which rise with the values: the exponent and the first bits of the distance to the center."""
     with np.errstate(over="ignore"):
-        distance = (values.astype(np.float64) - float(center)).astype(np.float32)
+        distance = (values.astype(np.float64) - center).astype(np.float32)
     place = np.abs(distance).view(np.int32) >> (23 - BITS)
     return np.where(distance < 0, -place, place)
 
@@ -213,10 +213,10 @@ def _usual(bins: _Bins) -> _Usual | None:
         numbers.append(moved)
         widths.append(width)
         inner = widths[bisect_left(numbers, INNER * moved)]
-        if moved >= MOVES and inside >= (1 - FEW) * total and inner and gap < inf:
-            if gap > GAP * width * max(1.0, width / (TAIL * inner)):
-                found = _Usual(low, high)
-                return found if found.outside(bins.low).any() else None
+        known = moved >= MOVES and inside >= (1 - FEW) * total and inner > 0
+        if known and inf > gap > GAP * width * max(1.0, width / (TAIL * inner)):
+            found = _Usual(low, high)
+            return found if found.outside(bins.low).any() else None
     return None
 
 

@@ -76,10 +76,6 @@ def prepare(
     with group.main_first():
         caches = _caches(sources, config, training, run / "cache", latents)
     weights = [source.weight for source in sources if source.weight is not None] or None
-    every = Episodes.of(caches)
-    useful = every.lengths >= config.window.span
-    if not training.stage.video_loss:
-        useful &= every.has_actions
     relative = config.relative_transform if training.stage.action_loss else None
     clips = Clips(
         caches,
@@ -88,7 +84,7 @@ def prepare(
         weights,
         normalize=training.normalize,
         relative=relative,
-        episodes=every.take(np.nonzero(useful)[0]),
+        episodes=_useful(Episodes.of(caches), config, training),
     )
     model = build(config, clips.normalizer if training.stage.action_loss else None, training.seed)
     model.latents.load_state_dict(latents.cpu().state_dict())
@@ -107,6 +103,14 @@ def _first_frames(sources: Sequence[Source], episodes: Episodes, views: Sequence
     chosen = episodes.take(np.nonzero(episodes.has_actions)[0]) if episodes.has_actions.any() else episodes
     where = list(zip(chosen.source.tolist(), chosen.number.tolist(), strict=True))
     return first_frames([source.dataset for source in sources], where, views)
+
+
+def _useful(every: Episodes, config: ModelConfig, training: Training) -> Episodes:
+    """Those that hold a clip, with actions in a stage that learns by them alone."""
+    useful = every.lengths >= config.window.span
+    if not training.stage.video_loss:
+        useful &= every.has_actions
+    return every.take(np.nonzero(useful)[0])
 
 
 def _action_names(model: Model) -> list[str]:
