@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from videopolicy.clips.statistics import FrameStatistics
-from videopolicy.datasets.transforms.turn import TURNS, Turn
+from videopolicy.datasets.transforms.turn import TURNS, FrameTurn
 from videopolicy.policies.orientation import FEWEST, better, compare, fits
 
 SIDE = 64
@@ -45,7 +45,7 @@ def test_what_lies_as_in_training_is_passed_over_in_any_light(seed, bright):
 
 
 def test_a_view_is_compared_with_its_own_frames_whatever_its_size():
-    frames = {"top": FrameStatistics.of(recorded()), "close": FrameStatistics.of(recorded(Turn("vertical")))}
+    frames = {"top": FrameStatistics.of(recorded()), "close": FrameStatistics.of(recorded(FrameTurn("vertical")))}
     large = {"top": np.kron(scene(99), np.ones((3, 3, 1), np.uint8)), "close": scene(98), "unknown": scene(97)}
     (line,) = compare(frames, large)
     assert line.startswith("view close fits the training frames better flipped vertically (")
@@ -57,14 +57,14 @@ def test_nothing_is_said_where_it_cannot_be_told():
     sky = np.broadcast_to(np.linspace(50, 200, SIDE)[:, None, None], (SIDE, SIDE, 3)).astype(np.uint8)
     noise = rng.integers(0, 256, (FEWEST, SIDE, SIDE, 3), np.uint8)
     # Left and right are the same.
-    mirrored = FrameStatistics.of(Turn("horizontal").apply(np.stack([sky] * FEWEST)))
+    mirrored = FrameStatistics.of(FrameTurn("horizontal").apply(np.stack([sky] * FEWEST)))
     assert better(mirrored, sky) is None
-    assert better(FrameStatistics.of(noise), Turn("vertical").apply(noise[:1])[0]) is None
+    assert better(FrameStatistics.of(noise), FrameTurn("vertical").apply(noise[:1])[0]) is None
     assert better(mirrored, noise[0]) is None
     black = np.zeros((FEWEST, SIDE, SIDE, 3), np.uint8)
     assert set(fits(FrameStatistics.of(black), scene(0)).values()) == {0.0}
 
 
 def test_of_few_demonstrations_nothing_is_said():
-    few, enough = (FrameStatistics.of(recorded(Turn("vertical"), count)) for count in (FEWEST - 1, FEWEST))
+    few, enough = (FrameStatistics.of(recorded(FrameTurn("vertical"), count)) for count in (FEWEST - 1, FEWEST))
     assert better(few, scene(99)) is None and better(enough, scene(99)) is not None

@@ -9,7 +9,7 @@ from tests.small import MODEL, TRAINING, observation
 from videopolicy.cli.main import main
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.datasets.lerobot.writer import Writer
-from videopolicy.datasets.transforms.turn import TURNS, Turn
+from videopolicy.datasets.transforms.turn import TURNS, FrameTurn
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, make_env
 from videopolicy.policies.orientation import FEWEST
 from videopolicy.rollout.runner import evaluate
@@ -32,7 +32,7 @@ def test_the_first_image_of_all_is_compared_and_no_other(turn, seeing, settings,
     policy.spec = replace(policy.spec, frames={"top": FrameStatistics.of(turn.apply(np.stack([image] * FEWEST)))})
     evaluate(policy, settings, tmp_path, workers=1, place=threads)
     notes = said(capsys)
-    if turn == Turn():
+    if turn == FrameTurn():
         assert notes == []
     else:
         (line,) = notes

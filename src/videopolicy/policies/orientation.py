@@ -10,18 +10,20 @@ import numpy as np
 from jaxtyping import Float
 
 from videopolicy.clips.statistics import CELLS, FrameStatistics
-from videopolicy.datasets.transforms.turn import TURNS, Turn
+from videopolicy.datasets.transforms.turn import TURNS, FrameTurn
 from videopolicy.images import fit_to_size
 from videopolicy.types import Image
 
 # All measured, see experiments/orientation: no view of any env is called turned that is not, and most are that are.
-# A turn is named if it fits so well, and so much better than none; of fewer episodes the usual place is not known.
-FIT, MARGIN, FEWEST = 0.6, 0.3, 8
+# A turn is named if it fits so well, so much better than none, and so much better than any other.
+FIT, MARGIN, CLEAR = 0.6, 0.3, 0.05
+# Of fewer episodes it is not known what may differ from one to the next.
+FEWEST = 8
 # Added to the standard deviation of a pixel, of 255: what never changed in training may differ a little elsewhere.
 SLACK = 32.0
 
 
-def fits(statistics: FrameStatistics, image: Image) -> dict[Turn, float]:
+def fits(statistics: FrameStatistics, image: Image) -> dict[FrameTurn, float]:
     """How well an image fits the training frames of its view, turned in each of the eight ways.
 
     Returns:
@@ -34,13 +36,13 @@ def fits(statistics: FrameStatistics, image: Image) -> dict[Turn, float]:
     return {turn: _correlation(turn.apply(seen)[0].astype(float), mean, weight) for turn in TURNS}
 
 
-def better(statistics: FrameStatistics, image: Image) -> tuple[Turn, float, float] | None:
-    """The turn that fits clearly better than none, how well it does, and how well none does; None if none is."""
+def better(statistics: FrameStatistics, image: Image) -> tuple[FrameTurn, float, float] | None:
+    """The turn that fits clearly better than none and any other, how well it does, and how well none does; or None."""
     found = fits(statistics, image)
-    best = max(found, key=lambda turn: found[turn])
-    as_it_comes = found[TURNS[0]]
-    clear = found[best] >= FIT and found[best] - as_it_comes >= MARGIN
-    return (best, found[best], as_it_comes) if clear and statistics.count >= FEWEST else None
+    second, best = sorted(found, key=lambda turn: found[turn])[-2:]
+    fit, as_it_comes = found[best], found[TURNS[0]]
+    clear = fit >= FIT and fit - as_it_comes >= MARGIN and fit - found[second] >= CLEAR
+    return (best, fit, as_it_comes) if clear and statistics.count >= FEWEST else None
 
 
 def compare(frames: Mapping[str, FrameStatistics], images: Mapping[str, Image]) -> Iterator[str]:

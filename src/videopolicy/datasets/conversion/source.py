@@ -13,7 +13,7 @@ from videopolicy.datasets.transforms.relabel import Relabeled
 from videopolicy.datasets.transforms.resample import Resampled
 from videopolicy.datasets.transforms.resize import Resized
 from videopolicy.datasets.transforms.select import Selection
-from videopolicy.datasets.transforms.turn import Flip, Rotation, Turn, Turned
+from videopolicy.datasets.transforms.turn import Flip, FrameTurn, Rotation, Turned
 from videopolicy.errors import UserError
 
 # They become parts of file names.
@@ -34,7 +34,7 @@ class ConversionSource:
         instructions: the data set's own -> what is said instead.
         action_layout: what an action's dimensions mean; "" leaves it to the data set.
         state_layout: the same of the state.
-        flip: new name of a view -> how its frames are flipped, see `Turn`.
+        flip: new name of a view -> how its frames are flipped, see `FrameTurn`.
         rotate: new name of a view -> how far its frames are rotated, after they are flipped.
     """
 
@@ -65,7 +65,7 @@ class ConversionSource:
                 raise UserError(f"{self.path}: {view!r} cannot be a view's name; letters, digits, '.', '_' and '-' can")
         if self.flip or self.rotate:
             turned = dict.fromkeys((*self.flip, *self.rotate))
-            turns = {view: Turn(self.flip.get(view), self.rotate.get(view)) for view in turned}
+            turns = {view: FrameTurn(self.flip.get(view), self.rotate.get(view)) for view in turned}
             dataset = Turned(dataset, turns)
         if self.instructions or self.action_layout or self.state_layout:
             dataset = Relabeled(dataset, self.instructions, self.action_layout, self.state_layout)

@@ -23,7 +23,7 @@ _REVERSED = {None: (), "horizontal": (2,), "vertical": (1,), "both": (1, 2)}
 
 
 @dataclass(frozen=True)
-class Turn:
+class FrameTurn:
     """How frames are turned: flipped, then rotated.
 
     Attributes:
@@ -49,7 +49,7 @@ class Turn:
         return np.ascontiguousarray(np.rot90(flipped, (self.rotate or 0) // 90, axes=(1, 2)))
 
     @property
-    def inverse(self) -> "Turn":
+    def inverse(self) -> "FrameTurn":
         """What brings turned frames back."""
         # Mirrored once, and turned however far: the same again brings it back.
         if self.flip in ("horizontal", "vertical"):
@@ -71,12 +71,12 @@ class Turn:
 
 # Every way in which a square can lie on itself; the first leaves it as it is.
 TURNS = (
-    Turn(),
-    *(Turn(rotate=rotation) for rotation in ROTATIONS),
-    Turn("horizontal"),
-    Turn("vertical"),
-    Turn("horizontal", 90),
-    Turn("horizontal", 270),
+    FrameTurn(),
+    *(FrameTurn(rotate=rotation) for rotation in ROTATIONS),
+    FrameTurn("horizontal"),
+    FrameTurn("vertical"),
+    FrameTurn("horizontal", 90),
+    FrameTurn("horizontal", 270),
 )
 
 
@@ -91,7 +91,7 @@ class Turned(Derived):
         UserError: the data set lacks a view.
     """
 
-    def __init__(self, dataset: Dataset, turns: Mapping[str, Turn]) -> None:
+    def __init__(self, dataset: Dataset, turns: Mapping[str, FrameTurn]) -> None:
         for view in turns:
             if view not in dataset.views:
                 raise UserError(f"{dataset.path}: {unknown('view', view, dataset.views)}")
