@@ -48,7 +48,7 @@ def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> Hdf5Episodes:
     if not files:
         wrong = "holds no HDF5 file" if path.exists() else "no such data set"
         raise UserError(f"{path}: {wrong}; give an .hdf5 file, or a folder with some in it")
-    survey = _Survey(reading)
+    survey = _FileSurvey(reading)
     for file in files:
         survey.add(file)
     survey.masks.tell(path)
@@ -60,7 +60,7 @@ def recognises(path: Path) -> bool:
     return bool(files_at(path)) and _ELSEWHERE not in (root_names(path) or ())
 
 
-class _Survey:
+class _FileSurvey:
     """What is known after some of the files."""
 
     def __init__(self, reading: Reading) -> None:
