@@ -83,6 +83,6 @@ def _processes() -> Iterator[tuple[int, list[str]]]:
 def _read(pid: int, what: str) -> str:
     """A file about a process; empty if it is gone, or somebody else's."""
     try:
-        return Path(f"/proc/{pid}/{what}").read_text(errors="replace")
+        return Path(f"/proc/{pid}/{what}").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

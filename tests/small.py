@@ -109,13 +109,16 @@ class Partly:
     def __init__(self, inner: Dataset, without: set[int]) -> None:
         self.inner, self.without = inner, without
         self.path, self.views, self.fps, self.tasks = inner.path, inner.views, inner.fps, inner.tasks
-        self.state_width, self.skipped = inner.state_width, inner.skipped
+        self.state_width, self.notes = inner.state_width, inner.notes
         self.action_layout, self.state_layout = inner.action_layout, inner.state_layout
         self.action_width = None if len(without) == len(inner) else inner.action_width
         self.fingerprint = f"{inner.fingerprint} without {sorted(without)}"
 
     def __len__(self) -> int:
         return len(self.inner)
+
+    def number(self, index: int) -> int:
+        return self.inner.number(index)
 
     def length(self, index: int) -> int:
         return self.inner.length(index)

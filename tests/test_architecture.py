@@ -67,6 +67,25 @@ def no_docstring(source: str) -> list[str]:
     return ["no module docstring"] if tree.body and not ast.get_docstring(tree) else []
 
 
+def no_encoding(source: str) -> list[str]:
+    """Text that is read or written in whatever encoding the machine's locale has; ruff sees only some of it."""
+    found = []
+    for name, call in calls(source):
+        keywords = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+        text = name.endswith((".read_text", ".write_text")) or keywords.get("text") is True
+        if "encoding" not in keywords and (text or _opens_text(name, call, keywords)):
+            found.append(f"{name}, line {call.lineno}")
+    return found
+
+
+def _opens_text(name: str, call: ast.Call, keywords: Mapping[str | None, object]) -> bool:
+    """Whether a call opens what it says to be a text file."""
+    builtin = name == "open"
+    given = [getattr(argument, "value", None) for argument in call.args[builtin:]]
+    mode = keywords.get("mode", given[0] if given else "r" if builtin else None)
+    return (builtin or name.endswith(".open")) and isinstance(mode, str) and bool(re.fullmatch(r"[rwaxt+]+", mode))
+
+
 def _context(node: ast.With) -> str:
     return " ".join(ast.unparse(item.context_expr) for item in node.items)
 
@@ -105,6 +124,11 @@ RULES = [
     (global_seeding, OWN, "np.random.seed(0)"),
     (machine_paths, [*PYTHON, *PROSE], "Path('/" + "home/me/data')"),
     (no_docstring, OWN, "x = 1"),
+    (no_encoding, PYTHON, "(folder / 'a').read_text()"),
+    (no_encoding, PYTHON, "path.write_text(text)"),
+    (no_encoding, PYTHON, "open(path)"),
+    (no_encoding, PYTHON, "path.open('a')"),
+    (no_encoding, PYTHON, "subprocess.run(command, text=True)"),
 ]
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.disk import full_disk
+from tests.disk import full_disk, modes, umask
 from tests.small import ARM, CLONING, NORMALIZER, observation, relative_model, same, small_model
 
 from videopolicy.checkpoint import HASHED, Provenance, load, save
+from videopolicy.clips.statistics import FrameStatistics
+from videopolicy.durable import sha256
 from videopolicy.errors import UserError
 from videopolicy.policies.checkpoint import CheckpointPolicy
 
@@ -53,6 +55,33 @@ def test_a_model_of_video_alone_comes_back_without_a_head(tmp_path):
     save(small_model(None), replace(PROVENANCE, stage="video"), tmp_path / "checkpoint")
     loaded, _ = load(tmp_path / "checkpoint")
     assert loaded.head is None and loaded.normalizer is None
+
+
+@pytest.mark.parametrize(("mask", "right"), [(0o022, ({0o644}, {0o755})), (0o007, ({0o660}, {0o770}))])
+def test_its_files_have_the_modes_that_the_umask_gives(model, tmp_path, mask, right):
+    with umask(mask):
+        save(model, PROVENANCE, tmp_path / "checkpoint")
+    assert modes(tmp_path / "checkpoint") == right
+
+
+def test_it_knows_what_its_training_frames_look_like(tmp_path):
+    model = small_model()
+    model.frame_statistics = {"top": FrameStatistics.of(observation().images["top"][None])}
+    save(model, PROVENANCE, tmp_path / "checkpoint")
+    loaded, _ = load(tmp_path / "checkpoint")
+    assert loaded.frame_statistics == model.frame_statistics and loaded.normalizer == NORMALIZER
+    assert CheckpointPolicy(loaded, loaded.config.sampling).spec.frames == model.frame_statistics
+
+
+@pytest.mark.parametrize("normalizer", [NORMALIZER, None])
+def test_one_from_before_it_knew_of_frames_opens(folder, normalizer):
+    save(small_model(normalizer), PROVENANCE, folder)
+    (folder / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
+    description = json.loads((folder / "config.json").read_text())
+    description["sha256"]["statistics.json"] = sha256(folder / "statistics.json")
+    (folder / "config.json").write_text(json.dumps(description))
+    loaded, _ = load(folder)
+    assert loaded.normalizer == normalizer and loaded.frame_statistics == {}
 
 
 def test_half_precision_takes_half_the_room_and_plans_nearly_the_same(model, saved, tmp_path):

@@ -1,8 +1,11 @@
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
 
 from videopolicy.errors import UserError
-from videopolicy.media import Decoder, Encoder, read_mp4, write_mp4
+from videopolicy.media import Decoder, Encoder, Probe, probe, read_mp4, write_mp4
 
 
 def moving(count, height=64, width=64, seed=0):
@@ -70,14 +73,58 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_missing_cut_and_foreign_files_are_refused_by_name(tmp_path):
+def test_a_probe_says_what_a_decoder_does_and_lets_the_file_go(tmp_path):
     path = tmp_path / "a.mp4"
-    with pytest.raises(UserError, match=r"a\.mp4: no such"):
-        read_mp4(path)
-    path.write_text("no video")
-    with pytest.raises(UserError, match=r"a\.mp4"):
-        read_mp4(path)
-    write_mp4(path, moving(30), 20)
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(UserError, match=r"a\.mp4"):
-        read_mp4(path)
+    with Encoder(path, 30000 / 1001) as encoder:
+        encoder.write(moving(51, 48, 80))
+    found, decoder = probe(path), Decoder(path)
+    assert found == Probe(frames=51, fps=decoder.fps, height=48, width=80, depth=False)
+    assert found.fps == pytest.approx(30000 / 1001, rel=1e-9)
+    decoder.close()
+    assert str(path) not in [str(link.resolve()) for link in Path("/proc/self/fd").iterdir()]
+
+
+@pytest.mark.parametrize(("codec", "pixels", "depth"), [("ffv1", "gray16le", True), ("ffv1", "gray", False)])
+def test_a_probe_tells_depth_from_colour(codec, pixels, depth, tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as file:
+        stream = file.add_stream(codec, rate=20)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, pixels
+        frame = av.VideoFrame(48, 32, pixels)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    assert probe(tmp_path / "a.mkv").depth is depth
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5000\n"
+
+
+@pytest.mark.parametrize("look", [probe, Decoder])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no such video file"),
+        (b"", "is empty; its writing was cut short, or its download"),
+        (b"no video", "not a readable video; it begins like none of MP4, MOV, MKV, WebM, AVI and MPEG-TS"),
+        (slice(-200), "not a readable video; the file is cut short or damaged"),
+        (slice(30), "not a readable video; the file is cut short or damaged"),
+        (POINTER, "is a pointer of Git LFS, not the file itself; get it with `git lfs pull`"),
+    ],
+)
+def test_what_is_no_video_is_refused_in_a_sentence(content, told, look, tmp_path):
+    path = tmp_path / "a.mp4"
+    if isinstance(content, slice):
+        write_mp4(path, moving(30), 20)
+        content = path.read_bytes()[content]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        look(path)
+    assert str(raised.value) == f"{path}: {told}"
+
+
+def test_a_folder_under_the_name_of_a_video_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    with pytest.raises(UserError, match=r"a\.mp4: Is a directory; a file is needed there"):
+        probe(tmp_path / "a.mp4")

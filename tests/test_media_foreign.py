@@ -153,7 +153,6 @@ def test_pictures_come_upright(tmp_path, turns):
     assert np.abs(read.astype(int) - upright).mean() < 8
 
 
-@pytest.mark.skipif(int(av.__version__.split(".")[0]) < 17, reason="an older PyAV does not say what is hidden")
 def test_the_part_before_an_edit_begins_is_not_shown(tmp_path):
     """A cut without encoding again keeps pictures that the file's edit list hides."""
     path = encode(tmp_path / "whole.mp4", numbered(60), options={"g": "20", "bf": "0"})

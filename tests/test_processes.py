@@ -10,6 +10,8 @@ from itertools import count, islice
 from pathlib import Path
 
 import pytest
+from tests.processes import running
+from tests.small import write_data
 
 from videopolicy.errors import UserError
 from videopolicy.processes import ordered_map
@@ -174,10 +176,17 @@ def test_what_cannot_be_sent_back_is_an_error_and_no_hang():
         list(ordered_map(open, [os.devnull], 1, lost, ahead=1))
 
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+
+
+def interruptible():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 COMMAND = """
 import signal, sys
 from contextlib import closing
-from videopolicy.processes import ordered_map
+from videopolicy.processes import heed_stop_signals, ordered_map
 
 def stay(item, tell):
     tell(item)
@@ -188,7 +197,7 @@ def told(item, value):
     print(value, flush=True)
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_stop_signals()
     try:
         with closing(ordered_map(stay, "ab", 2, lambda *_: "lost", ahead=2, tell=told)) as results:
             next(results)
@@ -205,6 +214,8 @@ if __name__ == "__main__":
         # As a shell without job control starts what is to run in the background.
         (signal.SIG_IGN, signal.SIGTERM, 130),
         (signal.SIG_IGN, signal.SIGKILL, -signal.SIGKILL),
+        (signal.SIG_DFL, signal.SIGHUP, 130),
+        (signal.SIG_DFL, signal.SIGUSR1, 130),
     ],
 )
 def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start, sent, code):
@@ -215,7 +226,7 @@ def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+        env=ENVIRONMENT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, at_start),
     )
     assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}
@@ -223,3 +234,77 @@ def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start
     # The processes hold the other end of this pipe too: it ends with the last of them.
     assert process.communicate() == ("", "")
     assert process.returncode == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_a_terminal_sends_to_all_processes_is_the_first_ones_to_act_upon(tmp_path, number):
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND, encoding="utf-8")
+    with running(sys.executable, script, stdout=subprocess.PIPE, env=ENVIRONMENT, preexec_fn=interruptible) as process:
+        assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}
+        # Twice, as a closed terminal and its shell do.
+        for _ in range(2 if number == signal.SIGHUP else 1):
+            os.killpg(process.pid, number)
+        assert process.communicate() == ("", "")
+        assert process.returncode == 130
+
+
+def test_under_nohup_a_closed_terminal_means_nothing(tmp_path):
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND, encoding="utf-8")
+    with running("nohup", sys.executable, script, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}
+        os.killpg(process.pid, signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+        assert process.returncode == 130
+
+
+# Scripts that do their work at their top; DATA is a data set, HERE an empty folder.
+UNGUARDED = {
+    "record": """
+from videopolicy.rollout.demonstrate import DemonstrationJob, record
+print(next(record(DemonstrationJob("pointmass", "reach-red", (), 32, 0.0, 16), 0, 2)).task)
+""",
+    "evaluate": """
+from videopolicy.policies.random import make
+from videopolicy.rollout.runner import evaluate
+from videopolicy.rollout.settings import Settings
+evaluate(make("2"), Settings("pointmass", ("reach-red",), episodes=1), HERE / "out", workers=1)
+""",
+    "build_cache": """
+from tests.clips.light import SETTINGS, means
+from videopolicy.clips.cache import build_cache
+from videopolicy.datasets.lerobot import open_dataset
+build_cache(open_dataset(DATA), HERE / "cache", means, workers=2, **SETTINGS)
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "dots", episodes=2)
+
+
+@pytest.mark.parametrize("what", UNGUARDED)
+def test_a_script_without_a_main_guard_is_told_so_in_one_line(tmp_path, data, what):
+    script = tmp_path / "mine.py"
+    begin = f"from pathlib import Path\nDATA, HERE = Path({str(data)!r}), Path({str(tmp_path)!r})\n"
+    body = UNGUARDED[what].replace("\n", "\n    ")
+    end = "except UserError as error:\n    print(error)\n"
+    script.write_text(f"{begin}from videopolicy.errors import UserError\ntry:\n    {body}\n{end}", encoding="utf-8")
+    root = Path(__file__).parents[1]
+    paths = os.pathsep.join(map(str, (root, root / "src")))
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stdout.startswith(f"{script}: what is started from it runs it anew")
+    assert done.stdout.count("\n") == 1
+    assert '`if __name__ == "__main__":`' in done.stdout

@@ -59,7 +59,7 @@ def write(folder: Path) -> None:
 
 def resident() -> dict[str, int]:
     """MiB that this process holds: its own, of files, and the most it ever held of both."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     values = dict(line.split(":", 1) for line in lines)
     return {name: int(values[name].split()[0]) // 1024 for name in ("RssAnon", "RssFile", "VmHWM")}
 

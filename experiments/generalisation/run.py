@@ -168,7 +168,7 @@ def write_list(path: Path, data: Path, keep: Callable[[Dataset], dict[str, Any]]
     settings = {"path": str(data), **keep(open_any(data, None))}
     path.parent.mkdir(parents=True, exist_ok=True)
     # JSON's texts and lists are TOML's, too.
-    path.write_text("[[data]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+    path.write_text("[[data]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), encoding="utf-8")
     return path
 
 
@@ -217,7 +217,7 @@ def command(verb: str, *options: object, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "videopolicy", verb, *map(str, options)]
     print(" ".join(words[2:]), flush=True)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, env=ENVIRONMENT, check=True)
 
 

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import BEYOND
+from videopolicy.clips.statistics import Statistics
 from videopolicy.configs import check_limits, from_json, limited, to_json
 from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.durable import left_behind, replace_folder, sha256
@@ -107,14 +108,14 @@ def save(
             for name, tensor in (weights or model.state_dict()).items()
         }
         save_file(stored, aside / "model.safetensors")
-        normalizer = model.normalizer
-        (aside / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
+        statistics = Statistics(model.normalizer, dict(model.frame_statistics))
+        (aside / "statistics.json").write_text(statistics.to_json() + "\n", encoding="utf-8")
         hashes = {name: sha256(aside / name) for name in HASHED}
         description = to_json(Description(FORMAT, model.config, provenance, hashes))
         (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         buffers = {name for name, _ in model.named_buffers()}
         parameters = sum(tensor.numel() for name, tensor in stored.items() if name not in buffers)
-        (aside / "README.md").write_text(_card(model, provenance, parameters))
+        (aside / "README.md").write_text(_card(model, provenance, parameters), encoding="utf-8")
         replace_folder(aside, folder)
     except (OSError, SafetensorError) as error:
         still = "; what was there before still is" if folder.exists() else ""
@@ -154,15 +155,15 @@ def load(
 
 
 def _rebuilt(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Model:
-    statistics = (folder / "statistics.json").read_text()
-    normalizer = None if statistics == "null" else MinMax.from_json(statistics)
+    statistics = Statistics.from_json((folder / "statistics.json").read_text(encoding="utf-8"))
     before = torch.get_default_dtype()
     # Built in the final precision: in float32 first, a large model would need thrice the memory.
     torch.set_default_dtype(dtype)
     try:
-        model = config.build(normalizer)
+        model = config.build(statistics.actions)
     finally:
         torch.set_default_dtype(before)
+    model.frame_statistics = statistics.frames
     model.latents.float()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model
@@ -221,7 +222,7 @@ license: {provenance.license}
 - Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction; images of another size \
 are cropped to their middle square and resized.{imagines}
 - Acts in chunks of {window.actions} x {model.action_width} actions, of which {config.execute} are executed\
-{f", at {config.fps:g} control steps a second" if config.fps else ""}.{_meaning(config)}
+{f", at {config.fps:g} control steps a second" if config.fps else ""}.{_meaning(config)}{_normalised(model)}
 - {parameters / 1e6:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
 {provenance.episodes} demonstrations, {provenance.episodes - provenance.without_actions} of them with actions.{notes}
 
@@ -266,3 +267,12 @@ def _meaning(config: ModelConfig) -> str:
         return ""
     learnt = f", learnt as `{config.learned_layout}`" if config.relative else ""
     return f"\n- An action is `{config.action_layout}`{learnt}."
+
+
+def _normalised(model: Model) -> str:
+    if model.normalizer is None:
+        return ""
+    ends = "smallest and largest value in the data"
+    if model.normalizer.method == "quantile":
+        ends = f"{BEYOND:.0%} and {1 - BEYOND:.0%} quantiles in the data, beyond which it was clipped"
+    return f"\n- Of each dimension of an action, -1 and 1 to the model are its {ends} (`statistics.json`)."

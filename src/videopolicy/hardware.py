@@ -2,6 +2,7 @@
 
 import platform
 import resource
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -54,8 +55,14 @@ def peak_memory(device: torch.device) -> int:
     """Bytes that were in use at most: on the GPU, or by this process since it began."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # Linux counts in units of 1024 bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return process_memory()
+
+
+def process_memory() -> int:
+    """Bytes of main memory that this process has held at most."""
+    # Counted in bytes on a Mac, in kilobytes elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def count_flops(run: Callable[[], Any]) -> int:
@@ -96,6 +103,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.is_file() else []
+    lines = described.read_text(encoding="utf-8").splitlines() if described.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

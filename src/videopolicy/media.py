@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from os import getpid
 from pathlib import Path
@@ -13,14 +14,18 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from videopolicy.errors import UserError
+from videopolicy.colours import Colours, label
+from videopolicy.errors import UserError, explain_os_error
+from videopolicy.mp4 import pictures
+from videopolicy.pointers import refuse_pointer
 from videopolicy.types import Frames
 
 # What the containers of video are called; others, such as play lists, have pictures be fetched from other places.
 _CONTAINERS = {"format_whitelist": "mov,matroska,avi,mpegts"}
+# How they begin, nearly always: bytes, and from which byte on.
+_HEADS = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"\x47"))
 # Frames from one key frame to the next: a decoder that jumps into the file decodes at most this many in vain.
 KEY_FRAME_EVERY = 10
 # Pictures before the first one wanted at which decoding starts. Where key frames are not clean cuts (open groups of
@@ -42,15 +47,16 @@ class Encoder:
     def __init__(self, path: Path, fps: float, crf: int = 15, full_colour: bool = False):
         self._container = av.open(_place(path), "w", format="mp4")
         self._rate = Fraction(fps).limit_denominator(1001)
-        self._crf, self._full_colour = crf, full_colour
+        self._crf, self._full_colour, self._format = crf, full_colour, ""
         self._stream: VideoStream | None = None
+        self._colours = Colours(path)
         self._count = 0
 
     def write(self, frames: Frames) -> None:
         """Appends frames (N, H, W, 3); all calls must bring the same H and W."""
         stream = self._stream or self._open(*frames.shape[1:3])
         for position, pixels in enumerate(frames):
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame = self._colours.picture(pixels, self._format)
             frame.pts, frame.time_base = self._count, 1 / self._rate
             if position == 0:
                 frame.pict_type = PictureType.I
@@ -72,12 +78,13 @@ class Encoder:
         self.close()
 
     def _open(self, height: int, width: int) -> VideoStream:
-        full_colour = self._full_colour or height % 2 or width % 2
+        self._format = "yuv444p" if self._full_colour or height % 2 or width % 2 else "yuv420p"
         stream = self._container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width = height, width
-        stream.pix_fmt = "yuv444p" if full_colour else "yuv420p"
+        stream.pix_fmt = self._format
         # No B-frames: frames come out in the order they went in, and a jump decodes less. One thread: frames are small.
         stream.options = {"crf": str(self._crf), "bf": "0", "g": str(KEY_FRAME_EVERY), "threads": "1"}
+        label(stream.codec_context)
         self._stream = stream
         return stream
 
@@ -96,26 +103,17 @@ class Decoder:
         fps: frames a second of the grid.
 
     Raises:
-        UserError: the file is missing, cut short, or holds no video.
+        UserError: the file is missing, empty, a pointer of Git LFS, cut short, or holds no video.
     """
 
     def __init__(self, path: Path):
         self._path = path
-        with _explained(path):
-            # What a file says of itself in words may be damaged, its pictures sound.
-            self._container = av.open(_place(path), options=_CONTAINERS, metadata_errors="replace")
-            if not self._container.streams.video:
-                raise UserError(f"{path}: holds no video")
-            self._stream = self._container.streams.video[0]
-            if not self._stream.codec_context:
-                raise UserError(f"{path}: its pictures are coded in an unknown way; the file is damaged, or too new")
-            self._stream.codec_context.thread_count = 1
-            times = _times(path, self._container, self._stream)
-        seconds = (times - times[0]) * float(self._stream.time_base or 1)
-        self.fps, self._shown = _grid(seconds, float(self._stream.average_rate or 0))
-        self._times: list[int] = times.tolist()
+        film = _open(path)
+        self._container, self._stream = film.container, film.stream
+        self.fps, self._shown = film.fps, film.shown
+        self._times: list[int] = film.times.tolist()
         self._decoded: Iterator[VideoFrame] = iter(())
-        self._reformatter = VideoReformatter()
+        self._colours = Colours(path)
         # The picture that `_decoded` gives next; past the last one, there is none.
         self._next = len(self._times)
 
@@ -154,8 +152,7 @@ class Decoder:
             if number > wanted[done] or (frame.is_corrupt and number == wanted[done]):
                 break
             if number == wanted[done]:
-                # As `to_ndarray(format="rgb24")`, which prepares the same conversion anew for every frame.
-                pixels = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+                pixels = self._colours.pixels(frame)
                 if frame.rotation:
                     pixels = np.rot90(pixels, round(frame.rotation / 90))
                 if done == 0:
@@ -184,6 +181,75 @@ class Decoder:
                 self._next = len(self._times)
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What a video file holds, without decoding it.
+
+    Attributes:
+        frames: how many; what `len` of a `Decoder` says.
+        fps: frames a second, as a `Decoder` says.
+        height: pixels of a picture as it is stored, which may have to be turned.
+        width: the same.
+        depth: whether pictures are of one component of more than 8 bits, as depth cameras give, and not of colours.
+    """
+
+    frames: int
+    fps: float
+    height: int
+    width: int
+    depth: bool
+
+
+def probe(path: Path) -> Probe:
+    """Looks at a video file and closes it again; an MP4 of even rate is not read through.
+
+    Raises:
+        UserError: as `Decoder`.
+    """
+    film = _open(Path(path))
+    try:
+        context = film.stream.codec_context
+        components = context.format.components if context.format else ()
+        depth = len(components) == 1 and components[0].bits > 8
+        return Probe(len(film.shown), film.fps, context.height, context.width, depth)
+    finally:
+        film.container.close()
+
+
+@dataclass(frozen=True)
+class _Film:
+    """An open file: the ticks at which its pictures are shown, its rate, and which picture each frame is."""
+
+    container: InputContainer
+    stream: VideoStream
+    times: np.ndarray
+    fps: float
+    shown: np.ndarray
+
+
+def _open(path: Path) -> _Film:
+    with _explained(path):
+        refuse_pointer(path)
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise UserError(f"{path}: is empty; its writing was cut short, or its download")
+        # What a file says of itself in words may be damaged, its pictures sound.
+        container = av.open(_place(path), options=_CONTAINERS, metadata_errors="replace")
+        try:
+            if not container.streams.video:
+                raise UserError(f"{path}: holds no video")
+            stream = container.streams.video[0]
+            if not stream.codec_context:
+                raise UserError(f"{path}: its pictures are coded in an unknown way; the file is damaged, or too new")
+            stream.codec_context.thread_count = 1
+            times = _times(path, container, stream)
+        except BaseException:
+            container.close()
+            raise
+    seconds = (times - times[0]) * float(stream.time_base or 1)
+    return _Film(container, stream, times, *_grid(seconds, float(stream.average_rate or 0)))
+
+
 def _place(path: Path) -> str:
     """Absolute, as FFmpeg takes what stands before a colon for a protocol."""
     return str(path.absolute())
@@ -191,25 +257,23 @@ def _place(path: Path) -> str:
 
 def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
     """When each picture of the stream is shown, in ticks of its time base, ascending; nothing is decoded."""
-    # PyAV has the index from 17 on; lerobot wants an older one, with which a file is read through instead.
-    index = getattr(stream, "index_entries", ())
-    entries = np.array([(e.timestamp, e.is_discard, e.pos + e.size) for e in index], np.int64).reshape(-1, 3)
-    if len(entries) and entries[:, 2].max() > path.stat().st_size:
+    said = pictures(path) if "mp4" in container.format.name else None
+    if said and not said.whole:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
-    steps, kept = np.diff(entries[:, 0]), int((entries[:, 1] == 0).sum())
-    # Only MP4 and MOV, unless in fragments, have an index of every picture; an edit list hides some of them.
-    indexed = "mp4" in container.format.name and stream.frames > 0
-    if indexed and kept > 1 and (steps == steps[0]).all() and stream.start_time is not None:
-        # An even index says all without reading the file, even of pictures that are stored in another order.
-        return stream.start_time + steps[0] * np.arange(kept)
+    if said and said.step and stream.start_time is not None:
+        # An even step says all without reading the file, even of pictures that are stored in another order.
+        return stream.start_time + said.step * np.arange(said.count)
     _refuse_cut_matroska(path)
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
-    if not times or None in times:
-        raise UserError(f"{path}: holds no pictures with times; give it in another format, as MP4")
-    said = kept if indexed and len(entries) else stream.frames
-    if len(times) < said or any(packet.is_corrupt for packet in packets):
-        raise UserError(f"{path}: holds {len(times)} whole pictures of {said or 'an unknown number'}; it is cut short")
+    if not times:
+        raise UserError(f"{path}: holds no pictures; the file is cut short or damaged")
+    if None in times:
+        raise UserError(f"{path}: its pictures have no times; give it in another format, as MP4")
+    # An edit list of an MP4 may hide some of them.
+    fewer = said is None and len(packets) < stream.frames
+    if fewer or any(packet.is_corrupt for packet in packets):
+        raise UserError(f"{path}: not all of its pictures are there; the file is cut short or damaged")
     return np.unique(np.array(times, np.int64))
 
 
@@ -281,6 +345,19 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such video file") from error
-    except (FFmpegError, OSError) as error:
-        raise UserError(f"{path}: not a readable video; the file is cut short or damaged ({error})") from error
+        what = "is a link to a file that is not there" if path.is_symlink() else "no such video file"
+        raise UserError(f"{path}: {what}") from error
+    except FFmpegError as error:
+        raise UserError(f"{path}: not a readable video; {_cause(path)}") from error
+    except OSError as error:
+        told = explain_os_error(OSError(error.errno, error.strerror, str(path)))
+        raise told or UserError(f"{path}: cannot be read; the disk or the network behind it fails") from error
+
+
+def _cause(path: Path) -> str:
+    """Why FFmpeg cannot read a file; its own words name the path once more, and speak to programmers."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if any(head[at:].startswith(begin) for at, begin in _HEADS):
+        return "the file is cut short or damaged"
+    return "it begins like none of MP4, MOV, MKV, WebM, AVI and MPEG-TS"

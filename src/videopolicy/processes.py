@@ -2,20 +2,28 @@
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, TypeVar
 
 from videopolicy.errors import UserError, check_range, user_mistake
+from videopolicy.processors import processors
 
 # More than this a core only wait for each other; ten thousand stop the machine.
 PROCESSES_PER_CORE = 16
-INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+# What a closed terminal sends, and SLURM before it ends a job, if the system has them; both may come more than once.
+_WARNINGS = {getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)}
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM, *_WARNINGS}
+# How a process ends that was told to start others while it was itself being started; no other end has this code.
+_UNGUARDED = 71
 # How long an idle process may take to end.
 _STOP_SECONDS = 2.0
 Item = TypeVar("Item")
@@ -27,19 +35,97 @@ def check_workers(workers: int) -> None:
     Raises:
         UserError: says what would be right here.
     """
-    check_range("--workers", workers, 1, PROCESSES_PER_CORE * len(os.sched_getaffinity(0)))
+    check_range("--workers", workers, 1, PROCESSES_PER_CORE * processors())
+
+
+def stop_signals() -> set[signal.Signals]:
+    """What asks this process to stop, and is for this thread to act upon.
+
+    A signal that others have a use for is left to them: under `nohup` a closed terminal means nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return set()
+    unused = (signal.SIG_DFL, signal.default_int_handler, _stop_once)
+    return {number for number in INTERRUPTS if number not in _WARNINGS or signal.getsignal(number) in unused}
+
+
+def heed_stop_signals() -> None:
+    """From now on each of them is what Ctrl-C is, a KeyboardInterrupt."""
+    for number in stop_signals() - {signal.SIGINT}:
+        signal.signal(number, _stop_once if number in _WARNINGS else signal.default_int_handler)
+
+
+def _stop_once(number: int, frame: FrameType | None) -> None:
+    """A closed terminal's shell repeats what the system has sent; the tidying up must not be interrupted by that."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def stops_noted(note: Callable[[], None]) -> Iterator[None]:
+    """Within the block, a signal to stop only calls this; Ctrl-C and SIGTERM at their second time raise.
+
+    Raises:
+        KeyboardInterrupt: the second time.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        note()
+        if number not in _WARNINGS:
+            signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, stop) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_if_unguarded() -> None:
+    """Ends a process that a script without a main guard has started: it runs the script anew, which would start more.
+
+    Call it first in what starts processes; `start` in the one that began it all then says what is wrong.
+    """
+    # What multiprocessing's own refusal, many lines long, goes by.
+    if getattr(current_process(), "_inheriting", False):
+        os._exit(_UNGUARDED)
+
+
+def start(process: BaseProcess) -> None:
+    """Starts a process, which calls `init_child` first; see `check_guarded` for what it may end by."""
+    end_if_unguarded()
+    with interrupts_held():
+        process.start()
+
+
+def check_guarded(exitcode: int | None) -> None:
+    """Refuses a script each of whose processes begins by running the script.
+
+    Args:
+        exitcode: of one that `start` has started, and that has ended.
+
+    Raises:
+        UserError: names the guard.
+    """
+    if exitcode == _UNGUARDED:
+        script = getattr(sys.modules["__main__"], "__file__", "this script")
+        raise UserError(
+            f"{script}: what is started from it runs it anew, from its first line; put what it does into a block "
+            'that begins with `if __name__ == "__main__":`'
+        )
 
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Within the block, Ctrl-C and SIGTERM wait, and processes that are started inherit that until they `init_child`.
+    """Within the block, signals to stop wait, and processes that are started inherit that until they `init_child`.
 
     Without it, one that is still importing, or has been told only half of what to do, would die with a traceback of
     its own.
     """
     held: list[int] = []
     # The mask is what a child inherits. Here it does not do: another thread may be the one that is interrupted.
-    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in _ours()}
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in stop_signals()}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
@@ -51,17 +137,15 @@ def interrupts_held() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _ours() -> set[signal.Signals]:
-    return INTERRUPTS if threading.current_thread() is threading.main_thread() else set()
-
-
 def init_child() -> None:
-    """Called first in the new process: Ctrl-C is the parent's to act upon, and when the parent is gone this ends.
+    """Called first in the new process: signals to stop are the parent's to act upon; when that is gone, this ends.
 
     So it does not matter whether the parent itself was started with SIGINT ignored, as a shell starts a job in the
     background: however a command is ended, its processes end with it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal sends its own to all processes of a command; SIGTERM is meant for the one that it is sent to.
+    for number in INTERRUPTS - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
@@ -116,6 +200,7 @@ def ordered_map(
         UserError: what `function` raised, what the operating system refused it, or a process died.
         RuntimeError: any other error of `function`, with its traceback.
     """
+    end_if_unguarded()
     todo, results = enumerate(items), {}
     children: list[_Child] = []
     begun = taken = 0
@@ -160,8 +245,7 @@ class _Child:
         context = get_context("spawn")
         self.connection, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, function, tells), daemon=True)
-        with interrupts_held():
-            self._process.start()
+        start(self._process)
         # Only without this copy does the process's end show as the end of the pipe.
         other.close()
         self.busy = False
@@ -180,7 +264,9 @@ class _Child:
         try:
             said = self.connection.recv()
         except (EOFError, OSError) as error:
-            raise UserError(lost(self._item, self._ending())) from error
+            ending = self._ending()
+            check_guarded(self._process.exitcode)
+            raise UserError(lost(self._item, ending)) from error
         if isinstance(said, _Failed):
             raise UserError(said.message) if said.mistake else RuntimeError(said.message)
         if isinstance(said, _Done):

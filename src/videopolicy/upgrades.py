@@ -32,6 +32,11 @@ def upgrade_checkpoint(description: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def upgrade_statistics(values: Any) -> Any:
+    """The content of a checkpoint's statistics.json; it once held the ranges of actions alone, or null without any."""
+    return {"actions": values} if values is None or (isinstance(values, dict) and "low" in values) else values
+
+
 def upgrade_dataset(info: dict[str, Any]) -> dict[str, Any]:
     """The content of a data set's meta/info.json with this project's own keys as they are called now."""
     return {_DATASET.get(name, name): value for name, value in info.items()}

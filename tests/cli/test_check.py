@@ -41,7 +41,7 @@ def test_a_clean_set_is_a_table_and_a_closing_line(clean, capsys):
 def test_warnings_are_told_by_kind_and_leave_the_exit_code(frozen, capsys):
     code, said = check(capsys, frozen)
     assert code == 0
-    assert "warning: 2 episodes: frozen frames (episodes 0, 1)" in said.out
+    assert "warning: 2 episodes: frozen frames (episodes 0-1)" in said.out
     assert said.out.splitlines()[-1] == "1 kind of warning in 3 episodes"
 
 

@@ -60,11 +60,11 @@ def test_videos_of_several_rates_are_told_by_file_with_what_brings_them_to_one(t
         write_mp4(tmp_path / "people" / f"{number}.mp4", np.zeros((6, 16, 16, 3), np.uint8), fps)
         (tmp_path / "people" / f"{number}.txt").write_text("pour")
     arguments = ["convert", str(tmp_path / "people"), str(tmp_path / "d"), "--workers", "1"]
-    for more in ([], ["--skip-damaged"], ["--views", "top=video", "--size", "8"]):
+    for more in ([], ["--strict"], ["--views", "top=video", "--size", "8"]):
         with pytest.raises(SystemExit):
             cli.main([*arguments, *more])
         said = capsys.readouterr().err
-        assert "2.mp4: 25 frames a second" in said and "--fps 20 brings" in said and "--skip" not in said
+        assert "2.mp4: 25 frames a second" in said and "--fps 20 brings" in said
     cli.main([*arguments, "--fps", "20"])
     said = capsys.readouterr().out
     assert "3 episodes, 17 frames, 0.8 seconds" in said and "instructions are equal, and so are frame counts" in said
@@ -87,6 +87,28 @@ def test_what_the_source_does_not_say_is_told_by_options(source, tmp_path):
     assert open_dataset(tmp_path / "d").tasks[0] == new
 
 
+def test_views_are_turned_under_their_new_names_and_it_is_told(tmp_path, capsys):
+    # Wider than high; each quarter of a picture has a grey of its own, and each frame is a little lighter.
+    quarters = np.kron([[20, 80], [140, 200]], np.ones((16, 32)))
+    frames = np.uint8(quarters[None, :, :, None] + 5 * np.arange(3)[:, None, None, None] + np.zeros(3))
+    with Writer(tmp_path / "s", 20, ("a", "b", "c")) as writer:
+        for _ in range(2):
+            writer.add(Episode(dict.fromkeys("abc", frames), "push it", 20))
+    views = ["--views", "front=a", "side=b", "c"]
+    turns = ["--flip", "front=vertical", "side=horizontal", "--rotate", "side=90"]
+    convert(tmp_path / "s", tmp_path / "d", *views, *turns)
+    said = capsys.readouterr().out
+    told = "view side: its frames are flipped horizontally, then rotated by 90 degrees counter-clockwise, as was asked"
+    assert told in said and told in json.loads((tmp_path / "d" / spec.INFO).read_text())[spec.SKIPPED]
+    shown = open_dataset(tmp_path / "d").episode(1).views
+    expected = {"front": [[140, 200], [20, 80]], "side": [[20, 140], [80, 200]], "c": [[20, 80], [140, 200]]}
+    for view, greys in expected.items():
+        height, width = shown[view].shape[1:3]
+        assert (height, width) == ((64, 32) if view == "side" else (32, 64))
+        middles = shown[view][:, height // 4 :: height // 2, width // 4 :: width // 2].mean(-1)
+        np.testing.assert_allclose(middles, np.array(greys) + 5 * np.arange(3)[:, None, None], atol=2)
+
+
 BAD = [
     (["--size", "0"], "--size is 0; it must be from 8 to 4096"),
     (["--fps", "0"], "--fps is 0.0; it must be from"),
@@ -104,6 +126,15 @@ BAD = [
     (["--fps", "10"], "--action-layout"),
     (["--action-layout", "position"], "has 3 dimensions, but its actions have 2"),
     (["--action-layout", "nonsense"], "no action layout has the word"),
+    (["--flip", "top"], "two names are needed"),
+    (["--flip", "top=upside-down"], "--flip 'top=upside-down': 'upside-down' is none of horizontal, vertical, both"),
+    (["--flip", "topp=both"], "no view 'topp'; did you mean 'top'?"),
+    (["--views", "front=top", "--flip", "top=both"], "no view 'top'; known: front"),
+    (["--flip", "top=both", "top=vertical"], "--flip top=both top=vertical: view 'top' stands there twice"),
+    (["--rotate", "top=45"], "--rotate 'top=45': '45' is none of 90, 180, 270"),
+    (["--rotate", "top=-90"], "'-90' is none of 90, 180, 270"),
+    (["--rotate", "close=90", "close=90"], "view 'close' stands there twice"),
+    (["--rotate", "clos=90"], "no view 'clos'; did you mean 'close'?"),
     (["--format", "robomimicc"], "no data format 'robomimicc'; did you mean 'robomimic'?"),
 ]
 

@@ -97,7 +97,8 @@ def test_data_without_actions_has_no_statistics(tmp_path, monkeypatch):
     ("ranges", "message"),
     [
         (None, "No such file"),
-        ("not JSON", "JSON with lists"),
+        ("not JSON", "JSON with ranges of actions"),
+        ("null", "has no ranges of actions"),
         (json.dumps({"low": [0.0], "high": [1.0, 2.0]}), "1 numbers in low, 2 in high"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from videopolicy.datasets.notes import Note
 from videopolicy.types import Episode
 
 VIEWS = ("front", "wrist")
@@ -26,7 +27,7 @@ class Memory:
     action_width: int | None = 3
     action_layout: str = ""
     state_layout: str = ""
-    skipped: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -34,6 +35,9 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self.episodes)
+
+    def number(self, index: int) -> int:
+        return index
 
     def length(self, index: int) -> int:
         return len(self.episodes[index])

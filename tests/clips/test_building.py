@@ -18,6 +18,7 @@ from videopolicy.clips.cache import build_cache
 from videopolicy.clips.decoding import usable_workers
 from videopolicy.datasets.lerobot import open_dataset
 from videopolicy.errors import UserError
+from videopolicy.processors import processors
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +82,7 @@ def test_all_but_the_codes_is_the_same_for_frames_and_windows(whole, whole_windo
 
 def test_little_data_is_not_worth_a_process():
     assert usable_workers(100) == 1
-    assert usable_workers(10**9) == len(os.sched_getaffinity(0))
+    assert usable_workers(10**9) == processors()
 
 
 @contextmanager

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -43,3 +46,13 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_refused_and_ends_nothing(v
         file.truncate(200)
     with pytest.raises(UserError, match=r"array\.npy: cut short"):
         rows.read(np.array([13]))
+
+
+def test_where_room_cannot_be_taken_beforehand_rows_are_written_all_the_same(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise OSError(errno.EINVAL, "this file system takes no room beforehand")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    rows = Rows.create(tmp_path / "array.npy", np.float32, (2,), (1,))
+    rows.write(1, np.ones((1, 1), np.float32))
+    assert np.load(tmp_path / "array.npy").tolist() == [[0], [1]]

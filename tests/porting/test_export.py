@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
 from PIL import Image
+from tests.disk import modes, umask
 from tests.porting.weights import VIDEO, safe, svd_weights, text_weights
 from tests.small import same, small_model
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -52,6 +53,12 @@ def exported(model, image_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "diffusers"
     export(model, folder, image_encoder)
     return folder
+
+
+def test_its_files_have_the_modes_that_the_umask_gives(model, tmp_path):
+    with umask(0o007):
+        export(model, tmp_path / "out")
+    assert modes(tmp_path / "out") == ({0o660}, {0o770})
 
 
 @torch.no_grad()

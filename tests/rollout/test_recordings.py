@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.disk import modes, umask
 from tests.report.samples import EXECUTE as SAMPLE_EXECUTE
 from tests.report.samples import OFFSETS, moving, record
 
@@ -81,6 +82,16 @@ def test_actions_that_are_no_numbers_are_null(tmp_path):
     recorder.write(tmp_path / "a", task="reach-red", episode=0, instruction="", success=False)
     facts = json.loads((tmp_path / "a" / "plans.json").read_text())
     assert facts["plans"][0]["actions"] == [[0.1, None], [None, -1.0]] and facts["actions"] == []
+
+
+def test_its_files_have_the_modes_that_the_umask_gives(tmp_path):
+    recorder = Recorder(20.0)
+    env = make("reach-red")
+    env.reset(seed=0)
+    recorder.add_observation(env.observe())
+    with umask(0o007):
+        recorder.write(tmp_path / "a", task="reach-red", episode=0, instruction="", success=False)
+    assert modes(tmp_path / "a") == ({0o660}, {0o770})
 
 
 def test_executed_frame_n_is_what_was_seen_before_action_n(recorded, seeing):

@@ -94,9 +94,22 @@ def test_a_run_that_is_stopped_between_two_lines_of_the_log_writes_the_same_line
     assert first == second and [line["step"] for line in first] == [4]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_signal_ends_the_step_and_leaves_a_checkpoint(trainer, number):
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+@pytest.fixture
+def handlers():
+    """What the signals do before a test, and after it again."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    yield [signal.getsignal(number) for number in STOPS]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_stop_signal_ends_the_step_and_leaves_a_checkpoint(trainer, handlers, number):
     run = trainer(steps=1000)
     after_step(run, 3, interrupt(number))
     with pytest.raises(KeyboardInterrupt):
@@ -105,7 +118,7 @@ def test_a_stop_signal_ends_the_step_and_leaves_a_checkpoint(trainer, number):
     assert provenance.steps == run.step == 3
     with run.ema.applied():
         assert same(policy, run.objective.model)
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in STOPS] == handlers
 
 
 def test_a_second_signal_does_not_wait(trainer):
@@ -114,6 +127,24 @@ def test_a_second_signal_does_not_wait(trainer):
     with pytest.raises(KeyboardInterrupt):
         run.train()
     assert run.step == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_warning_that_comes_twice_ends_the_step_all_the_same(trainer, handlers, number):
+    run = trainer(steps=1000)
+    after_step(run, 2, lambda: (interrupt(number)(), interrupt(number)()))
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert run.step == checkpoint.load(run.run / "checkpoint")[1].steps == 2
+
+
+def test_a_closed_terminal_that_is_ignored_stays_so(trainer, handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run = trainer(steps=3)
+    after_step(run, 2, interrupt(signal.SIGHUP))
+    run.train()
+    assert run.step == 3
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_the_budget_ends_the_run_in_time_with_the_rate_near_zero(trainer):

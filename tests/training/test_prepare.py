@@ -9,8 +9,10 @@ from tests.small import MODEL, NORMALIZER, TRAINING, Partly, same, small_model, 
 
 from videopolicy import registry
 from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.datasets.mixture import open_sources
+from videopolicy.datasets.transforms.select import Selection
 from videopolicy.errors import UserError
 from videopolicy.latents import svd
 from videopolicy.text import clip
@@ -40,6 +42,17 @@ def test_actions_are_normalised_to_the_range_of_the_data(prepared, dataset):
     assert model.normalizer == clips.normalizer == MinMax.fit(actions)
     first = clips.batch(np.array([0]), None).actions[0]
     np.testing.assert_allclose(model.normalizer.invert(first), actions[:8], atol=1e-5)
+
+
+def test_the_model_knows_what_episodes_look_like_when_they_begin(prepared, dataset):
+    first = np.concatenate([dataset.episode(index, ["top"], 0, 1).views["top"] for index in range(len(dataset))])
+    assert prepared[0].frame_statistics == {"top": FrameStatistics.of(first)}
+    assert prepared[0].frame_statistics["top"].count == 4
+
+
+def test_of_episodes_with_and_without_actions_it_knows_those_with(dataset, tmp_path):
+    model, _ = prepare(Selection(dataset, actions_of=[1]), MODEL, TRAINING, tmp_path)
+    assert model.frame_statistics["top"] == FrameStatistics.of(dataset.episode(1, ["top"], 0, 1).views["top"])
 
 
 def test_the_seed_alone_decides_fresh_weights_and_nothing_outside_is_seeded():

@@ -96,3 +96,34 @@ def test_a_law_that_does_not_cover_the_models_own_sampler_is_noted(data, tmp_pat
     model = replace(MODEL, sampling=replace(MODEL.sampling, sampler="one_pass", steps=3))
     train(data, model, replace(TRAINING, steps=1, noise=law), tmp_path / "new")
     assert ("note: noise law 'joint' never shows the head" in capsys.readouterr().out) == said
+
+
+def rates(run):
+    """Step -> learning rate, as the log has them."""
+    lines = [json.loads(line) for line in (run / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {line["step"]: line["lr"] for line in lines}
+
+
+@pytest.mark.slow
+def test_more_steps_draw_the_schedule_out_and_a_line_says_so(data, tmp_path, capsys):
+    recipe = replace(TRAINING, steps=2, warmup=0, lr=4e-4, head_lr=4e-4)
+    train(data, MODEL, recipe, tmp_path / "run")
+    assert "learning rate" not in capsys.readouterr().out
+    train(data, MODEL, recipe, tmp_path / "run", resume=True)
+    assert "learning rate" not in capsys.readouterr().out
+    train(data, MODEL, replace(recipe, steps=4), tmp_path / "run", resume=True)
+    line = (
+        "resumed with --steps 4 instead of 2: the learning rate goes from 0 to 0.0002 (50% of its peak), as its decay "
+    )
+    assert line in capsys.readouterr().out
+    # Of two steps the first has the whole peak and the second half of it; of four, the third half and the fourth 15 %.
+    assert rates(tmp_path / "run") == pytest.approx({1: 4e-4, 2: 2e-4, 3: 2e-4, 4: 4e-4 * 0.146447}, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_where_the_rate_stays_more_steps_change_nothing(data, tmp_path, capsys):
+    recipe = replace(TRAINING, steps=1, warmup=0, decay=False)
+    train(data, MODEL, recipe, tmp_path / "run")
+    train(data, MODEL, replace(recipe, steps=2), tmp_path / "run", resume=True)
+    assert "learning rate" not in capsys.readouterr().out
+    assert rates(tmp_path / "run") == {1: recipe.lr, 2: recipe.lr}

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.disk import full_disk
+from tests.disk import full_disk, modes, umask
 from torch import nn
 
 from videopolicy.diffusion.joint import Levels
@@ -186,3 +186,10 @@ def test_the_facts_are_plain_json(folder, saved, group):
     state = newest(folder, group)
     assert facts_of(state) == {"step": 2, "seconds": 3.0}
     assert set(json.loads((state / "facts.json").read_text())["sha256"]) == FILES
+
+
+@pytest.mark.parametrize(("mask", "right"), [(0o022, ({0o644}, {0o755})), (0o007, ({0o660}, {0o770}))])
+def test_its_files_have_the_modes_that_the_umask_gives(folder, group, mask, right):
+    with umask(mask):
+        save_state(folder, learning(0), {"step": 3}, group)
+    assert modes(folder) == right

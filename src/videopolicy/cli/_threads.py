@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from videopolicy.processors import processors
+
 
 def choose_threads() -> None:
     """Half of the cores unless OMP_NUM_THREADS says otherwise.
@@ -12,4 +14,4 @@ def choose_threads() -> None:
     cores too.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+        torch.set_num_threads(max(1, processors() // 2))

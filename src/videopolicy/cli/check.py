@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
+from videopolicy.cli.convert import summary
 from videopolicy.datasets.checking import text
 from videopolicy.datasets.checking.checks import Findings, examine
 from videopolicy.datasets.checking.problems import grouped
+from videopolicy.datasets.conversion.convert import check_target, convert
+from videopolicy.datasets.conversion.source import ConversionSource
 from videopolicy.datasets.formats import open_any
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError
+from videopolicy.processors import processors
+from videopolicy.progress import progress_bar
 from videopolicy.report.contact_sheet import write_sheet
 
 
@@ -23,12 +28,19 @@ class Command:
     warnings, at which a person should look.
 
     Example: videopolicy check data/button --html button.html
+
+    What can be mended without guessing is mended in a new data set: videopolicy check downloaded --repair mended
     """
 
     data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """The data set: a folder or a file."""
     format: str | None = None
     """Its format, a name from `videopolicy.datasets`; seen from what lies there if not given."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = AS_IT_IS
+    repair: Path | None = None
+    """Also write a data set of this project's own format here, of all that can be read: numbers, counts, spans, path
+    templates and statistics are made anew, what is lost is left out. It is checked in turn, and decides the exit code.
+    """
     html: Path | None = None
     """Also write a contact sheet here: one HTML file with a strip for each task."""
 
@@ -42,15 +54,29 @@ class Command:
             raise UserError(f"--html {self.html} is a folder; name a file in it")
         if self.html and not self.html.parent.is_dir():
             raise UserError(f"--html {self.html}: there is no folder {self.html.parent}; make it first")
-        dataset = open_any(self.data, self.format)
+        if self.repair:
+            check_target(self.data, self.repair)
+        dataset = open_any(self.data, self.format, self.reading)
         total = sum(dataset.length(index) for index in range(len(dataset)))
-        with tqdm(total=total, desc="check", unit="step") as bar:
+        with progress_bar(total=total, desc="check", unit="step") as bar:
             found = examine(dataset, bar.update)
         print(report(found))
         if self.html:
             print(f"contact sheet: {write_sheet(dataset, found, self.html)}")
+        if self.repair:
+            found = self._repaired(self.repair)
         if found.errors:
             raise SystemExit(1)
+
+    def _repaired(self, target: Path) -> Findings:
+        """Writes what can be read, says what was done, and looks at the result."""
+        outcome = convert(ConversionSource(self.data, self.format, self.reading), target, processors())
+        print("\n".join(["", *summary(outcome, target)]))
+        written = open_any(target)
+        with progress_bar(total=outcome.frames, desc="check", unit="step") as bar:
+            found = examine(written, bar.update)
+        print(f"{target}: {text.verdict(found)}")
+        return found
 
 
 def report(found: Findings) -> str:

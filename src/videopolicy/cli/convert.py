@@ -2,9 +2,10 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -13,10 +14,13 @@ from videopolicy.datasets.conversion.convert import Outcome, convert
 from videopolicy.datasets.conversion.source import ConversionSource
 from videopolicy.datasets.conversion.staging import staging_folder
 from videopolicy.datasets.phrases import duration, plural
-from videopolicy.datasets.reading import Reading
+from videopolicy.datasets.reading import AS_IT_IS, Reading
+from videopolicy.datasets.transforms.turn import FLIPS, ROTATIONS
 from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
+from videopolicy.processors import processors
 
+T = TypeVar("T")
 # Notes that are shown; all of them are in the data set's meta/info.json.
 SHOWN = 20
 LIMITS = {"size": (8, 4096), "fps": (0.01, 1000.0)}
@@ -32,17 +36,24 @@ class Command:
     Example: videopolicy convert demo.hdf5 data/stove --views left=robot0_agentview_left wrist=robot0_eye_in_hand
 
     A quarter of the rate, at 64 pixels: videopolicy convert recorded small --fps 5 --size 64
+
+    Pictures that stand on their heads, set upright: videopolicy convert DATA upright --rotate front=180
     """
 
     source: Annotated[Path, tyro.conf.Positional]
     """A folder or a file of a format from `videopolicy.datasets`."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of the data set; must not exist."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+    reading: tyro.conf.OmitArgPrefixes[Reading] = AS_IT_IS
     format: str | None = None
     """The source's format, if it cannot be told from its files."""
     views: tuple[str, ...] = ()
     """Cameras to keep, in this order: NAME, or NEW=NAME to call it NEW; all unless given."""
+    flip: tuple[str, ...] = ()
+    """Views to mirror: VIEW=horizontal (left and right change places), VIEW=vertical (top and bottom do) or VIEW=both;
+    VIEW is its new name, if --views gives it one."""
+    rotate: tuple[str, ...] = ()
+    """Views to rotate counter-clockwise: VIEW=90, VIEW=180 or VIEW=270 degrees. What is also mirrored is so first."""
     size: int | None = None
     """Pixels on each side: the middle square of each frame, as area averages. As recorded unless given."""
     fps: float | None = None
@@ -54,7 +65,7 @@ class Command:
     """What an action's dimensions mean, if the source does not say: "delta_position delta_axis_angle gripper[-1,1]"."""
     state_layout: str = ""
     """The same of the state."""
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int = field(default_factory=processors)
     """Processes; one for each core unless given."""
 
     def run(self) -> None:
@@ -76,6 +87,8 @@ class Command:
             dict(_pair("--instruction", text) for text in self.instruction),
             self.action_layout,
             self.state_layout,
+            _by_view("--flip", self.flip, FLIPS),
+            _by_view("--rotate", self.rotate, ROTATIONS),
         )
         try:
             outcome = convert(source, self.out, self.workers)
@@ -119,6 +132,19 @@ def _renamed(option: str, texts: tuple[str, ...]) -> dict[str, str]:
     if len(dict(pairs)) < len(pairs):
         raise UserError(f"{option} {' '.join(texts)}: two views of one name; give each its own as NEW=NAME")
     return dict(pairs)
+
+
+def _by_view(option: str, texts: tuple[str, ...], known: Sequence[T]) -> dict[str, T]:
+    """View -> which of the known values is given for it."""
+    named, given = {str(value): value for value in known}, dict[str, T]()
+    for text in texts:
+        view, value = _pair(option, text)
+        if value not in named:
+            raise UserError(f"{option} {text!r}: {value!r} is none of {', '.join(named)}; give VIEW={known[0]}, say")
+        if view in given:
+            raise UserError(f"{option} {' '.join(texts)}: view {view!r} stands there twice; give it once")
+        given[view] = named[value]
+    return given
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import tyro
 from videopolicy import checkpoint, registry
 from videopolicy.cli._threads import choose_threads
 from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.statistics import Statistics
 from videopolicy.diffusion.noise import joint
 from videopolicy.errors import UserError
 from videopolicy.policies.checkpoint import Precision
@@ -42,7 +43,7 @@ class Command:
     format: str = "lerobot"
     """The data set's format: a name from `videopolicy.datasets`."""
     statistics: Path | None = None
-    """These ranges as JSON instead: {"low": [...], "high": [...]}, as in a checkpoint's statistics.json."""
+    """These ranges as JSON instead: {"low": [...], "high": [...]}, or a checkpoint's statistics.json."""
     precision: Precision = "float32"
     """Of the weights on disk, but for the autoencoder's; float16 takes half the room."""
 
@@ -67,9 +68,11 @@ class Command:
             raise UserError("--data and --statistics exclude each other: both say what the ranges of actions are")
         if self.statistics:
             try:
-                ranges = MinMax.from_json(self.statistics.read_text())
+                ranges = Statistics.from_json(self.statistics.read_text(encoding="utf-8")).actions
             except (OSError, ValueError, UserError) as error:
                 raise UserError(f"{self.statistics}: {error}") from error
+            if ranges is None:
+                raise UserError(f"{self.statistics}: has no ranges of actions; give those of a checkpoint that acts")
             if len(ranges.low) != len(ranges.high):
                 raise UserError(f"{self.statistics}: {len(ranges.low)} numbers in low, {len(ranges.high)} in high")
             return ranges

@@ -1,23 +1,27 @@
 """`videopolicy VERB ...`: one file a verb, imported only when asked for."""
 
 import ast
+import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 import tyro
 
 from videopolicy.errors import UserError, explain_os_error, unknown
+from videopolicy.processes import heed_stop_signals
 
 VERBS = tuple(sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py") if file.stem != "main"))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one verb. Exit code 2 and one line on standard error for bad input, a full disk and the like."""
-    # A scheduler that stops a job is owed the same tidying up as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _never_fail_to_print()
+    # A scheduler that stops a job, or a terminal that goes away, is owed the same tidying up as Ctrl-C.
+    heed_stop_signals()
     try:
         try:
             _run(sys.argv[1:] if argv is None else argv)
@@ -35,8 +39,19 @@ def main(argv: list[str] | None = None) -> None:
         if line is None:
             raise
         _end(str(line), 2)
+    except UnicodeEncodeError as error:
+        # Not of printing; of a file's name as the system takes it, or of an option that was read in another locale.
+        what = error.object[error.start : error.end].encode("ascii", "backslashreplace").decode()
+        _end(f"this locale ({error.encoding}) has no way to write {what}; set PYTHONUTF8=1 and try again", 2)
     except KeyboardInterrupt:
         _end("interrupted", 130)
+
+
+def _never_fail_to_print() -> None:
+    """Characters that a terminal or a log cannot hold are replaced, unless the user has said otherwise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
 
 
 def _run(arguments: list[str]) -> None:
@@ -55,7 +70,9 @@ def _run(arguments: list[str]) -> None:
 
 def _end(message: str, code: int) -> None:
     # Paths and the words of libraries may hold line breaks.
-    print("videopolicy:", " ".join(message.splitlines()), file=sys.stderr)
+    # And the terminal may be gone.
+    with suppress(OSError):
+        print("videopolicy:", " ".join(message.splitlines()), file=sys.stderr)
     sys.exit(code)
 
 
@@ -67,7 +84,7 @@ def _overview() -> str:
         "",
     ]
     for verb in VERBS:
-        source = (Path(__file__).parent / f"{verb}.py").read_text()
+        source = (Path(__file__).parent / f"{verb}.py").read_text(encoding="utf-8")
         purpose = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
         lines.append(f"  {verb:10} {purpose}")
     return "\n".join(lines)

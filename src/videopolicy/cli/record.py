@@ -1,13 +1,10 @@
 """Record an env's scripted expert as a data set of demonstrations."""
 
-import os
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-
-from tqdm import tqdm
 
 from videopolicy import registry
 from videopolicy.datasets.card import Card
@@ -15,6 +12,8 @@ from videopolicy.datasets.lerobot.writer import Writer, refuse_existing
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, prepare
 from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
+from videopolicy.processors import processors
+from videopolicy.progress import progress_bar
 from videopolicy.rollout.demonstrate import DemonstrationJob, record
 from videopolicy.types import Episode
 
@@ -60,7 +59,7 @@ class Command:
     noise: float = 0.1
     steps: int = 75
     seed: int = 0
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int = field(default_factory=processors)
 
     def run(self) -> None:
         """Records, and says what was written where.
@@ -108,7 +107,10 @@ class Command:
     def _episodes(self, task: str) -> Generator[Episode, None, None]:
         what = DemonstrationJob(self.env, task, self.views, self.size, self.noise, self.steps)
         kept = failed = 0
-        with closing(record(what, self.seed, self.workers)) as episodes, tqdm(total=self.episodes, desc=task) as bar:
+        with (
+            closing(record(what, self.seed, self.workers)) as episodes,
+            progress_bar(total=self.episodes, desc=task) as bar,
+        ):
             for episode in episodes:
                 yield episode
                 kept, failed = kept + bool(episode.success), 0 if episode.success else failed + 1

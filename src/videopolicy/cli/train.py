@@ -11,6 +11,7 @@ import tyro
 from videopolicy import checkpoint, registry
 from videopolicy.cli._threads import choose_threads
 from videopolicy.datasets.mixture import actions_for, open_sources
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError, check_range
 from videopolicy.models.base import ModelConfig
 from videopolicy.training.config import Training
@@ -24,8 +25,8 @@ MOST_AHEAD = 10**4
 class Command:
     """Train a video policy: its video model, its head, or both at once.
 
-    The numbers of a recipe are those of --preset where no option says otherwise. Ctrl-C stops after the current step
-    and leaves a checkpoint; the same command with --resume goes on.
+    The numbers of a recipe are those of --preset where no option says otherwise. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1
+    stop after the current step and leave a checkpoint; the same command with --resume goes on.
 
     On several devices or machines: accelerate launch -m videopolicy train ..., or torchrun, with the same options.
 
@@ -42,6 +43,7 @@ class Command:
     training: tyro.conf.OmitArgPrefixes[Training]
     format: str | None = None
     """The data sets' format, if it cannot be guessed: a name from `videopolicy.datasets`."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = AS_IT_IS
     actions_for: tuple[str, ...] = ()
     """Tasks or instructions whose actions are used; of all others only the video. All, if none are given."""
     preset: str = PRESET
@@ -83,7 +85,7 @@ class Command:
         training = replace(training, stage=recipe.own_stage(training.stage.name))
         if self.features:
             training = replace(training, stage=replace(training.stage, detach=self.features == "detached"))
-        sources = open_sources(self.data, self.format)
+        sources = open_sources(self.data, self.format, self.reading)
         if self.actions_for:
             sources = actions_for(sources, self.actions_for)
         train(

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int, UInt8
-from tqdm import tqdm
 
 from videopolicy.clips.decoding import Block, Decoded, Decoding, decode
 from videopolicy.clips.rows import Rows
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.progress import progress_bar
 
 # Frames of one view (n, H, W, 3) -> their codes (n, K, h, w); or windows (n, 1+T, H, W, 3) -> theirs (n, 1+t, K, h, w).
 Encode = Callable[[UInt8[np.ndarray, "n *t H W 3"]], Float32[np.ndarray, "n *t K h w"]]
@@ -56,7 +56,7 @@ def fill(folder: Path, recipe: dict[str, Any], decoding: Decoding, encode: Encod
             (folder / ACTIONS).unlink(missing_ok=True)
         index = {"recipe": recipe, "fps": decoding.dataset.fps, "episodes": episodes}
         with name_path_in_errors(folder / INDEX):
-            (folder / INDEX).write_text(json.dumps(index, indent=1))
+            (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
     except BaseException as error:
         kept = len(_lines(folder / DONE))
         if not kept:
@@ -70,7 +70,7 @@ def fill(folder: Path, recipe: dict[str, Any], decoding: Decoding, encode: Encod
 def _begin(folder: Path, recipe: dict[str, Any]) -> None:
     """An empty folder, unless a build of this recipe got as far as an episode."""
     try:
-        same = json.loads((folder / RECIPE).read_text()) == recipe
+        same = json.loads((folder / RECIPE).read_text(encoding="utf-8")) == recipe
     except (OSError, ValueError):
         same = False
     if not same or not _lines(folder / DONE):
@@ -78,14 +78,16 @@ def _begin(folder: Path, recipe: dict[str, Any]) -> None:
             shutil.rmtree(folder)
         folder.mkdir()
         with name_path_in_errors(folder / RECIPE):
-            (folder / RECIPE).write_text(json.dumps(recipe))
+            (folder / RECIPE).write_text(json.dumps(recipe), encoding="utf-8")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a file; one that was torn by a kill is none."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+    ]
 
 
 class _Filling:
@@ -113,7 +115,7 @@ class _Filling:
         steps, done = int(self.starts[-1]), int(self.starts[len(self.episodes)])
         unit = "frame" if self.decoding.window is None else "window"
         told = {"desc": f"encoding {unit}s", "unit": unit, "unit_scale": True}
-        bar = tqdm(total=steps * views, initial=done * views, **told)
+        bar = progress_bar(total=steps * views, initial=done * views, **told)
         with bar, closing(decode(self.decoding, list(self._left()), workers)) as blocks:
             try:
                 for decoded in blocks:

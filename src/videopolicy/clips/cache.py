@@ -27,6 +27,7 @@ from videopolicy.clips.rows import Rows
 from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import Dataset
 from videopolicy.errors import UserError, unknown
+from videopolicy.processes import end_if_unguarded
 
 FORMAT = "videopolicy latent cache 2"
 
@@ -154,6 +155,7 @@ def build_cache(
         UserError: an unknown view, no episodes, episodes that disagree in frame size or action width, more copies
             without a jitter, a folder that holds something else, or that another process is filling.
     """
+    end_if_unguarded()
     _check(dataset, views, copies, jitter)
     decoding = Decoding(dataset, tuple(views), copies, jitter, seed, window)
     recipe = _wanted(decoding, key)
@@ -181,7 +183,7 @@ def open_cache(folder: Path) -> Cache:
     if _recipe(folder) is None:
         raise UserError(f"{folder}: no latent cache; it is built from a data set when training starts")
     try:
-        return _opened(folder, json.loads((folder / INDEX).read_text()))
+        return _opened(folder, json.loads((folder / INDEX).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: damaged ({error}); remove this folder, and it is built again") from error
 
@@ -243,7 +245,7 @@ def _recipe(folder: Path) -> dict[str, Any] | None:
     if not folder.exists() or not any(folder.iterdir()):
         return None
     try:
-        recipe = json.loads((folder / INDEX).read_text())["recipe"]
+        recipe = json.loads((folder / INDEX).read_text(encoding="utf-8"))["recipe"]
         if str(recipe["format"]).startswith(FORMAT.rstrip("0123456789")):
             return recipe
     except (OSError, ValueError, KeyError, TypeError):
@@ -257,7 +259,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Makes sure that no other process builds the same cache; a process that is killed lets go of its lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.lock")
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Method, MinMax
 from videopolicy.clips.order import Order
 from videopolicy.clips.windows import Window
 from videopolicy.errors import UserError
@@ -109,6 +109,8 @@ class Clips:
         normalizer: of the actions; None if no episode has any.
         episodes: where the clips come from.
         fps: control steps a second.
+        caches: the codes and actions of each data set.
+        relative: sees the actions of a clip from the state at its beginning; None leaves them as they are.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Clips:
         normalizer: MinMax | None = None,
         weights: Sequence[float] | None = None,
         *,
+        normalize: Method = "minmax",
         relative: Relative | None = None,
         episodes: Episodes | None = None,
     ) -> None:
@@ -128,6 +131,7 @@ class Clips:
             window: which of them belong to a clip.
             normalizer: of the actions; None fits one to the caches'.
             weights: shares of the caches in the training order; None for their numbers of clips.
+            normalize: how the ranges are found if no normaliser is given.
             relative: sees the actions of a clip from the state at its beginning; None leaves them as they are.
             episodes: only these; None takes all.
 
@@ -140,10 +144,10 @@ class Clips:
         for cache in caches:
             cache.check_window(window)
         self.fps = caches[0].fps
-        self._caches, self._weights, self._relative = tuple(caches), weights, relative
+        self.caches, self.relative, self._weights = tuple(caches), relative, weights
         if relative and any(cache.actions is not None and cache.states is None for cache in caches):
             raise UserError("relative actions need the states of every data set with actions; one has none")
-        self.normalizer = normalizer or self._fitted()
+        self.normalizer = normalizer or self._fitted(normalize)
         for cache in caches:
             if self.normalizer and cache.actions is not None:
                 self.normalizer.check_width(relative.relative.width if relative else cache.actions.shape[1])
@@ -179,7 +183,7 @@ class Clips:
     def share_with_actions(self) -> float:
         """The share of clips with actions in the training order."""
         with_actions = self.episodes.lengths * self.episodes.has_actions
-        counts = np.bincount(self.episodes.source, with_actions, len(self._caches))
+        counts = np.bincount(self.episodes.source, with_actions, len(self.caches))
         return float(counts / np.maximum(self._order.sizes, 1) @ self._order.shares)
 
     def at(self, positions: Int64[np.ndarray, "n"], seed: int) -> Int64[np.ndarray, "n"]:
@@ -216,13 +220,13 @@ class Clips:
             IndexError: no such clip.
         """
         none = np.zeros(len(indices), np.int64)
-        copies = none if rng is None else rng.integers(len(self._caches[0].codes), size=len(indices))
+        copies = none if rng is None else rng.integers(len(self.caches[0].codes), size=len(indices))
         return self._gather(indices, copies)
 
     def _only(self, chosen: Int64[np.ndarray, "e"]) -> "Clips":
-        weights = self._weights if len(set(self.episodes.source[chosen])) == len(self._caches) else None
+        weights = self._weights if len(set(self.episodes.source[chosen])) == len(self.caches) else None
         episodes = self.episodes.take(chosen)
-        return Clips(self._caches, self.window, self.normalizer, weights, relative=self._relative, episodes=episodes)
+        return Clips(self.caches, self.window, self.normalizer, weights, relative=self.relative, episodes=episodes)
 
     def _gather(self, indices: Int[np.ndarray, "B"], copies: Int[np.ndarray, "B"]) -> ClipBatch:
         if np.any(indices < 0) or np.any(indices >= len(self)):
@@ -233,10 +237,10 @@ class Clips:
         steps = first[:, None] + self.window.action_indices(starts, lengths)
         sources, numbers = self.episodes.source[episodes], self.episodes.number[episodes]
         has_actions = self.episodes.has_actions[episodes]
-        codes = np.empty((len(indices), *self._caches[0].window_shape(self.window)), np.float32)
+        codes = np.empty((len(indices), *self.caches[0].window_shape(self.window)), np.float32)
         for source in np.unique(sources):
             mine = sources == source
-            codes[mine] = self._caches[source].read_windows(self.window, copies[mine], numbers[mine], starts[mine])
+            codes[mine] = self.caches[source].read_windows(self.window, copies[mine], numbers[mine], starts[mine])
         return ClipBatch(
             current=codes[:, :, 0],
             future=np.ascontiguousarray(codes[:, :, 1:]),
@@ -250,7 +254,7 @@ class Clips:
     ) -> Float32[np.ndarray, "B A D"]:
         width = len(self.normalizer.low) if self.normalizer else 0
         actions = np.zeros((*steps.shape, width), np.float32)
-        for source, cache in enumerate(self._caches):
+        for source, cache in enumerate(self.caches):
             mine = has_actions & (sources == source)
             if self.normalizer and mine.any():
                 actions[mine] = self.normalizer.apply(self._chunks(cache, steps[mine]))
@@ -260,20 +264,25 @@ class Clips:
         """The actions at these steps, in the env's units; seen from the first of them if relative."""
         assert cache.actions is not None
         actions = cache.actions[steps]
-        if self._relative is None:
+        if self.relative is None:
             return actions
         assert cache.states is not None
-        return self._relative.apply(actions, cache.states[steps[:, 0]])
+        return self.relative.apply(actions, cache.states[steps[:, 0]])
 
-    def _fitted(self) -> MinMax | None:
+    def _fitted(self, method: Method) -> MinMax | None:
         """The ranges of all known actions, read in blocks; None if there are none."""
-        known = (actions for cache in self._caches for actions in cache.known_actions())
-        ranges = [MinMax.fit(actions) for actions in (known if self._relative is None else self._evenly())]
+        known = (actions for cache in self.caches for actions in cache.known_actions())
+        blocks = known if self.relative is None else self._evenly()
+        if method == "quantile":
+            # What is read here is mapped from disk, or relative and then few enough to hold.
+            held = list(blocks)
+            return MinMax.fit_quantiles(held) if held else None
+        ranges = [MinMax.fit(actions) for actions in blocks]
         return reduce(MinMax.union, ranges) if ranges else None
 
     def _evenly(self) -> Iterator[Float32[np.ndarray, "b*A D"]]:
         """Actions of chunks all over the episodes that have some; a chunk for every step would take too long."""
-        for cache in self._caches:
+        for cache in self.caches:
             known = np.nonzero(cache.has_actions)[0]
             first, lengths = cache.starts[known], cache.lengths[known]
             ends = np.cumsum(lengths)

@@ -1,6 +1,5 @@
 """Blocks of frames, decoded and jittered, by as many processes as there are cores for it."""
 
-import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.errors import UserError
 from videopolicy.processes import ordered_map
+from videopolicy.processors import processors
 from videopolicy.types import Episode, Frames
 
 # Fewer frames than this are decoded before another process has started.
@@ -98,7 +98,7 @@ class Decoding:
 
 def usable_workers(frames: int) -> int:
     """Processes that are worth their start for so many frames: one a core, fewer for little data."""
-    return max(1, min(len(os.sched_getaffinity(0)), frames // WORTH_A_PROCESS))
+    return max(1, min(processors(), frames // WORTH_A_PROCESS))
 
 
 def decode(decoding: Decoding, blocks: Sequence[Block], workers: int) -> Generator[Decoded, None, None]:

@@ -1,13 +1,21 @@
 """Normalising actions: the model's are in [-1, 1], the env's in its own units."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from videopolicy.configs import from_json
 from videopolicy.errors import UserError
+
+# How the range of a dimension is found in the data.
+Method = Literal["minmax", "quantile"]
+# The share of the values below the lower quantile, and above the upper one: q01 and q99, as OpenVLA (Kim et al. 2024,
+# BOUNDS_Q99), openpi, GR00T and LeRobot (QUANTILES) take them.
+BEYOND = 0.01
 
 
 @dataclass(frozen=True)
@@ -17,12 +25,15 @@ class MinMax:
     A dimension that never changes maps to 0, and comes back as its constant whatever the model says.
 
     Attributes:
-        low: smallest value of each dimension, D of them.
-        high: largest value of each dimension.
+        low: the value of each dimension that becomes -1, D of them.
+        high: the value of each dimension that becomes 1.
+        method: what they are of the data: the smallest and largest value; or quantiles, beyond which actions are
+            clipped, so that a few values far outside do not shrink all others.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    method: Method = "minmax"
 
     @classmethod
     def fit(cls, actions: Float[np.ndarray, "n D"]) -> "MinMax":
@@ -38,13 +49,28 @@ class MinMax:
         _check_finite(actions)
         return cls(tuple(actions.min(0).astype(float).tolist()), tuple(actions.max(0).astype(float).tolist()))
 
+    @classmethod
+    def fit_quantiles(cls, blocks: Sequence[Float[np.ndarray, "_ D"]]) -> "MinMax":
+        """The ranges between the quantiles of all these actions, of which one dimension at a time is held in memory.
+
+        Where both quantiles are the same, but not all values, as of a gripper that rarely closes, it is the whole range.
+
+        Raises:
+            UserError: an action is not finite.
+        """
+        for block in blocks:
+            _check_finite(block)
+        columns = (np.concatenate([block[:, number] for block in blocks]) for number in range(blocks[0].shape[1]))
+        low, high = zip(*map(_between, columns), strict=True)
+        return cls(low, high, "quantile")
+
     def union(self, other: "MinMax") -> "MinMax":
         """The ranges of what either was fitted to."""
         self.check_width(len(other.low))
         return MinMax(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
 
     def apply(self, actions: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
-        """Env units -> [-1, 1]; beyond the fitted range, linearly beyond.
+        """Env units -> [-1, 1]; beyond the fitted range, linearly beyond, or clipped if it is one of quantiles.
 
         Raises:
             UserError: another width than fitted, or an action that is not finite.
@@ -54,10 +80,12 @@ class MinMax:
         low, half = self._affine()
         moving = half > 0
         scaled = (actions - low) / np.where(moving, half, 1) - 1
+        if self.method == "quantile":
+            scaled = scaled.clip(-1, 1)
         return np.where(moving, scaled, 0).astype(np.float32)
 
     def invert(self, normalised: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
-        """[-1, 1] -> env units; the inverse of `apply`.
+        """[-1, 1] -> env units; the inverse of `apply`, but for what that clips.
 
         Raises:
             UserError: another width than fitted, or a value that is not finite.
@@ -94,6 +122,15 @@ class MinMax:
         # float64: a small range far from zero would lose its digits in float32.
         low, high = np.array(self.low), np.array(self.high)
         return low, (high - low) / 2
+
+
+def _between(column: Float[np.ndarray, "n"]) -> tuple[float, float]:
+    """The quantiles, each a value that occurs, rounded outwards; the ends if they are the same."""
+    low, high = (
+        float(np.quantile(column, share, method=method))
+        for share, method in ((BEYOND, "lower"), (1 - BEYOND, "higher"))
+    )
+    return (low, high) if low < high else (float(column.min()), float(column.max()))
 
 
 def _check_finite(actions: Float[np.ndarray, "*n D"]) -> None:

@@ -4,6 +4,7 @@ Pages of a memory map that were touched count as this process's memory until the
 that is the whole file. And a map ends the process without a word when the disk is full or the file is cut short.
 """
 
+import errno
 import math
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.lib.format import open_memmap
 
+from videopolicy.durable import sync_open
 from videopolicy.errors import UserError, name_path_in_errors
 
 
@@ -46,11 +48,11 @@ class Rows:
 
     @classmethod
     def create(cls, path: Path, dtype: type, leading: tuple[int, ...], row: tuple[int, ...]) -> "Rows":
-        """A new file of zeros, whose room on the disk is taken at once, opened for writing."""
+        """A new file of zeros, whose room on the disk is taken at once where that can be, opened for writing."""
         with name_path_in_errors(path):
             open_memmap(path, mode="w+", dtype=dtype, shape=(*leading, *row))
             with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+                _reserve(file.fileno(), path.stat().st_size)
         return cls(path, len(leading), writable=True)
 
     def read(self, rows: Int[np.ndarray, "*k"]) -> np.ndarray:
@@ -80,8 +82,18 @@ class Rows:
     def flush(self) -> None:
         """Returns once everything is on the disk."""
         with name_path_in_errors(self.path):
-            os.fsync(self._file.fileno())
+            sync_open(self._file.fileno(), self.path)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Takes a file's room on the disk at once; a Mac and some disks cannot, where a full one is found out later."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise

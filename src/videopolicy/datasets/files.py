@@ -1,16 +1,16 @@
 """Looks at the files of a data set: which there are, and why one cannot be read."""
 
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from videopolicy.errors import UserError
-
-_POINTER = b"version https://git-lfs.github.com/spec/"
+from videopolicy.pointers import refuse_pointer
 
 
 def visible(path: Path, suffixes: Collection[str] = ()) -> list[Path]:
     """The files in a folder and below it, in linked folders too; sorted, without those whose names begin with a dot.
+
+    A link to a file that is not there is among them, so that whoever opens it can say so.
 
     Args:
         path: the folder.
@@ -25,13 +25,13 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     # A linked folder that holds a link to a folder above it would go on for ever.
     if real in above:
         return
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
+    for path in folder.iterdir():
+        if path.name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, (*above, real))
-        elif entry.is_file():
-            yield folder / entry.name
+        if path.is_dir():
+            yield from _walk(path, (*above, real))
+        elif path.is_file() or path.is_symlink():
+            yield path
 
 
 def read_text(file: Path) -> str:
@@ -51,18 +51,3 @@ def read_text(file: Path) -> str:
     if not text.strip():
         raise UserError(f"{file}: is empty; its writing was cut short, or its download")
     return text
-
-
-def refuse_pointer(file: Path) -> None:
-    """Raises UserError if a file is not there itself, but a pointer of Git LFS to it."""
-    if is_pointer(file):
-        raise UserError(f"{file}: is a pointer of Git LFS, not the file itself; get it with `git lfs pull`")
-
-
-def is_pointer(file: Path) -> bool:
-    """Whether a file is what `git clone` leaves where Git LFS keeps the file elsewhere."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(len(_POINTER)) == _POINTER
-    except OSError:
-        return False

@@ -8,7 +8,8 @@ weight = 2.0              # share of the training clips, in any unit; left out e
 views = {corner2 = "top"} # the model's view = the data set's own
 actions = false           # video only; true if left out
 actions_for = ["push"]    # instead: tasks that keep their actions
-actions_of = [0, 3, 7]    # or: episodes that keep them, by their number from 0; with actions_for, both must hold
+actions_of = [0, 3, 7]    # or: episodes that keep them, by their numbers; with actions_for, both must hold
+action_columns = ["arm"]  # see `videopolicy.datasets.reading`; state_columns and mask likewise
 ```
 """
 
@@ -22,9 +23,12 @@ from typing import Literal
 from videopolicy.configs import from_json
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.formats import open_any
+from videopolicy.datasets.notes import numbered
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.datasets.transforms.action_layout import LayoutConverted
 from videopolicy.datasets.transforms.select import Selection
 from videopolicy.errors import UserError, unknown
+from videopolicy.types import Frames
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class MixtureEntry:
         actions: whether any episode keeps its actions.
         actions_for: the tasks or instructions whose episodes do; None for all.
         actions_of: the numbers of the episodes that do; None for all.
+        action_columns: see `videopolicy.datasets.reading.Reading`.
+        state_columns: the same.
+        mask: the same.
     """
 
     path: str
@@ -48,6 +55,9 @@ class MixtureEntry:
     actions: bool = True
     actions_for: tuple[str, ...] | None = None
     actions_of: tuple[int, ...] | None = None
+    action_columns: tuple[str, ...] = ()
+    state_columns: tuple[str, ...] = ()
+    mask: str | None = None
 
     def __post_init__(self) -> None:
         if self.weight is not None and not 0 < self.weight < float("inf"):
@@ -77,20 +87,23 @@ class Source:
         name: what it is called, different from the others' names.
         weight: its share of the training clips, in any unit; None for its number of clips, and then for all sources.
         view_map: the model's view -> its own, as the list says that it is from; None if it was given directly.
+        strict: whether it is refused if anything of it cannot be read.
     """
 
     dataset: Dataset
     name: str
     weight: float | None = None
     view_map: Mapping[str, str] | None = None
+    strict: bool = False
 
 
-def open_sources(paths: Sequence[Path], format: str | None = None) -> tuple[Source, ...]:
+def open_sources(paths: Sequence[Path], format: str | None = None, reading: Reading = AS_IT_IS) -> tuple[Source, ...]:
     """The data sets at these paths; a .toml file lists others.
 
     Args:
         paths: at least one.
         format: of every path that is no list; None looks at what is there.
+        reading: of every path that is no list; whether it is strict holds for all.
 
     Raises:
         UserError: what `read_mixture` or `videopolicy.datasets.formats.open_any` refuse; weights for only some.
@@ -98,7 +111,10 @@ def open_sources(paths: Sequence[Path], format: str | None = None) -> tuple[Sour
     sources: list[Source] = []
     for path in paths:
         listed = path.suffix == ".toml"
-        sources += read_mixture(path) if listed else [Source(open_any(path, format), path.resolve().name)]
+        if listed:
+            sources += read_mixture(path, reading.strict)
+        else:
+            sources.append(Source(open_any(path, format, reading), path.resolve().name, strict=reading.strict))
     named = tuple(replace(source, name=name) for source, name in zip(sources, _different(sources), strict=True))
     by_kind = {source.weight is None: source.name for source in reversed(named)}
     if len(by_kind) > 1:
@@ -106,8 +122,12 @@ def open_sources(paths: Sequence[Path], format: str | None = None) -> tuple[Sour
     return named
 
 
-def read_mixture(path: Path) -> tuple[Source, ...]:
+def read_mixture(path: Path, strict: bool = False) -> tuple[Source, ...]:
     """The data sets that a TOML file lists, each with its own view map, and with or without actions.
+
+    Args:
+        path: the file.
+        strict: refuse a data set of which anything cannot be read, or not as its files say.
 
     Raises:
         UserError: no such file, no TOML, an entry that is unknown or of another type, or a data set that cannot be
@@ -121,7 +141,7 @@ def read_mixture(path: Path) -> tuple[Source, ...]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable list of data sets ({error})") from error
     mixture = from_json(Mixture, listed, file=path)
-    return tuple(_source(path, index, entry) for index, entry in enumerate(mixture.data))
+    return tuple(_source(path, index, entry, strict) for index, entry in enumerate(mixture.data))
 
 
 def actions_for(sources: Sequence[Source], tasks: Collection[str]) -> tuple[Source, ...]:
@@ -169,16 +189,17 @@ def reconcile(
     return fitting
 
 
-def _source(path: Path, index: int, entry: MixtureEntry) -> Source:
+def _source(path: Path, index: int, entry: MixtureEntry, strict: bool) -> Source:
     folder = path.parent / entry.path
-    dataset = open_any(folder, entry.format)
+    reading = Reading(entry.action_columns, entry.state_columns, entry.mask, strict)
+    dataset = open_any(folder, entry.format, reading)
     tasks = entry.actions_for if entry.actions else ()
     _check_tasks(tasks or (), [dataset])
     if entry.actions_of is not None:
-        _check_numbers(f"{path}: data[{index}].actions_of", entry.actions_of, len(dataset))
+        _check_numbers(f"{path}: data[{index}].actions_of", entry.actions_of, dataset)
     plain = entry.views is None and tasks is None and entry.actions_of is None
     shown = dataset if plain else Selection(dataset, entry.views, tasks, entry.actions_of)
-    return Source(shown, folder.resolve().name, entry.weight, entry.views or {})
+    return Source(shown, folder.resolve().name, entry.weight, entry.views or {}, strict)
 
 
 def _different(sources: Sequence[Source]) -> list[str]:
@@ -201,13 +222,14 @@ def _check_tasks(tasks: Collection[str], datasets: Sequence[Dataset]) -> None:
             raise unknown("task", task, known)
 
 
-def _check_numbers(where: str, numbers: Sequence[int], count: int) -> None:
-    """Refuses what are not numbers of different episodes of a data set that has so many."""
+def _check_numbers(where: str, numbers: Sequence[int], dataset: Dataset) -> None:
+    """Refuses what are not numbers of different episodes of a data set."""
+    known = [dataset.number(index) for index in range(len(dataset))]
     if not numbers:
         raise UserError(f"{where} names no episode; if none keeps its actions, write actions = false")
     for number in numbers:
-        if not 0 <= number < count:
-            raise UserError(f"{where} has {number}, but the data set's episodes are called 0 to {count - 1}")
+        if number not in known:
+            raise UserError(f"{where} has {number}, but the data set has {numbered(known)}")
         if numbers.count(number) > 1:
             raise UserError(f"{where} names episode {number} twice")
 
@@ -235,9 +257,9 @@ def _check_views(source: Source, views: Sequence[str], alone: bool) -> None:
 
 
 def _check_rate_and_size(dataset: Dataset, first: Dataset, views: Sequence[str], size: int) -> None:
-    """Looks at one frame; the latent cache makes sure that the others are of the same size."""
+    """Looks at one frame; episodes with others of another size are left out when they are read."""
     wrong, options = [], ""
-    for view, frames in dataset.episode(0, views, 0, 1).views.items():
+    for view, frames in _first_frames(dataset, views).items():
         height, width = frames.shape[1:3]
         if (height, width) != (size, size) and not options:
             wrong.append(f"view {view!r} is {width}x{height} pixels, but the policy sees {size}x{size}")
@@ -248,6 +270,17 @@ def _check_rate_and_size(dataset: Dataset, first: Dataset, views: Sequence[str],
     if wrong:
         command = f"videopolicy convert {shlex.quote(str(dataset.path))} DST{options}"
         raise UserError(f"{dataset.path}: {'; '.join(wrong)}; bring it to that with `{command}`")
+
+
+def _first_frames(dataset: Dataset, views: Sequence[str]) -> Mapping[str, Frames]:
+    """Of the first episode that can be read."""
+    first: UserError | None = None
+    for index in range(len(dataset)):
+        try:
+            return dataset.episode(index, views, 0, 1).views
+        except UserError as error:
+            first = first or error
+    raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read: {first}")
 
 
 def _check_named(acting: Sequence[Dataset], kind: Literal["action", "state"], learnt: str) -> None:

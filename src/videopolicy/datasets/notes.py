@@ -1,7 +1,8 @@
 """What is not read as it stands on disk, said to whoever checks, converts or trains."""
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from videopolicy.datasets.phrases import ranges
@@ -38,12 +39,16 @@ def left_out(notes: Iterable[Note]) -> int:
 
 
 def merged(notes: Iterable[Note]) -> list[Note]:
-    """The same, with those that say the same of several episodes as one."""
-    found: dict[tuple[str, str], Note] = {}
+    """The same, with those that differ in nothing but numbers as one: of its files or counts, the first is told."""
+    alike: dict[tuple[str, str], list[Note]] = {}
     for note in notes:
-        known = found.get((note.kind, note.text))
-        found[note.kind, note.text] = replace(note, episodes=known.episodes + note.episodes) if known else note
-    return list(found.values())
+        alike.setdefault((note.kind, re.sub(r"[0-9]+", "0", note.text)), []).append(note)
+    found = []
+    for group in alike.values():
+        others = len({note.text for note in group}) - 1
+        text = group[0].text + (f"; so {others} more" if others else "")
+        found.append(Note(group[0].kind, text, tuple(sorted({number for note in group for number in note.episodes}))))
+    return found
 
 
 def lines(notes: Sequence[Note], used: int) -> list[str]:

@@ -1,41 +1,44 @@
 """Reads a folder of captioned videos: one episode a file, one view, no actions.
 
     captions.csv        columns file,caption; UTF-8; the file's path from the folder
-    cups/pour.mp4       a video, in the folder itself or below it
+    cups/pour.mp4       a video, in the folder itself or below it, in a linked folder, too
     cups/pour.txt       its caption, where captions.csv has none
 
-Names that begin with a dot are left alone.
+Names that begin with a dot are left alone. A video that cannot be read, or has no caption, costs only itself.
 """
 
-import csv
 import hashlib
-import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+from videopolicy.datasets.captions import TABLE, Fault, Table, name_in_table, read_beside, read_table
+from videopolicy.datasets.files import visible
 from videopolicy.datasets.notes import Note
 from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError, unknown
-from videopolicy.media import Decoder
+from videopolicy.media import Decoder, Probe, probe
 from videopolicy.types import Episode
 
 VIEW = "video"
-SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-CAPTIONS = "captions.csv"
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+# Of kinds that `videopolicy.media` does not open.
+_FOREIGN_SUFFIXES = (".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".gif")
 # Videos beside such files belong to a data set of another format.
 _TABLES = (".parquet", ".hdf5", ".h5")
-_HOW = f"write it into {CAPTIONS} (columns file,caption) or into a text file of the same name that ends in .txt"
+_HOW = f"write it into {TABLE} (columns file,caption) or into a text file of the same name that ends in .txt"
+_ABSENT = "has a caption, but there is no such video"
+_FOREIGN = f"is a video of a kind that is not read; convert it to one of {', '.join(SUFFIXES)}"
 
 
 def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> "VideoFolder":
     """Opens a folder: reads the captions and the head of every video, and decodes nothing.
 
     Raises:
-        UserError: no folder, no video in it, a video without a caption, or a damaged file; the message names the file.
+        UserError: no folder, no video in it, or none that can be used; the message names the first cause.
     """
     reading.refuse_all_but(path)
     return VideoFolder(Path(path))
@@ -43,7 +46,7 @@ def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> "VideoFolder":
 
 def recognises(path: Path) -> bool:
     """Whether a folder holds videos and no tables of another format (see `videopolicy.datasets.formats`)."""
-    suffixes = {file.suffix.lower() for file in _visible(path)} if path.is_dir() else set()
+    suffixes = {file.suffix.lower() for file in visible(path)} if path.is_dir() else set()
     return bool(suffixes.intersection(SUFFIXES)) and not suffixes.intersection(_TABLES)
 
 
@@ -53,6 +56,8 @@ class _Video:
     caption: str
     fps: float
     frames: int
+    # Its place among all videos of the folder.
+    number: int
 
 
 class VideoFolder:
@@ -65,25 +70,22 @@ class VideoFolder:
         self.path = path
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; give a folder with videos ({', '.join(SUFFIXES)})")
-        files = [file for file in _visible(path) if file.suffix.lower() in SUFFIXES]
+        files = visible(path, SUFFIXES)
         if not files:
             raise UserError(f"{path}: holds no videos ({', '.join(SUFFIXES)})")
-        captions = _read_table(path / CAPTIONS)
-        names = [file.relative_to(path).as_posix() for file in files]
-        self.notes = tuple(
-            Note("unused", f"{path / CAPTIONS}: {name!r} has a caption, but there is no such video")
-            for name in captions
-            if name not in set(names)
-        )
-        self._videos = [
-            _look(file, captions.get(name) or _read_text(file)) for name, file in zip(names, files, strict=True)
-        ]
+        names = [name_in_table(path, file) for file in files]
+        table = read_table(path / TABLE, names)
+        looks = [_look(number, file, name, table) for number, (file, name) in enumerate(zip(files, names, strict=True))]
+        self._videos = [look for look in looks if isinstance(look, _Video)]
+        lost = {number: look for number, look in enumerate(looks) if isinstance(look, Fault)}
+        self.notes = tuple(_notes(path, names, table, lost))
+        if not self._videos:
+            count = f"none of its {len(files)} videos" if len(files) > 1 else "its only video"
+            raise UserError(f"{path}: {count} can be used: {self.notes[0]}")
         self.views, self.fps = (VIEW,), Counter(video.fps for video in self._videos).most_common(1)[0][0]
         self.action_width, self.state_width, self.action_layout, self.state_layout = None, None, "", ""
         self.tasks = tuple(dict.fromkeys(video.caption for video in self._videos))
-        parts = [
-            [name, video.file.stat().st_size, video.caption] for name, video in zip(names, self._videos, strict=True)
-        ]
+        parts = [[names[video.number], video.file.stat().st_size, video.caption] for video in self._videos]
         self.fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
         self._decoder: tuple[int, int, Decoder] | None = None
 
@@ -96,7 +98,7 @@ class VideoFolder:
 
     def number(self, index: int) -> int:
         """What the files call an episode; see `Dataset.number`."""
-        return index
+        return self._videos[index].number
 
     def rates(self) -> Iterable[tuple[Path, float]]:
         """Each file, and its frames a second."""
@@ -136,59 +138,48 @@ class VideoFolder:
         return self._decoder[2]
 
 
-def _visible(path: Path) -> Iterator[Path]:
-    """The files in a folder and below it, sorted, without the hidden ones."""
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
-            yield file
-
-
-def _look(file: Path, caption: str) -> _Video:
-    decoder = Decoder(file)
+def _look(number: int, file: Path, name: str, table: Table) -> _Video | Fault:
     try:
-        fps, frames = round(decoder.fps, 3), len(decoder)
-    finally:
-        decoder.close()
-    if not fps or not frames:
-        raise UserError(f"{file}: its head names no frames or no rate; the file is cut short or damaged")
+        found = probe(file)
+    except UserError as error:
+        return Fault.of(file, error)
+    if wrong := _wrong(found):
+        return Fault(str(file), wrong)
+    caption = table.captions.get(name) or read_beside(file)
+    if isinstance(caption, Fault):
+        return caption
     if not caption:
-        raise UserError(f"{file}: has no caption; {_HOW}")
-    return _Video(file, caption, fps, frames)
+        return table.odd.get(name) or table.fault or Fault(str(file), f"has no caption; {_HOW}")
+    return _Video(file, caption, round(found.fps, 3), found.frames, number)
 
 
-def _read_text(file: Path) -> str:
-    beside = file.with_suffix(".txt")
-    return " ".join(_utf8(beside).split()) if beside.is_file() else ""
+def _wrong(found: Probe) -> str:
+    """Why a video that can be opened cannot be used, "" if it can."""
+    if not found.frames or not round(found.fps, 3):
+        return "its head names no frames or no rate; the file is cut short or damaged"
+    return "holds depths and no colours; move it elsewhere" if found.depth else ""
 
 
-def _read_table(file: Path) -> dict[str, str]:
-    """File -> caption; a caption that is empty leaves the file to its text file."""
-    if not file.exists():
-        return {}
-    try:
-        rows = list(csv.reader(io.StringIO(_utf8(file), newline=""), strict=True))
-    except csv.Error as error:
-        raise UserError(f"{file}: not a table of comma-separated values ({error})") from error
-    head = [name.strip() for name in rows[0]] if rows else []
-    if sorted(head) != ["caption", "file"]:
-        raise UserError(f"{file}: its first line must be file,caption, the names of its columns")
-    captions: dict[str, str] = {}
-    for row in filter(any, rows[1:]):
-        if len(row) != len(head):
-            raise UserError(
-                f"{file}: {','.join(row)!r} has {len(row)} columns, not 2; put quotes around a caption with commas"
-            )
-        cells = dict(zip(head, row, strict=True))
-        name = PurePosixPath(cells["file"].strip().replace("\\", "/")).as_posix()
-        caption = " ".join(cells["caption"].split())
-        if captions.setdefault(name, caption) != caption:
-            raise UserError(f"{file}: {name!r} has two captions; keep one")
-    return captions
+def _notes(folder: Path, names: Sequence[str], table: Table, lost: Mapping[int, Fault]) -> Iterator[Note]:
+    """All that is not read as it stands."""
+    yield from _grouped("left out", [(fault, number) for number, fault in lost.items()])
+    odd = [(table.odd[name], number) for number, name in enumerate(names) if name in table.odd and number not in lost]
+    yield from _grouped("mended", odd, "; the text file of the same name is read instead")
+    if table.fault and table.fault not in lost.values():
+        yield from _grouped("mended", [(table.fault, None)], "; text files are read instead")
+    absent = [Fault(f"{folder / TABLE}, {name}", _ABSENT) for name in table.captions if name not in set(names)]
+    foreign = [Fault(str(file), _FOREIGN) for file in visible(folder, _FOREIGN_SUFFIXES)]
+    yield from _grouped("unused", [(fault, None) for fault in (*table.stray, *absent, *foreign)])
 
 
-def _utf8(file: Path) -> str:
-    try:
-        # Spreadsheets put a byte-order mark in front.
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+def _grouped(
+    kind: Literal["left out", "mended", "unused"], faults: Iterable[tuple[Fault, int | None]], more: str = ""
+) -> Iterator[Note]:
+    """A note a cause, with the first of its places and the numbers of its videos."""
+    found: dict[str, list[tuple[Fault, int | None]]] = {}
+    for fault, number in faults:
+        found.setdefault(fault.cause, []).append((fault, number))
+    for cause, group in found.items():
+        others = len({fault.place for fault, _ in group}) - 1
+        place = group[0][0].place + (f" (and {others} more)" if others else "")
+        yield Note(kind, f"{place}: {cause}{more}", tuple(number for _, number in group if number is not None))

@@ -7,11 +7,11 @@ from itertools import islice
 import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
-from tqdm import tqdm
 
 from videopolicy.datasets.base import Dataset
 from videopolicy.diagnosis.feature_space import FeatureSpace
 from videopolicy.errors import UserError, unknown
+from videopolicy.progress import progress_bar
 
 # More would take minutes and gigabytes, and tell hardly more.
 MOST = 400
@@ -53,7 +53,7 @@ def read(dataset: Dataset, views: tuple[str, ...]) -> tuple[FeatureSpace, list[D
     every = max(1, len(chosen) // _FITTED)
     space = FeatureSpace.fit(views, (dataset.episode(index, views).views for index in islice(chosen, 0, None, every)))
     found = []
-    for index in tqdm(chosen, desc="demonstrations", unit="episode"):
+    for index in progress_bar(chosen, desc="demonstrations", unit="episode"):
         episode = dataset.episode(index, views)
         if episode.success is not False:
             names = tuple(filter(None, (episode.task, episode.instruction)))

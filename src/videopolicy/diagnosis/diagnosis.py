@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.diagnosis import demonstrations
@@ -19,6 +18,7 @@ from videopolicy.diagnosis.inverse import Trust, fit
 from videopolicy.diagnosis.measures import Instruments, Measured, Summary, compared, measure, summary
 from videopolicy.diagnosis.sorting import JUDGES, Judge, Limits, Sorted, limits, sort
 from videopolicy.errors import UserError
+from videopolicy.progress import progress_bar
 from videopolicy.rollout.recordings import Recording, load
 from videopolicy.rollout.results import HORIZON, SUCCESS, Result
 
@@ -156,7 +156,7 @@ def diagnose(folder: Path, rows: Sequence[Result], dataset: Dataset) -> Diagnosi
         raise UserError(f"{dataset.path}: actions {dataset.action_width} wide, but {width} wide in {folder}")
     reader, trust = fit(shown, gaps, _SEED)
     episodes, instruments = [], {}
-    for row in tqdm(recorded, desc="episodes", unit="episode"):
+    for row in progress_bar(recorded, desc="episodes", unit="episode"):
         recording = load(paths[row])
         _facts(recording, paths[row])
         if row.task not in instruments:

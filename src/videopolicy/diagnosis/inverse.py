@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, silu
-from tqdm import trange
 
 from videopolicy.diagnosis.demonstrations import Demonstration
 from videopolicy.errors import UserError
+from videopolicy.progress import progress_bar
 
 STEPS, BATCH, RATE, DECAY = 500, 64, 2e-3, 0.05
 # Intervals kept in memory.
@@ -164,7 +164,7 @@ def _train(reader: InverseDynamics, pairs: FramePairs) -> None:
     wanted = torch.from_numpy(reader.normalised(pairs.actions))
     optimiser = torch.optim.AdamW(reader.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
-    for _ in trange(STEPS, desc="inverse dynamics", unit="step", mininterval=1):
+    for _ in progress_bar(range(STEPS), desc="inverse dynamics", unit="step"):
         chosen = torch.randint(len(wanted), (BATCH,))
         optimiser.zero_grad()
         mse_loss(reader(pairs.before[chosen], pairs.after[chosen], pairs.gaps[chosen]), wanted[chosen]).backward()

@@ -1,7 +1,7 @@
 """What a model is: a denoiser of video and actions, with what brings images, words and actions to it and back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from videopolicy.actions.layout import Layout
 from videopolicy.actions.relative import Relative
 from videopolicy.backbones.base import Backbone, Condition
 from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.edm import schedule
@@ -169,6 +170,7 @@ class Model(nn.Module, ABC):
         config: what it was built from.
         normalizer: the env's units (of relative actions, if it learns those) <-> the model's; None for a model of
             video alone.
+        frame_statistics: view -> what the frames that it learnt from look like; {} if unknown.
         latents: pixels <-> latents.
         text: instruction -> tokens.
         backbone: the video denoiser.
@@ -180,6 +182,7 @@ class Model(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.normalizer = normalizer
+        self.frame_statistics: Mapping[str, FrameStatistics] = {}
         _check_width(config, self.action_width)
         self.latents: Latents = config.latents.build()
         self.text: Text = config.text.build()

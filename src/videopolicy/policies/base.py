@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.types import Observation, Plan
 
 
@@ -24,6 +25,8 @@ class PolicySpec:
         tasks: what it was trained on, by the env's names; () if unspecified.
         sampling: how it draws plans, by names of its own; an evaluation's settings record it.
         notes: what a user should be warned of, one line each.
+        frames: view -> what the frames that it learnt from look like, so that an env's can be compared with them; {}
+            if unspecified.
     """
 
     views: tuple[str, ...]
@@ -37,6 +40,7 @@ class PolicySpec:
     tasks: tuple[str, ...] = ()
     sampling: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    frames: Mapping[str, FrameStatistics] = field(default_factory=dict)
 
 
 class Policy(Protocol):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from videopolicy.hardware import Timing, count_flops, now
 from videopolicy.models.base import Model
 from videopolicy.policies.checkpoint import CheckpointPolicy
+from videopolicy.progress import progress_bar
 from videopolicy.types import Observation
 
 WARM_UP = 3
@@ -70,7 +70,7 @@ def measure(policy: CheckpointPolicy, repeats: int) -> PlanBenchmark:
         for _ in range(WARM_UP):
             plan()
         with watch.on():
-            for _ in tqdm(range(repeats), desc=f"{sampling.sampler} {sampling.steps}", leave=False):
+            for _ in progress_bar(range(repeats), desc=f"{sampling.sampler} {sampling.steps}", leave=False):
                 watch.reset()
                 watch.time("total", plan)
                 rows.append(watch.seconds)

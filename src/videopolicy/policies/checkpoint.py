@@ -106,6 +106,7 @@ class CheckpointPolicy:
                 "precision": str(model.dtype).removeprefix("torch."),
             },
             notes=sampling.warnings(law) if model.acts else (),
+            frames=model.frame_statistics,
         )
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemp
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
 from videopolicy.backbones.unet import UNet
+from videopolicy.durable import usual_modes
 from videopolicy.errors import UserError
 from videopolicy.latents.svd import SVD
 from videopolicy.models.base import Model, Sampling
@@ -52,7 +53,8 @@ def export(model: Model, out: Path, image_encoder: Path | None = None) -> None:
         if image_encoder is not None:
             for part in SEEING:
                 shutil.copytree(image_encoder / part, aside / part)
-        (aside / INDEX).write_text(json.dumps(_index(image_encoder is not None), indent=2) + "\n")
+        (aside / INDEX).write_text(json.dumps(_index(image_encoder is not None), indent=2) + "\n", encoding="utf-8")
+        usual_modes(aside)
         aside.rename(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -103,7 +105,7 @@ def _check_encoder(folder: Path, width: int) -> None:
             raise UserError(f"{folder}: no folder {part} in it; give a folder of Stable Video Diffusion")
     path = folder / "image_encoder" / "config.json"
     try:
-        found = json.loads(path.read_text())["projection_dim"]
+        found = json.loads(path.read_text(encoding="utf-8"))["projection_dim"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: does not describe an image encoder ({error!r})") from error
     if found != width:

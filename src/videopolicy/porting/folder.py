@@ -80,7 +80,7 @@ def _open(folder: Path) -> tuple[dict[str, Any], Weights, str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a folder of Stable Video Diffusion as diffusers keeps it")
     try:
-        facts = dict(json.loads(path.read_text()))
+        facts = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise _undescribed(folder, error) from error
     files = [folder / name for name in WEIGHTS if (folder / name).is_file()]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Pictures
-from tqdm import tqdm
 
 from videopolicy.actions.layout import Layout
 from videopolicy.datasets.base import Dataset
@@ -16,6 +15,7 @@ from videopolicy.datasets.checking.checks import Findings
 from videopolicy.datasets.checking.problems import grouped
 from videopolicy.datasets.phrases import plural
 from videopolicy.durable import write_text
+from videopolicy.progress import progress_bar
 from videopolicy.report import plots
 from videopolicy.report.compose import data_uri
 from videopolicy.report.markup import Drawing, render
@@ -49,7 +49,7 @@ def write_sheet(dataset: Dataset, found: Findings, path: Path) -> Path:
 
 def _page(dataset: Dataset, found: Findings) -> str:
     ordered = sorted(found.instructions.items(), key=lambda task: -len(task[1]))
-    shown = tqdm(ordered[:TASKS], desc="contact sheet", unit="task")
+    shown = progress_bar(ordered[:TASKS], desc="contact sheet", unit="task")
     parts = [_facts(found), _problems(found), *(_task(dataset, found, *task) for task in shown)]
     if len(ordered) > TASKS:
         parts.append(render("sheet_rest.html", rest=plural(len(ordered) - TASKS, "task")))
@@ -77,8 +77,8 @@ def _problems(found: Findings) -> str:
 
 
 def _task(dataset: Dataset, found: Findings, instruction: str, episodes: Sequence[int]) -> str:
-    suspicious = {problem.episode for problem in found.problems}
-    chosen = next((index for index in episodes if index not in suspicious), episodes[0])
+    suspicious = {number for problem in found.problems for number in problem.episodes}
+    chosen = next((index for index in episodes if dataset.number(index) not in suspicious), episodes[0])
     others = [index for index in episodes if index != chosen][: EPISODES - 1]
     strips = [_frames(dataset, chosen)]
     if others:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from tqdm import tqdm
-
+from videopolicy.progress import progress_bar
 from videopolicy.report import compose
 from videopolicy.rollout.recordings import Recording, load
 from videopolicy.rollout.results import Result
@@ -62,7 +61,7 @@ def show(results: tuple[Result, ...], folders: Mapping[tuple[str, int], Path]) -
     """
     shown: list[Shown] = []
     with_strip: set[bool] = set()
-    for result in tqdm(order(results), desc="report", unit="episode", leave=False):
+    for result in progress_bar(order(results), desc="report", unit="episode", leave=False):
         recording = load(folders[result.task, result.episode])
         episode = _shown(result, recording, strip=result.success not in with_strip, playing=len(shown) < MOST)
         if episode.strip:

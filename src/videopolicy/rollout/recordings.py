@@ -8,11 +8,11 @@ the env's own units, and null for one that is no number.
 
 import json
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float32
@@ -114,7 +114,9 @@ class Recorder:
             actions=tuple(row for action in self._actions for row in _plain(action[None])),
         )
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        # Also of machines that share a disk, only one writes here.
+        aside = folder.with_name(f".{folder.name}-{uuid4().hex}")
+        aside.mkdir()
         try:
             with name_path_in_errors(folder):
                 self._fill(aside, about)
@@ -129,7 +131,6 @@ class Recorder:
             for view, frames in videos.items():
                 write_mp4(folder / f"{kind}_{view}.mp4", np.stack(frames), self._fps, full_colour=True)
         (folder / "plans.json").write_text(json.dumps(to_json(about), allow_nan=False) + "\n", encoding="utf-8")
-        folder.chmod(0o755)
 
 
 def _plain(actions: Float32[np.ndarray, "n D"]) -> Rows:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videopolicy.configs import LIMITS, from_json, to_json
+from videopolicy.durable import sync_open
 from videopolicy.errors import UserError, name_path_in_errors
 from videopolicy.rollout.settings import Recorded
 from videopolicy.upgrades import upgrade_evaluation, upgrade_result
@@ -97,7 +98,7 @@ class Results:
         with name_path_in_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result)) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            sync_open(file.fileno(), path)
         self.rows.append(result)
 
 

@@ -7,8 +7,6 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from videopolicy import registry
 from videopolicy.actions.layout import Layout
 from videopolicy.configs import check_limits
@@ -16,7 +14,10 @@ from videopolicy.datasets.base import SAME_RATE
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.executors.base import check_timing
+from videopolicy.policies import orientation
 from videopolicy.policies.base import Policy, PolicySpec, derive_seed
+from videopolicy.processes import end_if_unguarded
+from videopolicy.progress import progress_bar, say
 from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.recordings import sweep
 from videopolicy.rollout.results import Results, open_results
@@ -25,6 +26,7 @@ from videopolicy.rollout.settings import Evaluated, Recorded, Settings
 from videopolicy.rollout.transport.base import Site
 from videopolicy.rollout.transport.processes import ProcessSite
 from videopolicy.rollout.workers import EpisodeJob, Setup
+from videopolicy.types import Observation, Plan
 
 # Longer than any simulator here takes to load on a busy machine.
 TIMEOUT = 300.0
@@ -58,6 +60,7 @@ def evaluate(
         UserError: the policy does not fit the env, `out` holds an evaluation with other settings, or every
             episode so far died. What has ended until then is kept, and the same call goes on from there.
     """
+    end_if_unguarded()
     check_range("--timeout", timeout, 1, MOST_SECONDS)
     check(policy.spec, settings)
     site = place(_setup(policy.spec, settings), workers)
@@ -67,12 +70,39 @@ def evaluate(
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     total = len(settings.tasks) * settings.episodes
-    with tqdm(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
-        for result in Scheduler(policy, site, workers, timeout, lived=results.lived).play(jobs):
+    with progress_bar(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
+        for result in Scheduler(_Comparing(policy), site, workers, timeout, lived=results.lived).play(jobs):
             results.append(result)
             bar.set_postfix_str(f"success {results.successes}/{len(results.rows)}", refresh=False)
             bar.update()
     return results
+
+
+class _Comparing:
+    """A policy that says, once, which of the views that it is shown do not lie as they did in training.
+
+    Args:
+        policy: plans.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy, self._compared = policy, False
+
+    @property
+    def spec(self) -> PolicySpec:
+        """See `Policy.spec`."""
+        return self._policy.spec
+
+    def plan(
+        self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
+    ) -> list[Plan]:
+        """See `Policy.plan`; the first observation of all is one that an episode begins with."""
+        plans = self._policy.plan(observations, seeds, imagine)
+        if not self._compared:
+            self._compared = True
+            for line in orientation.compare(self.spec.frames, observations[0].images):
+                say(f"note: {line}")
+        return plans
 
 
 def _setup(spec: PolicySpec, settings: Settings) -> Setup:

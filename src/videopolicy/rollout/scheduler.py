@@ -1,17 +1,15 @@
 """The main process's side of the envs' processes: hands out episodes, has plans made for them, replaces the dead."""
 
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Generic
 
-from tqdm import tqdm
-
 from videopolicy.errors import UserError
 from videopolicy.policies.base import Policy
 from videopolicy.policies.batching import Batcher
+from videopolicy.progress import say
 from videopolicy.rollout.results import CRASHED, DEATHS, TIMED_OUT, Result
 from videopolicy.rollout.transport.base import L, LostError, Site
 from videopolicy.rollout.workers import EpisodeJob, Failure
@@ -148,7 +146,7 @@ class Scheduler(Generic[L]):
         job = worker.job
         self._death = f"episode {job.episode} of {job.task} {how}: {why.strip().splitlines()[-1]}"
         remedy = "it counts as a failure" if job.retries else "it begins again"
-        tqdm.write(f"note: episode {job.episode} of {job.task} {how}; {remedy}: {why}", file=sys.stderr)
+        say(f"note: episode {job.episode} of {job.task} {how}; {remedy}: {why}")
         if job.retries:
             return worker.lost(how)
         self._hire(replace(job, retries=1))

@@ -8,6 +8,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from videopolicy import registry
 from videopolicy.clips.augment import ColorJitter
+from videopolicy.clips.normalize import Method
 from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.noise import joint
 from videopolicy.errors import UserError, unknown
@@ -60,7 +61,8 @@ class Training:
     """What learns: the video model (video), the head on a frozen video model (action), both, each by its own loss
     (joint), or everything by the action loss alone (end_to_end)."""
     steps: int = limited(2000, 1, 10**9)
-    """Optimiser steps."""
+    """Optimiser steps. With --resume, more of them draw the decay of the learning rate out: it rises again, to what
+    the longer run has at that step."""
     minutes: float | None = limited(None, 0.001, 10**6)
     """Wall-clock budget; the learning rate then falls by whichever of the two is further along."""
     batch_size: int = limited(16, 1, 2**16)
@@ -104,6 +106,9 @@ class Training:
     copies: int = limited(1, 1, 10**4)
     """Versions of every frame in the latent cache; all but the first are colour-jittered."""
     jitter: tyro.conf.Suppress[ColorJitter] = ColorJitter()
+    normalize: Method = "minmax"
+    """What of each action dimension becomes -1 and 1: its smallest and largest value (minmax), or its 1 % and 99 %
+    quantiles, with what lies beyond them clipped (quantile). With --init, a head that has learnt keeps its own."""
     validation_episodes: int = limited(2, 0, 10**6)
     """Episodes that are measured on and not trained on; fewer if the data set is too small for it."""
     seed: int = limited(0, 0, 2**32)

@@ -3,10 +3,14 @@
 from collections.abc import Sequence, Set
 
 import numpy as np
+from jaxtyping import Float32
 
+from videopolicy.clips.cache import Cache
 from videopolicy.clips.dataset import Clips, Episodes
+from videopolicy.clips.normalize import BEYOND
 from videopolicy.datasets import notes
 from videopolicy.datasets.mixture import Source
+from videopolicy.datasets.outliers import Outliers, Watch
 from videopolicy.datasets.transforms.action_layout import LayoutConverted
 
 # Names, numbers or reasons told of each list.
@@ -29,9 +33,11 @@ def summarize(sources: Sequence[Source], clips: Clips, held_out: Clips | None, a
         lines.append(f"{source.name}: {_counted(mine)}, {int(mine.lengths.sum()):,} clips{share}")
         used = {*mine.number.tolist(), *(apart.number.tolist() if apart else ())}
         lines += [f"  {line}" for line in _differing(source, used, clips.window.span)]
+        lines += [f"  {line}" for line in _far_outside(source, clips, place)]
         if apart:
-            numbers.append(f"{source.name} {_listed([str(number) for number in apart.number])}")
-    return lines + _told_of_held_out(clips, held_out, numbers, asked)
+            called = [str(source.dataset.number(number)) for number in apart.number.tolist()]
+            numbers.append(f"{source.name} {_listed(called)}")
+    return lines + _told_of_quantiles(clips) + _told_of_held_out(clips, held_out, numbers, asked)
 
 
 def only_held_out(clips: Clips, held_out: Clips | None) -> list[str]:
@@ -79,6 +85,58 @@ def _differing(source: Source, used: Set[int], span: int) -> list[str]:
         layouts = [("actions", inner.action_layout, dataset.action_layout)]
         layouts += [("states", inner.state_layout, dataset.state_layout)]
         lines += [f"its {kind} are converted from {own!r} to {now!r}" for kind, own, now in layouts if own != now]
+    return lines
+
+
+def _far_outside(source: Source, clips: Clips, place: int) -> list[str]:
+    """Values that decide how all others are scaled; of the states, if actions are seen from there."""
+    cache, lines = clips.caches[place], []
+    for name, vectors in (("actions", cache.actions), ("states", cache.states if clips.relative else None)):
+        for one in _outliers(cache, vectors) if cache.actions is not None and vectors is not None else []:
+            where = notes.numbered([source.dataset.number(index) for index in one.episodes])
+            lines.append(f"warning: dimension {one.dimension} of the {name}: {one} ({where}){_scaled(one, clips)}")
+    return lines
+
+
+def _outliers(cache: Cache, vectors: Float32[np.ndarray, "steps D"]) -> list[Outliers]:
+    """What is far outside in the episodes with actions."""
+
+    def of(episode: int) -> Float32[np.ndarray, "N D"]:
+        return vectors[cache.starts[episode] : cache.starts[episode] + cache.lengths[episode]]
+
+    watch = Watch(vectors.shape[1])
+    for episode in np.nonzero(cache.has_actions)[0].tolist():
+        watch.add(episode, of(episode))
+    return watch.outliers(of)
+
+
+def _scaled(one: Outliers, clips: Clips) -> str:
+    """What becomes of the usual values, and a remedy; "" of relative actions, whose ranges are others."""
+    if clips.normalizer is None or clips.relative:
+        return ""
+    low, high = clips.normalizer.low[one.dimension], clips.normalizer.high[one.dimension]
+    inside = min(high, one.high) - max(low, one.low)
+    share = max(0.0, inside / (high - low)) if low < high else 1.0
+    steps = sum(int(cache.lengths @ cache.has_actions) for cache in clips.caches)
+    cured = clips.normalizer.method == "minmax" and one.count <= BEYOND * steps
+    told = f"; the usual range is {100 * share:.3g} % of what is scaled to [-1, 1]"
+    return told + (": remove wrong episodes, or train with --normalize quantile" if cured else "")
+
+
+def _told_of_quantiles(clips: Clips) -> list[str]:
+    """What is clipped, and where that is much: a gripper that rarely closes may then never close."""
+    fitted = clips.normalizer
+    if fitted is None or fitted.method != "quantile":
+        return []
+    lines = [f"actions are clipped to their {BEYOND:.0%} and {1 - BEYOND:.0%} quantiles"]
+    if clips.relative:
+        return lines
+    ends = [(block.min(0), block.max(0)) for cache in clips.caches for block in cache.known_actions()]
+    least, most = np.min([low for low, _ in ends], 0), np.max([high for _, high in ends], 0)
+    for number, (low, high) in enumerate(zip(fitted.low, fitted.high, strict=True)):
+        if max(low - least[number], most[number] - high) > high - low:
+            reach = f"{least[number]:.4g} to {most[number]:.4g}"
+            lines.append(f"  dimension {number} reaches from {reach}, and is clipped to {low:.4g} to {high:.4g}")
     return lines
 
 

@@ -1,7 +1,6 @@
 """The training loop, on whatever devices Accelerate finds."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from videopolicy import checkpoint
 from videopolicy.clips.dataset import Clips
 from videopolicy.diffusion.loss import Losses
 from videopolicy.models.base import Model
+from videopolicy.processes import stops_noted
 from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.data_summary import only_held_out
@@ -45,6 +45,12 @@ def lr_factor(progress: float, step: int, warmup: int, decay: bool = True) -> fl
     """
     rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
     return rising * (0.5 * (1 + math.cos(math.pi * min(progress, 1.0))) if decay else 1.0)
+
+
+def share_done(training: Training, step: int, seconds: float) -> float:
+    """Share of a run that is done: by steps, or by time if there is a budget and it is further along."""
+    by_time = seconds / (60 * training.minutes) if training.minutes else 0.0
+    return max(step / training.steps, by_time)
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,8 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done: by steps, or by time if there is a budget and it is further along."""
-        by_time = self.seconds / (60 * self.training.minutes) if self.training.minutes else 0.0
-        return max(self.step / self.training.steps, by_time)
+        """Share of the run that is done; see `share_done`."""
+        return share_done(self.training, self.step, self.seconds)
 
     def resume(self, state: Path | None = None) -> None:
         """Takes up an earlier run in the same folder; the number of processes may be another.
@@ -133,7 +138,7 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
 
     def train(self) -> None:
-        """Runs to the end, or until Ctrl-C or SIGTERM in any process; either way a checkpoint is left behind.
+        """Runs to the end, or until a signal to stop in any process; either way a checkpoint is left behind.
 
         Raises:
             KeyboardInterrupt: it was interrupted, after the checkpoint was written.
@@ -142,7 +147,7 @@ class Trainer:
         """
         started = self._clock() - self.seconds
         monitor = self._monitor().begin(self.step, self.progress)
-        with self._interruptible(), monitor, Prefetcher(self._prepared, self.training.steps) as prefetcher:
+        with stops_noted(self._stop), monitor, Prefetcher(self._prepared, self.training.steps) as prefetcher:
             while self.progress < 1 and not self._stopping:
                 with monitor.waiting():
                     prepared = prefetcher.take(self.step)
@@ -264,17 +269,6 @@ class Trainer:
         everyone = torch.stack(self.group.gather(mine))
         self.seconds, self._stopping = everyone[0, 0].item(), bool(everyone[:, 1].any())
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Turns the first Ctrl-C or SIGTERM into a stop at the end of the step, so that nothing is half done."""
-
-        def stop(number: int, _frame: object) -> None:
-            self._asked = True
-            signal.signal(number, signal.default_int_handler)
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _stop(self) -> None:
+        """Asks for an end after the current step, so that nothing is half done."""
+        self._asked = True

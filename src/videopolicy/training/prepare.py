@@ -1,7 +1,7 @@
 """From a data set and a preset to a run that is ready to train."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
@@ -14,11 +14,14 @@ from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
 from videopolicy.clips.dataset import Clips, Episodes
 from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.statistics import FrameStatistics, first_frames
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.mixture import Source, reconcile
+from videopolicy.datasets.transforms.readable import find_lost, readable, remember, remembered
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.progress import progress_bar
 from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ENCODING, ProcessGroup, process_state
@@ -79,16 +82,31 @@ def prepare(
         useful &= every.has_actions
     relative = config.relative_transform if training.stage.action_loss else None
     clips = Clips(
-        caches, config.window, normalizer, weights, relative=relative, episodes=every.take(np.nonzero(useful)[0])
+        caches,
+        config.window,
+        normalizer,
+        weights,
+        normalize=training.normalize,
+        relative=relative,
+        episodes=every.take(np.nonzero(useful)[0]),
     )
     model = build(config, clips.normalizer if training.stage.action_loss else None, training.seed)
     model.latents.load_state_dict(latents.cpu().state_dict())
+    if group.main:
+        model.frame_statistics = _first_frames(sources, clips.episodes, config.views)
     if init:
         # The head may be there in one of the two only; everything else must be in both.
         missing, unexpected = model.load_state_dict(init.state_dict(), strict=False)
         heads = tuple(f"{name}." for part in (model, init) for name in _action_names(part))
         assert all(name.startswith(heads) for name in (*missing, *unexpected)), "only the head may differ"
     return model, clips
+
+
+def _first_frames(sources: Sequence[Source], episodes: Episodes, views: Sequence[str]) -> Mapping[str, FrameStatistics]:
+    """What training frames look like; those with actions, if there are any, as only they show where to act."""
+    chosen = episodes.take(np.nonzero(episodes.has_actions)[0]) if episodes.has_actions.any() else episodes
+    where = list(zip(chosen.source.tolist(), chosen.number.tolist(), strict=True))
+    return first_frames([source.dataset for source in sources], where, views)
 
 
 def _action_names(model: Model) -> list[str]:
@@ -120,9 +138,10 @@ def suited(
     if not training.stage.action_loss:
         return sources, config
     if not any(_acts(dataset, config.window.span) for dataset in acting):
+        lost = [note.text for source in sources for note in source.dataset.notes if note.kind == "left out"]
         raise UserError(
             f"{sources[0].dataset.path}: no episode has actions, which stage {training.stage.name!r} needs; "
-            "use --stage video"
+            f"use --stage video{''.join(f'; or {text}' for text in lost[:1])}"
         )
     if learnt and not config.relative and acting[0].action_width != len(learnt.low):
         raise UserError(
@@ -213,6 +232,33 @@ def _blocks(length: int, most: int) -> list[tuple[int, int]]:
     size = min(BLOCK, most)
     starts = np.linspace(0, length - size, most // size).round().astype(int).tolist()
     return [(start, start + size) for start in starts]
+
+
+def only_readable(sources: Sequence[Source], config: ModelConfig, run: Path) -> tuple[Source, ...]:
+    """The data without episodes that cannot be read, which the main process finds out, once in a run.
+
+    Args:
+        sources: as the model sees them (see `suited`).
+        config: the model's shape.
+        run: the run's folder, where it is kept.
+
+    Raises:
+        UserError: none is left; or a source is strict, and one cannot be read.
+    """
+    with ProcessGroup(ENCODING).main_first():
+        return tuple(replace(source, dataset=_readable(source, config, run)) for source in sources)
+
+
+def _readable(source: Source, config: ModelConfig, folder: Path) -> Dataset:
+    dataset = source.dataset
+    file = folder / f"unreadable-{dataset.fingerprint}.json"
+    lost = remembered(file)
+    if lost is None:
+        total = sum(map(dataset.length, range(len(dataset))))
+        with progress_bar(total=total, desc=f"read {source.name}", unit="step") as bar:
+            lost = find_lost(dataset, config.views, config.size, bar.update)
+        remember(file, lost)
+    return readable(dataset, lost, source.strict)
 
 
 def _caches(

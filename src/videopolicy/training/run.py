@@ -13,14 +13,15 @@ from videopolicy.datasets.mixture import Source, open_sources
 from videopolicy.durable import write_text
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.processes import end_if_unguarded
 from videopolicy.training import state
 from videopolicy.training.config import Training
 from videopolicy.training.data_summary import summarize
 from videopolicy.training.distributed import ProcessGroup
-from videopolicy.training.loop import Origin, Trainer
+from videopolicy.training.loop import Origin, Trainer, lr_factor, share_done
 from videopolicy.training.monitoring import trackers
 from videopolicy.training.monitoring.validation import set_apart
-from videopolicy.training.prepare import prepare, suited
+from videopolicy.training.prepare import only_readable, prepare, suited
 from videopolicy.upgrades import is_old_run
 
 # What a resumed run may change: how long it goes on, what it needs of memory, and how often it tells of itself.
@@ -60,7 +61,7 @@ def train(
     track: Sequence[str] = (),
     preset: str = "",
 ) -> Path:
-    """Trains to the end; Ctrl-C stops after the current step and leaves a checkpoint.
+    """Trains to the end; Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop after the current step and leave a checkpoint.
 
     Args:
         data: data sets, opened or by their paths; a .toml file lists several (see `videopolicy.datasets.mixture`).
@@ -80,6 +81,7 @@ def train(
         KeyboardInterrupt: it was interrupted, after the checkpoint was written.
         UserError: the data do not suit the model, `out` is in use, or whatever `Trainer.train` refuses.
     """
+    end_if_unguarded()
     trackers.check(track)
     _check_out(out, resume)
     begins: Model | None = None
@@ -87,15 +89,17 @@ def train(
     if init:
         begins, origin = checkpoint.load(init)
         model, licence = _of_checkpoint(begins, model or begins.config, init, training), origin.license
+        training = _normalizing(begins, training, init)
     if model is None:
         raise UserError("nothing says what to train: give a model, or a checkpoint to start from")
     sources, model = suited(_sources(data), model, training, begins)
     data_sets = tuple((source.dataset.fingerprint, source.weight) for source in sources)
     settings = RunSettings(preset, data_sets, str(init), model, training)
-    if resume:
-        _check_same(out, settings)
+    before = _check_same(out, settings) if resume else training
     trainer = _set_up(sources, model, training, out, begins, licence, resume, track)
     if trainer.group.main:
+        if change := _changed_rate(before, trainer):
+            print(change, flush=True)
         write_text(out / "config.json", json.dumps(to_json(settings), indent=2) + "\n")
     _run(trainer)
     return out / "checkpoint"
@@ -114,6 +118,7 @@ def _set_up(
     """A run that is ready to train, or to go on; the main process says what it is trained on."""
     group = ProcessGroup()
     begun = state.newest(out / state.STATE, group) if resume else None
+    sources = only_readable(sources, model, out)
     built, clips = prepare(sources, model, training, out, begins, begun)
     clips, validation = set_apart(clips, training.validation_episodes)
     if group.main:
@@ -155,6 +160,23 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
     return replace(own, window=model.window, relative=own.relative or model.relative)
 
 
+def _normalizing(begins: Model, training: Training, init: Path) -> Training:
+    """The recipe, with the way in which the actions are normalised that a head has learnt.
+
+    Raises:
+        UserError: the recipe asks for quantiles, and the head learnt from the whole range.
+    """
+    if begins.normalizer is None or not training.stage.action_loss:
+        return training
+    own = begins.normalizer.method
+    if training.normalize == "quantile" != own:
+        raise UserError(
+            f"{init}: its head learnt actions that were normalised by {own}; leave --normalize out, or begin from a "
+            "checkpoint of --stage video"
+        )
+    return replace(training, normalize=own)
+
+
 def _run(trainer: Trainer) -> None:
     """Trains, and says in the main process how far it came."""
     out, main = trainer.run, trainer.group.main
@@ -168,8 +190,33 @@ def _run(trainer: Trainer) -> None:
         print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {out / 'checkpoint'}")
 
 
-def _check_same(out: Path, now: RunSettings) -> None:
-    """Refuses to go on with a run under other settings: it would be neither the one nor the other."""
+def _changed_rate(before: Training, trainer: Trainer) -> str:
+    """What another length of the run makes of the next step's learning rate, in a line; "" if it stays."""
+    now, step = trainer.training, trainer.step
+    longer = [
+        f"--{name} {getattr(now, name)} instead of {getattr(before, name)}"
+        for name in ("steps", "minutes")
+        if getattr(now, name) != getattr(before, name)
+    ]
+    old, new = (
+        lr_factor(share_done(recipe, step, trainer.seconds), step, recipe.warmup, recipe.decay)
+        for recipe in (before, now)
+    )
+    if not longer or old == new:
+        return ""
+    peak = max(group["peak"] for group in trainer.train_step.optimizer.param_groups)
+    return (
+        f"resumed with {' and '.join(longer)}: the learning rate goes from {old * peak:.3g} to {new * peak:.3g} "
+        f"({new:.0%} of its peak), as its decay is drawn out over the new length"
+    )
+
+
+def _check_same(out: Path, now: RunSettings) -> Training:
+    """The recipe so far, which may differ in what is free.
+
+    Raises:
+        UserError: the run has other settings: it would be neither the one nor the other.
+    """
     file = out / "config.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -181,12 +228,14 @@ def _check_same(out: Path, now: RunSettings) -> None:
             f"another folder: --out NEW --init {out / 'checkpoint'}, without --resume"
         )
     # A run begun before there was some setting had what is now its default.
-    old, new = to_json(from_json(RunSettings, found, file=file)), to_json(now)
+    settings = from_json(RunSettings, found, file=file)
+    old, new = to_json(settings), to_json(now)
     old, new = ({**values.pop("training"), **values} for values in (old, new))
     if differing := [name for name, value in new.items() if name not in FREE and old[name] != value]:
         raise UserError(
             f"{out}: the run was begun with another {', '.join(differing)}; --resume needs the same settings"
         )
+    return settings.training
 
 
 def _check_out(out: Path, resume: bool) -> None:

@@ -185,7 +185,7 @@ def newest(folder: Path, group: ProcessGroup) -> Path:
 
 def facts_of(state: Path) -> dict[str, Any]:
     """The facts that a state was saved with."""
-    return json.loads((state / FACTS).read_text())["facts"]
+    return json.loads((state / FACTS).read_text(encoding="utf-8"))["facts"]
 
 
 def weights_of(state: Path, prefix: str) -> dict[str, Tensor]:
@@ -251,7 +251,7 @@ def _newest(folder: Path) -> int:
 def _problem(state: Path) -> str | None:
     """What is wrong with a state; None if every file is what was saved."""
     try:
-        saved = from_json(Saved, json.loads((state / FACTS).read_text()))
+        saved = from_json(Saved, json.loads((state / FACTS).read_text(encoding="utf-8")))
         if saved.sha256.get(FACTS) != _of_facts(saved.facts):
             return f"{FACTS} is damaged"
         files = {name: digest for name, digest in saved.sha256.items() if name != FACTS}
@@ -264,7 +264,7 @@ def _problem(state: Path) -> str | None:
 def _describe(state: Path, facts: dict[str, Any]) -> None:
     hashes = {file.name: sha256(file) for file in sorted(state.iterdir())}
     saved = Saved(facts, {**hashes, FACTS: _of_facts(facts)})
-    (state / FACTS).write_text(json.dumps(to_json(saved), indent=1) + "\n")
+    (state / FACTS).write_text(json.dumps(to_json(saved), indent=1) + "\n", encoding="utf-8")
 
 
 def _tidy(folder: Path, final: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from videopolicy import registry
-from videopolicy.datasets.checking import episode as reading
+from videopolicy.datasets import blocks
 from videopolicy.datasets.checking import problems as kinds
 from videopolicy.datasets.checking import text
 from videopolicy.datasets.checking.checks import examine
@@ -42,13 +42,16 @@ class InMemory:
 
     def __init__(self, episodes, lengths=None):
         self.path, self.fps, self.fingerprint = Path("datasets"), FPS, ""
-        self.views, self.tasks, self.skipped = tuple(episodes[0].views), (episodes[0].instruction,), ()
+        self.views, self.tasks, self.notes = tuple(episodes[0].views), (episodes[0].instruction,), ()
         self.action_width, self.state_width = 4, 2
         self.action_layout, self.state_layout = "delta_position gripper[-1,1]", ""
         self.episodes, self.lengths, self.asked = episodes, lengths or [len(one) for one in episodes], []
 
     def __len__(self):
         return len(self.episodes)
+
+    def number(self, index):
+        return index
 
     def length(self, index):
         return self.lengths[index]
@@ -95,7 +98,7 @@ def freeze(frames):
 
 
 def found(dataset):
-    return {(problem.kind, problem.episode) for problem in examine(dataset).problems}
+    return {(problem.kind, (*problem.episodes, None)[0]) for problem in examine(dataset).problems}
 
 
 def each(views, change):
@@ -216,7 +219,7 @@ def test_what_is_to_be_done_is_a_command_with_the_data_sets_own_values():
     assert text.remedy(kinds.RATES, mixed).endswith("videopolicy convert 'my data' DST --fps 10")
     assert text.remedy(kinds.SIZES, mixed).endswith("videopolicy convert 'my data' DST --size 46")
     for kind in (kinds.NOT_FINITE, kinds.UNREADABLE):
-        assert "videopolicy convert 'my data' DST --skip-damaged" in text.remedy(kind, mixed)
+        assert "unless they are told --strict" in text.remedy(kind, mixed)
 
 
 def test_cameras_of_nearly_the_same_rate_may_be_mixed():
@@ -237,7 +240,7 @@ def test_the_size_of_blocks_changes_nothing_and_is_kept(bytes_, monkeypatch):
     dataset = spoiled(0, views=lambda v: {**v, "left": freeze(put(v["left"], 5, 0))})
     expected = sorted((p.kind.name, p.detail) for p in examine(dataset).problems)
     assert len(expected) == 2
-    monkeypatch.setattr(reading, "BLOCK", bytes_)
+    monkeypatch.setattr(blocks, "BLOCK", bytes_)
     dataset.asked.clear()
     assert sorted((p.kind.name, p.detail) for p in examine(dataset).problems) == expected
     a_step = 48 * 64 * 3 * 2
@@ -320,7 +323,7 @@ def test_files_with_numbers_that_are_none_or_cut_short_leave_the_other_episodes(
     )
     findings = examine(open_dataset(spoiled))
     (problem,) = findings.problems
-    assert problem.episode == 1 and problem.kind.severity == "error" and "NaN" in problem.detail
+    assert problem.episodes == (1,) and problem.kind.severity == "error" and "NaN" in problem.detail
     assert findings.instructions == {"push the cube": [0, 2, 3]}
 
 

@@ -23,6 +23,7 @@ from videopolicy.datasets.conversion.workers import convert_runs
 from videopolicy.datasets.lerobot import open_dataset, spec
 from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
 from videopolicy.datasets.lerobot.writer import Writer
+from videopolicy.datasets.reading import Reading
 from videopolicy.errors import UserError
 from videopolicy.similarity import psnr
 from videopolicy.types import Episode
@@ -57,6 +58,10 @@ def write(path, episodes, **options):
 @pytest.fixture
 def source(tmp_path):
     return write(tmp_path / "source", [episode(seed, 12 + seed) for seed in range(6)])
+
+
+def strict(source):
+    return replace(source, reading=Reading(strict=True))
 
 
 @pytest.fixture
@@ -217,14 +222,15 @@ def test_a_process_that_dies_is_an_error_that_says_where(tmp_path, source, small
 def test_a_damaged_episode_stops_or_is_left_out_and_listed(tmp_path, source, small_shards):
     spoil(source, 3)
     spoil(source, 4)
-    with pytest.raises(UserError, match=r"episode 3.*; --skip-damaged goes on without"):
-        convert(source, tmp_path / "d", 1)
+    with pytest.raises(UserError, match=r"episode 3.*; without --strict, the other episodes are converted"):
+        convert(strict(source), tmp_path / "d", 1)
     assert not (tmp_path / "d").exists()
     outcome = convert(source, tmp_path / "d", 1)
     assert outcome.resumed[0] == 1, "what came before the damage is kept"
-    assert (outcome.episodes, len(outcome.skipped)) == (4, 2)
-    assert "episode 3" in outcome.skipped[0]
-    assert json.loads((tmp_path / "d" / spec.INFO).read_text())[spec.SKIPPED] == list(outcome.skipped)
+    assert outcome.episodes == 4
+    assert [(note.kind, note.episodes) for note in outcome.notes] == [("left out", (3, 4))]
+    assert "action of episode 3, step 0, is NaN" in outcome.notes[0].text
+    assert json.loads((tmp_path / "d" / spec.INFO).read_text())[spec.SKIPPED] == [str(outcome.notes[0])]
     read, written = open_dataset(source.path), open_dataset(tmp_path / "d")
     for index, own in enumerate((0, 1, 2, 5)):
         assert_same_but_for_loss(written.episode(index), read.episode(own), 32)
@@ -244,7 +250,7 @@ def test_damage_that_was_skipped_is_told_of_when_it_may_not_be(tmp_path, source,
         patch.setattr(module, "assemble", interrupt)
         convert(source, tmp_path / "d", 1)
     with pytest.raises(UserError, match="episode 0"):
-        convert(source, tmp_path / "d", 1)
+        convert(strict(source), tmp_path / "d", 1)
 
 
 def interrupt(*_):
@@ -269,6 +275,8 @@ def test_another_conversion_to_the_same_place_is_refused(tmp_path, source, small
         convert(source, tmp_path / "d", 1)
     with pytest.raises(UserError, match=r"\(another size\).*remove this folder"):
         convert(replace(source, size=8), tmp_path / "d", 1)
+    with pytest.raises(UserError, match=r"\(another flip, rotate\).*remove this folder"):
+        convert(replace(source, flip={"top": "vertical"}, rotate={"top": 90}), tmp_path / "d", 1)
     spoil(source, 0, bad=0.5)
     (source.path / spec.INFO).write_text((source.path / spec.INFO).read_text() + " ")
     with pytest.raises(UserError, match=r"\(another source\)"):
@@ -350,7 +358,7 @@ def test_every_episode_is_in_one_run(lengths):
 def test_a_run_that_is_told_frames_it_does_not_have_is_refused(tmp_path, source):
     """The kind that the first episode fixed holds for all, whichever process has them."""
     (tmp_path / "shards").mkdir()
-    job = ShardJob(source, tmp_path / "shards", ShardSchema({"top": (32, 32)}, 4, 3), 10)
+    job = ShardJob(strict(source), tmp_path / "shards", ShardSchema({"top": (32, 32)}, 4, 3), 10)
     with pytest.raises(UserError, match="episode 0: view 'top' is 16 x 16 pixels, the first episode's 32 x 32"):
         convert_runs(job, [Segment(0, 0, 1, 12)], 1, lambda run, frames: None)
     assert not list((tmp_path / "shards").iterdir())

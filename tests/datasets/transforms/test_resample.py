@@ -14,7 +14,7 @@ from videopolicy.types import Episode
 class InMemory:
     """One episode whose frame n is of colour n, and whose state n is n."""
 
-    path, views, tasks, skipped, fingerprint, state_layout = "memory", ("top",), ("push",), (), "memory", ""
+    path, views, tasks, notes, fingerprint, state_layout = "memory", ("top",), ("push",), (), "memory", ""
     state_width = 1
 
     def __init__(self, length, fps, actions=None, layout=""):

@@ -42,6 +42,7 @@ def test_a_batch_with_a_nan_is_written_aside_and_gives_the_nan_again(trainer, mo
     assert "\n" not in message and str(folder) in message and str(run.run / "checkpoint") in message
     assert checkpoint.load(run.run / "checkpoint")[1].steps == 3
 
+    assert {path.stat().st_mode for path in folder.iterdir()} == {(run.run / "losses.jsonl").stat().st_mode}
     found = divergence.load(folder)
     json.loads((folder / "facts.json").read_text(), parse_constant=pytest.fail)
     assert found.facts["step"] == 3 and found.facts["video"] == "nan"

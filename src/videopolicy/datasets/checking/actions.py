@@ -81,13 +81,15 @@ class ActionChecks:
             share = f"{self._closed_first} of the {self._moved} episodes in which it moves"
             yield Problem(kinds.GRIPPER, f"by the action layout, the gripper starts closed and opens later in {share}")
 
-    def moving(self, actions: Float32[np.ndarray, "n D"], ranges: Ranges) -> bool:
-        """Whether the actions change much for the data set's range, apart from what only switches."""
+    def moving(
+        self, actions: Float32[np.ndarray, "n D"], usual: Float[np.ndarray, "D"], switches: Bool[np.ndarray, "D"]
+    ) -> bool:
+        """Whether the actions change much for the widths of their usual ranges, apart from what only switches."""
         span = actions.max(0) - actions.min(0)
-        counts = ~ranges.switches
+        counts = ~switches
         for part in self.grippers:
             counts[part.slice] = False
-        return bool((span > MOVES * (ranges.high - ranges.low))[counts].any())
+        return bool((span > MOVES * usual)[counts].any())
 
     def _bounds(self) -> Iterator[tuple[int, float, float, str]]:
         for part in self.grippers:

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from videopolicy.actions.layout import Layout
 from videopolicy.datasets.base import SAME_RATE, Dataset
@@ -16,7 +17,8 @@ from videopolicy.datasets.checking.actions import ActionChecks, Ranges, jump, no
 from videopolicy.datasets.checking.episode import Read, read
 from videopolicy.datasets.checking.frames import SAME, Stretch
 from videopolicy.datasets.checking.problems import Problem
-from videopolicy.datasets.notes import Note, merged
+from videopolicy.datasets.notes import Note, left_out, merged
+from videopolicy.datasets.outliers import Outliers, Watch
 from videopolicy.datasets.phrases import plural
 from videopolicy.errors import UserError
 
@@ -56,6 +58,8 @@ class Findings:
         state_layout: the same of the state.
         instructions: instruction -> the episodes that could be read.
         without_actions: those of them that have no actions.
+        on_disk: how many episodes there are, with those that cannot be read.
+        lost: how many cannot be read.
         unused: what is sound, and not read.
         problems: what is wrong; what the reader left out or mended is among it.
     """
@@ -72,6 +76,8 @@ class Findings:
     state_layout: str
     instructions: Mapping[str, Sequence[int]]
     without_actions: Sequence[int]
+    on_disk: int
+    lost: int
     unused: Sequence[Note]
     problems: Sequence[Problem]
 
@@ -94,7 +100,7 @@ def examine(dataset: Dataset, progress: Callable[[int], object] = lambda steps: 
             survey.add(index, read(dataset, index, progress))
         except UserError as error:
             lost.append(Note("left out", str(error), (dataset.number(index),)))
-    survey.problems += [Problem(kinds.UNREADABLE, note.text, note.episodes) for note in merged(lost)]
+    survey.problems += kinds.noted(merged(lost))
     return survey.findings()
 
 
@@ -103,13 +109,11 @@ class _Survey:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self.problems: list[Problem] = [
-            Problem(kinds.NOTES[note.kind], note.text, note.episodes)
-            for note in dataset.notes
-            if note.kind in kinds.NOTES
-        ]
+        self.problems = kinds.noted(dataset.notes)
         self._width = dataset.action_width
         self._ranges = None if self._width is None else Ranges(self._width)
+        widths = {"actions": dataset.action_width, "states": dataset.state_width}
+        self._watches = {name: Watch(width) for name, width in widths.items() if width}
         self._layout = self._read_layout()
         self._action_checks = ActionChecks(self._layout, self._declared())
         self._fps: dict[int, float] = {}
@@ -133,16 +137,22 @@ class _Survey:
         if episode.miscount:
             self._tell(kinds.COUNTS, episode.miscount, number)
         self._look_at_pictures(number, episode)
-        if self._numbers(number, episode) and episode.actions is not None and self._ranges is not None:
-            self._ranges.add(episode.actions)
-            self.problems += self._action_checks.problems(number, episode.actions)
+        finite = self._numbers(number, episode)
+        if "actions" in finite and self._ranges is not None:
+            self._ranges.add(finite["actions"])
+            self.problems += self._action_checks.problems(number, finite["actions"])
+        if not episode.miscount:
+            for name in self._watches.keys() & finite.keys():
+                self._watches[name].add(index, finite[name])
         stamps = self._dataset.timestamps(index) if isinstance(self._dataset, Timed) else None
         if stamps is not None and (wrong := jump(stamps, episode.fps)):
             self._tell(kinds.TIME, wrong, number)
         self._look_for_copies(number, episode)
 
     def findings(self) -> Findings:
-        self.problems += [*self._action_checks.polarity(), *self._frozen(), *self._mixed()]
+        outliers = {name: watch.outliers(partial(self._vectors, name)) for name, watch in self._watches.items()}
+        self.problems += [*self._action_checks.polarity(), *self._far_outside(outliers), *self._mixed()]
+        self.problems += self._frozen(outliers.get("actions", ()))
         lengths = tuple(self._dataset.length(index) for index in range(len(self._dataset)))
         return Findings(
             self._dataset.path,
@@ -157,6 +167,8 @@ class _Survey:
             self._dataset.state_layout,
             self._instructions,
             self._without,
+            len(self._dataset) + left_out(self._dataset.notes),
+            len({number for p in self.problems if p.kind == kinds.UNREADABLE for number in p.episodes}),
             [note for note in self._dataset.notes if note.kind == "unused"],
             self.problems,
         )
@@ -202,13 +214,25 @@ class _Survey:
         for one, other in pictures.twins:
             self._tell(kinds.TWINS, f"{one} and {other}", number)
 
-    def _numbers(self, number: int, episode: Read) -> bool:
-        """Whether the actions are numbers; says so if they or the states are not."""
-        vectors = (("actions", episode.actions), ("states", episode.states))
-        found = {name: not_finite(name, values) for name, values in vectors if values is not None}
-        for detail in filter(None, found.values()):
-            self._tell(kinds.NOT_FINITE, detail, number)
-        return not found.get("actions")
+    def _numbers(self, number: int, episode: Read) -> dict[str, Float32[np.ndarray, "N W"]]:
+        """The actions and the states, as far as they are numbers; says so if they are not."""
+        vectors, finite = {"actions": episode.actions, "states": episode.states}, {}
+        for name, values in vectors.items():
+            if values is not None and (detail := not_finite(name, values)):
+                self._tell(kinds.NOT_FINITE, detail, number)
+            elif values is not None and len(values):
+                finite[name] = values
+        return finite
+
+    def _vectors(self, name: str, index: int) -> Float32[np.ndarray, "N W"]:
+        """The actions or the states of an episode once more; no picture is decoded."""
+        return getattr(self._dataset.episode(index, ()), name)
+
+    def _far_outside(self, outliers: Mapping[str, Sequence[Outliers]]) -> Iterator[Problem]:
+        for name, every in outliers.items():
+            for one in every:
+                numbers = tuple(self._dataset.number(index) for index in one.episodes)
+                yield Problem(kinds.OUTLIERS, f"dimension {one.dimension} of the {name}: {one}", numbers)
 
     def _look_for_copies(self, number: int, episode: Read) -> None:
         sketch = np.concatenate(episode.pictures.sketch) if episode.pictures.sketch else np.zeros(0, np.uint8)
@@ -219,12 +243,17 @@ class _Survey:
                 return
         before.append((number, sketch))
 
-    def _frozen(self) -> Iterator[Problem]:
+    def _frozen(self, outliers: Sequence[Outliers]) -> Iterator[Problem]:
+        ranges = self._ranges
+        usual = np.zeros(0) if ranges is None else ranges.high - ranges.low
+        # Beside a value far outside, every movement would look small.
+        for one in outliers:
+            usual[one.dimension] = one.high - one.low
         for number, stretch, meanwhile in self._still:
             where = f"view {stretch.view} stands still from step {stretch.start} to {stretch.stop - 1}"
             if meanwhile is None:
                 yield Problem(kinds.FROZEN, f"{where}, the whole episode", (number,))
-            elif self._ranges is not None and self._action_checks.moving(meanwhile, self._ranges):
+            elif ranges is not None and self._action_checks.moving(meanwhile, usual, ranges.switches):
                 yield Problem(kinds.FROZEN, f"{where} while the actions change", (number,))
 
     @property

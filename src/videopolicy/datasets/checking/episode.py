@@ -1,18 +1,16 @@
 """One episode, read once and in blocks, with what the checks need of it."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
 
 from videopolicy.datasets.base import Dataset
+from videopolicy.datasets.blocks import blocks
 from videopolicy.datasets.checking.frames import Pictures
 from videopolicy.types import Episode
-
-# Frames of all views that are held in memory at once, in bytes.
-BLOCK = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def read(dataset: Dataset, index: int, progress: Callable[[int], object]) -> Rea
     vectors: dict[str, list[np.ndarray]] = {"actions": [], "states": []}
     block = Episode({}, "", dataset.fps)
     try:
-        for start, stop, block in _blocks(dataset, index):
+        for start, stop, block in blocks(dataset, index):
             if miscount := _miscount(block, start, stop, length):
                 break
             pictures.add(block.views)
@@ -72,18 +70,6 @@ def read(dataset: Dataset, index: int, progress: Callable[[int], object]) -> Rea
     pictures.finish()
     actions, states = (np.concatenate(parts) if parts else None for parts in vectors.values())
     return Read(block.instruction, block.fps, done, pictures, actions, states, digest.digest(), miscount)
-
-
-def _blocks(dataset: Dataset, index: int) -> Iterator[tuple[int, int, Episode]]:
-    """The first step alone, which tells how large frames are; then as many at once as fit."""
-    length, start, size = dataset.length(index), 0, 1
-    while start < length:
-        stop = min(start + size, length)
-        block = dataset.episode(index, None, start, stop)
-        yield start, stop, block
-        start = stop
-        a_step = sum(frames[:1].nbytes for frames in block.views.values())
-        size = max(1, BLOCK // max(a_step, 1))
 
 
 def _miscount(block: Episode, start: int, stop: int, length: int) -> str:

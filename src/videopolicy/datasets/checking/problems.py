@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from videopolicy.datasets.notes import Note
+
 
 @dataclass(frozen=True)
 class ProblemKind:
@@ -40,12 +42,13 @@ WINDOW = 33
 
 _LEFT_OUT = "mend these episodes, or go on without: convert and train leave them out, unless they are told --strict"
 UNREADABLE = ProblemKind("cannot be read", "error", _LEFT_OUT)
+LOST = ProblemKind(
+    "parts of the data set cannot be read", "error", "as it says; convert and train go on without, unless told --strict"
+)
 MENDED = ProblemKind(
     "not read as the files say", "warning", "videopolicy check {data} --repair DST writes a data set that says it right"
 )
 ASSUMED = ProblemKind("the files do not say it", "warning", "look whether it is so; each line says how to change it")
-# What a reader did by itself, by the kind of its note.
-NOTES: dict[str, ProblemKind] = {"left out": UNREADABLE, "mended": MENDED, "assumed": ASSUMED}
 NOT_FINITE = ProblemKind("actions or states that are not numbers", "error", _LEFT_OUT)
 COUNTS = ProblemKind("frames, actions and states differ in number", "error", _LEFT_OUT)
 RATES = ProblemKind("different frame rates", "error", "bring them to one: videopolicy convert {data} DST --fps {fps}")
@@ -63,6 +66,12 @@ TWINS = ProblemKind(
 )
 UNDECLARED = ProblemKind("the declared range cannot be read", "warning", "write the data set anew: videopolicy convert")
 RANGE = ProblemKind("actions outside the declared range", "warning", "mend what is declared, or remove outliers")
+OUTLIERS = ProblemKind(
+    "values far outside the usual range",
+    "warning",
+    "remove these episodes if the values are wrong; actions are scaled by their smallest and largest value, or with "
+    "train --normalize quantile by their 1 % and 99 % quantiles",
+)
 GRIPPER = ProblemKind(
     "gripper starts closed", "warning", "if the hand was empty at first, its two ends are swapped in the action layout"
 )
@@ -76,6 +85,16 @@ SHORT = ProblemKind(
     "record longer episodes; these are left out of training with the presets' windows",
 )
 UNSAID = ProblemKind("no instruction", "warning", "say what is done in these episodes, as the policy is told in words")
+
+
+def noted(notes: Iterable[Note]) -> list[Problem]:
+    """What a reader left out, mended or assumed."""
+    lost = [note for note in notes if note.kind == "left out"]
+    others: dict[str, ProblemKind] = {"mended": MENDED, "assumed": ASSUMED}
+    return [
+        *(Problem(UNREADABLE if note.episodes else LOST, note.text, note.episodes) for note in lost),
+        *(Problem(others[note.kind], note.text, note.episodes) for note in notes if note.kind in others),
+    ]
 
 
 def grouped(problems: Iterable[Problem]) -> dict[ProblemKind, list[Problem]]:

@@ -17,9 +17,10 @@ DETAILS = 3
 def facts(found: Findings) -> list[tuple[str, str]]:
     """What the data set holds, as (name, value)."""
     count, frames = len(found.steps), sum(found.steps)
+    lost = f"; {found.lost} of them cannot be read" if found.lost else ""
     rates = ", ".join(f"{fps:g}" for fps in found.rates) or "unknown"
     rows = [
-        ("episodes", f"{count} of {_span(found.steps)} steps"),
+        ("episodes", f"{found.on_disk} of {_span(found.steps)} steps{lost}"),
         ("frames", f"{frames} a view, {duration(found.seconds)} at {rates} a second"),
         *[(f"view {view}", ", ".join(f"{w}x{h}" for w, h in sizes)) for view, sizes in found.sizes.items()],
         ("actions", _vectors(None if found.actions is None else len(found.actions.low), found.action_layout)),
@@ -75,10 +76,10 @@ def remedy(kind: ProblemKind, found: Findings) -> str:
 def verdict(found: Findings) -> str:
     """One closing line; it counts the kinds of problems, each of which is told once."""
     if not found.problems:
-        return f"no problems in {plural(len(found.steps), 'episode')}"
+        return f"no problems in {plural(found.on_disk, 'episode')}"
     told = Counter(kind.severity for kind in grouped(found.problems))
     counts = " and ".join(f"{plural(count, 'kind')} of {name}" for name, count in told.items())
-    return f"{counts} in {plural(len(found.steps), 'episode')}"
+    return f"{counts} in {plural(found.on_disk, 'episode')}"
 
 
 def _span(steps: Sequence[int]) -> str:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from videopolicy.datasets.base import Dataset
 from videopolicy.datasets.conversion.shard import Report, Segment, ShardJob, shard_folder
@@ -21,10 +20,14 @@ from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
 from videopolicy.datasets.lerobot.writer import STEPS_A_FILE, refuse_existing
 from videopolicy.datasets.notes import Note, merged
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.processes import end_if_unguarded
+from videopolicy.progress import progress_bar
 
 # A set is cut into so many shards, if they have from LEAST to STEPS_A_FILE frames.
 _SHARDS, _LEAST = 64, 500
 _CRF = 10
+# Episodes that decide what all must be.
+_ASKED = 5
 # Changes whenever what is written does.
 _VERSION = 1
 
@@ -70,10 +73,13 @@ def convert(source: ConversionSource, target: Path, workers: int) -> Outcome:
             read.
         OSError: the disk is full, and the like; the same call goes on from there.
     """
-    _check_target(source.path, target)
+    end_if_unguarded()
+    check_target(source.path, target)
     dataset, fingerprint = source.open()
     recipe = {"version": _VERSION, "source": fingerprint} | asdict(source)
-    recipe = json.loads(json.dumps(recipe | {"path": None, "views": source.views and list(source.views.items())}))
+    # What is damaged is damaged either way.
+    recipe |= {"path": None, "reading": asdict(replace(source.reading, strict=False))}
+    recipe = json.loads(json.dumps(recipe | {"views": source.views and list(source.views.items())}))
     with staging(target, recipe) as folder:
         refuse_existing(target)
         job = ShardJob(source, folder / "shards", _kind(dataset, source.reading.strict), _CRF)
@@ -98,7 +104,8 @@ def plan(lengths: list[int]) -> list[Segment]:
     return runs
 
 
-def _check_target(source: Path, target: Path) -> None:
+def check_target(source: Path, target: Path) -> None:
+    """Raises UserError if a data set may not be written there: something is there already, or it is the source."""
     here, there = source.resolve(), target.resolve()
     if here == there or here in there.parents:
         raise UserError(f"{target} is {'' if here == there else 'inside '}the data set {source}; name a folder outside")
@@ -107,17 +114,21 @@ def _check_target(source: Path, target: Path) -> None:
 
 
 def _kind(dataset: Dataset, strict: bool) -> ShardSchema:
-    """What all episodes must be: what the first one is that can be read, and acts if any does."""
-    for index in range(len(dataset)):
+    """What all episodes must be: what most of some are that are spread over the data set, of those that can be read."""
+    spread = np.unique(np.linspace(0, len(dataset) - 1, 1 if strict else _ASKED).round().astype(int)).tolist()
+    kinds: list[ShardSchema] = []
+    for index in (*spread, *range(len(dataset))):
+        if index not in spread and kinds:
+            break
         try:
-            kind = ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views)
+            kinds.append(ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views))
         except UserError:
             if strict:
                 raise
-            continue
-        if kind.action == dataset.action_width:
-            return kind
-    raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
+    if not kinds:
+        raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
+    acting = [kind for kind in kinds if kind.action == dataset.action_width]
+    return max(acting or kinds, key=kinds.count)
 
 
 def _write(job: ShardJob, runs: list[Segment], workers: int) -> int:
@@ -125,7 +136,9 @@ def _write(job: ShardJob, runs: list[Segment], workers: int) -> int:
     todo = [run for run in runs if not _there(job, run)]
     missing = {run.number for run in todo}
     done = {run.number: 0 if run.number in missing else run.frames for run in runs}
-    with tqdm(total=sum(run.frames for run in runs), initial=sum(done.values()), unit="frame", desc="convert") as bar:
+    with progress_bar(
+        total=sum(run.frames for run in runs), initial=sum(done.values()), unit="frame", desc="convert"
+    ) as bar:
 
         def tell(run: Segment, frames: int) -> None:
             bar.update(frames - done[run.number])
@@ -172,7 +185,7 @@ def _compare(dataset: Dataset, episodes: list[int], written: LeRobot) -> None:
     """Reads back everything but the frames, which `convert_shard` has read back."""
     if len(written) != len(episodes):
         raise UserError(f"{written.path}: {len(written)} episodes came back of {len(episodes)}")
-    for number, index in enumerate(tqdm(episodes, desc="read back", unit="episode")):
+    for number, index in enumerate(progress_bar(episodes, desc="read back", unit="episode")):
         one, other = dataset.episode(index, ()), written.episode(number, ())
         told = [(e.instruction, e.task, e.success, e.seed) for e in (one, other)]
         values = [[None if v is None else v.tobytes() for v in (e.actions, e.states)] for e in (one, other)]

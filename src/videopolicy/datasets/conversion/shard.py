@@ -74,7 +74,7 @@ class Report:
     @classmethod
     def load(cls, shard: Path) -> "Report":
         """The report that lies beside a shard's files."""
-        values = json.loads((shard / _REPORT).read_text())
+        values = json.loads((shard / _REPORT).read_text(encoding="utf-8"))
         return cls({int(index): why for index, why in values["skipped"].items()}, values["quality"])
 
 
@@ -106,7 +106,7 @@ def write_shard(dataset: Dataset, job: ShardJob, run: Segment, tell: Callable[[i
                 samples = _try(dataset, job, run, aside, skipped, tell)
             assert samples is not None
             report = {"skipped": skipped, "quality": _compare(Shard.load(aside), samples)}
-            (aside / _REPORT).write_text(json.dumps(report))
+            (aside / _REPORT).write_text(json.dumps(report), encoding="utf-8")
             # One that lacks episodes may be there, from a conversion without --strict.
             shutil.rmtree(shard_folder(job, run), ignore_errors=True)
             aside.rename(shard_folder(job, run))

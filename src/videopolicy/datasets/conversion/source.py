@@ -8,11 +8,12 @@ from pathlib import Path
 
 from videopolicy.datasets.base import SAME_RATE, Dataset, Rated
 from videopolicy.datasets.formats import open_any
-from videopolicy.datasets.reading import Reading
+from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.datasets.transforms.relabel import Relabeled
 from videopolicy.datasets.transforms.resample import Resampled
 from videopolicy.datasets.transforms.resize import Resized
 from videopolicy.datasets.transforms.select import Selection
+from videopolicy.datasets.transforms.turn import Flip, Rotation, Turn, Turned
 from videopolicy.errors import UserError
 
 # They become parts of file names.
@@ -33,17 +34,21 @@ class ConversionSource:
         instructions: the data set's own -> what is said instead.
         action_layout: what an action's dimensions mean; "" leaves it to the data set.
         state_layout: the same of the state.
+        flip: new name of a view -> how its frames are flipped, see `Turn`.
+        rotate: new name of a view -> how far its frames are rotated, after they are flipped.
     """
 
     path: Path
     format: str | None = None
-    reading: Reading = Reading()
+    reading: Reading = AS_IT_IS
     views: Mapping[str, str] | None = None
     fps: float | None = None
     size: int | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
     action_layout: str = ""
     state_layout: str = ""
+    flip: Mapping[str, Flip] = field(default_factory=dict)
+    rotate: Mapping[str, Rotation] = field(default_factory=dict)
 
     def open(self) -> tuple[Dataset, str]:
         """The data set as it is to be seen, and the fingerprint of what is on disk.
@@ -58,6 +63,10 @@ class ConversionSource:
         for view in dataset.views:
             if not _VIEW.fullmatch(view):
                 raise UserError(f"{self.path}: {view!r} cannot be a view's name; letters, digits, '.', '_' and '-' can")
+        if self.flip or self.rotate:
+            turned = dict.fromkeys((*self.flip, *self.rotate))
+            turns = {view: Turn(self.flip.get(view), self.rotate.get(view)) for view in turned}
+            dataset = Turned(dataset, turns)
         if self.instructions or self.action_layout or self.state_layout:
             dataset = Relabeled(dataset, self.instructions, self.action_layout, self.state_layout)
         if self.fps is None and isinstance(opened, Rated):

@@ -39,7 +39,7 @@ def staging(target: Path, recipe: dict[str, Any]) -> Iterator[Path]:
     try:
         _check(folder, recipe, target)
         with name_path_in_errors(folder):
-            (folder / _UNSURE).write_text(json.dumps(recipe))
+            (folder / _UNSURE).write_text(json.dumps(recipe), encoding="utf-8")
             (folder / _UNSURE).replace(folder / _RECIPE)
             (folder / "shards").mkdir(exist_ok=True)
             for leftover in (folder / "shards").glob("*.partial"):
@@ -84,7 +84,7 @@ def _locked(folder: Path) -> int:
 
 def _check(folder: Path, recipe: dict[str, Any], target: Path) -> None:
     try:
-        found = json.loads((folder / _RECIPE).read_text())
+        found = json.loads((folder / _RECIPE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         if all(file.name == _UNSURE for file in folder.iterdir()):
             return

@@ -1,6 +1,8 @@
 """The rows of one parquet file of a LeRobotDataset: part by part, so that a file of any length fits."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from videopolicy.datasets.files import refuse_pointer
+from videopolicy.datasets.lerobot.faults import OddError
 from videopolicy.errors import UserError
 from videopolicy.types import Frames
 
@@ -19,11 +23,33 @@ from videopolicy.types import Frames
 _NUMBERS, _PICTURES = 8192, 32
 
 
+@dataclass(frozen=True)
+class Run:
+    """The rows of one episode.
+
+    Attributes:
+        start: the first one's place in the file.
+        stop: after the last one.
+        first: the frame_index of the first one, 0 if there are none.
+        tasks: its different task_index, those of most rows first; () if the rows have none.
+    """
+
+    start: int
+    stop: int
+    first: int
+    tasks: tuple[int, ...]
+
+
 class TableRows:
     """One data file, which stays open. Its rows are one control step each, in order within an episode.
 
+    Attributes:
+        names: its columns.
+        runs: the rows of each episode.
+        faults: episode -> why its rows cannot be told from others.
+
     Raises:
-        UserError: the file is missing or damaged, or an episode's rows are not in one piece and in order.
+        UserError: the file is missing or damaged.
     """
 
     def __init__(self, file: Path):
@@ -32,11 +58,13 @@ class TableRows:
         self.names = self._table.schema_arrow.names
         groups = [self._table.metadata.row_group(i).num_rows for i in range(self._table.num_row_groups)]
         self._bounds = np.concatenate([[0], np.cumsum(groups)]).astype(int)
-        self._spans = _guarded(file, self._find_episodes)
+        self.faults: dict[int, str] = {}
+        self.runs: dict[int, Run] = _guarded(file, self._find_episodes)
 
-    def span(self, episode: int) -> tuple[int, int]:
-        """The first row of an episode, and the one after its last; both 0 if the file has none of it."""
-        return self._spans.get(episode, (0, 0))
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns with their types."""
+        return self._table.schema_arrow
 
     def read(self, names: Sequence[str], start: int, stop: int) -> pa.Table:
         """These columns of rows start to stop - 1.
@@ -72,28 +100,35 @@ class TableRows:
                 break
         return pa.Table.from_batches(parts, pa.schema(fields)) if not parts else pa.Table.from_batches(parts)
 
-    def _find_episodes(self) -> dict[int, tuple[int, int]]:
-        names = ["episode_index", *(["frame_index"] if "frame_index" in self.names else [])]
+    def _find_episodes(self) -> dict[int, Run]:
+        names = ["episode_index", *(name for name in ("frame_index", "task_index") if name in self.names)]
         table = self.read(names, 0, int(self._bounds[-1]))
-        columns = {name: _guarded(self._file, table[name].to_numpy) for name in names}
+        columns = {name: table[name].to_numpy() for name in names}
+        for name, values in columns.items():
+            if values.dtype.kind not in "iu":
+                raise UserError(f"{self._file}: {name} is no whole number in every row; it is damaged")
         numbers = columns["episode_index"]
         if not len(numbers):
             return {}
         cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-        spans = {int(numbers[a]): (a, b) for a, b in pairwise(cuts)}
-        if len(spans) != len(cuts) - 1:
-            raise UserError(f"{self._file}: the rows of an episode are not in one piece")
-        steps = np.diff(columns.get("frame_index", np.arange(len(numbers))))
-        if (steps[np.diff(numbers) == 0] != 1).any():
-            raise UserError(f"{self._file}: the frame_index of an episode does not count its rows up, one by one")
-        return spans
+        runs: dict[int, Run] = {}
+        for start, stop in pairwise(cuts):
+            episode = int(numbers[start])
+            steps = columns.get("frame_index", np.arange(len(numbers)))[start:stop]
+            if episode in runs or episode in self.faults:
+                self.faults[episode] = "the rows of an episode are not in one piece"
+            elif (np.diff(steps) != 1).any():
+                self.faults[episode] = "the frame_index of an episode does not count its rows up, one by one"
+            tasks = Counter(columns["task_index"][start:stop].tolist()) if "task_index" in columns else Counter()
+            runs[episode] = Run(start, stop, int(steps[0]), tuple(task for task, _ in tasks.most_common()))
+        return runs
 
 
 def vectors(column: pa.ChunkedArray, width: int) -> np.ndarray:
     """A column of numbers, or of vectors or arrays of them, as (N, width) float32.
 
     Raises:
-        ValueError: it holds something else, or its rows are not all of this width.
+        OddError: it holds something else, or its rows are not all of this width.
     """
     count = len(column)
     values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
@@ -103,11 +138,11 @@ def vectors(column: pa.ChunkedArray, width: int) -> np.ndarray:
             continue
         lengths = pc.call_function("list_value_length", [values]).to_numpy(zero_copy_only=False)
         if len(np.unique(lengths)) > 1 or values.null_count:
-            raise ValueError("rows of different widths")
+            raise OddError("rows of different widths")
         values = values.flatten()
     found = len(values) // max(count, 1)
     if count and found != width:
-        raise ValueError(f"{found} wide, not {width}")
+        raise OddError(f"{found} wide, not {width}")
     with np.errstate(over="ignore"):
         return values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(count, width)
 
@@ -120,14 +155,14 @@ def pictures(column: pa.ChunkedArray, shape: Sequence[int]) -> Frames:
         shape: (H, W, 3) or (3, H, W), as info.json says.
 
     Raises:
-        ValueError: a picture is missing, damaged, or of another size.
+        OddError: a picture is missing, damaged, or of another size.
     """
     sizes = {tuple(shape[:2]), tuple(shape[1:])}
     frames: list[np.ndarray] = []
     for row in column:
         content = row["bytes"].as_py()
         if content is None:
-            raise ValueError("the pictures are not in the table; write them into it, as lerobot does on saving")
+            raise OddError("the pictures are not in the table; write them into it, as lerobot does on saving")
         frames.append(_picture(content, sizes))
     if not frames:
         height, width = next(size for size in sizes if 3 not in size or len(sizes) == 1)
@@ -139,12 +174,14 @@ def _picture(content: bytes, sizes: set[tuple[int, ...]]) -> np.ndarray:
     try:
         with Image.open(BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as picture:
             if picture.size[::-1] not in sizes:
-                raise ValueError(f"a picture of {picture.size[0]} x {picture.size[1]} pixels")
+                raise OddError(f"a picture of {picture.size[0]} x {picture.size[1]} pixels")
             if picture.mode.startswith(("I", "F")):
-                raise ValueError("a picture of 16 bits or more a colour; a depth map needs is_depth_map in info.json")
+                raise OddError("a picture of 16 bits or more a colour; a depth map needs is_depth_map in info.json")
             return np.asarray(picture.convert("RGB"))
+    except OddError:
+        raise
     except Exception as error:  # each format's decoder fails in its own way
-        raise ValueError(f"a picture that cannot be decoded: {error}") from error
+        raise OddError("a picture that cannot be decoded; it is cut short or damaged") from error
 
 
 def read_table(file: Path, names: Sequence[str]) -> pa.Table:
@@ -180,5 +217,35 @@ def _guarded(file: Path, read: Callable[[], Any]) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file, but the data set needs it") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
-        said = (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{file}: not a readable parquet file; it is cut short or damaged ({said})") from error
+        refuse_pointer(file)
+        raise UserError(f"{file}: not a readable parquet file; it is cut short or damaged") from error
+
+
+def is_deep(column: pa.ChunkedArray) -> bool:
+    """Whether the first picture of a column has 16 bits or more a colour, as depth maps have.
+
+    Args:
+        column: as `pictures` takes it.
+    """
+    content = column[0]["bytes"].as_py() if len(column) else None
+    try:
+        with Image.open(BytesIO(content or b""), formats=("PNG", "JPEG", "WEBP")) as picture:
+            return picture.mode.startswith(("I", "F"))
+    except Exception:  # each format's decoder fails in its own way; reading the episode will tell
+        return False
+
+
+def step_shape(table: TableRows, name: str) -> tuple[int, ...]:
+    """The shape of a step's numbers in a column, (1,) if it is one; () if they are no numbers."""
+    kind = table.schema.field(name).type
+    while isinstance(kind, pa.BaseExtensionType) or pa.types.is_nested(kind):
+        if pa.types.is_struct(kind) or pa.types.is_map(kind):
+            return ()
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        return ()
+    try:
+        first = table.read([name], 0, 1)[name].to_pylist()
+        return np.shape(first[0]) or (1,)
+    except (ValueError, IndexError):  # a step of ragged rows; reading an episode will tell
+        return ()

@@ -17,7 +17,8 @@ class Selection(Derived):
         dataset: what is shown.
         views: new name -> the data set's own name, in the order wanted; None keeps all as they are.
         actions_for: instructions or task names whose episodes keep their actions; None keeps all, () none.
-        actions_of: numbers of the episodes that keep them, if their task does; None keeps all, () none.
+        actions_of: numbers (see `Dataset.number`) of the episodes that keep them, if their task does; None keeps all,
+            () none.
 
     Raises:
         UserError: the data set lacks a view.
@@ -60,4 +61,4 @@ class Selection(Derived):
     def _keeps(self, index: int, episode: Episode) -> bool:
         tasks, numbers = self._actions_for, self._actions_of
         of_task = tasks is None or episode.task in tasks or episode.instruction in tasks
-        return of_task and (numbers is None or index in numbers)
+        return of_task and (numbers is None or self.inner.number(index) in numbers)

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 
 from videopolicy.policies.base import PlanRequest
-from videopolicy.processes import check_workers, init_child, interrupts_held
+from videopolicy.processes import check_guarded, check_workers, init_child, start
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.transport.base import LostError
 from videopolicy.rollout.workers import EpisodeJob, Failure, Setup, work
@@ -25,8 +25,7 @@ class ProcessLink:
         context = get_context("spawn")
         self.connection, other = context.Pipe()
         self.process = context.Process(target=_live, args=(other, setup), daemon=True)
-        with interrupts_held():
-            self.process.start()
+        start(self.process)
         # Only without this copy does the process's end show as the end of the pipe.
         other.close()
 
@@ -41,6 +40,7 @@ class ProcessLink:
             return self.connection.recv()
         except (EOFError, OSError) as error:
             self.process.join(STOP_SECONDS)
+            check_guarded(self.process.exitcode)
             raise LostError(_ending(self.process.exitcode)) from error
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.loss import Losses
+from videopolicy.durable import usual_modes
 from videopolicy.errors import UserError, name_path_in_errors
 
 # A loss explodes when it is this many times the median of the last ones ...
@@ -143,7 +144,8 @@ def save(folder: Path, batch: ClipBatch, facts: dict[str, Any]) -> None:
             save_file(tensors, folder / "batch.safetensors")
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        (folder / "facts.json").write_text(json.dumps({**facts, "batch": rest}, indent=1))
+        (folder / "facts.json").write_text(json.dumps({**facts, "batch": rest}, indent=1), encoding="utf-8")
+        usual_modes(folder)
 
 
 def load(folder: Path) -> DivergedStep:
@@ -159,7 +161,7 @@ def load(folder: Path) -> DivergedStep:
         UserError: there is nothing, or it is damaged.
     """
     try:
-        facts = json.loads((folder / "facts.json").read_text())
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "batch.safetensors")
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         return DivergedStep(ClipBatch(**arrays, **facts.pop("batch")), facts)

@@ -32,7 +32,7 @@ class MetricsLog:
 
     def write(self, kind: Kind, step: int, values: Mapping[str, float]) -> None:
         """Adds a line of this kind."""
-        with (self._run / f"{kind}.jsonl").open("a") as file:
+        with (self._run / f"{kind}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         tagged = {f"{kind}/{name}": value for name, value in values.items()}
         for tag, value in tagged.items():
@@ -47,9 +47,9 @@ class MetricsLog:
 def _keep_until(path: Path, step: int) -> None:
     """Drops what an earlier run logged after the step that this one starts from."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if _step(line) <= step]
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
         aside = path.with_name(f".{path.name}.partial")
-        aside.write_text("".join(line + "\n" for line in lines))
+        aside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         aside.replace(path)
 
 

@@ -1,6 +1,5 @@
 """What a run shows of itself: a progress bar, its numbers, and sampled videos."""
 
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Protocol
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from videopolicy.configs import to_json
 from videopolicy.diffusion.loss import Losses
 from videopolicy.errors import UserError
 from videopolicy.media import write_mp4
+from videopolicy.progress import progress_bar, say
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ProcessGroup
 from videopolicy.training.monitoring import trackers
@@ -93,8 +92,8 @@ class Monitor:
             trackers.start(self._accelerator, self._run, to_json(self._training))
             self._log = MetricsLog(self._accelerator, self._run, step)
             if not self._measures:
-                tqdm.write("no episodes are held out, so nothing is measured on unseen ones", file=sys.stderr)
-        self._bar = tqdm(
+                say("no episodes are held out, so nothing is measured on unseen ones")
+        self._bar = progress_bar(
             total=1.0,
             initial=progress,
             desc=f"training {self._training.stage.name}",
@@ -166,5 +165,5 @@ class Monitor:
         # A picture less is no reason to end a run of days.
         except (OSError, UserError) as error:
             if self._says_failures:
-                tqdm.write(f"{path}: not written ({error}); the run goes on, without such videos", file=sys.stderr)
+                say(f"{path}: not written ({error}); the run goes on, without such videos")
             self._says_failures = False

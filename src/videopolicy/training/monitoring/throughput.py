@@ -1,12 +1,12 @@
 """How fast a run learns, what it waits for, and how much memory it takes."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+
+from videopolicy.hardware import process_memory
 
 
 class ThroughputMeter:
@@ -55,9 +55,7 @@ def memory(device: torch.device) -> dict[str, float]:
     Returns:
         "memory_gb" of the machine; "cuda_gb" of the GPU, if it computes on one.
     """
-    # In bytes on a Mac, in kilobytes elsewhere.
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = {"memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
+    found = {"memory_gb": process_memory() / 1e9}
     if device.type == "cuda":
         found["cuda_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
     return {name: round(value, 3) for name, value in found.items()}

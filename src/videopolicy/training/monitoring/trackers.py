@@ -48,5 +48,5 @@ def _identity(run: Path) -> str:
     """Of this run for ever, so that a resumed one goes on with the same curves."""
     path = run / "track.txt"
     if not path.exists():
-        path.write_text(secrets.token_hex(4))
-    return path.read_text()
+        path.write_text(secrets.token_hex(4), encoding="utf-8")
+    return path.read_text(encoding="utf-8")

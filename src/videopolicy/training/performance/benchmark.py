@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
-from tqdm import tqdm
 
 from videopolicy.clips.dataset import ClipBatch
 from videopolicy.clips.normalize import MinMax
 from videopolicy.hardware import Timing, count_flops, peak_memory, seconds_of
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.progress import progress_bar
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ProcessGroup, engine
 from videopolicy.training.noise import draw_noise, generator_of
@@ -83,7 +83,7 @@ def measure(config: ModelConfig, training: Training, repeats: int, trace: Path |
 
     for _ in range(WARM_UP):
         step()
-    seconds = [seconds_of(step, device) for _ in tqdm(range(repeats), desc="training steps", leave=False)]
+    seconds = [seconds_of(step, device) for _ in progress_bar(range(repeats), desc="training steps", leave=False)]
     if trace:
         _profile(step, device, trace)
     return StepBenchmark(training.batch_size, Timing.of(seconds), flops, peak_memory(device))

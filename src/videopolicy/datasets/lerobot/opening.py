@@ -1,0 +1,212 @@
+"""Opens a LeRobotDataset: holds what its descriptions list against its files, and keeps what can be read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from videopolicy.datasets.files import visible
+from videopolicy.datasets.lerobot.columns import Columns, choose
+from videopolicy.datasets.lerobot.footage import Footage, Found, Wanted, by_file, few, find
+from videopolicy.datasets.lerobot.info import Info, read_info
+from videopolicy.datasets.lerobot.listing import Listed, Listing, read_listing
+from videopolicy.datasets.lerobot.row_files import Rows, find_rows
+from videopolicy.datasets.lerobot.rows import Run
+from videopolicy.datasets.notes import Note, merged
+from videopolicy.datasets.reading import Reading
+from videopolicy.errors import UserError
+
+
+@dataclass(frozen=True)
+class EpisodeEntry:
+    """One episode that can be read, as far as can be seen without reading it.
+
+    Attributes:
+        index: its number in the tables.
+        length: its control steps, those of them of which everything is there.
+        instruction: what is done in it.
+        tasks: all its instructions, that of most steps first.
+        data: the file of its rows.
+        first: its first row there.
+        videos: feature key -> where its frames are, for views stored as video.
+        task: the env's name of the task, "" if unspecified.
+        success: whether it was done, or None.
+        seed: the env's seed, or None.
+    """
+
+    index: int
+    length: int
+    tasks: tuple[str, ...]
+    data: Path
+    first: int
+    videos: Mapping[str, Footage]
+    task: str = ""
+    success: bool | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A data set whose descriptions were held against its files.
+
+    Attributes:
+        info: its description, completed by what its files say.
+        columns: what is read of it.
+        tasks: its instructions by their number.
+        entries: its episodes.
+        notes: what is left out, mended or not used.
+    """
+
+    info: Info
+    columns: Columns
+    tasks: Mapping[int, str]
+    entries: Sequence[EpisodeEntry]
+    notes: tuple[Note, ...]
+
+
+def open_files(path: Path, reading: Reading) -> Opened:
+    """Looks at all files of a data set, and decodes no picture of its videos.
+
+    Raises:
+        UserError: nothing of it can be read; the message names the first cause.
+    """
+    info = read_info(path)
+    videos = [key for key, feature in info.features.items() if feature.dtype == "video" and not feature.depth]
+    listing = read_listing(info, videos)
+    rows = find_rows(info, listing)
+    info = replace(info, features=rows.features)
+    columns = choose(info, reading)
+    views = {key: _frames_of(key, info, listing, rows) for key in columns.views.values()}
+    columns = _without_lost_views(columns, views, rows)
+    entries, lost, notes = _entries(listing, rows, {key: views[key] for key in columns.views.values()})
+    told = [Note("unused", f"left out when it was converted: {line}") for line in info.told]
+    notes = [*told, *info.notes, *listing.notes, *rows.notes, *columns.notes, *notes, *by_file(rows.lost | lost)]
+    notes += _counts(info, listing, entries, rows.lost | lost)
+    if not entries:
+        raise UserError(_nothing(info, notes))
+    return Opened(info, columns, listing.tasks, entries, tuple(merged(notes)))
+
+
+def _nothing(info: Info, notes: Sequence[Note]) -> str:
+    lost = [note for note in notes if note.kind == "left out" and note.episodes]
+    if not lost:
+        return f"{info.path}: holds no episodes; was its recording stopped before the first?"
+    count = sum(len(note.episodes) for note in lost)
+    return f"{info.path}: none of its {count} episodes can be read: {lost[0].text}"
+
+
+def _frames_of(key: str, info: Info, listing: Listing, rows: Rows) -> Found:
+    """Where the frames of one view are; pictures in the tables are where their rows are."""
+    if info.features[key].dtype != "video":
+        return Found()
+    folder = info.path / "videos"
+    files = [file for file in visible(folder, (".mp4",)) if key in file.parts] if folder.is_dir() else []
+    named = {file.name: file for file in reversed(files)}
+    wanted, elsewhere = [], []
+    for index, (_, run) in sorted(rows.found.items()):
+        listed = listing.episodes[index]
+        span = listed.spans.get(key)
+        if info.old and span and not span.file.is_file() and span.file.name in named:
+            span = replace(span, file=named[span.file.name])
+            elsewhere.append(index)
+        wanted.append(Wanted(index, run.stop - run.start, listed.length, span))
+    found = find(wanted, files, info.fps, info.old)
+    if elsewhere:
+        there = named[min(named)].parent
+        told = f"{info.file}: their videos are not in the folders that it names, but in {there} and the like"
+        found.notes.append(Note("mended", told, tuple(elsewhere)))
+    return found
+
+
+def _without_lost_views(columns: Columns, views: Mapping[str, Found], rows: Rows) -> Columns:
+    """Leaves out depth cameras that nobody calls so, and views of which no episode has frames where others have."""
+    kept, notes = dict(columns.views), list(columns.notes)
+    for view, key in columns.views.items():
+        if views[key].depth:
+            del kept[view]
+            notes.append(Note("unused", f"{key}: its pictures are those of a depth camera; only colour is read"))
+    lost = {view: key for view, key in kept.items() if rows.found and not rows.found.keys() - views[key].lost.keys()}
+    for view, key in lost.items() if lost.keys() != kept.keys() else ():
+        del kept[view]
+        cause = next(iter(views[key].lost.values()))
+        notes.append(Note("left out", f"the view {view!r}, of which no episode has frames: {cause}"))
+    return replace(columns, views=kept, notes=tuple(notes))
+
+
+def _entries(
+    listing: Listing, rows: Rows, views: Mapping[str, Found]
+) -> tuple[list[EpisodeEntry], dict[int, str], list[Note]]:
+    """The episodes of which everything is there, why others are not, and what is odd in them."""
+    entries, lost, notes = [], dict[int, str](), [note for found in views.values() for note in found.notes]
+    for index, (file, run) in sorted(rows.found.items()):
+        listed, steps = listing.episodes[index], run.stop - run.start
+        causes = [found.lost[index] for found in views.values() if index in found.lost]
+        videos = {key: found.footage[index] for key, found in views.items() if index in found.footage}
+        if not causes and (odd := _miscount(file, run, listed, videos)):
+            causes, said = ([odd.text], []) if odd.kind == "left out" else ([], [odd])
+            notes += said
+        if causes:
+            lost[index] = causes[0]
+            continue
+        length = min([steps, *(footage.count for footage in videos.values())])
+        tasks, told = _instructions(listing, listed, file, run)
+        notes += told
+        entries.append(
+            EpisodeEntry(index, length, tasks, file, run.start, videos, listed.task, listed.success, listed.seed)
+        )
+    return entries, lost, notes
+
+
+def _miscount(file: Path, run: Run, listed: Listed, videos: Mapping[str, Footage]) -> Note | None:
+    """What is said where an episode has other numbers of rows, of frames and of steps that are listed."""
+    steps = run.stop - run.start
+    for footage in videos.values():
+        missing = steps - footage.count
+        if missing and abs(missing) <= few(steps) and run.first == 0:
+            what = f"{missing} fewer" if missing > 0 else f"{-missing} more"
+            how = "the last steps are not read" if missing > 0 else "the last frames are not read"
+            told = f"{footage.file}: has {what} frames than there are steps; {how}"
+            return Note("mended", told, (listed.index,))
+        if missing:
+            has = f"has {footage.count} frames of an episode of {steps} rows in {file}"
+            return Note("left out", f"{footage.file}: {has}; which belong together cannot be told")
+    if listed.length not in (None, steps):
+        told = "is listed with another number of steps than it has rows and frames; these count"
+        return Note("mended", f"{file}: an episode {told}", (listed.index,))
+    return None
+
+
+def _instructions(listing: Listing, listed: Listed, file: Path, run: Run) -> tuple[tuple[str, ...], list[Note]]:
+    """What is done in an episode, that of most steps first; and what is said of how it was found out."""
+    index, known = listed.index, [listing.tasks[task] for task in run.tasks if task in listing.tasks]
+    if len(listed.tasks) == 1 and listed.tasks[0] in (known or listed.tasks):
+        if run.tasks and not known:
+            told = f"{file}: its task_index is in no list of instructions; the episode's own instruction is taken"
+            return listed.tasks, [Note("mended", told, (index,))]
+        lacks = f"{file}: has no task_index; the instructions of meta/episodes are taken"
+        return listed.tasks, [] if run.tasks else [Note("mended", lacks, (index,))]
+    if len(known) > 1:
+        return tuple(known), [Note("mended", "of several instructions the one of most steps is taken", (index,))]
+    if known:
+        wrong = f"{file}: has other instructions than meta/episodes; those of the rows are taken"
+        return tuple(known), [Note("mended", wrong, (index,))] if listed.tasks else []
+    if listed.tasks:
+        several = f"{file}: does not say which of several instructions; the first is taken"
+        return listed.tasks, [Note("mended", several, (index,))]
+    only = set(listing.tasks.values())
+    if len(only) == 1:
+        told = f"{file}: names no instruction; the data set's only one is taken"
+        return tuple(only), [Note("mended", told, (index,))]
+    return ("",), [Note("left out", f"{file}: nothing says what is done; the instruction is empty", ())]
+
+
+def _counts(info: Info, listing: Listing, entries: Sequence[EpisodeEntry], lost: Mapping[int, str]) -> list[Note]:
+    """Whether info.json counts other numbers than there are."""
+    there = {"episodes": len(entries) + len(lost)}
+    if not lost and listing.whole and all(one.length for one in listing.episodes.values()):
+        there["frames"] = sum(one.length or 0 for one in listing.episodes.values())
+    said = info.totals
+    return [
+        Note("mended", f"{info.file}: says {said[name]} {name}, but there are {count}")
+        for name, count in there.items()
+        if name in said and said[name] != count
+    ]

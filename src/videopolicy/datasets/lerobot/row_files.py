@@ -1,0 +1,153 @@
+"""Where the rows of each episode are, whatever the lists say of it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from videopolicy.datasets.files import visible
+from videopolicy.datasets.lerobot import spec
+from videopolicy.datasets.lerobot.columns import ACTIONS, STATES
+from videopolicy.datasets.lerobot.info import Feature, Info
+from videopolicy.datasets.lerobot.listing import Listed, Listing, Span
+from videopolicy.datasets.lerobot.rows import Run, TableRows, is_deep, step_shape
+from videopolicy.datasets.notes import Note
+from videopolicy.errors import UserError
+
+
+@dataclass
+class Rows:
+    """The rows of all episodes.
+
+    Attributes:
+        found: episode -> its file, and its rows there.
+        lost: episode -> why its rows cannot be had.
+        features: info.json's, completed by what the files hold.
+        notes: what is not as it is said to be.
+    """
+
+    features: dict[str, Feature]
+    found: dict[int, tuple[Path, Run]] = field(default_factory=dict)
+    lost: dict[int, str] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+
+def find_rows(info: Info, listing: Listing) -> Rows:
+    """Looks into every data file for the rows of the episodes that are listed, and of those that are not.
+
+    Args:
+        info: the description.
+        listing: what is listed; episodes that only have rows are added to it.
+    """
+    rows, where, broken = Rows(features=dict(info.features)), dict[int, list[tuple[Path, Run]]](), dict[Path, str]()
+    faults: dict[int, str] = {}
+    folder = info.path / "data"
+    listed = {one.data for one in listing.episodes.values() if one.data}
+    found = {*visible(folder, (".parquet",))} if folder.is_dir() else set[Path]()
+    described = False
+    for file in sorted(found | {file for file in listed if file.is_file()}):
+        try:
+            table = TableRows(file)
+        except UserError as error:
+            broken[file] = str(error)
+            continue
+        if not described:
+            described = _describe(info, file, table, rows)
+        for episode, run in _runs(info, file, table, rows).items():
+            where.setdefault(episode, []).append((file, run))
+        faults |= {episode: f"{file}: {why}" for episode, why in table.faults.items()}
+        table.close()
+    stale = [one.index for one in listing.episodes.values() if _settle(one, where.pop(one.index, []), broken, rows)]
+    if stale:
+        told = f"{info.path / 'meta'}: names other data files for them than those that hold their rows"
+        rows.notes.append(Note("mended", f"{told}; they are read from where they are", tuple(stale)))
+    _add_unlisted(info, listing, where, rows)
+    for episode, why in faults.items():
+        if rows.found.pop(episode, None):
+            rows.lost[episode] = why
+    lonely = set(broken) - listed
+    rows.notes += [Note("left out", f"{broken[file]}; which episodes it holds is not known") for file in sorted(lonely)]
+    return rows
+
+
+def _settle(listed: Listed, places: list[tuple[Path, Run]], broken: Mapping[Path, str], rows: Rows) -> bool:
+    """Finds the rows of an episode; whether they are elsewhere than is said."""
+    said = [place for place in places if place[0] == listed.data]
+    if said or len(places) == 1:
+        rows.found[listed.index] = (said or places)[0]
+        return not said and listed.data is not None
+    if places:
+        files = " and ".join(str(file) for file, _ in places)
+        rows.lost[listed.index] = f"{files} hold rows of one episode each, and none of them is the one that is named"
+    elif listed.data and listed.data in broken:
+        rows.lost[listed.index] = broken[listed.data]
+    elif listed.data and not listed.data.is_file():
+        rows.lost[listed.index] = f"{listed.data}: no such file, but the data set needs it"
+    else:
+        rows.lost[listed.index] = f"{listed.data or 'data'}: holds no rows of an episode that is listed"
+    return False
+
+
+def _add_unlisted(info: Info, listing: Listing, where: Mapping[int, list[tuple[Path, Run]]], rows: Rows) -> None:
+    """Episodes that have rows, but are not in the lists: a recording that was killed, or lists that are damaged."""
+    added = sorted(index for index in where if index >= 0)
+    for index in added:
+        rows.found[index] = where[index][0]
+        place = index // info.chunks_size, index
+        keys = [key for key, feature in info.features.items() if feature.dtype == "video"] if info.old else []
+        listing.episodes[index] = Listed(
+            index, None, spans={key: Span(info.place("video", *place, key), 0.0, None) for key in keys}
+        )
+    if added and listing.whole:
+        told = f"{info.path / 'meta'}: does not list them, but their rows are there; they are read"
+        rows.notes.append(Note("mended", told, tuple(added)))
+    listing.episodes = dict(sorted(listing.episodes.items()))
+
+
+def _runs(info: Info, file: Path, table: TableRows, rows: Rows) -> Mapping[int, Run]:
+    """The rows of the episodes of a file; in v2.1, the file's name says which one it is of."""
+    number = re.search(r"([0-9]+)$", file.stem) if info.old else None
+    if number is None or len(table.runs) != 1 or int(number[1]) in table.runs:
+        return table.runs
+    ((own, run),) = table.runs.items()
+    told = f"{file.parent}: files of this folder give their rows another episode_index than their names; these count"
+    rows.notes.append(Note("mended", told, (int(number[1]),)))
+    if own in table.faults:
+        table.faults[int(number[1])] = table.faults.pop(own)
+    return {int(number[1]): run}
+
+
+def _describe(info: Info, file: Path, table: TableRows, rows: Rows) -> bool:
+    """Holds the features against the columns of a file that has rows; whether it has any."""
+    if not table.runs:
+        return False
+    for name in table.names:
+        known = rows.features.get(name)
+        if known is None and (name in (*ACTIONS, *STATES) or name.startswith(("action", "observation.state"))):
+            if shape := step_shape(table, name):
+                rows.features[name] = Feature("float32", shape)
+                told = f"{info.file}: does not describe the column {name}; it is read as {_said(shape)} a step"
+                rows.notes.append(Note("mended", told))
+        elif known and known.dtype == "image" and is_deep(table.read([name], 0, 1)[name]):
+            rows.features[name] = replace(known, depth=True)
+        elif known and not known.picture and name not in spec.INDEX_COLUMNS:
+            _correct(info, table, name, known, rows)
+    for name, known in list(rows.features.items()):
+        if name not in table.names and known.dtype != "video" and name not in spec.INDEX_COLUMNS:
+            del rows.features[name]
+            told = f"{info.file}: describes {name}, but {file} has no such column; it is not read"
+            rows.notes.append(Note("left out", told))
+    return True
+
+
+def _correct(info: Info, table: TableRows, name: str, known: Feature, rows: Rows) -> None:
+    shape = step_shape(table, name)
+    if shape and Feature("", shape).width != known.width:
+        rows.features[name] = replace(known, shape=shape)
+        told = f"{info.file}: says that {name} is {known.width} wide, but its rows have {_said(shape)}; these are read"
+        rows.notes.append(Note("mended", told))
+
+
+def _said(shape: tuple[int, ...]) -> str:
+    width = Feature("", shape).width
+    return f"{width} number{'s' if width > 1 else ''}"
