@@ -109,7 +109,9 @@ class Hdf5Episodes:
     def _hash(self, files: Sequence[Path]) -> str:
         digest = hashlib.sha256(repr(self._swapped).encode())
         for file in files:
-            digest.update(f"{_relative(file, self.path)} {file.stat().st_size}".encode())
+            # What is left out may be a link to nothing.
+            size = file.stat().st_size if file.exists() else 0
+            digest.update(repr((_relative(file, self.path), size)).encode())
         for one in self._episodes:
             digest.update(repr(replace(one, file=_relative(one.file, self.path))).encode())
         return digest.hexdigest()[:16]
