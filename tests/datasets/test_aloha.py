@@ -208,4 +208,7 @@ def test_it_is_told_from_robomimic_by_the_first_file_that_can_be_opened(tmp_path
     for folder, name in ((tmp_path / "isaac", "robomimic"), (tmp_path / "towels", "aloha")):
         (folder / "a.hdf5").write_bytes(b"damaged")
         assert guess_format(folder) == name
+    with h5py.File(tmp_path / "isaac" / "demo.hdf5", "r+") as root:
+        root["observations"] = np.zeros(3)
+    assert guess_format(tmp_path / "isaac") == "robomimic"
     assert not aloha.recognises(tmp_path / "missing") and not robomimic.recognises(tmp_path / "towels")

@@ -24,7 +24,7 @@ from pathlib import Path
 import h5py
 
 from videopolicy.datasets.hdf5.access import arrays, files_at, named, number, opened, root_names, text
-from videopolicy.datasets.hdf5.episodes import Found, Hdf5Episodes
+from videopolicy.datasets.hdf5.episodes import StoredSet, Hdf5Episodes
 from videopolicy.datasets.hdf5.stored import StoredEpisode, chosen, column_of, contents, steps_of
 from videopolicy.datasets.hdf5.told import Told, listed, reason
 from videopolicy.datasets.reading import AS_IT_IS, Reading
@@ -65,7 +65,7 @@ def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> Hdf5Episodes:
             "compressed pictures have the colours that JPEG's standard says; if red and blue then stand in each "
             "other's place, as in those of ALOHA's own recorder, --swap-red-blue mends it",
         )
-    return Hdf5Episodes(Found(path, files, episodes, told, reading.swap_red_blue))
+    return Hdf5Episodes(StoredSet(path, files, episodes, told, reading.swap_red_blue))
 
 
 def recognises(path: Path) -> bool:

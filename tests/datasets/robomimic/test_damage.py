@@ -302,5 +302,6 @@ def test_linked_folders_are_read_and_twins_of_macos_are_not(robocasa, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "linked").symlink_to(robocasa.parent)
     (tmp_path / "set" / "._demo.hdf5").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "set" / "nothing.hdf5").symlink_to(tmp_path / "gone.hdf5")
     dataset = open_dataset(tmp_path / "set")
-    assert (len(dataset), lost(dataset)) == (3, [])
+    assert (len(dataset), [note.text for note in lost(dataset)]) == (3, [f"{tmp_path}/set/nothing.hdf5: no such file"])

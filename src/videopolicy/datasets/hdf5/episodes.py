@@ -22,7 +22,7 @@ _LISTED = 16
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredSet:
     """What a format has found in its files.
 
     Attributes:
@@ -49,7 +49,7 @@ class Hdf5Episodes:
         UserError: no episode is left.
     """
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: StoredSet) -> None:
         self.path = found.path
         kept = keep_usual(found.episodes, found.told)
         if not kept:
@@ -109,7 +109,9 @@ class Hdf5Episodes:
     def _hash(self, files: Sequence[Path]) -> str:
         digest = hashlib.sha256(repr(self._swapped).encode())
         for file in files:
-            digest.update(f"{_relative(file, self.path)} {file.stat().st_size}".encode())
+            # What is left out may be a link to nothing.
+            size = file.stat().st_size if file.exists() else 0
+            digest.update(repr((_relative(file, self.path), size)).encode())
         for one in self._episodes:
             digest.update(repr(replace(one, file=_relative(one.file, self.path))).encode())
         return digest.hexdigest()[:16]
@@ -128,7 +130,7 @@ def _nothing_left(path: Path, notes: Sequence[Note]) -> str:
     return f"{path}: no episode of it can be read: {most}{more}"
 
 
-def _tell_what_is_unused(found: Found, kept: Sequence[StoredEpisode]) -> None:
+def _tell_what_is_unused(found: StoredSet, kept: Sequence[StoredEpisode]) -> None:
     """Says what lies beside what is read, once for all episodes."""
 
     def tell(before: str, names: Iterable[str], after: str = "") -> None:

@@ -23,7 +23,7 @@ from videopolicy.datasets.hdf5.access import (
     opened,
     root_names,
 )
-from videopolicy.datasets.hdf5.episodes import Found, Hdf5Episodes
+from videopolicy.datasets.hdf5.episodes import StoredSet, Hdf5Episodes
 from videopolicy.datasets.hdf5.stored import Camera, Column, StoredEpisode, chosen, column_of, contents, steps_of
 from videopolicy.datasets.hdf5.told import Told, listed, reason
 from videopolicy.datasets.reading import AS_IT_IS, Reading
@@ -48,19 +48,20 @@ def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> Hdf5Episodes:
     if not files:
         wrong = "holds no HDF5 file" if path.exists() else "no such data set"
         raise UserError(f"{path}: {wrong}; give an .hdf5 file, or a folder with some in it")
-    survey = _Survey(reading)
+    survey = _FileSurvey(reading)
     for file in files:
         survey.add(file)
     survey.masks.tell(path)
-    return Hdf5Episodes(Found(path, files, survey.found, survey.told, reading.swap_red_blue))
+    return Hdf5Episodes(StoredSet(path, files, survey.found, survey.told, reading.swap_red_blue))
 
 
 def recognises(path: Path) -> bool:
     """Whether there are HDF5 files, and the first that can be opened is not of another format."""
-    return bool(files_at(path)) and _ELSEWHERE not in (root_names(path) or ())
+    there = root_names(path) or set()
+    return bool(files_at(path)) and ("data" in there or _ELSEWHERE not in there)
 
 
-class _Survey:
+class _FileSurvey:
     """What is known after some of the files."""
 
     def __init__(self, reading: Reading) -> None:
