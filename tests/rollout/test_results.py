@@ -117,7 +117,8 @@ def test_settings_that_no_episode_has_ended_with_bind_nobody(tmp_path):
 
 
 def test_ignored_settings_may_differ(folder):
-    assert len(open_results(folder, replace(SETTINGS, target="b"), ignore=("target",)).rows) == 3
+    assert len(open_results(folder, replace(SETTINGS, target="b"), ignore={"target"}).rows) == 3
+    assert len(open_results(folder, replace(SETTINGS, renderer="llvmpipe"), ignore={"renderer"}).rows) == 3
     assert json.loads((folder / "settings.json").read_text()) == to_json(SETTINGS)
 
 
