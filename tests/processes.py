@@ -27,7 +27,7 @@ def mark_children() -> None:
 def running(*command: str | Path, **options) -> Iterator[subprocess.Popen]:
     """A command in a session of its own, so that a signal can reach all of it, and nothing of it is left afterwards."""
     with subprocess.Popen(
-        [*map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+        [*map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True, **options, encoding="utf-8"
     ) as process:
         try:
             yield process
@@ -83,6 +83,6 @@ def _processes() -> Iterator[tuple[int, list[str]]]:
 def _read(pid: int, what: str) -> str:
     """A file about a process; empty if it is gone, or somebody else's."""
     try:
-        return Path(f"/proc/{pid}/{what}").read_text(errors="replace")
+        return Path(f"/proc/{pid}/{what}").read_text(errors="replace", encoding="utf-8")
     except OSError:
         return ""

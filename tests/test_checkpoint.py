@@ -81,7 +81,7 @@ def test_in_bfloat16_it_plans_nearly_the_same_and_leaves_torch_as_it_was(model, 
 
 
 def test_the_card_tells_what_it_was_trained_on(saved):
-    card = (saved / "README.md").read_text()
+    card = (saved / "README.md").read_text(encoding="utf-8")
     for fact in (
         "reach the red disc",
         "12 steps",
@@ -98,52 +98,52 @@ def test_the_card_tells_what_it_was_trained_on(saved):
 def test_the_card_tells_what_was_seen_on_video_only(model, tmp_path):
     shown = replace(PROVENANCE, instructions=("close", "open", "push"), video_only=("open",), without_actions=3)
     save(model, shown, tmp_path / "checkpoint")
-    card = (tmp_path / "checkpoint" / "README.md").read_text()
+    card = (tmp_path / "checkpoint" / "README.md").read_text(encoding="utf-8")
     done, seen = card.split("Seen on video only")
     assert "4 demonstrations, 1 of them with actions" in done
     assert done.endswith("Trained to do, with actions:\n- close\n- push\n\n") and seen.count("\n- ") == 1
     assert "\n- open\n" in seen
     assert load(tmp_path / "checkpoint")[1] == shown
     save(model, replace(shown, video_only=shown.instructions), tmp_path / "watched")
-    assert "Trained to do" not in (tmp_path / "watched" / "README.md").read_text()
+    assert "Trained to do" not in (tmp_path / "watched" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_calls_nothing_a_video_model_that_learnt_no_video(model, tmp_path):
     end_to_end = replace(PROVENANCE, stage="end_to_end", video_by_actions=True)
     cloning = small_model(**CLONING)
     save(cloning, end_to_end, tmp_path / "cloning")
-    card = (tmp_path / "cloning" / "README.md").read_text()
+    card = (tmp_path / "cloning" / "README.md").read_text(encoding="utf-8")
     assert "behaviour cloning, without video" in card and "# A cloning policy" in card
     assert "diffusion model" not in card and "magine" not in card
     save(model, end_to_end, tmp_path / "ablation")
-    assert "what it draws need not mean anything" in (tmp_path / "ablation" / "README.md").read_text()
+    assert "what it draws need not mean anything" in (tmp_path / "ablation" / "README.md").read_text(encoding="utf-8")
     assert same(load(tmp_path / "cloning")[0], cloning)
 
 
 def test_the_card_names_the_action_space(tmp_path):
     save(small_model(action_layout="other:2"), PROVENANCE, tmp_path / "checkpoint")
-    assert "- An action is `other:2`.\n" in (tmp_path / "checkpoint" / "README.md").read_text()
+    assert "- An action is `other:2`.\n" in (tmp_path / "checkpoint" / "README.md").read_text(encoding="utf-8")
     save(relative_model(), PROVENANCE, tmp_path / "relative")
-    card = (tmp_path / "relative" / "README.md").read_text()
+    card = (tmp_path / "relative" / "README.md").read_text(encoding="utf-8")
     assert f"`{ARM['action_layout']}`, learnt as `relative_position relative_rotation_6d gripper[-1,1]`" in card
     loaded, _ = load(tmp_path / "relative")
     assert loaded.config.relative and loaded.config.relative_transform == relative_model().config.relative_transform
 
 
 def test_a_checkpoint_from_before_action_layouts_has_none(folder):
-    description = json.loads((folder / "config.json").read_text())
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for name in ("action_layout", "state_layout", "relative"):
         del description["model"][name]
-    (folder / "config.json").write_text(json.dumps(description))
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
     loaded, _ = load(folder)
     assert (loaded.config.action_layout, loaded.config.state_layout, loaded.config.relative) == ("", "", False)
 
 
 def test_a_checkpoint_from_before_models_were_plugins_is_a_video_action_model(folder, model):
-    description = json.loads((folder / "config.json").read_text())
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert description["model"].pop("plugin") == "models/video_action"
     description["format"] = 1
-    (folder / "config.json").write_text(json.dumps(description))
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
     assert same(load(folder)[0], model)
 
 
@@ -226,8 +226,8 @@ def alter(file: Path, place: int) -> None:
     ],
 )
 def test_a_description_of_something_else_is_refused(folder, change, message):
-    description = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(description | change))
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(description | change), encoding="utf-8")
     with pytest.raises(UserError, match=message) as refusal:
         load(folder)
     assert str(folder) in str(refusal.value)
@@ -235,7 +235,7 @@ def test_a_description_of_something_else_is_refused(folder, change, message):
 
 @pytest.mark.parametrize("text", ["[]", "{}", "null", "not json"])
 def test_what_is_no_description_is_refused(folder, text):
-    (folder / "config.json").write_text(text)
+    (folder / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"config\.json: not the description"):
         load(folder)
 

@@ -74,7 +74,7 @@ def test_missing_cut_and_foreign_files_are_refused_by_name(tmp_path):
     path = tmp_path / "a.mp4"
     with pytest.raises(UserError, match=r"a\.mp4: no such"):
         read_mp4(path)
-    path.write_text("no video")
+    path.write_text("no video", encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.mp4"):
         read_mp4(path)
     write_mp4(path, moving(30), 20)

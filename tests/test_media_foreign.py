@@ -193,7 +193,7 @@ def test_a_play_list_under_the_name_of_a_video_is_not_followed(tmp_path):
         "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nelsewhere.mp4\n#EXT-X-ENDLIST\n",
         "ffconcat version 1.0\nfile elsewhere.mp4\n",
     ):
-        (tmp_path / "list.mp4").write_text(text)
+        (tmp_path / "list.mp4").write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=r"list\.mp4: not a readable video"):
             Decoder(tmp_path / "list.mp4")
 

@@ -27,7 +27,7 @@ def captioned(path, caption, **kinds):
 
 
 def table(folder, text, **how):
-    (folder / "captions.csv").write_text(text, **{"encoding": "utf-8", **how})
+    (folder / "captions.csv").write_text(text, **{"encoding": "utf-8", **how}, encoding="utf-8")
 
 
 def test_files_are_episodes_in_the_order_of_their_names_at_any_depth(tmp_path):
@@ -79,7 +79,7 @@ def test_a_file_without_a_caption_is_named_with_both_ways_to_caption_it(text, tm
     captioned(tmp_path / "a.mp4", "pour")
     video(tmp_path / "b.mp4")
     if text is not None:
-        (tmp_path / "b.txt").write_text(text)
+        (tmp_path / "b.txt").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"b\.mp4: has no caption.*captions\.csv.*\.txt"):
         open_dataset(tmp_path)
 
@@ -123,7 +123,7 @@ def encoded(path, codec, count=24):
         for step in range(count):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, step, 1), format="rgb24")))
         container.mux(stream.encode(None))
-    path.with_suffix(".txt").write_text("turn")
+    path.with_suffix(".txt").write_text("turn", encoding="utf-8")
     return path
 
 
@@ -186,7 +186,7 @@ def test_a_damaged_video_is_refused_by_its_name(keep, tmp_path):
 def test_the_fingerprint_changes_with_a_caption(tmp_path):
     captioned(tmp_path / "a.mp4", "pour")
     before = open_dataset(tmp_path).fingerprint
-    (tmp_path / "a.txt").write_text("stir")
+    (tmp_path / "a.txt").write_text("stir", encoding="utf-8")
     assert open_dataset(tmp_path).fingerprint != before
 
 

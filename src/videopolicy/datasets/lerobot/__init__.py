@@ -124,7 +124,7 @@ class LeRobot:
         if name is None or not file.is_file():
             return None
         with sound(f"{file}: not the statistics of the features of {spec.INFO}"):
-            said = json.loads(file.read_text()).get(name)
+            said = json.loads(file.read_text(encoding="utf-8")).get(name)
             if said is None:
                 return None
             return np.array([said["min"], said["max"]], np.float64).reshape(2, self._width(name) or 0)

@@ -84,7 +84,7 @@ def read_info(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise UserError(f"{path}: no such data set; give a folder that `videopolicy record` wrote")
     try:
-        info = json.loads(file.read_text())
+        info = json.loads(file.read_text(encoding="utf-8"))
         version, missing = str(info["codebase_version"]), {"fps", "features", "data_path"} - info.keys()
     except FileNotFoundError as error:
         raise UserError(f"{path}: not a LeRobot data set; {spec.INFO} is missing") from error
@@ -224,7 +224,7 @@ def _inside(path: Path, template: str, **entries: int | str) -> Path:
 
 def _lines(file: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file, but the data set needs it") from error
     except (OSError, ValueError, RecursionError) as error:
