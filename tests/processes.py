@@ -27,7 +27,7 @@ def mark_children() -> None:
 def running(*command: str | Path, **options) -> Iterator[subprocess.Popen]:
     """A command in a session of its own, so that a signal can reach all of it, and nothing of it is left afterwards."""
     with subprocess.Popen(
-        [*map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+        [*map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True, **options, encoding="utf-8"
     ) as process:
         try:
             yield process

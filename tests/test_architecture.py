@@ -141,7 +141,7 @@ def test_a_rule_notices_what_breaks_it(rule, broken):
     ("rule", "files"), {rule: files for rule, files, _ in RULES}.items(), ids=lambda v: getattr(v, "__name__", "")
 )
 def test_the_tree_keeps_the_rule(rule, files):
-    broken = {str(file.relative_to(ROOT)): rule(file.read_text()) for file in files}
+    broken = {str(file.relative_to(ROOT)): rule(file.read_text(encoding="utf-8")) for file in files}
     assert not {file: found for file, found in broken.items() if found}
 
 
@@ -151,7 +151,7 @@ def test_every_import_is_a_declared_dependency():
     distributions = packages_distributions()
     undeclared = {}
     for file in SOURCES:
-        for module in imported(file.read_text()) - sys.stdlib_module_names - {"videopolicy"}:
+        for module in imported(file.read_text(encoding="utf-8")) - sys.stdlib_module_names - {"videopolicy"}:
             names = {name.lower().replace("_", "-") for name in distributions.get(module, [module])}
             if not names & declared:
                 undeclared[module] = str(file.relative_to(ROOT))
@@ -221,7 +221,8 @@ def test_no_modules_import_each_other_in_a_circle():
         parts = file.relative_to(ROOT / "src").with_suffix("").parts
         sources[".".join(part for part in parts if part != "__init__")] = file
     imports = {
-        name: imports_of(file.read_text(), name, file.name == "__init__.py", sources) for name, file in sources.items()
+        name: imports_of(file.read_text(encoding="utf-8"), name, file.name == "__init__.py", sources)
+        for name, file in sources.items()
     }
     assert not [sorted(circle) for circle in circles(imports)]
 
@@ -246,7 +247,7 @@ def test_a_process_without_a_model_loads_no_torch(package):
     modules = [".".join(file.relative_to(ROOT / "src").with_suffix("").parts) for file in files]
     assert modules
     script = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr or "torch was loaded"
 
 
@@ -265,4 +266,4 @@ def test_a_class_name_names_one_thing():
     assert doubled_classes(
         ["class A: pass\nclass Config: pass", "class B:\n    class A: pass\nclass Config: pass"]
     ) == {"A"}
-    assert not doubled_classes([file.read_text() for file in SOURCES])
+    assert not doubled_classes([file.read_text(encoding="utf-8") for file in SOURCES])

@@ -76,10 +76,10 @@ def test_it_knows_what_its_training_frames_look_like(tmp_path):
 @pytest.mark.parametrize("normalizer", [NORMALIZER, None])
 def test_one_from_before_it_knew_of_frames_opens(folder, normalizer):
     save(small_model(normalizer), PROVENANCE, folder)
-    (folder / "statistics.json").write_text(normalizer.to_json() if normalizer else "null")
-    description = json.loads((folder / "config.json").read_text())
+    (folder / "statistics.json").write_text(normalizer.to_json() if normalizer else "null", encoding="utf-8")
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     description["sha256"]["statistics.json"] = sha256(folder / "statistics.json")
-    (folder / "config.json").write_text(json.dumps(description))
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
     loaded, _ = load(folder)
     assert loaded.normalizer == normalizer and loaded.frame_statistics == {}
 
@@ -103,7 +103,7 @@ def test_in_bfloat16_it_plans_nearly_the_same_and_leaves_torch_as_it_was(model, 
 
 
 def test_the_card_tells_what_it_was_trained_on(saved):
-    card = (saved / "README.md").read_text()
+    card = (saved / "README.md").read_text(encoding="utf-8")
     for fact in (
         "reach the red disc",
         "12 steps",
@@ -120,25 +120,25 @@ def test_the_card_tells_what_it_was_trained_on(saved):
 def test_the_card_tells_what_was_seen_on_video_only(model, tmp_path):
     shown = replace(PROVENANCE, instructions=("close", "open", "push"), video_only=("open",), without_actions=3)
     save(model, shown, tmp_path / "checkpoint")
-    card = (tmp_path / "checkpoint" / "README.md").read_text()
+    card = (tmp_path / "checkpoint" / "README.md").read_text(encoding="utf-8")
     done, seen = card.split("Seen on video only")
     assert "4 demonstrations, 1 of them with actions" in done
     assert done.endswith("Trained to do, with actions:\n- close\n- push\n\n") and seen.count("\n- ") == 1
     assert "\n- open\n" in seen
     assert load(tmp_path / "checkpoint")[1] == shown
     save(model, replace(shown, video_only=shown.instructions), tmp_path / "watched")
-    assert "Trained to do" not in (tmp_path / "watched" / "README.md").read_text()
+    assert "Trained to do" not in (tmp_path / "watched" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_calls_nothing_a_video_model_that_learnt_no_video(model, tmp_path):
     end_to_end = replace(PROVENANCE, stage="end_to_end", video_by_actions=True)
     cloning = small_model(**CLONING)
     save(cloning, end_to_end, tmp_path / "cloning")
-    card = (tmp_path / "cloning" / "README.md").read_text()
+    card = (tmp_path / "cloning" / "README.md").read_text(encoding="utf-8")
     assert "behaviour cloning, without video" in card and "# A cloning policy" in card
     assert "diffusion model" not in card and "magine" not in card
     save(model, end_to_end, tmp_path / "ablation")
-    assert "what it draws need not mean anything" in (tmp_path / "ablation" / "README.md").read_text()
+    assert "what it draws need not mean anything" in (tmp_path / "ablation" / "README.md").read_text(encoding="utf-8")
     assert same(load(tmp_path / "cloning")[0], cloning)
 
 
@@ -146,45 +146,45 @@ def test_ranges_by_quantiles_come_back_and_the_card_names_them(model, saved, tmp
     fitted = replace(NORMALIZER, method="quantile")
     save(small_model(fitted), PROVENANCE, tmp_path / "checkpoint")
     assert load(tmp_path / "checkpoint")[0].normalizer == fitted
-    assert json.loads((tmp_path / "checkpoint" / "statistics.json").read_text())["method"] == "quantile"
-    assert "its 1% and 99% quantiles in the data" in (tmp_path / "checkpoint" / "README.md").read_text()
-    assert "its smallest and largest value in the data" in (saved / "README.md").read_text()
+    assert json.loads((tmp_path / "checkpoint" / "statistics.json").read_text(encoding="utf-8"))["method"] == "quantile"
+    assert "its 1% and 99% quantiles in the data" in (tmp_path / "checkpoint" / "README.md").read_text(encoding="utf-8")
+    assert "its smallest and largest value in the data" in (saved / "README.md").read_text(encoding="utf-8")
     assert plan(load(tmp_path / "checkpoint")[0]).actions.tolist() == plan(model).actions.tolist()
 
 
 def test_statistics_that_do_not_say_how_they_were_found_are_of_the_whole_range(folder):
     old = json.dumps({"low": NORMALIZER.low, "high": NORMALIZER.high})
-    (folder / "statistics.json").write_text(old)
-    told = json.loads((folder / "config.json").read_text())
+    (folder / "statistics.json").write_text(old, encoding="utf-8")
+    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     told["sha256"]["statistics.json"] = sha256(folder / "statistics.json")
-    (folder / "config.json").write_text(json.dumps(told))
+    (folder / "config.json").write_text(json.dumps(told), encoding="utf-8")
     assert load(folder)[0].normalizer == NORMALIZER
 
 
 def test_the_card_names_the_action_space(tmp_path):
     save(small_model(action_layout="other:2"), PROVENANCE, tmp_path / "checkpoint")
-    assert "- An action is `other:2`.\n" in (tmp_path / "checkpoint" / "README.md").read_text()
+    assert "- An action is `other:2`.\n" in (tmp_path / "checkpoint" / "README.md").read_text(encoding="utf-8")
     save(relative_model(), PROVENANCE, tmp_path / "relative")
-    card = (tmp_path / "relative" / "README.md").read_text()
+    card = (tmp_path / "relative" / "README.md").read_text(encoding="utf-8")
     assert f"`{ARM['action_layout']}`, learnt as `relative_position relative_rotation_6d gripper[-1,1]`" in card
     loaded, _ = load(tmp_path / "relative")
     assert loaded.config.relative and loaded.config.relative_transform == relative_model().config.relative_transform
 
 
 def test_a_checkpoint_from_before_action_layouts_has_none(folder):
-    description = json.loads((folder / "config.json").read_text())
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for name in ("action_layout", "state_layout", "relative"):
         del description["model"][name]
-    (folder / "config.json").write_text(json.dumps(description))
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
     loaded, _ = load(folder)
     assert (loaded.config.action_layout, loaded.config.state_layout, loaded.config.relative) == ("", "", False)
 
 
 def test_a_checkpoint_from_before_models_were_plugins_is_a_video_action_model(folder, model):
-    description = json.loads((folder / "config.json").read_text())
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert description["model"].pop("plugin") == "models/video_action"
     description["format"] = 1
-    (folder / "config.json").write_text(json.dumps(description))
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
     assert same(load(folder)[0], model)
 
 
@@ -267,8 +267,8 @@ def alter(file: Path, place: int) -> None:
     ],
 )
 def test_a_description_of_something_else_is_refused(folder, change, message):
-    description = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(description | change))
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(description | change), encoding="utf-8")
     with pytest.raises(UserError, match=message) as refusal:
         load(folder)
     assert str(folder) in str(refusal.value)
@@ -276,7 +276,7 @@ def test_a_description_of_something_else_is_refused(folder, change, message):
 
 @pytest.mark.parametrize("text", ["[]", "{}", "null", "not json"])
 def test_what_is_no_description_is_refused(folder, text):
-    (folder / "config.json").write_text(text)
+    (folder / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"config\.json: not the description"):
         load(folder)
 

@@ -49,7 +49,7 @@ def test_a_number_within_its_bounds_passes(value):
 
 def test_what_the_system_refuses_names_the_path_and_a_remedy(tmp_path):
     with pytest.raises(OSError) as caught:
-        (tmp_path / "nowhere" / "file").write_text("")
+        (tmp_path / "nowhere" / "file").write_text("", encoding="utf-8")
     assert str(explain_os_error(caught.value)).startswith(f"{tmp_path}/nowhere/file: No such file or directory; ")
     assert "make room" in str(explain_os_error(OSError(errno.ENOSPC, "ignored")))
 

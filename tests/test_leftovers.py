@@ -37,7 +37,7 @@ def test_so_it_can_where_the_suite_itself_ignores_interrupts():
         "no:cacheprovider",
     ]
     test = f"{__file__}::{test_what_a_test_starts_can_be_interrupted.__name__}"
-    done = subprocess.run([*ignoring, test], capture_output=True, text=True)
+    done = subprocess.run([*ignoring, test], capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
 
 
@@ -49,7 +49,7 @@ def test_a_command_leaves_nothing_when_its_test_fails():
 
 
 def test_what_is_left_is_noticed_wherever_it_hides():
-    pid = int(subprocess.check_output([sys.executable, "-c", LEAVE], text=True))
+    pid = int(subprocess.check_output([sys.executable, "-c", LEAVE], text=True, encoding="utf-8"))
     assert "time.sleep(600)" in processes.left()[pid]
     processes.kill(pid)
     assert processes.soon(lambda: pid not in processes.left())

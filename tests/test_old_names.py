@@ -144,6 +144,6 @@ def test_english_is_no_old_name():
 )
 def test_old_names_are_gone(rule, folder, kinds):
     chosen = [path for path in files() if path.is_relative_to(folder) and path.suffix in kinds]
-    found = {str(path.relative_to(ROOT)): rule(path.read_text()) for path in chosen}
+    found = {str(path.relative_to(ROOT)): rule(path.read_text(encoding="utf-8")) for path in chosen}
     assert chosen
     assert not {path: names for path, names in found.items() if names}

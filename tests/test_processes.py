@@ -220,7 +220,7 @@ if __name__ == "__main__":
 )
 def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start, sent, code):
     script = tmp_path / "command.py"
-    script.write_text(COMMAND)
+    script.write_text(COMMAND, encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, script],
         stdout=subprocess.PIPE,
@@ -228,6 +228,7 @@ def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start
         text=True,
         env=ENVIRONMENT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, at_start),
+        encoding="utf-8",
     )
     assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}
     process.send_signal(sent)

@@ -53,7 +53,7 @@ def test_looking_for_names_imports_no_plugin():
         "[registry.names(kind) for kind in registry.KINDS];"
         "print([m for m in sys.modules if m.startswith('videopolicy.') and m.count('.') > 1])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stdout.strip() == "[]"
 
 
@@ -70,7 +70,7 @@ def test_looking_for_names_imports_no_plugin():
 )
 def test_a_plugin_defines_its_entry_at_the_top_of_its_file(tmp_path, monkeypatch, file, source, found):
     (tmp_path / "envs" / "kitchen").mkdir(parents=True)
-    (tmp_path / "envs" / file).write_text(source)
-    (tmp_path / "envs" / "_hidden.py").write_text("def make(task): return task")
+    (tmp_path / "envs" / file).write_text(source, encoding="utf-8")
+    (tmp_path / "envs" / "_hidden.py").write_text("def make(task): return task", encoding="utf-8")
     monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
     assert [name for name, _ in registry._own("envs")] == (["kitchen"] if found else [])

@@ -238,7 +238,7 @@ def build_with(workers: int, folder: Path) -> dict[str, float]:
 def own_process(name: str, folder: Path) -> dict[str, Any]:
     """One of the measurements of this file, in a process of its own."""
     command = [sys.executable, __file__, name, str(folder)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout)
 
 
 def main(name: str, folder: Path) -> None:
@@ -258,7 +258,7 @@ def main(name: str, folder: Path) -> None:
         return
     result = verbs[name](folder)
     if name in ("speed", "memory", "build"):
-        commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
+        commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True, encoding="utf-8").strip()
         result = {"commit": commit, "cores": len(os.sched_getaffinity(0)), **result}
     print(json.dumps(result, indent=1))
 

@@ -15,11 +15,13 @@ from videopolicy.rollout.statistics import clopper_pearson
 
 def figures(run: Path) -> dict[str, object]:
     """What one run of `videopolicy demo` gave."""
-    demo = json.loads((run / "demo.json").read_text())
-    training = json.loads((run / "config.json").read_text())["training"]
-    provenance = json.loads((run / "checkpoint" / "config.json").read_text())["provenance"]
-    losses = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
-    rows = [json.loads(line) for line in (run / "evaluation" / "results.jsonl").read_text().splitlines()]
+    demo = json.loads((run / "demo.json").read_text(encoding="utf-8"))
+    training = json.loads((run / "config.json").read_text(encoding="utf-8"))["training"]
+    provenance = json.loads((run / "checkpoint" / "config.json").read_text(encoding="utf-8"))["provenance"]
+    losses = [json.loads(line) for line in (run / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line) for line in (run / "evaluation" / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     tasks = {}
     for task in sorted({row["task"] for row in rows}):
         outcomes = [row["success"] for row in rows if row["task"] == task]
@@ -42,7 +44,9 @@ def figures(run: Path) -> dict[str, object]:
 
 def main() -> None:
     """Prints the figures of every run named on the command line."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.strip()
     facts = {
         "commit": commit,
         "cores": len(os.sched_getaffinity(0)),

@@ -13,7 +13,7 @@ from videopolicy import checkpoint
 def main(run: Path, folder: Path) -> None:
     """Saves RUN/checkpoint in fp16 under FOLDER."""
     model, provenance = checkpoint.load(run / "checkpoint")
-    success = json.loads((run / "demo.json").read_text())["success"]
+    success = json.loads((run / "demo.json").read_text(encoding="utf-8"))["success"]
     notes = {**provenance.notes, "in closed loop, unseen starts": success, "made by": "`videopolicy demo`"}
     checkpoint.save(model, replace(provenance, notes=notes), folder, dtype=torch.float16)
 

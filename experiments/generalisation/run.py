@@ -159,7 +159,7 @@ def main() -> None:
     facts = {"study": options.study, **machine(), "conditions": found}
     if study.steps.video:
         facts["video_model"] = trained(video_model(data))
-    study.figures.write_text(json.dumps(facts, indent=1) + "\n")
+    study.figures.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(facts, indent=1))
 
 
@@ -168,7 +168,9 @@ def write_list(path: Path, data: Path, keep: Callable[[Dataset], dict[str, Any]]
     settings = {"path": str(data), **keep(open_any(data, None))}
     path.parent.mkdir(parents=True, exist_ok=True)
     # JSON's texts and lists are TOML's, too.
-    path.write_text("[[data]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), encoding="utf-8")
+    path.write_text(
+        "[[data]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), encoding="utf-8"
+    )
     return path
 
 
@@ -240,7 +242,7 @@ def compared(cloning: Path, video: Path) -> dict[str, Any]:
 
 def trained(run: Path) -> dict[str, Any]:
     """How long a run trained."""
-    provenance = json.loads((run / "checkpoint" / "config.json").read_text())["provenance"]
+    provenance = json.loads((run / "checkpoint" / "config.json").read_text(encoding="utf-8"))["provenance"]
     known = provenance["episodes"] - provenance["without_actions"]
     minutes = provenance["notes"]["minutes of training"]
     return {"steps": provenance["steps"], "minutes": minutes, "demonstrations_with_actions": known}
@@ -265,7 +267,9 @@ def rate(outcomes: list[bool]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Where and by which code."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE).stdout
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE, encoding="utf-8"
+    ).stdout
     return {
         "commit": commit.strip(),
         "cores": len(os.sched_getaffinity(0)),

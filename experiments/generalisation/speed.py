@@ -33,7 +33,7 @@ def main() -> None:
         "commit": machine()["commit"],
         "milliseconds_a_step": {name: round(median(ms), 1) for name, ms in rounds.items()},
     }
-    (Path(__file__).parent / "speed.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (Path(__file__).parent / "speed.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(facts, indent=1))
 
 
@@ -43,7 +43,7 @@ def step(preset: str, stage: str) -> float:
         path = Path(folder) / "bench.json"
         words = ["bench", "--train", preset, "--stage", stage, "--repeats", "10", "--json", str(path)]
         subprocess.run([sys.executable, "-m", "videopolicy", *words], env=ENVIRONMENT, check=True)
-        return json.loads(path.read_text())["step"]["median"]
+        return json.loads(path.read_text(encoding="utf-8"))["step"]["median"]
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def main() -> None:
     print(f"{device_name(device)}, torch {torch.__version__}\n\n{table(rows)}")
     if given.json:
         facts = {"device": device_name(device), "torch": torch.__version__, "aims": [FASTER, SHARE], "rows": rows}
-        given.json.write_text(json.dumps(facts, indent=1) + "\n")
+        given.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def episode(env: libero.Libero, seed: int, noise: float) -> dict[str, object]:
 
 def main(settings: Settings) -> None:
     """Plays what is not in the results yet."""
-    lines = map(json.loads, RESULTS.read_text().splitlines()) if RESULTS.exists() else ()
+    lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines()) if RESULTS.exists() else ()
     done = {(line["task"], line["seed"], line["noise"]) for line in lines}
     libero.prepare()
     for part in settings.tasks:
@@ -66,7 +66,7 @@ def main(settings: Settings) -> None:
                 done.add((task, seed, settings.noise))
                 line = {"suite": SUITE[task], "task": task, "seed": seed, "noise": settings.noise}
                 line |= episode(env, seed, settings.noise)
-                with RESULTS.open("a") as file:
+                with RESULTS.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 print(json.dumps(line), flush=True)
 

@@ -129,7 +129,7 @@ def main() -> None:
         "episodes an hour": rates(policy, settings),
     }
     env.close()
-    options.out.write_text(json.dumps(facts, indent=2) + "\n")
+    options.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     spent = facts["seconds an episode"]
     for part, seconds in spent.items():
         print(f"{part:8} {seconds:6.2f} s an episode, {seconds / sum(spent.values()):4.0%}")

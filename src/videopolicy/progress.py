@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -15,7 +16,7 @@ class _Lines(tqdm):
     """A bar for what is no terminal: a whole line now and then, and one at the end."""
 
     def __init__(self, items: Iterable[Any] | None, **options: Any) -> None:
-        self._next = time.monotonic() + LOG_EVERY
+        self._next, self._written = time.monotonic() + LOG_EVERY, None
         # The delay keeps the bar silent at its start, where nothing is done yet.
         super().__init__(items, **{**options, "mininterval": LOG_EVERY, "delay": LOG_EVERY})
 
@@ -29,14 +30,14 @@ class _Lines(tqdm):
 
     def close(self) -> None:
         if not self.disable:
-            if self.leave is not False:
+            if self.leave is not False and self._written != self.n:
                 self._write()
             # tqdm then draws no last bar of its own.
             self.sp = None
         super().close()
 
     def _write(self) -> None:
-        self._next = time.monotonic() + LOG_EVERY
+        self._next, self._written = time.monotonic() + LOG_EVERY, self.n
         self.fp.write(f"{self}\n")
         self.fp.flush()
 
@@ -52,5 +53,6 @@ def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
 
 
 def say(line: str) -> None:
-    """Writes a line to standard error, above the bars that move there."""
-    tqdm.write(line, file=sys.stderr)
+    """Writes a line to standard error, above the bars that move there; nowhere if the terminal is gone."""
+    with suppress(OSError):
+        tqdm.write(line, file=sys.stderr)

@@ -114,7 +114,7 @@ def test_a_number_that_makes_no_sense_is_refused_before_anything_is_done(verb, m
 @pytest.mark.parametrize("verb", ["evaluate", "imagine", "bench", "train"])
 def test_a_checkpoint_that_was_altered_is_refused_by_every_verb(verb, given, commands, tmp_path, capsys):
     altered = shutil.copytree(given / "run" / "checkpoint", tmp_path / "altered")
-    (altered / "statistics.json").write_text("null")
+    (altered / "statistics.json").write_text("null", encoding="utf-8")
     option = "--init" if verb == "train" else "--checkpoint"
     assert "statistics.json: not the file that was saved" in refused(capsys, [*commands[verb], option, altered])
     assert not (tmp_path / "out").exists()
@@ -158,7 +158,7 @@ def test_a_run_that_saved_no_state_is_begun_again_not_resumed(commands, tmp_path
 @pytest.mark.parametrize("instruction", ["赤い円に 行け", "🤖", "r\u0301each\nthe red \u202edisc"])
 def test_an_instruction_in_any_script_will_do(instruction, commands, tmp_path):
     main([*commands["imagine"], "--instruction", instruction])
-    assert json.loads((tmp_path / "out" / "plan.json").read_text())["instruction"] == instruction
+    assert json.loads((tmp_path / "out" / "plan.json").read_text(encoding="utf-8"))["instruction"] == instruction
 
 
 def test_an_instruction_of_too_many_words_is_refused_not_cut(commands, tmp_path, capsys):
@@ -171,9 +171,9 @@ def test_an_instruction_of_too_many_words_is_refused_not_cut(commands, tmp_path,
 
 
 def edit_info(data, **entries):
-    info = json.loads((data / spec.INFO).read_text())
+    info = json.loads((data / spec.INFO).read_text(encoding="utf-8"))
     features = info["features"] | entries.pop("features", {})
-    (data / spec.INFO).write_text(json.dumps(info | {"features": features} | entries))
+    (data / spec.INFO).write_text(json.dumps(info | {"features": features} | entries), encoding="utf-8")
 
 
 def edit_column(data, file, name, values):
@@ -269,7 +269,7 @@ def test_a_disk_that_fills_while_evaluating_is_one_line_and_the_same_command_goe
     out = tmp_path / "out"
     assert not list((out / "recordings").iterdir())
     main(commands["evaluate"])
-    assert len((out / "results.jsonl").read_text().splitlines()) == 2
+    assert len((out / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 2
     assert (out / "recordings" / "reach-red-0" / "plans.json").is_file()
 
 
@@ -315,7 +315,7 @@ def test_an_interrupted_evaluation_ends_in_silence_and_keeps_whole_lines(command
         assert process.returncode == 130
         assert "Traceback" not in said and said.splitlines()[-1] == "videopolicy: interrupted"
         assert alone(process)
-        assert all(json.loads(line)["task"] == "reach-red" for line in results.read_text().splitlines())
+        assert all(json.loads(line)["task"] == "reach-red" for line in results.read_text(encoding="utf-8").splitlines())
 
 
 @pytest.mark.parametrize("command", [["--help"], ["record", "--help"]])

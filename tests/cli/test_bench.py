@@ -40,7 +40,7 @@ def test_a_row_for_each_sampler_and_number_of_steps(checkpoint, capsys, tmp_path
     assert [row.split()[:2] for row in rows] == [[sampler, str(steps)] for sampler, steps in asked]
     assert {len(line) for line in (head, *rows)} == {len(head)}
 
-    figures = json.loads((tmp_path / "figures.json").read_text())
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert [(row["sampler"], row["steps"]) for row in figures["settings"]] == asked
     assert figures["device"]["threads"] == 1
     assert 0 < figures["settings"][0]["gflops"] < figures["peak_gflops"]
@@ -75,11 +75,11 @@ def test_training_is_measured_on_random_clips_and_one_step_profiled(capsys, tmp_
     main(["bench", "--train", "tiny", "--stage", "video", "--batch-size", "3", "--repeats", "2", *files])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["device", "limit", "video,"]
-    figures = json.loads((tmp_path / "figures.json").read_text())
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert (figures["stage"], figures["batch"]) == ("video", 3)
     assert 0 < figures["utilisation"] < 1
     assert figures["clips_per_second"] == pytest.approx(3e3 / figures["step"]["median"])
-    events = json.loads((tmp_path / "step.json").read_text())["traceEvents"]
+    events = json.loads((tmp_path / "step.json").read_text(encoding="utf-8"))["traceEvents"]
     assert any("convolution" in event.get("name", "") for event in events)
 
 

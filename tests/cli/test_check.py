@@ -48,7 +48,7 @@ def test_warnings_are_told_by_kind_and_leave_the_exit_code(frozen, capsys):
 def test_errors_are_told_and_the_exit_code_is_1(clean, tmp_path, capsys):
     for number, fps in enumerate((10, 10, 25)):
         write_mp4(tmp_path / f"{number}.mp4", EPISODES[number].views["left"], fps)
-        (tmp_path / f"{number}.txt").write_text("push\x1b[2J the cube")
+        (tmp_path / f"{number}.txt").write_text("push\x1b[2J the cube", encoding="utf-8")
     code, said = check(capsys, tmp_path)
     assert code == 1
     assert "error: different frame rates" in said.out and f"videopolicy convert {tmp_path} DST --fps 10" in said.out
@@ -72,4 +72,4 @@ def test_the_contact_sheet_is_written_where_asked_and_looked_at_before(clean, tm
     page = tmp_path / "sheet.html"
     code, said = check(capsys, clean, "--html", page)
     assert code == 0 and str(page) in said.out
-    assert "no problems in 3 episodes" in page.read_text()
+    assert "no problems in 3 episodes" in page.read_text(encoding="utf-8")

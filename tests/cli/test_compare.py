@@ -14,9 +14,11 @@ def evaluate(tmp_path):
     def write(name, outcomes, env="metaworld", first_seed=0, **settings):
         folder = tmp_path / name / "evaluation"
         folder.mkdir(parents=True)
-        (folder / "settings.json").write_text(json.dumps({"env": env, "tasks": ["press"], **settings}))
+        (folder / "settings.json").write_text(
+            json.dumps({"env": env, "tasks": ["press"], **settings}), encoding="utf-8"
+        )
         rows = [Result("press", i, first_seed + i, won, 9, 1.0, 2, False) for i, won in enumerate(outcomes)]
-        (folder / "results.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+        (folder / "results.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
         return str(tmp_path / name)
 
     return write

@@ -58,7 +58,7 @@ def test_videos_of_several_rates_are_told_by_file_with_what_brings_them_to_one(t
     (tmp_path / "people").mkdir()
     for number, fps in enumerate((20, 20, 25)):
         write_mp4(tmp_path / "people" / f"{number}.mp4", np.zeros((6, 16, 16, 3), np.uint8), fps)
-        (tmp_path / "people" / f"{number}.txt").write_text("pour")
+        (tmp_path / "people" / f"{number}.txt").write_text("pour", encoding="utf-8")
     arguments = ["convert", str(tmp_path / "people"), str(tmp_path / "d"), "--workers", "1"]
     for more in ([], ["--strict"], ["--views", "top=video", "--size", "8"]):
         with pytest.raises(SystemExit):
@@ -82,7 +82,7 @@ def test_what_the_source_does_not_say_is_told_by_options(source, tmp_path):
         "--instruction",
         f"{old}={new}",
     )
-    info = json.loads((tmp_path / "d" / spec.INFO).read_text())
+    info = json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))
     assert (info["fps"], info[spec.ACTION_LAYOUT]) == (10, "delta_joints:2")
     assert open_dataset(tmp_path / "d").tasks[0] == new
 
@@ -99,7 +99,7 @@ def test_views_are_turned_under_their_new_names_and_it_is_told(tmp_path, capsys)
     convert(tmp_path / "s", tmp_path / "d", *views, *turns)
     said = capsys.readouterr().out
     told = "view side: its frames are flipped horizontally, then rotated by 90 degrees counter-clockwise, as was asked"
-    assert told in said and told in json.loads((tmp_path / "d" / spec.INFO).read_text())[spec.SKIPPED]
+    assert told in said and told in json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.SKIPPED]
     shown = open_dataset(tmp_path / "d").episode(1).views
     expected = {"front": [[140, 200], [20, 80]], "side": [[20, 140], [80, 200]], "c": [[20, 80], [140, 200]]}
     for view, greys in expected.items():

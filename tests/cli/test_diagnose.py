@@ -31,6 +31,8 @@ def test_recordings_that_cannot_be_diagnosed_are_refused(tmp_path, data, capsys)
 def test_demonstrations_that_do_not_fit_are_refused(tmp_path, data, capsys):
     run = evaluation(tmp_path / "run", {"push": [True, False]}, recorded=2)
     for path in run.rglob("plans.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"actions": [[0.0]] * 20}))
+        path.write_text(
+            json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"actions": [[0.0]] * 20}), encoding="utf-8"
+        )
     assert "no view 'front'" in refused(capsys, run, "--data", data)
     assert "holds no evaluation" in refused(capsys, tmp_path, "--data", data)

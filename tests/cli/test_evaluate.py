@@ -42,7 +42,7 @@ def chance(out, *more):
 
 
 def read_settings(folder):
-    return json.loads((folder / "settings.json").read_text())
+    return json.loads((folder / "settings.json").read_text(encoding="utf-8"))
 
 
 def refused(capsys, arguments):
@@ -172,7 +172,7 @@ name = "reach-red"
 @pytest.fixture
 def protocol(tmp_path):
     path = tmp_path / "discs.toml"
-    path.write_text(PROTOCOL)
+    path.write_text(PROTOCOL, encoding="utf-8")
     return str(path)
 
 

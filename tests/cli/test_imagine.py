@@ -65,7 +65,7 @@ def test_writes_a_video_that_begins_with_what_is_seen_and_a_plan(folder):
     now = video[0].reshape(SIZE, FACTOR, 2 * SIZE, FACTOR, 3).mean((1, 3))
     assert np.abs(now - np.concatenate(seen, axis=1)).mean() < 5
 
-    plan = json.loads((out / "plan.json").read_text())
+    plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
     assert (plan["views"], plan["offsets"], plan["instruction"]) == (["front", "side"], OFFSETS, INSTRUCTION)
     assert (plan["seed"], plan["steps"], plan["sampler"]) == (5, 1, "euler")
     assert Path(plan["checkpoint"]) == folder / "two"
@@ -80,7 +80,7 @@ def test_the_plan_is_what_the_policy_would_do(folder):
     policy = make(folder / "one", sampler="heun", steps=3)
     images = {"front": np.asarray(Image.open(folder / "front.png"))}
     expected = policy.plan([Observation(images, INSTRUCTION)], [2], imagine=True)[0]
-    plan = json.loads((out / "plan.json").read_text())
+    plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
     np.testing.assert_allclose(plan["actions"], expected.actions, rtol=1e-5)
     assert plan["steps"] == 3
     future = read_mp4(out / "imagined.mp4")[1:].reshape(FRAMES, SIZE, FACTOR, SIZE, FACTOR, 3).mean((2, 4))
@@ -88,7 +88,9 @@ def test_the_plan_is_what_the_policy_would_do(folder):
 
 
 def test_without_a_state_relative_actions_are_relative_to_the_gripper(folder):
-    plan = json.loads((imagine(folder, "relative", str(folder / "front.png"), out="arm") / "plan.json").read_text())
+    plan = json.loads(
+        (imagine(folder, "relative", str(folder / "front.png"), out="arm") / "plan.json").read_text(encoding="utf-8")
+    )
     assert (plan["action_layout"], plan["relative_to_gripper"]) == (ARM["action_layout"], True)
     assert np.array(plan["actions"]).shape == (8, 7)
 
@@ -96,7 +98,7 @@ def test_without_a_state_relative_actions_are_relative_to_the_gripper(folder):
 def test_another_seed_is_another_future(folder):
     def actions(seed):
         out = imagine(folder, "one", str(folder / "front.png"), more=("--seed", str(seed)))
-        return json.loads((out / "plan.json").read_text())["actions"]
+        return json.loads((out / "plan.json").read_text(encoding="utf-8"))["actions"]
 
     assert actions(0) == actions(0) != actions(1)
 
@@ -104,7 +106,7 @@ def test_another_seed_is_another_future(folder):
 def test_video_alone_imagines_without_actions(folder):
     out = imagine(folder, "video", f"front={folder / 'front.png'}", out="silent")
     assert len(read_mp4(out / "imagined.mp4")) == 1 + FRAMES
-    plan = json.loads((out / "plan.json").read_text())
+    plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
     assert "actions" not in plan and plan["offsets"] == OFFSETS
 
 

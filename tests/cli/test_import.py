@@ -48,7 +48,7 @@ def test_a_video_model_in_and_out_again(weights, use, tmp_path, capsys):
     (row,) = (line.split() for line in lines if line.startswith("model.diffusion_model. "))
     assert row[1] == "1,428" and row[3] == "backbone"
     assert "without a head" in lines[-1]
-    card = (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert "license: other" in card and "svd_xt.safetensors" in card
     kept = checkpoint.load_file(folder / "model.safetensors")
     assert kept["backbone.net.conv_in.weight"].dtype == torch.float16
@@ -70,7 +70,7 @@ def test_a_policy_takes_its_statistics_from_json_or_from_its_data(weights, use, 
     source = lightning(weights | head_weights(), tmp_path / "three.ckpt")
     assert "--data, or the ranges themselves" in refused(capsys, "import", source, "--out", tmp_path / "no")
     given = tmp_path / "ranges.json"
-    given.write_text(STATISTICS.to_json())
+    given.write_text(STATISTICS.to_json(), encoding="utf-8")
     both = ("--statistics", given, "--data", data)
     assert "exclude each other" in refused(capsys, "import", source, "--out", tmp_path / "no", *both)
     assert "actions 3 wide" in refused(capsys, "import", source, "--out", tmp_path / "no", "--data", data)
@@ -104,7 +104,7 @@ def test_data_without_actions_has_no_statistics(tmp_path, monkeypatch):
 )
 def test_statistics_that_are_none_are_one_line(ranges, message, tmp_path, capsys):
     if ranges is not None:
-        (tmp_path / "ranges.json").write_text(ranges)
+        (tmp_path / "ranges.json").write_text(ranges, encoding="utf-8")
     arguments = ("import", "x.ckpt", "--out", tmp_path / "out", "--statistics", tmp_path / "ranges.json")
     line = refused(capsys, *arguments)
     assert message in line and "ranges.json" in line

@@ -58,7 +58,7 @@ def test_failures_are_replaced_by_later_seeds_and_counted(tmp_path, capsys):
 def test_the_data_says_that_it_is_scripted_and_how_to_make_it_again(tmp_path):
     arguments = ["--episodes", 3, "--noise", 6, "--seed", 4, "--views", "close"]
     record("--task", "reach-red", *arguments, "--out", tmp_path / "d")
-    text = (tmp_path / "d" / "README.md").read_text()
+    text = (tmp_path / "d" / "README.md").read_text(encoding="utf-8")
     assert "scripted expert" in text and "not human demonstrations" in text
     seeds = [episode.seed for episode in map(open_dataset(tmp_path / "d").episode, range(3))]
     assert f"3 successes of {seeds[-1] - 3} tried" in text

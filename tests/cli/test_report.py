@@ -28,5 +28,5 @@ def test_the_folder_of_an_evaluation_will_do_and_its_commands_name_it(tmp_path, 
     folder = evaluation(tmp_path / "run", {"push": [True]}) / "evaluation"
     main(["report", str(folder)])
     assert capsys.readouterr().out.strip() == str(folder / "report.html")
-    text = (folder / "report.html").read_text()
+    text = (folder / "report.html").read_text(encoding="utf-8")
     assert f"--out {folder}\n" in text and f"videopolicy report {folder}<" in text

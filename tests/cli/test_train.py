@@ -60,7 +60,7 @@ def test_a_run_leaves_a_checkpoint_and_what_was_trained(trained, data):
     assert provenance.notes["data"] == "dots"
     assert model.config.views == ("top",)
     assert model.config.backbone == registry.entry("presets", "tiny").model.backbone
-    told = json.loads((trained / "config.json").read_text())
+    told = json.loads((trained / "config.json").read_text(encoding="utf-8"))
     assert told["model"] == to_json(model.config)
     assert (told["preset"], told["data"]) == ("tiny", [[registry.build("datasets", "lerobot", data).fingerprint, None]])
     assert (told["training"]["steps"], told["training"]["batch_size"]) == (2, 2)
@@ -176,7 +176,7 @@ def test_actions_of_some_tasks_and_video_of_all_from_the_command_line(data, tmp_
         "--validation-episodes",
         "0",
     )
-    told = json.loads((tmp_path / "run" / "cache" / "index.json").read_text())
+    told = json.loads((tmp_path / "run" / "cache" / "index.json").read_text(encoding="utf-8"))
     kept = {episode["task"]: episode["has_actions"] for episode in told["episodes"]}
     assert kept == {"reach-red": True, "reach-blue": False}
     steps = {episode["task"]: episode["length"] for episode in told["episodes"]}
@@ -188,7 +188,7 @@ def test_actions_of_some_tasks_and_video_of_all_from_the_command_line(data, tmp_
 
 def test_several_data_sets_and_lists_of_them_are_trained_on_together(data, tmp_path):
     listed = tmp_path / "mixture.toml"
-    listed.write_text(f'[[data]]\npath = "{data}"\nviews = {{top = "close"}}\nactions = false\n')
+    listed.write_text(f'[[data]]\npath = "{data}"\nviews = {{top = "close"}}\nactions = false\n', encoding="utf-8")
     out = tmp_path / "run"
     main(
         [
@@ -207,12 +207,12 @@ def test_several_data_sets_and_lists_of_them_are_trained_on_together(data, tmp_p
         ]
     )
     assert checkpoint.load(out / "checkpoint")[1].notes["data"] == "dots, dots-2"
-    assert len(json.loads((out / "config.json").read_text())["data"]) == 2
+    assert len(json.loads((out / "config.json").read_text(encoding="utf-8"))["data"]) == 2
     assert sorted(folder.name for folder in (out / "cache").iterdir()) == ["dots", "dots-2"]
 
 
 def test_every_slip_is_told_in_one_line_of_its_own(tmp_path):
-    (tmp_path / "mixture.toml").write_text("[[dat]]\n")
+    (tmp_path / "mixture.toml").write_text("[[dat]]\n", encoding="utf-8")
     slips = [["--steps", "0"], ["--preset", "tny"], []]
     script = f"""
 import sys
@@ -223,7 +223,7 @@ for slip in {slips!r}:
     except SystemExit as ending:
         assert ending.code == 2
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0 and len(done.stderr.splitlines()) == len(slips), done.stderr
 
 
@@ -241,4 +241,4 @@ def test_a_summary_of_the_data_is_printed_before_training(tmp_path, capsys):
         "held out, to measure on: 1 of 3 episodes: uneven 2",
         "  1 and not 9: half of the episodes, and some of each data set, are kept to train on",
     ]
-    assert "- episodes held out: 1\n" in (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    assert "- episodes held out: 1\n" in (tmp_path / "run" / "checkpoint" / "README.md").read_text(encoding="utf-8")

@@ -61,7 +61,7 @@ def stopping(encode, done, episodes):
 
     def encoding(frames):
         nonlocal episodes
-        if episodes and done.exists() and len(done.read_text().splitlines()) >= episodes:
+        if episodes and done.exists() and len(done.read_text(encoding="utf-8").splitlines()) >= episodes:
             episodes = 0
             os.kill(os.getpid(), signal.SIGSTOP)
         return encode(frames)

@@ -119,7 +119,7 @@ def test_a_build_that_is_killed_goes_on_where_it_was(kind, data, request, tmp_pa
         process.kill()
     assert not folder.exists()
     # The kill may also tear what was being written.
-    with (tmp_path / BUILDING / building.DONE).open("a") as file:
+    with (tmp_path / BUILDING / building.DONE).open("a", encoding="utf-8") as file:
         file.write('{"length": 1')
     counted.frames = 0
     if kind == "frames":
@@ -136,7 +136,7 @@ def test_what_was_begun_from_other_settings_is_begun_anew(data, whole, tmp_path)
     with begun(data, tmp_path / "cache") as process:
         process.kill()
     recipe = tmp_path / BUILDING / building.RECIPE
-    recipe.write_text(json.dumps(json.loads(recipe.read_text()) | {"key": "another"}))
+    recipe.write_text(json.dumps(json.loads(recipe.read_text(encoding="utf-8")) | {"key": "another"}), encoding="utf-8")
     build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
     assert contents(tmp_path / "cache") == whole
 

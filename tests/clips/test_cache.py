@@ -149,12 +149,12 @@ def test_an_encoder_that_fails_leaves_nothing_behind_and_the_old_cache_whole(bui
 def test_somebody_elses_folder_is_never_removed(build, tmp_path, index):
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / "thesis.tex").write_text("years of work")
+    (folder / "thesis.tex").write_text("years of work", encoding="utf-8")
     if index is not None:
-        (folder / "index.json").write_text(index)
+        (folder / "index.json").write_text(index, encoding="utf-8")
     with pytest.raises(UserError, match="no latent cache; choose a new or empty folder"):
         build()
-    assert (folder / "thesis.tex").read_text() == "years of work"
+    assert (folder / "thesis.tex").read_text(encoding="utf-8") == "years of work"
 
 
 def test_a_cache_that_is_not_there_is_not_opened(tmp_path):
@@ -228,9 +228,9 @@ def test_a_damaged_cache_is_refused_by_its_name(build, tmp_path, damage):
 
 
 def edit_index(folder, change):
-    index = json.loads((folder / "index.json").read_text())
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     change(index)
-    (folder / "index.json").write_text(json.dumps(index))
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def test_recorded_demonstrations_are_cached_as_they_were_decoded(dataset, encode, tmp_path):

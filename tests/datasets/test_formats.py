@@ -18,7 +18,7 @@ def test_each_format_is_told_from_the_others(name, tmp_path):
 
 
 def test_what_no_format_recognises_is_refused_with_the_known_ones(tmp_path):
-    (tmp_path / "notes.txt").write_text("nothing")
+    (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
     for path in (tmp_path / "missing", tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(UserError, match=path.name) as refused:
             guess_format(path)

@@ -30,7 +30,7 @@ def listed(tmp_path):
 
     def writer(*entries: str) -> Path:
         path = tmp_path / "mixture.toml"
-        path.write_text("\n".join(f"[[data]]\n{entry}" for entry in entries))
+        path.write_text("\n".join(f"[[data]]\n{entry}" for entry in entries), encoding="utf-8")
         return path
 
     return writer

@@ -52,8 +52,8 @@ def captioned(path, caption, **kinds):
     return path
 
 
-def table(folder, text, **how):
-    (folder / "captions.csv").write_text(text, **{"encoding": "utf-8", **how})
+def table(folder, text, encoding="utf-8"):
+    (folder / "captions.csv").write_text(text, encoding=encoding)
 
 
 def test_files_are_episodes_in_the_order_of_their_names_at_any_depth(tmp_path):

@@ -155,13 +155,15 @@ def test_the_verb_writes_numbers_and_pictures_and_says_what_is_missing(evaluated
     run = copytree(evaluated[0], tmp_path / "run" / "evaluation").parent
     last = next(row for row in reversed(evaluated[1]) if row.success)
     rows = [replace(row, recorded=row != last) for row in evaluated[1]]
-    (run / "evaluation" / "results.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    (run / "evaluation" / "results.jsonl").write_text(
+        "".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8"
+    )
     main(["diagnose", str(run), "--data", str(demonstrated)])
     said = capsys.readouterr().out
     assert "note: 1 successes were not recorded" in said
     assert "Is success tied to the video?" in said and "video wrong" in said
     out = run / "evaluation" / "diagnosis"
-    written = json.loads((out / "diagnosis.json").read_text())
+    written = json.loads((out / "diagnosis.json").read_text(encoding="utf-8"))
     assert len(written["episodes"]) == len(rows) - 1
     assert set(written["associations"]) == {SHARED, WHOLE} and set(written["associations"][WHOLE]) == set(MEASURES)
     for name in ("episodes.png", "failures.png"):
@@ -171,8 +173,8 @@ def test_the_verb_writes_numbers_and_pictures_and_says_what_is_missing(evaluated
 def test_demonstrations_at_another_rate_are_refused(evaluated, demonstrated, tmp_path):
     folder = copytree(evaluated[0], tmp_path / "evaluation")
     for path in folder.rglob("plans.json"):
-        about = json.loads(path.read_text())
-        path.write_text(json.dumps(about | {"fps": about["fps"] / 2}))
+        about = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(about | {"fps": about["fps"] / 2}), encoding="utf-8")
     with pytest.raises(UserError, match="20 control steps a second, but 10 in"):
         diagnose(folder, evaluated[1], open_any(demonstrated))
 

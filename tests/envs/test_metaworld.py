@@ -92,7 +92,9 @@ def test_fresh_processes_see_the_same_to_the_bit():
         "print(hashlib.sha256(b''.join(i.tobytes() for i in images) + state.tobytes()).hexdigest())"
     )
     seen = [
-        subprocess.run([sys.executable, "-c", script, seed], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", script, seed], capture_output=True, text=True, check=True, encoding="utf-8"
+        ).stdout
         for seed in ("5", "5", "6")
     ]
     assert seen[0] == seen[1] != seen[2]

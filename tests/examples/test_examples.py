@@ -27,13 +27,13 @@ def test_a_policy_is_trained_and_acts(tmp_path, capsys):
     checkpoint = example("train").main(data, tmp_path / "run", steps=2, batch_size=2)
     assert checkpoint == tmp_path / "run" / "checkpoint" and (checkpoint / "model.safetensors").exists()
     line = [sys.executable, str(EXAMPLES / "act.py"), str(checkpoint), "pointmass", "reach-red"]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    done = subprocess.run(line, capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stdout.strip() in ("success", "no success")
 
 
 @pytest.mark.parametrize("name", ["act", "train"])
 def test_an_example_is_short(name):
-    code = [line for line in (EXAMPLES / f"{name}.py").read_text().splitlines() if line.strip()]
+    code = [line for line in (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines() if line.strip()]
     assert len(code) <= 30
 
 
@@ -49,5 +49,5 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_importing_the_package_loads_nothing():
     script = "import sys, videopolicy; print([name for name in sys.modules if name.startswith('videopolicy.')])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stdout.strip() == "[]"

@@ -10,7 +10,7 @@ from torch import nn
 
 def keys(name: str, prefix: str = "") -> dict[str, tuple[int, ...]]:
     """The authors' name of every parameter -> its shape: of the "unet", the "encoder" or the "action" U-Net."""
-    lines = Path(__file__).with_name(f"{name}_keys.txt").read_text().splitlines()
+    lines = Path(__file__).with_name(f"{name}_keys.txt").read_text(encoding="utf-8").splitlines()
     pairs = (line.split(" ", 1) for line in lines)
     return {prefix + key: literal_eval(shape) for key, shape in pairs}
 

@@ -176,7 +176,9 @@ def as_recorded(episodes: list, recordings: list, lossless: bool) -> bool:
 def theirs(python: str, *arguments: object) -> str:
     """Runs the other side, offline; its complaints are shown if it fails."""
     command = [python, str(HERE / "theirs.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, encoding="utf-8"
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
     return done.stdout
@@ -206,15 +208,17 @@ def table(results: list[Result]) -> str:
 
 def store(out: Path, results: list[Result], arguments: argparse.Namespace) -> None:
     """Writes results.json and README.md."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE, encoding="utf-8"
+    )
     own = {"python": platform.python_version()} | {name: version(name) for name in ("av", "pyarrow", "numpy")}
     pythons = [python for python in (arguments.lerobot, arguments.old) if python]
     there = [json.loads(theirs(python, "versions")) for python in pythons]
     facts = {"commit": commit.stdout.strip(), "here": own, "there": there}
     out.mkdir(parents=True, exist_ok=True)
     facts["results"] = [asdict(one) for one in results]
-    (out / "results.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (out / "README.md").write_text(readme(facts, table(results)))
+    (out / "results.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(readme(facts, table(results)), encoding="utf-8")
 
 
 def readme(facts: dict, results: str) -> str:

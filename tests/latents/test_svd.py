@@ -30,7 +30,7 @@ def latents():
 
 @pytest.fixture(scope="module")
 def authors():
-    lines = (Path(__file__).parents[1] / "golden/vae_keys.txt").read_text().splitlines()
+    lines = (Path(__file__).parents[1] / "golden/vae_keys.txt").read_text(encoding="utf-8").splitlines()
     shapes = {line.split()[0]: tuple(map(int, re.findall(r"\d+", line.partition("(")[2]))) for line in lines}
     return {name: fill(name, shape) for name, shape in shapes.items()}
 

@@ -30,9 +30,11 @@ def install(folder: Path, name: str = "acme-robots", **points: str) -> Path:
     shutil.copytree(HERE / "acme_robots", folder / "acme_robots", dirs_exist_ok=True)
     about = folder / f"{name.replace('-', '_')}-{project['version']}.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {project['version']}\n")
+    (about / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {project['version']}\n", encoding="utf-8"
+    )
     lines = [line for group, found in groups.items() for line in (f"[{group}]", *found)]
-    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    (about / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
@@ -41,5 +43,11 @@ def run(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     paths = [str(installed), str(ROOT), *sys.path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     return subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )

@@ -60,7 +60,7 @@ def test_it_is_trained_saved_opened_and_evaluated_through_the_command_line(insta
     videopolicy(installed, "record", "--env", "pointmass", "--task", "reach-red", "--out", data, *recording)
     learning = ("--preset", "narrow_tiny", "--noise", "wide", "--steps", 2)
     videopolicy(installed, "train", "--data", data, "--out", run_folder, *learning)
-    config = (run_folder / "checkpoint" / "config.json").read_text()
+    config = (run_folder / "checkpoint" / "config.json").read_text(encoding="utf-8")
     model = json.loads(config)["model"]
     assert (
         '"noise/wide"' in config
@@ -72,7 +72,7 @@ def test_it_is_trained_saved_opened_and_evaluated_through_the_command_line(insta
         results = tmp_path / policy.partition(":")[0]
         said = videopolicy(installed, "evaluate", "--policy", policy, "--out", results, *playing)
         assert re.search(r"[012] */ *2|[012] of 2", said), said
-        rows = [json.loads(line) for line in (results / "results.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (results / "results.jsonl").read_text(encoding="utf-8").splitlines()]
         assert [row["task"] for row in rows] == ["leave-left"] * 2
 
 

@@ -150,7 +150,7 @@ def test_a_folder_that_is_not_whole_is_refused(exported, tmp_path):
     (tmp_path / "unet").mkdir()
     with pytest.raises(UserError, match=r"unet/config\.json: no such file"):
         convert(str(tmp_path), VIDEO, clip)
-    (tmp_path / "unet/config.json").write_text("{}")
+    (tmp_path / "unet/config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match=r"diffusion_pytorch_model\.safetensors: no such file"):
         convert(str(tmp_path), VIDEO, clip)
     (tmp_path / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"short")
@@ -170,7 +170,7 @@ def test_what_diffusers_does_not_know_is_refused(model, exported, image_encoder,
         export(model, tmp_path / "out", tmp_path)
     (tmp_path / "feature_extractor").mkdir()
     (tmp_path / "image_encoder").mkdir()
-    (tmp_path / "image_encoder/config.json").write_text('{"projection_dim": 1024}')
+    (tmp_path / "image_encoder/config.json").write_text('{"projection_dim": 1024}', encoding="utf-8")
     with pytest.raises(UserError, match="tokens are 1024 wide, this model attends to 48"):
         export(model, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()

@@ -40,7 +40,7 @@ def test_it_learns_from_actions_alone_and_shows_no_video(run):
     model, provenance = checkpoint.load(run / "checkpoint")
     assert provenance.stage == "end_to_end" and not model.config.generates_video
     assert not (run / "samples").exists()
-    logged = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (run / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(logged) == 2
     assert all("action" in line and not any(name.startswith("video") for name in line) for line in logged)
 
@@ -52,7 +52,7 @@ def test_it_is_evaluated_and_reported_like_every_policy(run, capsys):
     (recorded,) = (run / "evaluation" / "recordings").iterdir()
     assert (recorded / "executed_top.mp4").exists() and not list(recorded.glob("imagined_*"))
     main(["report", str(run)])
-    page = (run / "report.html").read_text()
+    page = (run / "report.html").read_text(encoding="utf-8")
     assert "imagined no frames" in page and "executed</span>" in page
 
 

@@ -36,7 +36,7 @@ def record(folder: Path, *, task="push", episode=0, success=True, length=20, vie
     plans = [{"step": s, "offsets": list(OFFSETS)} for s in steps]
     about = {"fps": 20, "views": list(views), "success": success, "instruction": "push the square", "task": task}
     about |= {"episode": episode, "length": length, "plans": plans}
-    (folder / "plans.json").write_text(json.dumps(about))
+    (folder / "plans.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def evaluation(run: Path, outcomes: dict[str, list[bool]], *, recorded: int = 1) -> Path:
@@ -44,7 +44,7 @@ def evaluation(run: Path, outcomes: dict[str, list[bool]], *, recorded: int = 1)
     folder = run / "evaluation"
     folder.mkdir(parents=True)
     settings = {"policy": "checkpoint", "target": "runs/x/checkpoint", "env": "toy", "tasks": list(outcomes)}
-    (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     rows = []
     for task, successes in outcomes.items():
         for episode, success in enumerate(successes):
@@ -53,19 +53,19 @@ def evaluation(run: Path, outcomes: dict[str, list[bool]], *, recorded: int = 1)
             if episode < recorded:
                 name = f"{task}-{episode}"
                 record(folder / "recordings" / name, task=task, episode=episode, success=success)
-    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return run
 
 
 def losses(run: Path, count: int = 30) -> None:
     lines = [{"step": 10 * n, "video": 1 / (n + 1), "action": 2 / (n + 1)} for n in range(1, count + 1)]
-    (run / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def monitored(run: Path) -> None:
     """Bands of noise, held-out measures and speed, beside the losses."""
     bands = {"video_low": 3.0, "video_middle": 2.0, "video_high": 1.0, "action_low": 0.5}
-    lines = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
     seen = {"video": 0.41, "action": 0.52, "action_error": 0.125, "psnr": 23.5, "ssim": 0.75}
     fast = {"clips_a_second": 37.0, "waiting": 0.042, "memory_gb": 1.5}
     for name, rows in (
@@ -73,4 +73,4 @@ def monitored(run: Path) -> None:
         ("validation", [{"step": step, **seen} for step in (100, 200)]),
         ("throughput", [{"step": line["step"], **fast} for line in lines]),
     ):
-        (run / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (run / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

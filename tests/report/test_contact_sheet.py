@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def sheet(dataset, tmp_path):
-    text = write_sheet(dataset, examine(dataset), tmp_path / "sheet.html").read_text()
+    text = write_sheet(dataset, examine(dataset), tmp_path / "sheet.html").read_text(encoding="utf-8")
     page = Page(text)
     page.rawdata = text
     return page

@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 
 def written(run) -> Page:
-    text = write_report(run).read_text()
+    text = write_report(run).read_text(encoding="utf-8")
     page = Page(text)
     page.rawdata = text
     return page
@@ -120,7 +120,10 @@ OWN, OTHER = load("mt10").sha256, "0" * 64
 def test_a_protocol_is_played_again_by_its_name(tmp_path, name, sha256, given):
     run = evaluation(tmp_path / "run", {"push": [True]}, recorded=0)
     settings = run / "evaluation" / "settings.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "protocol": name, "protocol_sha256": sha256}))
+    settings.write_text(
+        json.dumps({**json.loads(settings.read_text(encoding="utf-8")), "protocol": name, "protocol_sha256": sha256}),
+        encoding="utf-8",
+    )
     page = written(run)
     assert f"videopolicy evaluate --checkpoint runs/x/checkpoint --protocol {given} " in page.words
     assert "--task" not in page.words and "--env" not in page.words
@@ -152,12 +155,12 @@ def test_several_tasks_get_a_row_each_and_a_plot(tmp_path):
 def test_episodes_that_ended_oddly_are_counted_and_said_how(tmp_path):
     run = evaluation(tmp_path / "run", {"push": [True, False, False, False], "pull": [False]}, recorded=0)
     path = run / "evaluation" / "results.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert "without having come to their end" not in written(run).words
     endings = ("success", "crashed", "nan from the policy", "horizon", "timed out")
     for row, ended in zip(rows, endings, strict=True):
         row |= {"ended": ended} | ({"steps": 0} if ended in ("crashed", "timed out") else {})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     page = written(run)
     said = "3 of 5 episodes count as failures without having come to their end"
     assert f"{said}: 1 crashed, 1 nan from the policy, 1 timed out." in page.words
@@ -170,14 +173,18 @@ def test_text_is_escaped_wherever_it_comes_from(tmp_path):
     nasty = '<script>alert("x")</script>&'
     run = evaluation(tmp_path / "run", {"push": [True], "pull": [True]})
     for path in run.glob("evaluation/recordings/*/plans.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"instruction": nasty + path.parent.name}))
+        path.write_text(
+            json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"instruction": nasty + path.parent.name}),
+            encoding="utf-8",
+        )
     settings = {"env": nasty, "tasks": [nasty], "policy": "checkpoint", "target": nasty, "sampling": {nasty: nasty}}
-    (run / "evaluation" / "settings.json").write_text(json.dumps(settings))
+    (run / "evaluation" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     rows = run / "evaluation" / "results.jsonl"
     rows.write_text(
-        rows.read_text()
-        + json.dumps(json.loads(rows.read_text().split("\n")[0]) | {"task": nasty, "recorded": False})
-        + "\n"
+        rows.read_text(encoding="utf-8")
+        + json.dumps(json.loads(rows.read_text(encoding="utf-8").split("\n")[0]) | {"task": nasty, "recorded": False})
+        + "\n",
+        encoding="utf-8",
     )
     page = written(run)
     assert len(page.all("script")) == 1

@@ -24,14 +24,16 @@ def test_a_run_that_was_not_trained_has_no_losses(run):
 
 def test_a_resumed_training_overwrites_the_steps_it_repeated(run):
     lines = [(10, 0.9), (20, 0.8), (30, 0.7), (20, 0.5), (30, 0.4)]
-    (run / "losses.jsonl").write_text("".join(json.dumps({"step": s, "video": v}) + "\n" for s, v in lines))
+    (run / "losses.jsonl").write_text(
+        "".join(json.dumps({"step": s, "video": v}) + "\n" for s, v in lines), encoding="utf-8"
+    )
     assert read(run).losses == {"video": ([10, 20, 30], [0.9, 0.5, 0.4])}
 
 
 def test_what_is_logged_at_some_steps_only_keeps_its_own_steps(run):
     rows = [{"step": 1, "video": 3, "seconds": 1}, {"step": 2, "video": 2, "video_low": 1}, {"step": 3, "video": None}]
-    (run / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (run / "validation.jsonl").write_text('{"step": 2, "psnr": 20.5}\n')
+    (run / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (run / "validation.jsonl").write_text('{"step": 2, "psnr": 20.5}\n', encoding="utf-8")
     found = read(run)
     assert found.losses == {"video": ([1, 2], [3, 2]), "video_low": ([2], [1])}
     assert found.validation == {"psnr": ([2], [20.5])} and found.throughput == {}
@@ -40,7 +42,7 @@ def test_what_is_logged_at_some_steps_only_keeps_its_own_steps(run):
 @pytest.mark.parametrize("name", ["evaluation/results.jsonl", "losses.jsonl"])
 def test_a_line_that_is_still_being_written_waits(run, name):
     before = read(run)
-    with (run / name).open("a") as file:
+    with (run / name).open("a", encoding="utf-8") as file:
         file.write('{"task": "pu')
     assert read(run) == before
 
@@ -49,8 +51,8 @@ def test_a_line_that_is_still_being_written_waits(run, name):
 @pytest.mark.parametrize("line", ['{"task": "pu', "[]", '{"step": 3, "video": "high", "task": 1}', '{"step": true}'])
 def test_a_torn_line_is_named_by_file_and_number(run, name, line):
     path = run / name
-    first, rest = path.read_text().split("\n", 1)
-    path.write_text(f"{first}\n{line}\n{rest}")
+    first, rest = path.read_text(encoding="utf-8").split("\n", 1)
+    path.write_text(f"{first}\n{line}\n{rest}", encoding="utf-8")
     with pytest.raises(UserError, match=f"{path.name}, line 2"):
         read(run)
 
@@ -73,7 +75,7 @@ def test_the_folder_of_an_evaluation_is_read_as_the_run_that_holds_it(run):
 def test_no_folder_no_episode_and_torn_settings_are_refused(run, tmp_path):
     with pytest.raises(UserError, match="nowhere: holds no evaluation"):
         read(tmp_path / "nowhere")
-    (run / "evaluation" / "settings.json").write_text("{")
+    (run / "evaluation" / "settings.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"settings\.json holds no settings"):
         read(run)
     empty = evaluation(tmp_path / "empty", {"push": []})

@@ -29,7 +29,7 @@ name = "reach-blue"
 @pytest.fixture
 def write(tmp_path):
     def written(text):
-        (tmp_path / "discs.toml").write_text(text)
+        (tmp_path / "discs.toml").write_text(text, encoding="utf-8")
         return str(tmp_path / "discs.toml")
 
     return written

@@ -51,7 +51,7 @@ def test_the_facts_agree_with_the_result_and_the_videos(recorded):
         if not row.recorded:
             continue
         folder = out / "recordings" / f"{task}-{episode}"
-        facts = json.loads((folder / "plans.json").read_text())
+        facts = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
         expected = {"task": task, "episode": episode, "success": row.success, "length": row.steps, "fps": 20.0}
         assert {key: facts[key] for key in expected} == expected
         assert facts["views"] == ["top", "close"] and "disc" in facts["instruction"]
@@ -64,7 +64,7 @@ def test_the_facts_agree_with_the_result_and_the_videos(recorded):
 
 def test_the_executed_actions_are_those_planned_and_replay_to_the_same_end(recorded):
     out, rows, _ = recorded
-    facts = json.loads((out / "recordings" / "reach-blue-1" / "plans.json").read_text())
+    facts = json.loads((out / "recordings" / "reach-blue-1" / "plans.json").read_text(encoding="utf-8"))
     planned = [action for plan in facts["plans"] for action in plan["actions"][:EXECUTE]]
     assert facts["actions"] == planned[: facts["length"]]
     env = make("reach-blue")
@@ -80,7 +80,7 @@ def test_actions_that_are_no_numbers_are_null(tmp_path):
     recorder.add_observation(env.observe())
     recorder.add_plan(Plan(np.array([[0.1, np.nan], [np.inf, -1]], np.float32)))
     recorder.write(tmp_path / "a", task="reach-red", episode=0, instruction="", success=False)
-    facts = json.loads((tmp_path / "a" / "plans.json").read_text())
+    facts = json.loads((tmp_path / "a" / "plans.json").read_text(encoding="utf-8"))
     assert facts["plans"][0]["actions"] == [[0.1, None], [None, -1.0]] and facts["actions"] == []
 
 
@@ -117,7 +117,7 @@ def test_imagined_frame_k_shows_the_plans_step_plus_its_offset(recorded):
     out, _, _ = recorded
     compared = 0
     for folder in (out / "recordings").iterdir():
-        facts = json.loads((folder / "plans.json").read_text())
+        facts = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
         executed, imagined = read_mp4(folder / "executed_top.mp4"), read_mp4(folder / "imagined_top.mp4")
         shown = [plan["step"] + offset for plan in facts["plans"] for offset in plan["offsets"]]
         for step, frame in zip(shown, imagined, strict=True):
@@ -152,10 +152,10 @@ def test_actions_are_read_where_they_were_recorded(tmp_path):
     older = load(tmp_path / "a")
     assert older.actions is None and all(plan.actions is None for plan in older.plans)
     path = tmp_path / "a" / "plans.json"
-    about = json.loads(path.read_text()) | {"actions": [[0.5, -1.0]] * 20}
+    about = json.loads(path.read_text(encoding="utf-8")) | {"actions": [[0.5, -1.0]] * 20}
     for plan in about["plans"]:
         plan["actions"] = [[plan["step"], None]] * 16
-    path.write_text(json.dumps(about))
+    path.write_text(json.dumps(about), encoding="utf-8")
     found = load(tmp_path / "a")
     assert found.actions.shape == (20, 2)
     for plan in found.plans:
@@ -222,7 +222,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 def test_plans_that_do_not_fit_the_frames_are_refused(tmp_path, change, complaint):
     record(tmp_path / "a")
     path = tmp_path / "a" / "plans.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
     with pytest.raises(UserError, match=complaint) as refusal:
         load(tmp_path / "a")
     assert str(path.parent) in str(refusal.value) and "records it again" in str(refusal.value)
@@ -231,7 +231,7 @@ def test_plans_that_do_not_fit_the_frames_are_refused(tmp_path, change, complain
 @pytest.mark.parametrize("text", ["[]", "3", "null"])
 def test_what_is_no_description_of_a_recording_is_refused(tmp_path, text):
     record(tmp_path / "a")
-    (tmp_path / "a" / "plans.json").write_text(text)
+    (tmp_path / "a" / "plans.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"plans\.json: the whole is .*; it takes a map of its fields; delete"):
         load(tmp_path / "a")
 

@@ -97,7 +97,7 @@ def test_what_was_recorded_goes_through_env_policy_and_runner_to_the_robot(simul
     dataset = robomimic.open_dataset(file)
     policy, episode = policy_for(dataset), dataset.episode(0)
     assert (policy.spec.views, policy.spec.size, policy.spec.action_width) == (VIEWS, SIZE, 7)
-    (tmp_path / "recording.toml").write_text(PROTOCOL)
+    (tmp_path / "recording.toml").write_text(PROTOCOL, encoding="utf-8")
     protocol = load(str(tmp_path / "recording.toml"))
     settings = Settings("robocasa", (TASK,), 1, EXECUTE, record=0, protocol=protocol)
     (result,) = evaluate(policy, settings, tmp_path / "out", place=threads).rows

@@ -32,7 +32,7 @@ def test_every_episode_is_played_once_and_written(seeing, settings, tmp_path, th
     keys = [(row.task, row.episode) for row in results.rows]
     assert sorted(keys) == sorted((task, i) for task in settings.tasks for i in range(3))
     assert all(row.seed == EVALUATION_SEED_OFFSET + row.episode for row in results.rows)
-    assert [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()] == [
+    assert [json.loads(line) for line in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()] == [
         vars(row) for row in results.rows
     ]
     assert not (tmp_path / "recordings").exists()
@@ -63,7 +63,7 @@ def listed(tmp_path, settings):
 
     def writer(*seeds):
         tasks = f'[[task]]\nname = "reach-red"\nseeds = {list(seeds)}\n[[task]]\nname = "reach-blue"\n'
-        path.write_text(f'title = "Listed"\nenv = "pointmass"\nepisodes = 2\n{tasks}')
+        path.write_text(f'title = "Listed"\nenv = "pointmass"\nepisodes = 2\n{tasks}', encoding="utf-8")
         return replace(settings, episodes=2, protocol=load(str(path)))
 
     return writer
@@ -247,7 +247,7 @@ def test_a_checkpoint_that_was_trained_again_is_another_one(seeing, settings, tm
     (checkpoint / "model.safetensors").write_bytes(b"old")
     settings = replace(settings, policy="checkpoint", target=str(checkpoint))
     evaluate(seeing(), settings, tmp_path / "out", place=threads)
-    (checkpoint / "README.md").write_text("what it is")
+    (checkpoint / "README.md").write_text("what it is", encoding="utf-8")
     moved = checkpoint.rename(tmp_path / "moved")
     evaluate(seeing(), replace(settings, target=str(moved)), tmp_path / "out", place=threads)
     (moved / "model.safetensors").write_bytes(b"new")
@@ -269,7 +269,7 @@ def test_every_executor_plays_whatever_the_latency_and_the_number_of_workers(
     assert one == two
     assert {row["ended"] for row in one} <= {"success", "horizon"}
     assert all(row["plans"] == -(-row["steps"] // 4) for row in one)
-    written = json.loads((tmp_path / "1" / "settings.json").read_text())
+    written = json.loads((tmp_path / "1" / "settings.json").read_text(encoding="utf-8"))
     assert (written["executor"], written["execute"], written["latency"]) == (executor, 4, latency)
 
 
@@ -288,7 +288,10 @@ def test_who_is_told_what_is_committed_plans_on_from_there(seeing, settings, tmp
     settings = replace(settings, execute=4, latency=3, record=9)
     rows = evaluate(Foreseeing(noise=0.0), settings, tmp_path, place=threads).rows
     assert {row.ended for row in rows} == {"success"}
-    facts = [json.loads((folder / "plans.json").read_text()) for folder in (tmp_path / "recordings").iterdir()]
+    facts = [
+        json.loads((folder / "plans.json").read_text(encoding="utf-8"))
+        for folder in (tmp_path / "recordings").iterdir()
+    ]
     longest = max(facts, key=lambda one: one["length"])
     assert longest["length"] >= 8
     first, second = longest["plans"][:2]

@@ -91,7 +91,7 @@ def train_to_the_signal(data: Path, run: Path, resume: bool, changes: dict) -> N
     try:
         trainer.train()
     except KeyboardInterrupt:
-        (run / f"stopped-{trainer.group.rank}").write_text(str(trainer.step))
+        (run / f"stopped-{trainer.group.rank}").write_text(str(trainer.step), encoding="utf-8")
     except UserError as error:
         sys.exit(ALONE if "another process" in str(error) else 1)
 

@@ -30,7 +30,7 @@ NUMBERS = ("video", "action", "grad_norm")
 
 
 def losses(run):
-    lines = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
     return np.array([[line[name] for name in NUMBERS] for line in lines])
 
 
@@ -95,8 +95,8 @@ def test_a_signal_to_one_process_ends_all_at_the_same_step(data, tmp_path):
         time.sleep(0.01)
     pair[1].terminate()
     assert children.wait(*pair) == [0, 0]
-    assert len({(run / f"stopped-{rank}").read_text() for rank in range(2)}) == 1
-    assert checkpoint.load(run / "checkpoint")[1].steps == int((run / "stopped-0").read_text())
+    assert len({(run / f"stopped-{rank}").read_text(encoding="utf-8") for rank in range(2)}) == 1
+    assert checkpoint.load(run / "checkpoint")[1].steps == int((run / "stopped-0").read_text(encoding="utf-8"))
 
 
 def test_a_process_that_dies_takes_the_others_with_it(data, tmp_path):
@@ -141,11 +141,11 @@ def test_with_torchrun_a_full_disk_ends_all_processes_and_leaves_the_last_state(
         "--batch-size",
         "2",
     ]
-    done = subprocess.run([*line, "--steps", "1"], capture_output=True, text=True)
+    done = subprocess.run([*line, "--steps", "1"], capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained 1 steps") == 1
     with full_disk(2**24):
-        full = subprocess.run([*line, "--steps", "2", "--resume"], capture_output=True, text=True)
+        full = subprocess.run([*line, "--steps", "2", "--resume"], capture_output=True, text=True, encoding="utf-8")
     assert full.returncode == 1 and f"{run / 'state'}: cannot be written" in full.stderr
     assert [path.name for path in (run / "state").iterdir()] == ["step-000001"]
     assert checkpoint.load(run / "checkpoint")[1].steps == 1

@@ -29,7 +29,11 @@ RANDOM = 5
 def losses(run):
     if not (run / "losses.jsonl").exists():
         return []
-    lines = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines() if line.endswith("}")]
+    lines = [
+        json.loads(line)
+        for line in (run / "losses.jsonl").read_text(encoding="utf-8").splitlines()
+        if line.endswith("}")
+    ]
     return [line | {"seconds": 0} for line in lines]
 
 

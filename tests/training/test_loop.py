@@ -32,7 +32,7 @@ def interrupt(number=signal.SIGINT):
 
 
 def losses(run):
-    return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @torch.no_grad()

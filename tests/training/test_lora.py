@@ -109,7 +109,7 @@ def test_what_is_saved_is_an_ordinary_checkpoint_that_computes_the_same(trainer,
         expected = losses(run.objective, run.clips)
     torch.testing.assert_close(losses(saved, run.clips), expected, rtol=0, atol=1e-5)
     assert (expected - losses(init, run.clips)).abs().max() > 1e-2
-    card = (run.run / "checkpoint" / "README.md").read_text()
+    card = (run.run / "checkpoint" / "README.md").read_text(encoding="utf-8")
     millions = sum(parameter.numel() for parameter in saved.parameters()) / 1e6
     assert f"LoRA rank: {RANK}" in card and f"{millions:.1f} million" in card
     assert provenance.notes["LoRA rank"] == RANK
@@ -187,7 +187,8 @@ def runs(data, init, tmp_path_factory):
 @pytest.mark.parametrize(("kind", "atol"), [("ddp", 1e-5), ("fsdp2", 1e-5), ("bf16", 0.05)])
 def test_two_processes_are_one_run_and_bfloat16_nearly(runs, kind, atol):
     first, second = (
-        [json.loads(line) for line in (runs / name / "losses.jsonl").read_text().splitlines()] for name in ("one", kind)
+        [json.loads(line) for line in (runs / name / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
+        for name in ("one", kind)
     )
     for part in ("video", "action"):
         found = [[line[part] for line in lines] for lines in (second, first)]

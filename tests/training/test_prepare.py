@@ -132,7 +132,10 @@ def test_episodes_shorter_than_a_clip_are_left_out_and_encoded_all_the_same(tmp_
     assert MODEL.window.span == 8 and clips.episodes.number.tolist() == [0, 2] and len(clips) == 20
     chunk = clips.batch(np.array([12]), None).actions[0]
     np.testing.assert_allclose(clips.normalizer.invert(chunk), data.episode(2, ()).actions[:8], atol=1e-5)
-    assert json.loads((tmp_path / "run" / "cache" / "index.json").read_text())["episodes"][1]["length"] == 7
+    assert (
+        json.loads((tmp_path / "run" / "cache" / "index.json").read_text(encoding="utf-8"))["episodes"][1]["length"]
+        == 7
+    )
 
 
 def test_episodes_that_are_all_shorter_than_a_clip_are_refused(dataset, tmp_path):
@@ -226,7 +229,8 @@ def mixed(data, tmp_path_factory):
         weight = 3
         views = {{top = "close"}}
         actions = false
-        """
+        """,
+        encoding="utf-8",
     )
     return open_sources([folder / "mixture.toml"])
 

@@ -50,7 +50,7 @@ def train(dots, out, *more):
 
 
 def lines(run):
-    return [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_half_tasks_give_actions_of_these_tasks_alone_and_video_of_all(dots, drawn, tmp_path):

@@ -29,7 +29,7 @@ def out(tmp_path, data):
     (source,), model = suited(open_sources([data]), MODEL, TRAINING, None)
     settings = RunSettings("", ((source.dataset.fingerprint, None),), "None", model, TRAINING)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(json.dumps(to_json(settings)))
+    (tmp_path / "run" / "config.json").write_text(json.dumps(to_json(settings)), encoding="utf-8")
     return tmp_path / "run"
 
 
@@ -39,7 +39,7 @@ def go_on(data, out, model=MODEL, training=TRAINING):
 
 
 def test_the_settings_of_a_run_survive_json_text(out):
-    told = json.loads((out / "config.json").read_text())
+    told = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert to_json(from_json(RunSettings, told)) == told
 
 
@@ -54,9 +54,9 @@ def test_the_same_settings_go_on_and_others_are_named(data, out):
 
 
 def test_a_setting_that_the_run_did_not_know_yet_had_its_default(data, out):
-    told = json.loads((out / "config.json").read_text())
+    told = json.loads((out / "config.json").read_text(encoding="utf-8"))
     del told["training"]["decay"], told["model"]["relative"]
-    (out / "config.json").write_text(json.dumps(told))
+    (out / "config.json").write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(UserError, match=GOES_ON):
         go_on(data, out)
     with pytest.raises(UserError, match="begun with another decay"):
@@ -77,8 +77,8 @@ def test_a_setting_that_the_run_did_not_know_yet_had_its_default(data, out):
     ],
 )
 def test_wrong_settings_are_refused_by_file_and_path(data, out, change, message):
-    told = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps({**told, **change}))
+    told = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    (out / "config.json").write_text(json.dumps({**told, **change}), encoding="utf-8")
     with pytest.raises(UserError, match=rf"run/config\.json: {message}") as refusal:
         go_on(data, out)
     assert "\n" not in str(refusal.value)
@@ -86,7 +86,7 @@ def test_wrong_settings_are_refused_by_file_and_path(data, out, change, message)
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", "{}", "{", ""])
 def test_what_holds_no_settings_is_refused_in_one_line(data, out, text):
-    (out / "config.json").write_text(text)
+    (out / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"run(/|: )config\.json") as refusal:
         go_on(data, out)
     assert "\n" not in str(refusal.value)
@@ -131,14 +131,14 @@ def test_where_the_rate_stays_more_steps_change_nothing(data, tmp_path, capsys):
 
 
 def statistics(run):
-    return MinMax.from_json((run / "checkpoint" / "statistics.json").read_text())
+    return MinMax.from_json((run / "checkpoint" / "statistics.json").read_text(encoding="utf-8"))
 
 
 def test_a_run_by_quantiles_says_so_and_is_gone_on_with_by_them_alone(data, tmp_path, capsys):
     out, training = tmp_path / "new", replace(TRAINING, steps=1, normalize="quantile")
     train(data, MODEL, training, out)
     assert "actions are clipped to their 1% and 99% quantiles" in capsys.readouterr().out
-    assert json.loads((out / "config.json").read_text())["training"]["normalize"] == "quantile"
+    assert json.loads((out / "config.json").read_text(encoding="utf-8"))["training"]["normalize"] == "quantile"
     found = statistics(out)
     assert found.method == "quantile"
     train(data, MODEL, replace(training, steps=2), out, resume=True)
@@ -153,7 +153,9 @@ def test_a_head_that_goes_on_learning_keeps_how_its_actions_were_normalised(data
     train(data, MODEL, replace(training, normalize="quantile"), by_quantiles)
     train(data, None, training, tmp_path / "on", init=by_quantiles / "checkpoint")
     assert statistics(tmp_path / "on") == statistics(by_quantiles)
-    assert json.loads((tmp_path / "on" / "config.json").read_text())["training"]["normalize"] == "quantile"
+    assert (
+        json.loads((tmp_path / "on" / "config.json").read_text(encoding="utf-8"))["training"]["normalize"] == "quantile"
+    )
     train(data, MODEL, training, by_ends)
     with pytest.raises(UserError, match="its head learnt actions that were normalised by minmax"):
         train(data, None, replace(training, normalize="quantile"), tmp_path / "no", init=by_ends / "checkpoint")

@@ -136,14 +136,14 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(folder, saved, gr
     "text", ["[]", "3", '{"facts": 3, "sha256": {}}', '{"facts": {}, "sha256": {"facts.json": 3}}']
 )
 def test_facts_of_another_shape_are_damaged(folder, saved, group, text):
-    (folder / "step-000002" / "facts.json").write_text(text)
+    (folder / "step-000002" / "facts.json").write_text(text, encoding="utf-8")
     assert newest(folder, group).name == "step-000001"
     assert names(folder) == ["damaged-step-000002", "step-000001"]
 
 
 def test_states_all_of_which_are_damaged_are_refused(folder, saved, group):
     for state in folder.iterdir():
-        (state / "facts.json").write_text("{")
+        (state / "facts.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="every state is damaged"):
         newest(folder, group)
     assert not exists(folder)
@@ -170,7 +170,7 @@ def test_a_disk_that_is_full_at_the_first_save_is_not_a_run_to_go_on_with(tmp_pa
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, group):
-    (tmp_path / "state").write_text("a file in its place")
+    (tmp_path / "state").write_text("a file in its place", encoding="utf-8")
     with pytest.raises(UserError, match="state: cannot be written"):
         save_state(tmp_path / "state", learning(0), {"step": 1}, group)
 
@@ -185,7 +185,7 @@ def test_another_models_state_is_refused(folder, saved, group):
 def test_the_facts_are_plain_json(folder, saved, group):
     state = newest(folder, group)
     assert facts_of(state) == {"step": 2, "seconds": 3.0}
-    assert set(json.loads((state / "facts.json").read_text())["sha256"]) == FILES
+    assert set(json.loads((state / "facts.json").read_text(encoding="utf-8"))["sha256"]) == FILES
 
 
 @pytest.mark.parametrize(("mask", "right"), [(0o022, ({0o644}, {0o755})), (0o007, ({0o660}, {0o770}))])

@@ -43,7 +43,7 @@ def main() -> None:
         "camera_right_in_world": right,
         "correlation_of_cube_y_and_column": float(np.corrcoef(np.concatenate(cube), steps)[0, 1]),
     }
-    (HERE / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (HERE / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     Image.fromarray(_strip(episodes[0])).save(HERE / "strip.png", optimize=True)
 
 

@@ -1,7 +1,6 @@
 """Converts recorded data of any known format into a data set of this project's own."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from videopolicy.datasets.transforms.turn import FLIPS, ROTATIONS
 from videopolicy.errors import UserError, check_range
 from videopolicy.processes import check_workers
 from videopolicy.processors import processors
+from videopolicy.progress import say
 
 T = TypeVar("T")
 # Notes that are shown; all of them are in the data set's meta/info.json.
@@ -94,7 +94,7 @@ class Command:
             outcome = convert(source, self.out, self.workers)
         except KeyboardInterrupt:
             if staging_folder(self.out).exists():
-                print(f"kept in {staging_folder(self.out)}: the same command goes on from there", file=sys.stderr)
+                say(f"kept in {staging_folder(self.out)}: the same command goes on from there")
             raise
         print("\n".join(summary(outcome, self.out)))
 

@@ -138,4 +138,5 @@ class Command:
         if not self.task or len(set(self.task)) < len(self.task):
             raise UserError(f"--task is {' '.join(self.task) or 'empty'}; name at least one task, and each one once")
         refuse_existing(self.out)
-        prepare(self.env, self.task, self.views, self.size)
+        if renderer := prepare(self.env, self.task, self.views, self.size):
+            print("\n".join(renderer.lines()), flush=True)

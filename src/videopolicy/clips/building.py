@@ -7,7 +7,6 @@ folder, comes last.
 import json
 import math
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -21,7 +20,7 @@ from jaxtyping import Float16, Float32, Int, UInt8
 from videopolicy.clips.decoding import Block, Decoded, Decoding, decode
 from videopolicy.clips.rows import Rows
 from videopolicy.errors import UserError, name_path_in_errors
-from videopolicy.progress import progress_bar
+from videopolicy.progress import progress_bar, say
 
 # Frames of one view (n, H, W, 3) -> their codes (n, K, h, w); or windows (n, 1+T, H, W, 3) -> theirs (n, 1+t, K, h, w).
 Encode = Callable[[UInt8[np.ndarray, "n *t H W 3"]], Float32[np.ndarray, "n *t K h w"]]
@@ -63,7 +62,7 @@ def fill(folder: Path, recipe: dict[str, Any], decoding: Decoding, encode: Encod
             shutil.rmtree(folder, ignore_errors=True)
         elif isinstance(error, KeyboardInterrupt):
             told = f"{kept} of {len(decoding.dataset)} episodes are encoded and kept in {folder}"
-            print(f"{told}: the same command goes on from there", file=sys.stderr)
+            say(f"{told}: the same command goes on from there")
         raise
 
 
@@ -200,7 +199,7 @@ class _Filling:
         if self.decoding.window is not None:
             # Windows overlap: their codes may well be larger than the videos.
             told = f"{math.prod(leading):,} windows of each view, {needed / 1e9:,.2f} GB"
-            print(f"{self.folder.parent}: the latent cache will hold {told}", file=sys.stderr)
+            say(f"{self.folder.parent}: the latent cache will hold {told}")
         return Rows.create(self.folder / CODES, np.float16, leading, codes.shape[1:])
 
     def _open_vectors(self, name: str, width: int | None) -> Rows | None:

@@ -24,7 +24,7 @@ from pathlib import Path
 import h5py
 
 from videopolicy.datasets.hdf5.access import arrays, files_at, named, number, opened, root_names, text
-from videopolicy.datasets.hdf5.episodes import StoredSet, Hdf5Episodes
+from videopolicy.datasets.hdf5.episodes import Hdf5Episodes, StoredSet
 from videopolicy.datasets.hdf5.stored import StoredEpisode, chosen, column_of, contents, steps_of
 from videopolicy.datasets.hdf5.told import Told, listed, reason
 from videopolicy.datasets.reading import AS_IT_IS, Reading

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from videopolicy import registry
+from videopolicy.envs.rendering import Renderer
 from videopolicy.errors import UserError, unknown
 from videopolicy.types import Action, Observation
 
@@ -104,7 +105,7 @@ def check(task: str, tasks: Sequence[str], views: Sequence[str], known_views: Se
         raise UserError(f"an image is 8 to 1024 pixels on each side, not {size}")
 
 
-def prepare(name: str, tasks: Sequence[str], views: Sequence[str], size: int) -> None:
+def prepare(name: str, tasks: Sequence[str], views: Sequence[str], size: int) -> Renderer | None:
     """What a process does once before it starts others that open envs: finds bad input early, and what they inherit.
 
     Args:
@@ -113,11 +114,13 @@ def prepare(name: str, tasks: Sequence[str], views: Sequence[str], size: int) ->
         views: the cameras; empty for the env's own choice.
         size: pixels on each side of an image.
 
+    Returns:
+        What renders its images; None if the env does that itself.
+
     Raises:
         UserError: unknown env, task or view, or the env cannot run here.
     """
     module = registry.module("envs", name)
     for task in tasks:
         check(task, module.TASKS, views or module.VIEWS, module.VIEWS, size)
-    if hasattr(module, "prepare"):
-        module.prepare()
+    return module.prepare() if hasattr(module, "prepare") else None

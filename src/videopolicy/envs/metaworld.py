@@ -89,15 +89,15 @@ def make(task: str, *, views: Sequence[str] = DEFAULT_VIEWS, size: int = 64) -> 
     return MetaWorld(task, tuple(views), size)
 
 
-def prepare() -> None:
-    """Finds a rendering backend, for this process and those that it starts.
+def prepare() -> rendering.Renderer:
+    """Finds what renders, for this process and those that it starts.
 
     Raises:
         UserError: Meta-World is not installed, or nothing here can render.
     """
     if not all(find_spec(name) for name in ("metaworld", "mujoco", "packaging")):
         raise UserError("env 'metaworld' needs the extra: pip install 'videopolicy[metaworld]'")
-    rendering.choose()
+    return rendering.choose()
 
 
 class MetaWorld(Env):

@@ -1,7 +1,9 @@
-"""What envs that are built on robosuite share: one arm, its state and actions, upright pictures, and silence."""
+"""What envs that are built on robosuite share: one arm, its state and actions, upright pictures, and good manners."""
 
+import atexit
 import io
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -110,7 +112,22 @@ class ArmEnv(Env):
 
     def close(self) -> None:
         """Frees the simulator; call it last, as other simulators of the process may suffer."""
+        atexit.unregister(self.close)
+        if self._env is None:
+            return
+        # Whoever else holds the simulator must not free its renderer again, when EGL may have ended.
+        context = getattr(self.simulator.sim, "_render_context_offscreen", None)
+        if context is not None:
+            context.con.free()
+            context.gl_ctx.free()
         self._env.close()
+        self._env = None
+
+    def _hold(self, env: Any) -> None:
+        """Takes a simulator that was just opened, and sees to it that it is closed."""
+        self._env = env
+        # Left to the interpreter's end, its renderer would outlive EGL and print an error.
+        atexit.register(self.close)
 
     def _render(self, view: str) -> Image:
         image = self._env.sim.render(camera_name=self.camera(view), width=self.size, height=self.size)
@@ -135,12 +152,21 @@ def numpy_seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def silent() -> Iterator[None]:
-    """The simulators print what they are about, and warn of files that nobody needs."""
-    before = logging.root.manager.disable
+def contained() -> Iterator[None]:
+    """Within, simulators are imported and opened without harm.
+
+    They print what they are about, warn of files that nobody needs, keep a log in one place for all users of the
+    machine, where another user's may lie, and take the GPUs that CUDA may use for numbers of EGL's devices.
+    """
+    before, handler = logging.root.manager.disable, logging.FileHandler
+    visible = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     logging.disable(logging.WARNING)
+    logging.FileHandler = lambda *_, **__: logging.NullHandler()  # type: ignore[misc, assignment]
     try:
         with redirect_stdout(io.StringIO()):
             yield
     finally:
+        logging.FileHandler = handler
         logging.disable(before)
+        if visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible

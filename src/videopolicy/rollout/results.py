@@ -5,7 +5,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def timeless(rows: Iterable[Result]) -> list[dict[str, Any]]:
     return [{name: value for name, value in asdict(row).items() if name != "seconds"} for row in ordered]
 
 
-def open_results(folder: Path, settings: Recorded, *, ignore: tuple[str, ...] = ()) -> Results:
+def open_results(folder: Path, settings: Recorded, *, ignore: Set[str] = frozenset()) -> Results:
     """Begins an evaluation in a folder, or goes on with the one that is there.
 
     Args:
@@ -168,7 +168,7 @@ def _read_settings(path: Path) -> Recorded:
         raise UserError(f"{path} holds no settings of an evaluation ({error}); choose another folder") from error
 
 
-def _refuse_others(folder: Path, before: Recorded, now: Recorded, ignore: tuple[str, ...]) -> None:
+def _refuse_others(folder: Path, before: Recorded, now: Recorded, ignore: Set[str]) -> None:
     old, new = before.facts(), now.facts()
     differing = [name for name in {**old, **new} if name not in ignore and old.get(name) != new.get(name)]
     if differing:

@@ -11,7 +11,8 @@ from videopolicy import registry
 from videopolicy.actions.layout import Layout
 from videopolicy.configs import check_limits
 from videopolicy.datasets.base import SAME_RATE
-from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
+from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env, prepare
+from videopolicy.envs.rendering import Renderer
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.executors.base import check_timing
 from videopolicy.policies import orientation
@@ -31,6 +32,8 @@ from videopolicy.types import Observation, Plan
 # Longer than any simulator here takes to load on a busy machine.
 TIMEOUT = 300.0
 MOST_SECONDS = 1e6
+# Settings that another run of the same evaluation may change; which machine renders shows in single pixels at most.
+FREE = {"episodes", "record", "renderer"}
 
 
 def evaluate(
@@ -62,11 +65,13 @@ def evaluate(
     """
     end_if_unguarded()
     check_range("--timeout", timeout, 1, MOST_SECONDS)
-    check(policy.spec, settings)
+    renderer = check(policy.spec, settings)
+    if renderer:
+        print("\n".join(renderer.lines()), flush=True)
     site = place(_setup(policy.spec, settings), workers)
     # A checkpoint is told by its contents, wherever it lies.
-    where = ("target",) if settings.checkpoint else ()
-    results = open_results(out, _recorded(policy.spec, settings), ignore=("episodes", "record", *where))
+    where = {"target"} if settings.checkpoint else set()
+    results = open_results(out, _recorded(policy.spec, settings, renderer), ignore=FREE | where)
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     total = len(settings.tasks) * settings.episodes
@@ -109,8 +114,11 @@ def _setup(spec: PolicySpec, settings: Settings) -> Setup:
     return Setup(settings.env, spec.views, spec.size, settings.executor, settings.execute, settings.latency)
 
 
-def check(spec: PolicySpec, settings: Settings) -> None:
+def check(spec: PolicySpec, settings: Settings) -> Renderer | None:
     """Refuses, before any process starts, settings that make no sense and a policy that does not fit the env.
+
+    Returns:
+        What renders the env's images here; None if the env does that itself.
 
     Raises:
         UserError: says what does not fit.
@@ -130,9 +138,12 @@ def check(spec: PolicySpec, settings: Settings) -> None:
         )
     registry.entry("executors", settings.executor)
     check_timing(settings.execute, settings.latency, spec.chunk)
-    env = _setup(spec, settings).open_env(settings.tasks[0])
+    setup = _setup(spec, settings)
+    renderer = prepare(setup.env, settings.tasks, setup.views, setup.size)
+    env = setup.open_env(settings.tasks[0])
     env.close()
     _check_layouts(spec, env, settings.env)
+    return renderer
 
 
 def _check_layouts(spec: PolicySpec, env: Env, name: str) -> None:
@@ -155,7 +166,7 @@ def _check_layouts(spec: PolicySpec, env: Env, name: str) -> None:
         )
 
 
-def _recorded(spec: PolicySpec, settings: Settings) -> Recorded:
+def _recorded(spec: PolicySpec, settings: Settings, renderer: Renderer | None) -> Recorded:
     """What `settings.json` holds: the checkpoint by its contents too, as a folder can be trained into again."""
     protocol = settings.protocol
     return Recorded(
@@ -164,6 +175,7 @@ def _recorded(spec: PolicySpec, settings: Settings) -> Recorded:
         protocol_sha256=protocol and protocol.sha256,
         checkpoint_sha256=_fingerprint(settings.checkpoint) if settings.checkpoint else None,
         sampling=spec.sampling,
+        renderer=str(renderer or ""),
     )
 
 

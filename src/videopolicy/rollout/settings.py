@@ -64,12 +64,14 @@ class Recorded(Evaluated):
         protocol_sha256: of its file.
         checkpoint_sha256: of the files of the policy's folder, if it came from one.
         sampling: how the policy samples, under the names of `evaluate`'s options.
+        renderer: what rendered the envs' images on the machine that it was begun on, "" if the env does that itself.
     """
 
     protocol: str | None = None
     protocol_sha256: str | None = None
     checkpoint_sha256: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    renderer: str = ""
 
     def facts(self) -> dict[str, Any]:
         """Everything by name, the options of sampling beside the rest."""

@@ -1,7 +1,6 @@
 """The library's entry to training: from data sets, a model and a recipe to a run's folder."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from videopolicy.durable import write_text
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model, ModelConfig
 from videopolicy.processes import end_if_unguarded
+from videopolicy.progress import say
 from videopolicy.training import state
 from videopolicy.training.config import Training
 from videopolicy.training.data_summary import summarize
@@ -184,7 +184,7 @@ def _run(trainer: Trainer) -> None:
         trainer.train()
     except KeyboardInterrupt:
         if main and state.exists(out / state.STATE):
-            print(f"{out} is kept as it was last saved: the same command with --resume goes on", file=sys.stderr)
+            say(f"{out} is kept as it was last saved: the same command with --resume goes on")
         raise
     if main:
         print(f"trained {trainer.step} steps in {trainer.seconds / 60:.1f} minutes: {out / 'checkpoint'}")

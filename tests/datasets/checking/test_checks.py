@@ -348,5 +348,5 @@ def test_actions_beyond_the_statistics_of_the_files_are_found(tmp_path):
 )
 def test_statistics_that_are_none_are_a_warning_and_checking_goes_on(text, tmp_path):
     path = write(tmp_path / "datasets", EPISODES[:1])
-    (path / "meta" / "stats.json").write_text(text)
+    (path / "meta" / "stats.json").write_text(text, encoding="utf-8")
     assert found(open_dataset(path)) == {(kinds.UNDECLARED, None)}

@@ -149,7 +149,9 @@ def test_nothing_is_lost(tmp_path_factory, recorded):
         assert_same_but_for_loss(once.episode(index), one, 30)
         assert_same_but_for_loss(once.episode(index), read.episode(index), 32)
         assert_same_but_for_loss(twice.episode(index), once.episode(index), 34)
-    assert (path / "once" / spec.INFO).read_text() == (path / "twice" / spec.INFO).read_text()
+    assert (path / "once" / spec.INFO).read_text(encoding="utf-8") == (path / "twice" / spec.INFO).read_text(
+        encoding="utf-8"
+    )
     for view, (mean, least) in outcome.quality.items():
         each = [
             psnr(a, b)
@@ -230,7 +232,7 @@ def test_a_damaged_episode_stops_or_is_left_out_and_listed(tmp_path, source, sma
     assert outcome.episodes == 4
     assert [(note.kind, note.episodes) for note in outcome.notes] == [("left out", (3, 4))]
     assert "action of episode 3, step 0, is NaN" in outcome.notes[0].text
-    assert json.loads((tmp_path / "d" / spec.INFO).read_text())[spec.SKIPPED] == [str(outcome.notes[0])]
+    assert json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.SKIPPED] == [str(outcome.notes[0])]
     read, written = open_dataset(source.path), open_dataset(tmp_path / "d")
     for index, own in enumerate((0, 1, 2, 5)):
         assert_same_but_for_loss(written.episode(index), read.episode(own), 32)
@@ -278,7 +280,7 @@ def test_another_conversion_to_the_same_place_is_refused(tmp_path, source, small
     with pytest.raises(UserError, match=r"\(another flip, rotate\).*remove this folder"):
         convert(replace(source, flip={"top": "vertical"}, rotate={"top": 90}), tmp_path / "d", 1)
     spoil(source, 0, bad=0.5)
-    (source.path / spec.INFO).write_text((source.path / spec.INFO).read_text() + " ")
+    (source.path / spec.INFO).write_text((source.path / spec.INFO).read_text(encoding="utf-8") + " ", encoding="utf-8")
     with pytest.raises(UserError, match=r"\(another source\)"):
         convert(source, tmp_path / "d", 1)
 
@@ -286,7 +288,7 @@ def test_another_conversion_to_the_same_place_is_refused(tmp_path, source, small
 def test_what_another_one_only_began_is_in_nobodys_way(tmp_path, source):
     folder = staging_folder(tmp_path / "d")
     (folder / "shards" / "000000.77.partial").mkdir(parents=True)
-    (folder / "recipe.json").write_text('{"version": 0}')
+    (folder / "recipe.json").write_text('{"version": 0}', encoding="utf-8")
     assert convert(source, tmp_path / "d", 1).resumed[0] == 0
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["d", "source"]
 
@@ -334,7 +336,7 @@ def test_all_that_was_asked_for_at_once(tmp_path):
     outcome = convert(source, tmp_path / "d", 1)
     written, own = open_dataset(tmp_path / "d"), open_dataset(tmp_path / "source")
     assert (written.views, written.fps, outcome.frames) == (("front",), 10, 20)
-    info = json.loads((tmp_path / "d" / spec.INFO).read_text())
+    info = json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))
     assert info[spec.ACTION_LAYOUT] == "delta_position gripper[-1,1]"
     one, before = written.episode(0), own.episode(0)
     assert (one.instruction, written.episode(1).instruction) == ("shove it", "pull it")

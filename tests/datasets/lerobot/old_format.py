@@ -15,10 +15,10 @@ VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d
 def to_old(source, target, chunk=2):
     """Writes the data set at source in v2.1 to target, two episodes a folder; returns target."""
     dataset = open_dataset(source)
-    info = json.loads((source / spec.INFO).read_text())
+    info = json.loads((source / spec.INFO).read_text(encoding="utf-8"))
     info |= {"codebase_version": "v2.1", "chunks_size": chunk, "data_path": DATA, "video_path": VIDEO}
     (target / "meta").mkdir(parents=True)
-    (target / spec.INFO).write_text(json.dumps(info, indent=4))
+    (target / spec.INFO).write_text(json.dumps(info, indent=4), encoding="utf-8")
     rows = pq.read_table(sorted((source / "data").rglob("*.parquet")))
     lines = []
     for index in range(len(dataset)):
@@ -42,4 +42,4 @@ def to_old(source, target, chunk=2):
 
 def write_lines(file, lines):
     """One JSON object a line."""
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -154,13 +154,15 @@ def test_a_value_out_of_all_measure_asks_for_no_memory(whole, name, tmp_path):
     """Numbers that would ask for more memory or time than there is."""
     path = tmp_path / "d"
     shutil.copytree(whole[name], path)
-    info = json.loads((path / spec.INFO).read_text())
+    info = json.loads((path / spec.INFO).read_text(encoding="utf-8"))
     action = {"dtype": "float32", "shape": [99999999999], "names": None}
     for change in ({"fps": 1e300}, {"fps": 1e-300}):
-        (path / spec.INFO).write_text(json.dumps(info | change))
+        (path / spec.INFO).write_text(json.dumps(info | change), encoding="utf-8")
         with pytest.raises(UserError, match=str(path)):
             open_dataset(path).episode(0)
-    (path / spec.INFO).write_text(json.dumps(info | {"features": info["features"] | {"action": action}}))
+    (path / spec.INFO).write_text(
+        json.dumps(info | {"features": info["features"] | {"action": action}}), encoding="utf-8"
+    )
     dataset = open_dataset(path)
     assert dataset.episode(0).actions.shape == (LENGTHS[0], 4)
     assert "the feature 'action' is not described by a dtype and a shape" in str(dataset.notes[0])

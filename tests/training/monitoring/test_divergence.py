@@ -44,7 +44,7 @@ def test_a_batch_with_a_nan_is_written_aside_and_gives_the_nan_again(trainer, mo
 
     assert {path.stat().st_mode for path in folder.iterdir()} == {(run.run / "losses.jsonl").stat().st_mode}
     found = divergence.load(folder)
-    json.loads((folder / "facts.json").read_text(), parse_constant=pytest.fail)
+    json.loads((folder / "facts.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert found.facts["step"] == 3 and found.facts["video"] == "nan"
     assert found.facts["indices"] == run.batch_indices(3).tolist()
     assert found.facts["clips"]["video"].count("nan") == 1
@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_does_not_hide_the_divergence(trainer, monkeypatch):
     run = trainer(steps=10)
     monkeypatch.setattr(run.clips, "batch", spoil(run, 1))
     (run.run).mkdir(exist_ok=True)
-    (run.run / "divergence").write_text("no folder")
+    (run.run / "divergence").write_text("no folder", encoding="utf-8")
     with pytest.raises(UserError, match=r"the loss is nan .* could not be written aside"):
         run.train()
 
@@ -77,7 +77,7 @@ def test_a_disk_that_is_full_does_not_hide_the_divergence(trainer, monkeypatch):
 @pytest.mark.parametrize("content", [None, "{}", "torn"])
 def test_what_is_no_diverged_step_is_refused(tmp_path, content):
     if content:
-        (tmp_path / "facts.json").write_text(content)
+        (tmp_path / "facts.json").write_text(content, encoding="utf-8")
         (tmp_path / "batch.safetensors").write_bytes(b"torn")
     with pytest.raises(UserError, match="no batch that was written aside"):
         divergence.load(tmp_path)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def lines(run, name="losses"):
-    return [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def sampled_video(run):
@@ -103,7 +103,7 @@ def test_what_a_killed_run_logged_after_its_last_save_is_dropped_even_if_torn(tr
         run.train()
     log = run.run / "losses.jsonl"
     assert [line["step"] for line in lines(run.run)] == [1, 2, 3]
-    log.write_text(log.read_text() + '{"step": 4, "vid')
+    log.write_text(log.read_text(encoding="utf-8") + '{"step": 4, "vid', encoding="utf-8")
     again = trainer(steps=4)
     again.resume()
     assert again.step == 2
@@ -124,7 +124,7 @@ def test_tensorboard_of_a_resumed_run_has_every_step_once(trainer):
 def test_a_fresh_run_drops_the_log_of_one_that_saved_nothing(trainer):
     run = trainer()
     run.run.mkdir(exist_ok=True)
-    (run.run / "losses.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    (run.run / "losses.jsonl").write_text('{"step": 1}\n{"step": 2}\n', encoding="utf-8")
     run.train()
     assert [line["step"] for line in lines(run.run)] == [1, 2, 3, 4]
     assert all("video" in line for line in lines(run.run))
@@ -170,7 +170,7 @@ def test_a_share_of_the_clips_with_actions_is_told(trainer, dataset):
 def test_a_video_that_cannot_be_written_is_told_once_and_the_run_goes_on(trainer, capsys):
     run = trainer(validate_every=1)
     run.run.mkdir(exist_ok=True)
-    (run.run / "samples").write_text("no folder")
+    (run.run / "samples").write_text("no folder", encoding="utf-8")
     run.train()
     assert run.step == 4 and len(lines(run.run)) == 4
     assert capsys.readouterr().err.count("the run goes on") == 1

@@ -49,7 +49,7 @@ def test_a_resumed_run_measures_what_an_uninterrupted_one_does(trainer):
     resumed = trainer("parts", split=1, validate_every=4)
     resumed.resume()
     resumed.train()
-    told = [(run.run / "validation.jsonl").read_text() for run in (whole, resumed)]
+    told = [(run.run / "validation.jsonl").read_text(encoding="utf-8") for run in (whole, resumed)]
     assert told[0] == told[1] and told[0].count("\n") == 1
 
 

@@ -94,7 +94,7 @@ def examine(dataset: Dataset, progress: Callable[[int], object] = lambda steps: 
         dataset: any data set; what it knows beyond the protocol (`Timed`, `Declared`) is checked, too.
         progress: is told how many more steps are done.
     """
-    survey, lost = _Survey(dataset), list[Note]()
+    survey, lost = _CheckState(dataset), list[Note]()
     for index in range(len(dataset)):
         try:
             survey.add(index, read(dataset, index, progress))
@@ -104,7 +104,7 @@ def examine(dataset: Dataset, progress: Callable[[int], object] = lambda steps: 
     return survey.findings()
 
 
-class _Survey:
+class _CheckState:
     """What is known after some of the episodes."""
 
     def __init__(self, dataset: Dataset) -> None:

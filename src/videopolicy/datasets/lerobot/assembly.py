@@ -88,8 +88,8 @@ class _Assembly:
         episodes.parent.mkdir(parents=True, exist_ok=True)
         episodes.write_bytes(tables.to_bytes(tables.of_episodes(self.rows)))
         (self.target / spec.TASKS).write_bytes(tables.to_bytes(tables.of_tasks(list(self.tasks))))
-        (self.target / spec.STATS).write_text(json.dumps(totals, indent=2))
-        (self.target / spec.INFO).write_text(json.dumps(self._info(self.kind), indent=2))
+        (self.target / spec.STATS).write_text(json.dumps(totals, indent=2), encoding="utf-8")
+        (self.target / spec.INFO).write_text(json.dumps(self._info(self.kind), indent=2), encoding="utf-8")
 
     def _index(self, shard: Shard) -> dict[str, np.ndarray]:
         """The columns that number the shard's steps."""

@@ -49,7 +49,7 @@ class Wanted:
 
 
 @dataclass
-class Found:
+class FoundFrames:
     """The frames of one view.
 
     Attributes:
@@ -72,7 +72,7 @@ def few(length: int) -> int:
     return max(_FEW, int(_SHARE * length))
 
 
-def find(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, old: bool) -> Found:
+def find(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, old: bool) -> FoundFrames:
     """The frames of one view of these episodes.
 
     Args:
@@ -81,7 +81,7 @@ def find(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, old: bool)
         fps: the data set's rate.
         old: whether each episode has a video of its own.
     """
-    found = Found()
+    found = FoundFrames()
     paths = {one.span.file for one in wanted if one.span}
     known = {path: _probed(path, fps, found) for path in sorted(paths)}
     for path, video in known.items():
@@ -97,9 +97,9 @@ def find(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, old: bool)
     return _in_order(wanted, files, fps, found) if found.contradictory else found
 
 
-def _in_order(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, found: Found) -> Found:
+def _in_order(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, found: FoundFrames) -> FoundFrames:
     """All episodes one after the other, if their lengths add up to the frames of every file."""
-    other = Found(depth=found.depth)
+    other = FoundFrames(depth=found.depth)
     _place_unsaid(wanted, files, fps, other)
     if other.lost:
         return found
@@ -108,7 +108,7 @@ def _in_order(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, found
     return replace(other, notes=[Note("mended", f"{told}; {how}", tuple(one.index for one in wanted))])
 
 
-def _probed(path: Path, fps: float, found: Found) -> Probe | str:
+def _probed(path: Path, fps: float, found: FoundFrames) -> Probe | str:
     """What a video is, or why it is of no use."""
     try:
         video = probe(path)
@@ -127,7 +127,7 @@ class _Placing:
     are what counts; else an episode whose span is not its length, or is another's too, is lost.
     """
 
-    def __init__(self, path: Path, video: Probe, wanted: Sequence[Wanted], fps: float, found: Found) -> None:
+    def __init__(self, path: Path, video: Probe, wanted: Sequence[Wanted], fps: float, found: FoundFrames) -> None:
         self._path, self._video, self._wanted, self._found = path, video, wanted, found
         rows, said = [one.rows for one in wanted], [one.length or one.rows for one in wanted]
         # Where the lists and the rows differ, the video knows which are right.
@@ -246,7 +246,7 @@ class _Placing:
         self._found.notes.append(Note("unused", text))
 
 
-def _place_unsaid(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, found: Found) -> None:
+def _place_unsaid(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, found: FoundFrames) -> None:
     """Episodes of which nobody says where they are: one after the other, behind those of which it is known."""
     if not wanted:
         return

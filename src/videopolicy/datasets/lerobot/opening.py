@@ -6,11 +6,11 @@ from pathlib import Path
 
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.lerobot.columns import Columns, choose
-from videopolicy.datasets.lerobot.footage import Footage, Found, Wanted, by_file, few, find
+from videopolicy.datasets.lerobot.footage import Footage, FoundFrames, Wanted, by_file, few, find
 from videopolicy.datasets.lerobot.info import Info, read_info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, read_listing
-from videopolicy.datasets.lerobot.row_files import Rows, find_rows
-from videopolicy.datasets.lerobot.rows import Run
+from videopolicy.datasets.lerobot.row_files import EpisodeRows, find_rows
+from videopolicy.datasets.lerobot.rows import RowRange
 from videopolicy.datasets.notes import Note, merged
 from videopolicy.datasets.reading import Reading
 from videopolicy.errors import UserError
@@ -94,10 +94,10 @@ def _nothing(info: Info, notes: Sequence[Note]) -> str:
     return f"{info.path}: none of its {count} episodes can be read: {lost[0].text}"
 
 
-def _frames_of(key: str, info: Info, listing: Listing, rows: Rows) -> Found:
+def _frames_of(key: str, info: Info, listing: Listing, rows: EpisodeRows) -> FoundFrames:
     """Where the frames of one view are; pictures in the tables are where their rows are."""
     if info.features[key].dtype != "video":
-        return Found()
+        return FoundFrames()
     folder = info.path / "videos"
     files = [file for file in visible(folder, (".mp4",)) if key in file.parts] if folder.is_dir() else []
     named = {file.name: file for file in reversed(files)}
@@ -117,7 +117,7 @@ def _frames_of(key: str, info: Info, listing: Listing, rows: Rows) -> Found:
     return found
 
 
-def _without_lost_views(columns: Columns, views: Mapping[str, Found], rows: Rows) -> Columns:
+def _without_lost_views(columns: Columns, views: Mapping[str, FoundFrames], rows: EpisodeRows) -> Columns:
     """Leaves out depth cameras that nobody calls so, and views of which no episode has frames where others have."""
     kept, notes = dict(columns.views), list(columns.notes)
     for view, key in columns.views.items():
@@ -133,7 +133,7 @@ def _without_lost_views(columns: Columns, views: Mapping[str, Found], rows: Rows
 
 
 def _entries(
-    listing: Listing, rows: Rows, views: Mapping[str, Found]
+    listing: Listing, rows: EpisodeRows, views: Mapping[str, FoundFrames]
 ) -> tuple[list[EpisodeEntry], dict[int, str], list[Note]]:
     """The episodes of which everything is there, why others are not, and what is odd in them."""
     entries, lost, notes = [], dict[int, str](), [note for found in views.values() for note in found.notes]
@@ -156,7 +156,7 @@ def _entries(
     return entries, lost, notes
 
 
-def _miscount(file: Path, run: Run, listed: Listed, videos: Mapping[str, Footage]) -> Note | None:
+def _miscount(file: Path, run: RowRange, listed: Listed, videos: Mapping[str, Footage]) -> Note | None:
     """What is said where an episode has other numbers of rows, of frames and of steps that are listed."""
     steps = run.stop - run.start
     for footage in videos.values():
@@ -175,7 +175,7 @@ def _miscount(file: Path, run: Run, listed: Listed, videos: Mapping[str, Footage
     return None
 
 
-def _instructions(listing: Listing, listed: Listed, file: Path, run: Run) -> tuple[tuple[str, ...], list[Note]]:
+def _instructions(listing: Listing, listed: Listed, file: Path, run: RowRange) -> tuple[tuple[str, ...], list[Note]]:
     """What is done in an episode, that of most steps first; and what is said of how it was found out."""
     index, known = listed.index, [listing.tasks[task] for task in run.tasks if task in listing.tasks]
     if len(listed.tasks) == 1 and listed.tasks[0] in (known or listed.tasks):

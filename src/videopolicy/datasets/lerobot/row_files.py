@@ -10,13 +10,16 @@ from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.columns import ACTIONS, STATES
 from videopolicy.datasets.lerobot.info import Feature, Info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, Span
-from videopolicy.datasets.lerobot.rows import Run, TableRows, is_deep, step_shape
+from videopolicy.datasets.lerobot.rows import RowRange, TableRows, is_deep, step_shape
 from videopolicy.datasets.notes import Note
 from videopolicy.errors import UserError
 
+# A data file, and the rows of one episode in it.
+Place = tuple[Path, RowRange]
+
 
 @dataclass
-class Rows:
+class EpisodeRows:
     """The rows of all episodes.
 
     Attributes:
@@ -27,19 +30,23 @@ class Rows:
     """
 
     features: dict[str, Feature]
-    found: dict[int, tuple[Path, Run]] = field(default_factory=dict)
+    found: dict[int, tuple[Path, RowRange]] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
 
-def find_rows(info: Info, listing: Listing) -> Rows:
+def find_rows(info: Info, listing: Listing) -> EpisodeRows:
     """Looks into every data file for the rows of the episodes that are listed, and of those that are not.
 
     Args:
         info: the description.
         listing: what is listed; episodes that only have rows are added to it.
     """
-    rows, where, broken = Rows(features=dict(info.features)), dict[int, list[tuple[Path, Run]]](), dict[Path, str]()
+    rows, where, broken = (
+        EpisodeRows(features=dict(info.features)),
+        dict[int, list[Place]](),
+        dict[Path, str](),
+    )
     faults: dict[int, str] = {}
     folder = info.path / "data"
     listed = {one.data for one in listing.episodes.values() if one.data}
@@ -70,7 +77,7 @@ def find_rows(info: Info, listing: Listing) -> Rows:
     return rows
 
 
-def _settle(listed: Listed, places: list[tuple[Path, Run]], broken: Mapping[Path, str], rows: Rows) -> bool:
+def _settle(listed: Listed, places: list[Place], broken: Mapping[Path, str], rows: EpisodeRows) -> bool:
     """Finds the rows of an episode; whether they are elsewhere than is said."""
     said = [place for place in places if place[0] == listed.data]
     if said or len(places) == 1:
@@ -88,7 +95,7 @@ def _settle(listed: Listed, places: list[tuple[Path, Run]], broken: Mapping[Path
     return False
 
 
-def _add_unlisted(info: Info, listing: Listing, where: Mapping[int, list[tuple[Path, Run]]], rows: Rows) -> None:
+def _add_unlisted(info: Info, listing: Listing, where: Mapping[int, list[Place]], rows: EpisodeRows) -> None:
     """Episodes that have rows, but are not in the lists: a recording that was killed, or lists that are damaged."""
     added = sorted(index for index in where if index >= 0)
     for index in added:
@@ -104,7 +111,7 @@ def _add_unlisted(info: Info, listing: Listing, where: Mapping[int, list[tuple[P
     listing.episodes = dict(sorted(listing.episodes.items()))
 
 
-def _runs(info: Info, file: Path, table: TableRows, rows: Rows) -> Mapping[int, Run]:
+def _runs(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> Mapping[int, RowRange]:
     """The rows of the episodes of a file; in v2.1, the file's name says which one it is of."""
     number = re.search(r"([0-9]+)$", file.stem) if info.old else None
     if number is None or len(table.runs) != 1 or int(number[1]) in table.runs:
@@ -117,7 +124,7 @@ def _runs(info: Info, file: Path, table: TableRows, rows: Rows) -> Mapping[int, 
     return {int(number[1]): run}
 
 
-def _describe(info: Info, file: Path, table: TableRows, rows: Rows) -> bool:
+def _describe(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> bool:
     """Holds the features against the columns of a file that has rows; whether it has any."""
     if not table.runs:
         return False
@@ -140,7 +147,7 @@ def _describe(info: Info, file: Path, table: TableRows, rows: Rows) -> bool:
     return True
 
 
-def _correct(info: Info, table: TableRows, name: str, known: Feature, rows: Rows) -> None:
+def _correct(info: Info, table: TableRows, name: str, known: Feature, rows: EpisodeRows) -> None:
     shape = step_shape(table, name)
     if shape and Feature("", shape).width != known.width:
         rows.features[name] = replace(known, shape=shape)

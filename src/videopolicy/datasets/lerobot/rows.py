@@ -24,7 +24,7 @@ _NUMBERS, _PICTURES = 8192, 32
 
 
 @dataclass(frozen=True)
-class Run:
+class RowRange:
     """The rows of one episode.
 
     Attributes:
@@ -59,7 +59,7 @@ class TableRows:
         groups = [self._table.metadata.row_group(i).num_rows for i in range(self._table.num_row_groups)]
         self._bounds = np.concatenate([[0], np.cumsum(groups)]).astype(int)
         self.faults: dict[int, str] = {}
-        self.runs: dict[int, Run] = _guarded(file, self._find_episodes)
+        self.runs: dict[int, RowRange] = _guarded(file, self._find_episodes)
 
     @property
     def schema(self) -> pa.Schema:
@@ -100,7 +100,7 @@ class TableRows:
                 break
         return pa.Table.from_batches(parts, pa.schema(fields)) if not parts else pa.Table.from_batches(parts)
 
-    def _find_episodes(self) -> dict[int, Run]:
+    def _find_episodes(self) -> dict[int, RowRange]:
         names = ["episode_index", *(name for name in ("frame_index", "task_index") if name in self.names)]
         table = self.read(names, 0, int(self._bounds[-1]))
         columns = {name: table[name].to_numpy() for name in names}
@@ -111,7 +111,7 @@ class TableRows:
         if not len(numbers):
             return {}
         cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-        runs: dict[int, Run] = {}
+        runs: dict[int, RowRange] = {}
         for start, stop in pairwise(cuts):
             episode = int(numbers[start])
             steps = columns.get("frame_index", np.arange(len(numbers)))[start:stop]
@@ -120,7 +120,7 @@ class TableRows:
             elif (np.diff(steps) != 1).any():
                 self.faults[episode] = "the frame_index of an episode does not count its rows up, one by one"
             tasks = Counter(columns["task_index"][start:stop].tolist()) if "task_index" in columns else Counter()
-            runs[episode] = Run(start, stop, int(steps[0]), tuple(task for task, _ in tasks.most_common()))
+            runs[episode] = RowRange(start, stop, int(steps[0]), tuple(task for task, _ in tasks.most_common()))
         return runs
 
 

@@ -103,7 +103,7 @@ class Shard:
     @classmethod
     def load(cls, folder: Path) -> "Shard":
         """Opens a shard that a `ShardWriter` has finished."""
-        index = json.loads((folder / _INDEX).read_text())
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         kind = index["kind"]
         if kind:
             kind = ShardSchema(
@@ -190,7 +190,7 @@ class ShardWriter:
         np.save(self._folder / _HISTOGRAMS, np.array(self._histograms, np.int64).reshape(shape))
         kind = self.kind and asdict(self.kind) | {"sizes": list(self.kind.sizes.items())}
         index = {"kind": kind, "entries": [asdict(entry) for entry in self._entries]}
-        (self._folder / _INDEX).write_text(json.dumps(index))
+        (self._folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
     def abandon(self) -> None:
         """Closes the files after an error."""

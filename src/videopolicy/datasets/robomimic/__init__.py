@@ -23,7 +23,7 @@ from videopolicy.datasets.hdf5.access import (
     opened,
     root_names,
 )
-from videopolicy.datasets.hdf5.episodes import StoredSet, Hdf5Episodes
+from videopolicy.datasets.hdf5.episodes import Hdf5Episodes, StoredSet
 from videopolicy.datasets.hdf5.stored import Camera, Column, StoredEpisode, chosen, column_of, contents, steps_of
 from videopolicy.datasets.hdf5.told import Told, listed, reason
 from videopolicy.datasets.reading import AS_IT_IS, Reading

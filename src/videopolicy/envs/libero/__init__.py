@@ -8,11 +8,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from videopolicy.envs import rendering
+from videopolicy.envs import places, rendering
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, State, check
 from videopolicy.envs.libero.expert import Expert
 from videopolicy.envs.libero.tasks import HORIZONS, SUITE, SUITES
-from videopolicy.envs.robosuite_env import ArmEnv, numpy_seeded, silent, state
+from videopolicy.envs.robosuite_env import ArmEnv, contained, numpy_seeded, state
 from videopolicy.errors import UserError
 from videopolicy.types import Action
 
@@ -37,15 +37,17 @@ def make(task: str, *, views: Sequence[str] = VIEWS, size: int = 128) -> "Libero
     return Libero(task, tuple(views), size)
 
 
-def prepare() -> None:
-    """Finds a rendering backend, for this process and those that it starts.
+def prepare() -> rendering.Renderer:
+    """Finds what renders, and where LIBERO may keep its files, for this process and those that it starts.
 
     Raises:
         UserError: LIBERO is not installed, or nothing here can render.
     """
     if not all(find_spec(name) for name in ("libero", "robosuite")):
         raise UserError("env 'libero' needs the extra: pip install 'videopolicy[libero]'")
-    rendering.choose()
+    places.prepare()
+    places.configure_libero()
+    return rendering.choose()
 
 
 class Libero(ArmEnv):
@@ -57,8 +59,9 @@ class Libero(ArmEnv):
 
     def __init__(self, task: str, views: tuple[str, ...], size: int) -> None:
         super().__init__(task, views, size, HORIZONS[SUITE[task]])
-        with silent():
-            self._env, self._starts, self.instruction = _open(task)
+        with contained():
+            env, self._starts, self.instruction = _open(task)
+        self._hold(env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[State, dict[str, Any]]:
         """Starts an episode; see `Env.reset`."""
@@ -66,7 +69,7 @@ class Libero(ArmEnv):
         start = int(self.np_random.integers(EVALUATION_SEED_OFFSET)) if seed is None else seed
         official = start >= EVALUATION_SEED_OFFSET
         # Furniture has no place in the official states: it stands where a fixed seed puts it.
-        with numpy_seeded(0 if official else start), silent():
+        with numpy_seeded(0 if official else start), contained():
             self._env.reset()
         # robosuite would begin with the last episode's grip.
         gripper = self._env.robots[0].gripper

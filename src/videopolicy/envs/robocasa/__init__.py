@@ -15,11 +15,11 @@ import gymnasium
 import numpy as np
 
 from videopolicy.datasets.robomimic.schema import BASE_AT_REST, FPS
-from videopolicy.envs import rendering
+from videopolicy.envs import places, rendering
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, State, check
 from videopolicy.envs.robocasa.tasks import IN_A_ROW, KITCHENS, RELEASES, Release
 from videopolicy.envs.robocasa.tasks import TASKS as TABLE
-from videopolicy.envs.robosuite_env import ArmEnv, numpy_seeded, silent, state
+from videopolicy.envs.robosuite_env import ArmEnv, contained, numpy_seeded, state
 from videopolicy.errors import UserError
 from videopolicy.types import Action
 
@@ -42,8 +42,8 @@ def make(task: str, *, views: Sequence[str] = VIEWS, size: int = 128) -> "RoboCa
     return RoboCasa(task, tuple(views), size)
 
 
-def prepare() -> None:
-    """Finds a rendering backend, for this process and those that it starts, and imports RoboCasa.
+def prepare() -> rendering.Renderer:
+    """Finds what renders, for this process and those that it starts, and imports RoboCasa.
 
     Raises:
         UserError: RoboCasa is absent, of a version or beside packages that it was not checked with, cannot be imported,
@@ -51,9 +51,10 @@ def prepare() -> None:
     """
     name, release = installed()
     check_assets(release, _package() / "models/assets")
-    rendering.choose()
+    places.prepare()
+    renderer = rendering.choose()
     try:
-        with silent():
+        with contained():
             import_module("robocasa")
     except (AssertionError, ImportError) as error:
         raise UserError(f"RoboCasa {name} refuses to be imported: {error}; {PAGE}") from error
@@ -61,6 +62,7 @@ def prepare() -> None:
     if release.renamed and "load_model_on_init" not in signature(base.__init__).parameters:
         right = "robosuite's master branch, which calls itself by the same version as the released package"
         raise UserError(f"RoboCasa {name} needs {right}; {PAGE}")
+    return renderer
 
 
 def installed() -> tuple[str, Release]:
@@ -129,8 +131,9 @@ class RoboCasa(ArmEnv):
     def __init__(self, task: str, views: tuple[str, ...], size: int) -> None:
         super().__init__(task, views, size, TABLE[task].horizon)
         _, self._release = installed()
-        with silent():
-            self._env = _open(task, self._release)
+        with contained():
+            env = _open(task, self._release)
+        self._hold(env)
         # Before it, there is no instruction.
         self.reset(seed=0)
 
@@ -142,7 +145,7 @@ class RoboCasa(ArmEnv):
         self._env.layout_and_style_ids = [kitchen]
         self._env.rng = np.random.default_rng(start)
         # v1.x draws the noise of some cameras from NumPy's global generator.
-        with numpy_seeded(start), silent():
+        with numpy_seeded(start), contained():
             self._obs = self._env.reset()
         self.instruction = self._env.get_ep_meta()["lang"]
         self._steps = 0
