@@ -142,9 +142,11 @@ def test_paths_that_cannot_be_are_refused_by_name(given, commands, tmp_path, cap
 
 def test_a_run_never_replaces_another_runs_checkpoint_nor_lands_in_a_data_set(given, commands, tmp_path, capsys):
     train = commands["train"][:-1]
-    assert "would be replaced; choose another --out" in refused(capsys, [*train, given / "run"])
-    for other in ("data", "run/checkpoint"):
-        assert "holds a data set or a checkpoint" in refused(capsys, [*train, given / other])
+    fresh = [*train[: train.index("--init")], "--out"]
+    assert "would be replaced; choose another --out" in refused(capsys, [*fresh, given / "run"])
+    assert f"holds {given / 'run' / 'checkpoint'}, which is read" in refused(capsys, [*train, given / "run"])
+    assert "holds a data set; name a folder of its own" in refused(capsys, [*train, given / "data"])
+    assert "holds a checkpoint; name a folder of its own" in refused(capsys, [*train, given / "run" / "checkpoint"])
     assert sorted(path.name for path in (given / "run").iterdir()) == ["checkpoint"]
 
 

@@ -1,5 +1,6 @@
 """Says what a data set holds and what is wrong with it."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from videopolicy.datasets.checking.checks import Findings, examine
 from videopolicy.datasets.checking.problems import grouped
 from videopolicy.datasets.formats import open_any
 from videopolicy.errors import UserError
+from videopolicy.ownership import owned
 from videopolicy.report.contact_sheet import write_sheet
 
 
@@ -42,6 +44,13 @@ class Command:
             raise UserError(f"--html {self.html} is a folder; name a file in it")
         if self.html and not self.html.parent.is_dir():
             raise UserError(f"--html {self.html}: there is no folder {self.html.parent}; make it first")
+        with owned(self.html, "check", [self.data]) if self.html else nullcontext():
+            errors = self._check()
+        if errors:
+            raise SystemExit(1)
+
+    def _check(self) -> bool:
+        """Looks and prints; whether there are errors."""
         dataset = open_any(self.data, self.format)
         total = sum(dataset.length(index) for index in range(len(dataset)))
         with tqdm(total=total, desc="check", unit="step") as bar:
@@ -49,8 +58,7 @@ class Command:
         print(report(found))
         if self.html:
             print(f"contact sheet: {write_sheet(dataset, found, self.html)}")
-        if found.errors:
-            raise SystemExit(1)
+        return bool(found.errors)
 
 
 def report(found: Findings) -> str:

@@ -13,6 +13,7 @@ import tyro
 from videopolicy import registry
 from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError
+from videopolicy.ownership import owned
 from videopolicy.policies.base import Policy, PolicySpec
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.rollout.protocols import Protocol, load
@@ -96,7 +97,8 @@ class Command:
         protocol = self._protocol()
         name, target = self._chosen()
         out = self._out(name, target)
-        with self._open(name, target) as (policy, place):
+        reads = [target] if name == "checkpoint" else []
+        with owned(out, "evaluate", reads), self._open(name, target) as (policy, place):
             settings = self._settings(policy.spec, name, target, protocol)
             for note in _notes(policy.spec, settings):
                 print(f"note: {note}")

@@ -13,6 +13,7 @@ from videopolicy.cli._threads import choose_threads
 from videopolicy.clips.normalize import MinMax
 from videopolicy.diffusion.noise import joint
 from videopolicy.errors import UserError
+from videopolicy.ownership import owned
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.porting.convert import convert
 from videopolicy.porting.pieces import Row
@@ -49,8 +50,13 @@ class Command:
     def run(self) -> None:
         """Converts, writes, reports."""
         choose_threads()
-        if self.out.exists():
-            raise UserError(f"{self.out} exists; choose another --out or remove it")
+        reads = [read for read in (self.source, self.data, self.statistics) if read]
+        with owned(self.out, "import", reads):
+            if self.out.exists():
+                raise UserError(f"{self.out} exists; choose another --out or remove it")
+            self._import()
+
+    def _import(self) -> None:
         ported = convert(self.source, MODEL, self.text, self._statistics())
         model = ported.model
         stage = "action" if model.head else "video"

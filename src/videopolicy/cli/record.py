@@ -14,6 +14,7 @@ from videopolicy.datasets.card import Card
 from videopolicy.datasets.lerobot.writer import Writer, refuse_existing
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, prepare
 from videopolicy.errors import UserError, check_range
+from videopolicy.ownership import owned
 from videopolicy.processes import check_workers
 from videopolicy.rollout.demonstrate import DemonstrationJob, record
 from videopolicy.types import Episode
@@ -69,6 +70,16 @@ class Command:
             UserError: a bad setting, a target that exists, a full disk, or an expert that keeps failing.
         """
         self._check()
+        with owned(self.out, "record"):
+            # Another process may have made it before this one owned it.
+            refuse_existing(self.out)
+            tried = self._write()
+        kept = self.episodes * len(self.task)
+        share = f"the expert succeeded in {kept} of {tried} ({kept / tried:.0%})"
+        print(f"wrote {kept} episodes of {', '.join(self.task)} to {self.out}; {share}")
+
+    def _write(self) -> int:
+        """Writes the data set, and tells how many episodes were tried for it."""
         tried = 0
         seeds: dict[str, list[int]] = {task: [] for task in self.task}
 
@@ -89,9 +100,7 @@ class Command:
                 for episode in chain([first], episodes):
                     writer.add(episode)
                 writer.card = self._card(first, seeds, tried, actions, states)
-        kept = self.episodes * len(self.task)
-        share = f"the expert succeeded in {kept} of {tried} ({kept / tried:.0%})"
-        print(f"wrote {kept} episodes of {', '.join(self.task)} to {self.out}; {share}")
+        return tried
 
     def _card(self, first: Episode, seeds: dict[str, list[int]], tried: int, actions: str, states: str) -> str:
         kept = tuple(tuple(seeds[task]) for task in self.task)

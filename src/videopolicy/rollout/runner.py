@@ -16,6 +16,7 @@ from videopolicy.datasets.base import SAME_RATE
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.executors.base import check_timing
+from videopolicy.ownership import owned
 from videopolicy.policies.base import Policy, PolicySpec, derive_seed
 from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.recordings import sweep
@@ -55,9 +56,26 @@ def evaluate(
         hung twice is among them, as a failure.
 
     Raises:
-        UserError: the policy does not fit the env, `out` holds an evaluation with other settings, or every
-            episode so far died. What has ended until then is kept, and the same call goes on from there.
+        UserError: the policy does not fit the env, `out` holds something else or an evaluation with other settings,
+            another process writes there, or every episode so far died. What has ended until then is kept, and the
+            same call goes on from there.
     """
+    with owned(out, "evaluate", _reads(settings)):
+        return _evaluate(policy, settings, out, workers, timeout, place)
+
+
+def _reads(settings: Settings) -> list[Path]:
+    return [settings.checkpoint] if settings.checkpoint else []
+
+
+def _evaluate(
+    policy: Policy,
+    settings: Settings,
+    out: Path,
+    workers: int,
+    timeout: float,
+    place: Callable[[Setup, int], Site[Any]],
+) -> Results:
     check_range("--timeout", timeout, 1, MOST_SECONDS)
     check(policy.spec, settings)
     site = place(_setup(policy.spec, settings), workers)

@@ -20,6 +20,7 @@ from videopolicy.datasets.lerobot.assembly import About, assemble
 from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
 from videopolicy.datasets.lerobot.writer import STEPS_A_FILE, refuse_existing
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.places import check_place
 
 # A set is cut into so many shards, if they have from LEAST to STEPS_A_FILE frames.
 _SHARDS, _LEAST = 64, 500
@@ -97,9 +98,7 @@ def plan(lengths: list[int]) -> list[Segment]:
 
 
 def _check_target(source: Path, target: Path) -> None:
-    here, there = source.resolve(), target.resolve()
-    if here == there or here in there.parents:
-        raise UserError(f"{target} is {'' if here == there else 'inside '}the data set {source}; name a folder outside")
+    check_place(target, "convert", [source])
     if not staging_folder(target).exists():
         refuse_existing(target)
 
