@@ -138,9 +138,8 @@ def test_another_users_file_is_locked_all_the_same(tmp_path, monkeypatch):
     lock.write_text("{}", encoding="utf-8")
     opened = os.open
     monkeypatch.setattr(os, "open", lambda path, flags, mode=0o777: opened(path, _reading(path, flags, lock), mode))
-    with owned(tmp_path / "out", "train"), lock.open(encoding="utf-8") as other:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with owned(tmp_path / "out", "train"), lock.open(encoding="utf-8") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert content(tmp_path) == []
 
 

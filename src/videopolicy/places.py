@@ -22,7 +22,9 @@ def kind_of(folder: Path) -> str | None:
         return CHECKPOINT
     if (folder / "settings.json").is_file() and (folder / "results.jsonl").is_file():
         return EVALUATION
-    if (folder / "config.json").is_file() and any((folder / name).exists() for name in ("state", "losses.jsonl")):
+    if (folder / "config.json").is_file() and any(
+        (folder / name).exists() for name in ("state", "losses.jsonl", "tensorboard")
+    ):
         return RUN
     return None
 

@@ -203,7 +203,9 @@ def _rows(path: Path, text: bytes) -> list[Result]:
                 "one of them, or both to run it again"
             )
     if doubled := len(lines) - len(found):
-        print(f"note: {path}: lines that tell of an episode again: {doubled}; each episode counts once", file=sys.stderr)
+        print(
+            f"note: {path}: lines that tell of an episode again: {doubled}; each episode counts once", file=sys.stderr
+        )
     return [row for _, row in found.values()]
 
 
