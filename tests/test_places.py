@@ -76,9 +76,9 @@ def test_what_is_read_is_never_written_whatever_it_is(folder):
         with pytest.raises(UserError, match=said):
             check_place(folder / where, "convert", [folder / "hdf5"])
     (folder / "link").symlink_to(folder / "hdf5")
-    with pytest.raises(UserError, match="is inside .*, which is read"):
+    with pytest.raises(UserError, match=r"is inside .*, which is read"):
         check_place(folder / "link" / "new", "convert", [folder / "hdf5"])
-    with pytest.raises(UserError, match="holds .*/data, which is read"):
+    with pytest.raises(UserError, match=r"holds .*/data, which is read"):
         check_place(folder, "train", [folder / "data"])
     check_place(folder / "hdf5" / "new", "import", ["a-name/on-the-hub", folder / "hdf5" / "demo.hdf5"])
 

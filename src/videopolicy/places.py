@@ -10,6 +10,8 @@ DATA_SET, CHECKPOINT, RUN, EVALUATION = "data set", "checkpoint", "run", "evalua
 _GUESTS = {"evaluate", "diagnose", "imagine", "report", "check", "bench"}
 # What goes on with its own kind.
 _OWN = {"train": RUN, "evaluate": EVALUATION}
+# What a run has from its first steps on.
+_OF_A_RUN = ("tensorboard", "losses.jsonl", "state")
 # Folders and files of runs and evaluations, which these change as they go on.
 _PARTS = {"state", "recordings", "config.json", "settings.json", "results.jsonl", "losses.jsonl"}
 
@@ -22,9 +24,7 @@ def kind_of(folder: Path) -> str | None:
         return CHECKPOINT
     if (folder / "settings.json").is_file() and (folder / "results.jsonl").is_file():
         return EVALUATION
-    if (folder / "config.json").is_file() and any(
-        (folder / name).exists() for name in ("state", "losses.jsonl", "tensorboard")
-    ):
+    if (folder / "config.json").is_file() and any((folder / name).exists() for name in _OF_A_RUN):
         return RUN
     return None
 

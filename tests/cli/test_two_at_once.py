@@ -45,21 +45,9 @@ def given(tmp_path_factory):
 def command(verb, given, out):
     """A verb with all that it needs; what is written goes to OUT."""
     checkpoint, env = given / "run" / "checkpoint", ("--env", "pointmass", "--task", "reach-red")
+    steps = ("--batch-size", 2, "--steps", 4, "--log-every", 1)
     words = {
-        "train": (
-            "--data",
-            given / "data",
-            "--init",
-            checkpoint,
-            "--batch-size",
-            2,
-            "--steps",
-            4,
-            "--log-every",
-            1,
-            "--out",
-            out,
-        ),
+        "train": ("--data", given / "data", "--init", checkpoint, *steps, "--out", out),
         "evaluate": ("--checkpoint", checkpoint, *env, "--episodes", 3, "--record", 1, "--workers", 1, "--out", out),
         "record": (*env, "--episodes", 3, "--size", 32, "--workers", 1, "--out", out),
         "convert": (given / "data", out, "--workers", 1),
@@ -102,11 +90,10 @@ def holder(tmp_path):
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_that_writes_says_who_is_at_it_and_changes_nothing(verb, given, holder, tmp_path, capsys):
     before = hashes(given)
-    line = refused(capsys, command(verb, given, tmp_path / "place" / "out"))
-    assert line.startswith(
-        f"videopolicy: {tmp_path / 'place' / 'out'} is being written by `videopolicy record` (process "
-    )
-    assert f"(process {holder.pid} on " in line
+    out = tmp_path / "place" / "out"
+    line = refused(capsys, command(verb, given, out))
+    said = f"videopolicy: {out} is being written by `videopolicy record` (process {holder.pid} on "
+    assert line.startswith(said)
     assert [path.name for path in (tmp_path / "place").iterdir()] == [".out.lock"]
     assert hashes(given) == before
 

@@ -141,8 +141,13 @@ class Trainer:
                 memory too small, or another process has ended.
         """
         started = self._clock() - self.seconds
-        monitor = self._monitor().begin(self.step, self.progress)
-        with self._interruptible(), monitor, Prefetcher(self._prepared, self.training.steps) as prefetcher:
+        begun = self.step, self.progress
+        # Interruptible before the logs show that it has begun.
+        with (
+            self._interruptible(),
+            self._monitor().begin(*begun) as monitor,
+            Prefetcher(self._prepared, self.training.steps) as prefetcher,
+        ):
             while self.progress < 1 and not self._stopping:
                 with monitor.waiting():
                     prepared = prefetcher.take(self.step)

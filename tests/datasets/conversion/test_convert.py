@@ -292,9 +292,9 @@ def test_a_folder_of_somebody_elses_is_kept(tmp_path, source):
 
 
 def test_two_at_the_same_time_are_refused(tmp_path, source):
-    with ThreadPoolExecutor(1) as other, staging(tmp_path / "d", {}):
-        with pytest.raises(UserError, match=r"d is being written by `videopolicy convert` \(process"):
-            other.submit(convert, source, tmp_path / "d", 1).result()
+    said = pytest.raises(UserError, match=r"d is being written by `videopolicy convert` \(process")
+    with ThreadPoolExecutor(1) as other, staging(tmp_path / "d", {}), said:
+        other.submit(convert, source, tmp_path / "d", 1).result()
     assert convert(source, tmp_path / "d", 1).episodes == 6
 
 
