@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from inspect import isabstract
+from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -123,7 +124,7 @@ def _read(hint: Any, value: Any, at: str) -> Any:
         return {name: _read(of, item, _join(at, name)) for name, item in value.items()}
     if hint is float and type(value) is int:
         return _as_float(value, at)
-    if hint in _PLAIN and type(value) is hint:
+    if hint in _PLAIN and type(value) is hint and (hint is not float or isfinite(value)):
         return value
     raise _wrong(hint, value, at)
 

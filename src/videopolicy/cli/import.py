@@ -73,12 +73,9 @@ class Command:
             raise UserError("--data and --statistics exclude each other: both say what the ranges of actions are")
         if self.statistics:
             try:
-                ranges = MinMax.from_json(self.statistics.read_text())
+                return MinMax.from_json(self.statistics.read_text(encoding="utf-8"))
             except (OSError, ValueError, UserError) as error:
                 raise UserError(f"{self.statistics}: {error}") from error
-            if len(ranges.low) != len(ranges.high):
-                raise UserError(f"{self.statistics}: {len(ranges.low)} numbers in low, {len(ranges.high)} in high")
-            return ranges
         return fit(self.data, self.format) if self.data else None
 
 

@@ -15,7 +15,7 @@ from videopolicy.datasets.lerobot.writer import Writer, refuse_existing
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, prepare
 from videopolicy.errors import UserError, check_range
 from videopolicy.ownership import owned
-from videopolicy.processes import check_workers
+from videopolicy.processes import check_memory, check_workers
 from videopolicy.rollout.demonstrate import DemonstrationJob, record
 from videopolicy.types import Episode
 
@@ -146,3 +146,6 @@ class Command:
             raise UserError(f"--task is {' '.join(self.task) or 'empty'}; name at least one task, and each one once")
         refuse_existing(self.out)
         prepare(self.env, self.task, self.views, self.size)
+        views = self.views or registry.module("envs", self.env).VIEWS
+        episode = self.steps * len(views) * 3 * self.size**2
+        check_memory(f"an episode of {self.steps} --steps at --size {self.size}", episode)

@@ -77,8 +77,9 @@ def _evaluate(
     place: Callable[[Setup, int], Site[Any]],
 ) -> Results:
     check_range("--timeout", timeout, 1, MOST_SECONDS)
-    check(policy.spec, settings)
+    # Too many workers are noticed here, before a simulator starts.
     site = place(_setup(policy.spec, settings), workers)
+    check(policy.spec, settings)
     # A checkpoint is told by its contents, wherever it lies.
     where = ("target",) if settings.checkpoint else ()
     results = open_results(out, _recorded(policy.spec, settings), ignore=("episodes", "record", *where))
