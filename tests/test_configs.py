@@ -284,7 +284,7 @@ def leaf(values: Any, at: tuple) -> Any:
             for law, part in (("joint", "levels"), ("independent", "actions"), ("pinned", "video"))
         ),
         ({"noise": {"plugin": "noise/joint", "levels": {"mean": INF, "std": 1}}}, "training.noise.levels.mean is inf"),
-        ({"noise": {"plugin": "noise/pinned", "sigma": INF}}, "training.noise: sigma of a pinned noise law is inf"),
+        ({"noise": {"plugin": "noise/pinned", "sigma": INF}}, "training.noise.sigma is inf; it takes a finite number"),
     ],
 )
 def test_a_recipe_is_held_to_its_ranges(values, message):

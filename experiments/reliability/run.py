@@ -207,20 +207,9 @@ def prepare(work: Path) -> None:
 def jobs_in(work: Path) -> list[Job]:
     """The commands, small enough that they take seconds."""
     data, few, init = str(work / "data"), str(work / "few"), str(work / "start" / "checkpoint")
-    steps = [
-        "--batch-size",
-        "2",
-        "--steps",
-        "8",
-        "--save-every",
-        "2",
-        "--log-every",
-        "1",
-        "--validate-every",
-        "4",
-        "--validation-episodes",
-        "0",
-    ]
+    often = {"save-every": 2, "log-every": 1, "validate-every": 4, "validation-episodes": 0}
+    recipe = {"batch-size": 2, "steps": 8} | often
+    steps = [word for name, value in recipe.items() for word in (f"--{name}", str(value))]
     few_episodes = ["--episodes", "4"]
     return [
         Job("train", lambda out: ["--data", few, "--init", init, *steps, "--out", str(out)], left_by_train),

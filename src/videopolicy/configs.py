@@ -124,7 +124,7 @@ def _read(hint: Any, value: Any, at: str) -> Any:
         return {name: _read(of, item, _join(at, name)) for name, item in value.items()}
     if hint is float and type(value) is int:
         return _as_float(value, at)
-    if hint in _PLAIN and type(value) is hint and (hint is not float or isfinite(value)):
+    if hint in _PLAIN and type(value) is hint:
         return value
     raise _wrong(hint, value, at)
 
@@ -154,7 +154,18 @@ def _field(about: Field, hint: Any, value: Any, at: str) -> Any:
         return _plugin(value, at, (kind,))
     read = _read(hint, value, at)
     _check_limits(about, read, at)
+    # A range says more of a value that is out of it than that it is no number.
+    if LIMITS not in about.metadata:
+        _check_finite(read, at)
     return read
+
+
+def _check_finite(value: Any, at: str) -> None:
+    if isinstance(value, float) and not isfinite(value):
+        raise UserError(f"{at} is {value}; it takes a finite number")
+    if isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            _check_finite(item, f"{at}[{index}]")
 
 
 def _kind(about: Field) -> str | None:

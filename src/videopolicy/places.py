@@ -8,6 +8,7 @@ from videopolicy.errors import UserError
 DATA_SET, CHECKPOINT, RUN, EVALUATION = "data set", "checkpoint", "run", "evaluation"
 # What writes beside a run's own files, and may do so in a folder of the run.
 _GUESTS = {"evaluate", "diagnose", "imagine", "report", "check", "bench"}
+_WRITE_FILES = {"report", "check", "bench"}
 # What goes on with its own kind.
 _OWN = {"train": RUN, "evaluate": EVALUATION}
 # What a run has from its first steps on.
@@ -38,10 +39,11 @@ def check_place(path: Path, verb: str, reads: Iterable[Path | str] = ()) -> None
         reads: what is read meanwhile; what does not exist is passed over.
 
     Raises:
-        UserError: it is or lies in a data set or a checkpoint, in what is read, or in another run, other than what
-            looks at that run; or it holds what is read.
+        UserError: it is there and no file, or no folder, whichever is written; it is or lies in a data set or a
+            checkpoint, in what is read, or in another run, other than what looks at that run; or it holds what is read.
     """
     place = path.resolve()
+    _check_sort(path, file=verb in _WRITE_FILES)
     kind = kind_of(place)
     for given in map(Path, reads):
         if given.exists():
@@ -50,6 +52,13 @@ def check_place(path: Path, verb: str, reads: Iterable[Path | str] = ()) -> None
         raise UserError(f"{path} holds {_a(kind)}; name a folder of its own for what `videopolicy {verb}` writes")
     for around in place.parents:
         _check_around(path, verb, around, place.relative_to(around).parts[0])
+
+
+def _check_sort(path: Path, file: bool) -> None:
+    # A device would be replaced by a file, too, where one has the rights.
+    if path.exists() and not (path.is_file() if file else path.is_dir()):
+        there = "a folder" if path.is_dir() else "a file" if path.is_file() else "a device or a pipe"
+        raise UserError(f"{path} is {there}; name a {'file' if file else 'folder'}")
 
 
 def _check_around(path: Path, verb: str, around: Path, part: str) -> None:

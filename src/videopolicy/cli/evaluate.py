@@ -21,7 +21,7 @@ from videopolicy.processes import check_workers
 from videopolicy.rollout.protocols import MOST_EPISODES, Protocol, load
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.runner import MOST_SECONDS, TIMEOUT, evaluate
-from videopolicy.rollout.settings import Settings
+from videopolicy.rollout.settings import MOST_SEED, Settings
 from videopolicy.rollout.statistics import mean_lines, odd_endings, summary_line, table
 from videopolicy.rollout.transport import ray as cluster
 from videopolicy.rollout.transport.processes import ProcessSite
@@ -80,7 +80,7 @@ class Command:
     """Checkpoints: of the weights in memory, float32 by default; bfloat16 takes half of it."""
     offload: bool = False
     """Checkpoints: keep the model in main memory, fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
-    seed: int = 0
+    seed: int = limited(0, 0, MOST_SEED)
     """Seeds the noise of the plans, not the envs."""
     record: int = limited(6, 0, MOST_EPISODES)
     """Record the first so many episodes of each task, and every failure, with what the policy imagined; 0: none."""
