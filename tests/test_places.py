@@ -1,5 +1,7 @@
 """What an output may not be, nor lie in; and where it may lie all the same."""
 
+import os
+
 import pytest
 
 from videopolicy.errors import UserError
@@ -69,6 +71,18 @@ def test_what_looks_at_a_run_may_write_beside_its_own_files_and_nothing_else_may
         with pytest.raises(UserError, match="is inside the run"):
             check_place(folder / "run" / "second", verb)
         check_place(folder / "beside", verb)
+
+
+def test_a_file_where_a_folder_belongs_is_refused_and_the_other_way_round(folder):
+    os.mkfifo(folder / "pipe")
+    for verb, where, said in (
+        ("train", "model/config.json", "is a file; name a folder"),
+        ("evaluate", "pipe", "is a device or a pipe; name a folder"),
+        ("check", "pipe", "is a device or a pipe; name a file"),
+        ("report", "hdf5", "is a folder; name a file"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_place(folder / where, verb)
 
 
 def test_what_is_read_is_never_written_whatever_it_is(folder):

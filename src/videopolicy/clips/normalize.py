@@ -93,9 +93,7 @@ class MinMax:
             raise UserError(f"{len(ranges.low)} numbers in low, {len(ranges.high)} in high; each dimension needs both")
         for dimension, (low, high) in enumerate(zip(ranges.low, ranges.high, strict=True)):
             if low > high:
-                raise UserError(
-                    f"low[{dimension}] is {low:g}, above high[{dimension}], {high:g}; a range needs low first"
-                )
+                raise UserError(f"low[{dimension}] is {low:g}, above high[{dimension}], which is {high:g}")
         return ranges
 
     def _affine(self) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D"]]:
