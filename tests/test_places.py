@@ -76,7 +76,7 @@ def test_what_looks_at_a_run_may_write_beside_its_own_files_and_nothing_else_may
 def test_a_file_where_a_folder_belongs_is_refused_and_the_other_way_round(folder):
     os.mkfifo(folder / "pipe")
     for verb, where, said in (
-        ("train", "model/config.json", "is a file; name a folder"),
+        ("train", "hdf5/demo.hdf5", "is a file; name a folder"),
         ("evaluate", "pipe", "is a device or a pipe; name a folder"),
         ("check", "pipe", "is a device or a pipe; name a file"),
         ("report", "hdf5", "is a folder; name a file"),

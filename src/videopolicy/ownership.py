@@ -31,10 +31,7 @@ _this_thread = threading.local()
 
 @contextmanager
 def owned(path: Path, verb: str, reads: Iterable[Path | str] = ()) -> Iterator[None]:
-    """Within the block, no other process writes this output; one that this thread owns already stays its own.
-
-    What a killed process left half written there is removed first. Afterwards nothing of the lock is left, nor a
-    folder that was made for it and stayed empty.
+    """Within the block, this output is where it may be, and no other process writes it; see `locked`.
 
     Args:
         path: a folder or a file, which need not be there.
@@ -46,18 +43,38 @@ def owned(path: Path, verb: str, reads: Iterable[Path | str] = ()) -> Iterator[N
         OSError: no file can be made there.
     """
     place, mine = path.resolve(), _owned_here()
+    # What is inside an output of this process is a part of it.
+    if not mine & {place, *place.parents}:
+        check_place(path, verb, reads)
+    with locked(path, verb):
+        yield
+
+
+@contextmanager
+def locked(path: Path, verb: str) -> Iterator[None]:
+    """Within the block, no other process is in one for the same place; this thread may be, and then keeps the place.
+
+    What a killed process left half written there is removed first. Afterwards nothing of the lock is left, nor a
+    folder that was made for it and stayed empty.
+
+    Args:
+        path: a folder or a file, which need not be there.
+        verb: what writes it, as a user calls it ("train").
+
+    Raises:
+        UserError: another process owns it.
+        OSError: no file can be made there.
+    """
+    place, mine = path.resolve(), _owned_here()
     if place in mine:
         yield
         return
-    # What is inside an output of this process is a part of it.
-    if not mine & set(place.parents):
-        check_place(path, verb, reads)
     missing = [folder for folder in (place, *place.parents) if not folder.exists()]
     lock, file = None, _lock_file(place)
     mine.add(place)
     try:
         with name_path_in_errors(path):
-            lock = _locked(file, path, verb)
+            lock = _taken(file, path, verb)
             if lock is not None:
                 _sweep(place)
         yield
@@ -84,7 +101,7 @@ def _lock_file(place: Path) -> Path:
     return place / ".lock" if inside else place.with_name(f".{place.name}.lock")
 
 
-def _locked(file: Path, path: Path, verb: str) -> int | None:
+def _taken(file: Path, path: Path, verb: str) -> int | None:
     """The lock file, opened and locked; None where files cannot be locked."""
     for left in reversed(range(_TRIES)):
         try:

@@ -43,7 +43,6 @@ def check_place(path: Path, verb: str, reads: Iterable[Path | str] = ()) -> None
             checkpoint, in what is read, or in another run, other than what looks at that run; or it holds what is read.
     """
     place = path.resolve()
-    _check_sort(path, file=verb in _WRITE_FILES)
     kind = kind_of(place)
     for given in map(Path, reads):
         if given.exists():
@@ -52,6 +51,7 @@ def check_place(path: Path, verb: str, reads: Iterable[Path | str] = ()) -> None
         raise UserError(f"{path} holds {_a(kind)}; name a folder of its own for what `videopolicy {verb}` writes")
     for around in place.parents:
         _check_around(path, verb, around, place.relative_to(around).parts[0])
+    _check_sort(path, file=verb in _WRITE_FILES)
 
 
 def _check_sort(path: Path, file: bool) -> None:

@@ -24,7 +24,7 @@ from videopolicy.clips.rows import Rows
 from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import Dataset
 from videopolicy.errors import UserError, unknown
-from videopolicy.ownership import owned
+from videopolicy.ownership import locked
 
 FORMAT = "videopolicy latent cache 2"
 
@@ -156,7 +156,7 @@ def build_cache(
     decoding = Decoding(dataset, tuple(views), copies, jitter, seed, window)
     recipe = _wanted(decoding, key)
     if _recipe(folder) != recipe:
-        with owned(folder, "train"):
+        with locked(folder, "train"):
             # Somebody else may have built it meanwhile.
             if _recipe(folder) != recipe:
                 building = folder.with_name(f".{folder.name}.building")
