@@ -260,7 +260,9 @@ def killed(job: Job, out: Path, seconds: float, kills: int, chance: random.Rando
         process.wait()
         done, process = done + 1, begin(job, out)
     process.wait()
-    return done, "" if process.code == 0 else process.last_words
+    # Killed when its data set was whole and in its place, it has nothing left to do, and says so.
+    there = done and "exists and is not empty" in process.last_words
+    return done, "" if process.code == 0 or there else process.last_words
 
 
 def difference(job: Job, out: Path, right: Left) -> str:
