@@ -60,7 +60,7 @@ def test_training_says_how_many_it_uses_and_goes_on_with_the_same(data, tmp_path
     spoil(data, 0)
     train(data, MODEL, TRAINING, tmp_path / "run")
     said = capsys.readouterr().out
-    assert "dots: 3 episodes with actions" in said
+    assert "dots: 2 episodes with actions" in said and "held out, to measure on: 1 of 3 episodes" in said
     assert "3 of 4 episodes are used; 1 cannot be read:" in said
     assert f"left out: {data}/data/chunk-000/file-000.parquet: action of episode 0, step 0, is NaN" in said
     (kept,) = (tmp_path / "run").glob("unreadable-*.json")
