@@ -33,7 +33,7 @@ def test_a_clean_set_is_a_table_and_a_closing_line(clean, capsys):
     lines = said.out.splitlines()
     assert lines[0] == str(clean) and lines[-1] == "no problems in 3 episodes"
     table = dict(line.strip().split("  ", 1) for line in lines[1:] if line.startswith("  "))
-    assert table["episodes"].strip() == "3 of 40 to 52 steps"
+    assert table["episodes"].strip() == "3, of 40 to 52 steps each"
     assert table["view right"].strip() == "64x48"
     assert table["action 3"].strip() == "-1 to 1"
 

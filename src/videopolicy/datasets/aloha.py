@@ -115,7 +115,8 @@ def _rate(file: Path, root: h5py.File, told: Told) -> float:
                 return said
             told.of_file("mended", file, f"its attribute {name} is no rate; {FPS:g} steps a second are assumed")
             return FPS
-    how = f"does not say its rate; {FPS:g} steps a second are assumed, as ALOHA records; an attribute fps says another"
+    assumed = f"{FPS:g} steps a second are assumed, as ALOHA records"
+    how = f"does not say its rate; {assumed}; if that is wrong, write the right one as the attribute fps of the files"
     told.of_file("assumed", file, how)
     return FPS
 

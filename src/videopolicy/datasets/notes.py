@@ -63,7 +63,7 @@ def _others(texts: Collection[str]) -> str:
         return ""
     # A text begins with its file.
     files = {text.partition(": ")[0] for text in texts}
-    return f"; the same of {plural(count, 'other file') if len(files) == len(texts) else f'{count} more'}"
+    return f"; the same holds for {plural(count, 'other file') if len(files) == len(texts) else f'{count} more'}"
 
 
 def lines(notes: Sequence[Note], used: int) -> list[str]:

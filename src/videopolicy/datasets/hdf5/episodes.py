@@ -160,12 +160,14 @@ def _option(kind: str, columns: Sequence[Column]) -> str:
 
 
 def _tell_who_does_not_act(told: Told, kept: Sequence[StoredEpisode]) -> None:
+    """Says which episodes have no actions, and what could be them."""
+    some = any(one.acts for one in kept)
     for one in kept:
         if one.acts:
             continue
         others = [column.name for column in one.other_actions]
         told.of_episode(
-            "video only",
+            "video only" if some else "left out",
             one.file,
             one.name,
             "has no actions, so that only its video is read"
@@ -175,5 +177,5 @@ def _tell_who_does_not_act(told: Told, kept: Sequence[StoredEpisode]) -> None:
                 else ""
             )
             + (f"--action-columns {' '.join(others)}" if others else ""),
-            one.number,
+            one.number if some else None,
         )

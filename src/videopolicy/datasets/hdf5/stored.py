@@ -198,7 +198,8 @@ def steps_of(read: Sequence[Camera | Column], where: str) -> int:
     first = read[0]
     for other in read:
         if other.steps != first.steps:
-            raise UserError(f"{where}{first.key} has {plural(first.steps, 'row')}, but {other.key} has {other.steps}")
+            differ = f"{first.key} has {plural(first.steps, 'row')}, but {other.key} has {other.steps}"
+            raise UserError(f"{where}{differ}; each needs one a step")
     if not first.steps:
         raise UserError(f"{where}has no control steps")
     return first.steps

@@ -221,7 +221,7 @@ def _counts(info: Info, listing: Listing, entries: Sequence[EpisodeEntry], lost:
         there["frames"] = sum(one.length or 0 for one in listing.episodes.values())
     said = info.totals
     return [
-        Note("mended", f"{info.file}: says {said[name]} {name}, but there are {count}, which count")
+        Note("mended", f"{info.file}: says {said[name]} {name}, but there are {count}; what is there counts")
         for name, count in there.items()
         if name in said and said[name] != count
     ]
