@@ -16,6 +16,7 @@ action_columns = ["arm"]  # see `videopolicy.datasets.reading`; state_columns an
 import shlex
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -216,7 +217,10 @@ def _check_tasks(tasks: Collection[str], datasets: Sequence[Dataset]) -> None:
     if set(tasks) <= known:
         return
     # Their names are with the episodes, which takes longer to look up.
-    known |= {dataset.episode(index, ()).task for dataset in datasets for index in range(len(dataset))} - {""}
+    for dataset in datasets:
+        for index in range(len(dataset)):
+            with suppress(UserError):
+                known |= {dataset.episode(index, (), 0, 1).task} - {""}
     for task in tasks:
         if task not in known:
             raise unknown("task", task, known)
