@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 # What Python and its libraries say to programmers.
 _PROGRAMMERS = re.compile(
-    r"\w(Error|Exception|Interrupt)\b|Errno|Traceback|<class|<\w+ object|\bb['\"]|Path\(|array\(|dtype|np\.|\bNone\b|\{\}"
+    r"\w(Error|Exception|Interrupt)\b|Errno|Traceback|<class|<\w+ object|\bb['\"]|Path\(|array\(|dtype|\bNone\b|\{\}"
 )
 
 

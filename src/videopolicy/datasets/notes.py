@@ -74,7 +74,7 @@ def lines(notes: Sequence[Note], used: int) -> list[str]:
         used: its episodes.
     """
     lost = left_out(notes)
-    first = [f"{used} of {used + lost} episodes are used; {lost} cannot be read:"] if lost else []
+    first = [f"{used} of {used + lost} episodes are used, {lost} left out:"] if lost else []
     return first + list(map(line, notes))
 
 

@@ -163,13 +163,7 @@ def _finish(dataset: Dataset, job: ShardJob, runs: list[Segment], whole: Path) -
     if not any(shard.entries for shard in shards):
         first = next(iter(left_out.values()))
         raise UserError(f"none of {plural(len(dataset), 'episode')} can be read: {first}")
-    lost = [Note("left out", why, (dataset.number(index),)) for index, why in left_out.items()]
-    # One is read as video by whoever has a use for that; here it is either among the others, or lost.
-    gone = {dataset.number(index) for index in left_out}
-    notes = (
-        *(note for note in dataset.notes if note.kind != "video only" or not gone.issuperset(note.episodes)),
-        *merged(lost),
-    )
+    notes = _told(dataset, left_out)
     with name_path_in_errors(whole):
         shutil.rmtree(whole, ignore_errors=True)
         assemble(shards, About(dataset.fps, dataset.action_layout, dataset.state_layout, kept(notes)), whole)
@@ -185,6 +179,19 @@ def _finish(dataset: Dataset, job: ShardJob, runs: list[Segment], whole: Path) -
         written.action_width is not None,
         notes,
     )
+
+
+def _told(dataset: Dataset, left_out: Mapping[int, str]) -> tuple[Note, ...]:
+    """What the reader said, and which other episodes are left out, and why."""
+    gone, notes = {dataset.number(index) for index in left_out}, list[Note]()
+    unlike = "a data set has actions throughout or not at all; make one of these, too, and train on both with a mixture"
+    for note in dataset.notes:
+        # Here an episode without actions is lost, or there are no others.
+        lost = note.kind == "video only" and gone.issuperset(note.episodes)
+        notes.append(Note("left out", f"{note.text}; {unlike}", note.episodes) if lost else note)
+    said = {number for note in notes if note.kind == "left out" for number in note.episodes}
+    rest = ((dataset.number(index), why) for index, why in left_out.items())
+    return (*notes, *merged(Note("left out", why, (number,)) for number, why in rest if number not in said))
 
 
 def _compare(dataset: Dataset, episodes: list[int], written: LeRobot) -> None:

@@ -160,22 +160,15 @@ def _option(kind: str, columns: Sequence[Column]) -> str:
 
 
 def _tell_who_does_not_act(told: Told, kept: Sequence[StoredEpisode]) -> None:
-    """Says which episodes have no actions, and what could be them."""
+    """Says which episodes have no actions, and what could be the action."""
     some = any(one.acts for one in kept)
     for one in kept:
         if one.acts:
             continue
-        others = [column.name for column in one.other_actions]
-        told.of_episode(
-            "video only" if some else "left out",
-            one.file,
-            one.name,
-            "has no actions, so that only its video is read"
-            + (
-                f"; {listed([str(column) for column in one.other_actions], _LISTED)} could be the action: "
-                if others
-                else ""
-            )
-            + (f"--action-columns {' '.join(others)}" if others else ""),
-            one.number if some else None,
-        )
+        others = listed([str(column) for column in one.other_actions], _LISTED)
+        option = f"--action-columns {' '.join(column.name for column in one.other_actions)}"
+        could = f"; {others} could be the action: {option}" if others else ""
+        if some:
+            told.of_episode("video only", one.file, one.name, f"has no actions{could}", one.number)
+        else:
+            told.of_episode("left out", one.file, one.name, f"has no actions, so that only its video is read{could}")
