@@ -92,7 +92,7 @@ def test_what_can_be_mended_is_written_anew_and_reads_back_clean(clean, tmp_path
     code, said = check(capsys, broken, "--repair", tmp_path / "whole")
     assert code == 0
     assert "error: 1 episode: cannot be read (episode 1)" in said.out
-    assert "2 of 3 episodes are used; 1 cannot be read:" in said.out
+    assert "2 of 3 episodes are used, 1 left out:" in said.out
     assert said.out.splitlines()[-1] == f"{tmp_path / 'whole'}: no problems in 2 episodes"
     read, written = open_dataset(clean), open_dataset(tmp_path / "whole")
     for index, own in enumerate((0, 2)):

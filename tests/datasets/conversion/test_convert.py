@@ -232,7 +232,7 @@ def test_a_damaged_episode_stops_or_is_left_out_and_listed(tmp_path, source, sma
     assert outcome.resumed[0] == 1, "what came before the damage is kept"
     assert outcome.episodes == 4
     assert [(note.kind, note.episodes) for note in outcome.notes] == [("left out", (3, 4))]
-    assert "action of episode 3, step 0, is NaN" in outcome.notes[0].text
+    assert "NaN or infinite at step 0 of episode 3" in outcome.notes[0].text
     assert json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.NOTES] == [
         f"left out: {outcome.notes[0]}"
     ]
