@@ -98,8 +98,9 @@ def test_views_are_turned_under_their_new_names_and_it_is_told(tmp_path, capsys)
     turns = ["--flip", "front=vertical", "side=horizontal", "--rotate", "side=90"]
     convert(tmp_path / "s", tmp_path / "d", *views, *turns)
     said = capsys.readouterr().out
-    told = "view side: its frames are flipped horizontally, then rotated by 90 degrees counter-clockwise, as was asked"
-    assert told in said and told in json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.SKIPPED]
+    how = "flipped horizontally, then rotated by 90 degrees counter-clockwise"
+    told = f"mended: {tmp_path / 's'}: the frames of view side are {how}, as was asked"
+    assert told in said and told in json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.NOTES]
     shown = open_dataset(tmp_path / "d").episode(1).views
     expected = {"front": [[140, 200], [20, 80]], "side": [[20, 140], [80, 200]], "c": [[20, 80], [140, 200]]}
     for view, greys in expected.items():
