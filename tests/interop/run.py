@@ -23,7 +23,7 @@ import numpy as np
 import scene
 
 from videopolicy import registry
-from videopolicy.datasets.lerobot import LeRobot, open_dataset
+from videopolicy.datasets.lerobot import LeRobot, open_dataset, writer
 from videopolicy.datasets.lerobot.spec import view_name
 from videopolicy.rollout.demonstrate import record_episode
 
@@ -86,7 +86,7 @@ def main() -> int:
 def exchange(folder: Path, new: str, old: str | None) -> list[Result]:
     """Writes on each side, reads on both."""
     results = []
-    for task, steps in (("reach-red", lerobot_writer.STEPS_A_FILE), ("reach-blue", 40)):
+    for task, steps in (("reach-red", writer.STEPS_A_FILE), ("reach-blue", 40)):
         write_own(folder / task, task, steps)
         for backend in ("torchcodec", "pyav"):
             results.append(compare(folder / task, new, backend, f"this project: point mass, {task}, H.264 4:4:4"))
@@ -102,12 +102,12 @@ def exchange(folder: Path, new: str, old: str | None) -> list[Result]:
 
 def write_own(path: Path, task: str, steps_a_file: int) -> None:
     """Four demonstrations of the point-mass env, as `videopolicy record` writes them."""
-    lerobot_writer.STEPS_A_FILE = steps_a_file
+    writer.STEPS_A_FILE = steps_a_file
     env = registry.build("envs", "pointmass", task, size=64)
     layout, state = env.action_layout, env.state_layout
-    with lerobot_writer.Writer(path, env.fps, env.views, action_layout=layout, state_layout=state) as writer:
+    with writer.Writer(path, env.fps, env.views, action_layout=layout, state_layout=state) as recorded:
         for seed in range(4):
-            writer.add(record_episode(env, seed, 0.1, 20 + 5 * seed))
+            recorded.add(record_episode(env, seed, 0.1, 20 + 5 * seed))
 
 
 def compare(path: Path, python: str, backend: str, name: str, recordings: list | None = None) -> Result:
