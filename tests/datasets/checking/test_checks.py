@@ -340,7 +340,7 @@ def test_time_stamps_of_files_that_jump_within_an_episode_are_found(tmp_path):
 def test_actions_beyond_the_statistics_of_the_files_are_found(tmp_path):
     path = write(tmp_path / "datasets", EPISODES)
     rewrite(path, "action", lambda rows: [[9.0, *row[1:]] if at == 3 else row for at, row in enumerate(rows)])
-    assert found(open_dataset(path)) == {(kinds.RANGE, 0)}
+    assert found(open_dataset(path)) == {(kinds.RANGE, 0), (kinds.OUTLIERS, 0)}
 
 
 @pytest.mark.parametrize(
