@@ -116,4 +116,4 @@ def test_a_set_of_which_nothing_can_be_read_still_has_its_page(tmp_path):
     dataset.episodes = [UserError("torn")] * len(EPISODES)
     page = sheet(dataset, tmp_path)
     assert page.headings() == ["What is wrong"]
-    assert "1 kind of error in 4 episodes" in page.words and "and 1 more like these" in page.words
+    assert "1 kind of error in 4 episodes" in page.words and "episodes 0-3: torn" in page.words
