@@ -52,7 +52,7 @@ def test_frames_of_another_size_cost_their_episode(data):
     dataset = open_dataset(data)
     lost = find_lost(dataset, ("top",), 64)
     assert sorted(lost) == [0, 1, 2, 3] and "32x32 pixels, that of other episodes 64x64" in lost[0]
-    with pytest.raises(UserError, match="none of 4 episodes can be read: .*dots: view 'top' has 32x32"):
+    with pytest.raises(UserError, match=r"none of 4 episodes can be read: .*dots: view 'top' has 32x32"):
         Readable(dataset, lost)
 
 
