@@ -219,7 +219,7 @@ DAMAGES = {
     "video cut": (lambda data: os.truncate(data / VIDEO, 900), "mp4: not a readable video; the file is cut short"),
     "rows missing": (lambda data: (data / ROWS).unlink(), "parquet: no such file, but the data set needs it"),
     "rows cut": (lambda data: os.truncate(data / ROWS, 900), "parquet: not a readable parquet file"),
-    "infinite": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0, float("inf")]), "is NaN or infinite"),
+    "infinite": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0, float("inf")]), "NaN or infinite"),
     "no numbers": (lambda data: edit_column(data, ROWS, "action", lambda i: "left"), "episode 0 is not as"),
     "ragged": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * (2 - i % 2)), "different widths"),
     "rows wider": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * 4), "4 wide, the checkpoint's 2"),

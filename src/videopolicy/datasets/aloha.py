@@ -62,8 +62,8 @@ def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> Hdf5Episodes:
         told.of_file(
             "assumed",
             file,
-            "compressed pictures have the colours that JPEG's standard says; if red and blue then stand in each "
-            "other's place, as in those of ALOHA's own recorder, --swap-red-blue mends it",
+            "compressed pictures are taken to have the colours that JPEG's standard says; if red and blue have changed "
+            "places, as in those of ALOHA's own recorder, --swap-red-blue mends it",
         )
     return Hdf5Episodes(StoredSet(path, files, episodes, told, reading.swap_red_blue))
 

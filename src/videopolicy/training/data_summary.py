@@ -11,6 +11,7 @@ from videopolicy.clips.normalize import BEYOND
 from videopolicy.datasets import notes
 from videopolicy.datasets.mixture import Source
 from videopolicy.datasets.outliers import Outliers, Watch
+from videopolicy.datasets.phrases import plural
 from videopolicy.datasets.transforms.action_layout import LayoutConverted
 
 # Names, numbers or reasons told of each list.
@@ -67,7 +68,7 @@ def _told_of_held_out(clips: Clips, held_out: Clips | None, numbers: Sequence[st
 def _counted(episodes: Episodes) -> str:
     count, acting, said = len(episodes), int(episodes.has_actions.sum()), len(set(episodes.instructions))
     kind = {count: "with actions", 0: "without actions"}.get(acting, f"({acting} with actions)")
-    return f"{count} episodes {kind}, {said} instruction{'s' if said > 1 else ''}"
+    return f"{plural(count, 'episode')} {kind}, {plural(said, 'instruction')}"
 
 
 def _differing(source: Source, used: Set[int], span: int) -> list[str]:

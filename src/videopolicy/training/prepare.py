@@ -146,7 +146,7 @@ def suited(
         lost = [note.text for source in sources for note in source.dataset.notes if note.kind == "left out"]
         raise UserError(
             f"{sources[0].dataset.path}: no episode has actions, which stage {training.stage.name!r} needs; "
-            f"use --stage video{''.join(f'; or {text}' for text in lost[:1])}"
+            f"use --stage video{''.join(f'; {text}' for text in lost[:1])}"
         )
     if learnt and not config.relative and acting[0].action_width != len(learnt.low):
         raise UserError(
