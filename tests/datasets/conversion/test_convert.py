@@ -233,7 +233,9 @@ def test_a_damaged_episode_stops_or_is_left_out_and_listed(tmp_path, source, sma
     assert outcome.episodes == 4
     assert [(note.kind, note.episodes) for note in outcome.notes] == [("left out", (3, 4))]
     assert "action of episode 3, step 0, is NaN" in outcome.notes[0].text
-    assert json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.SKIPPED] == [str(outcome.notes[0])]
+    assert json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.SKIPPED] == [
+        f"left out: {outcome.notes[0]}"
+    ]
     read, written = open_dataset(source.path), open_dataset(tmp_path / "d")
     for index, own in enumerate((0, 1, 2, 5)):
         assert_same_but_for_loss(written.episode(index), read.episode(own), 32)

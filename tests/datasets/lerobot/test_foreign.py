@@ -338,7 +338,7 @@ def test_layouts_and_what_a_conversion_left_out_are_told(path):
     dataset = open_dataset(path)
     assert (dataset.action_layout, dataset.state_layout) == ("position:4", "")
     assert [(note.kind, str(note)) for note in dataset.notes] == [
-        ("unused", "left out when it was converted: episode 3: it is black")
+        ("unused", "said when it was converted: episode 3: it is black")
     ]
 
 

@@ -162,7 +162,7 @@ def _finish(dataset: Dataset, job: ShardJob, runs: list[Segment], whole: Path) -
         raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read; the first: {first}")
     lost = [Note("left out", why, (dataset.number(index),)) for index, why in left_out.items()]
     notes = (*dataset.notes, *merged(lost))
-    told = tuple(map(str, notes))
+    told = tuple(f"{note.kind}: {note}" for note in notes)
     with name_path_in_errors(whole):
         shutil.rmtree(whole, ignore_errors=True)
         assemble(shards, About(dataset.fps, dataset.action_layout, dataset.state_layout, told), whole)

@@ -15,6 +15,7 @@ from videopolicy.errors import UserError
 from videopolicy.upgrades import upgrade_dataset
 
 OLD_EPISODES, OLD_TASKS = Path("meta/episodes.jsonl"), Path("meta/tasks.jsonl")
+OLD_STATS = Path("meta/episodes_stats.jsonl")
 EPISODES = Path("meta/episodes")
 OLD_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 OLD_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
@@ -60,7 +61,7 @@ class Info:
         chunks_size: v2.1: episodes a folder.
         totals: "episodes" and "frames", where it says how many.
         layouts: of "action" and "state", "" where unspecified.
-        told: what a conversion left out, one line each.
+        told: what a conversion left out, mended or did not use, one line each.
         notes: what is odd in it.
     """
 

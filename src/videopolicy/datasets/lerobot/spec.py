@@ -10,7 +10,7 @@
 Three columns of the episodes' table are this project's own, and ignored by others: EPISODE_TASK (the env's name of
 the task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null). So are three entries of info.json, present where
 there is something to say: ACTION_LAYOUT and STATE_LAYOUT (see `videopolicy.actions.layout`), and SKIPPED (one line for
-each episode that a conversion left out).
+each thing that a conversion left out, mended or did not use).
 """
 
 from collections.abc import Mapping
