@@ -1,5 +1,6 @@
-"""Exchanges data sets with the real `lerobot`, both ways, and writes down how far they agree; the same of sets that were
-broken and then written anew by `videopolicy check --repair`.
+"""Exchanges data sets with the real `lerobot`, both ways, and writes down how far they agree.
+
+The same of sets that were broken, and then written anew by `videopolicy check --repair`.
 
     python -m venv LEROBOT        # Python 3.12: pip install "lerobot[dataset]==0.6.1" "torch<2.12"
     python tests/interop/run.py --lerobot LEROBOT/bin/python [--old OLD/bin/python] [--out experiments/interop]
@@ -16,7 +17,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,6 +54,7 @@ class Result:
         recorded: actions, states and pictures stored as PNG are the same bits as those handed to the writer; every
             other picture is nearer to the one of its own step than to the ones beside it.
         faults: what does not hold together there: counts, indices, times, statistics, windows of neighbouring steps.
+        before: what lerobot made of it before it was repaired; "" of what was not broken.
     """
 
     data_set: str
@@ -67,6 +69,7 @@ class Result:
     aligned: bool
     recorded: bool
     faults: tuple[str, ...]
+    before: str = ""
 
     @property
     def passed(self) -> bool:
@@ -121,8 +124,25 @@ def repair_all(folder: Path, python: str) -> list[Result]:
         mended = path.with_name(f"mended-{number}")
         broken.repair(path, mended, case.options)
         name = f"{case.version}: {case.says}"
-        results.append(compare(mended, python, "torchcodec", name, case.kept(scene.recordings())))
+        result = compare(mended, python, "torchcodec", name, case.kept(scene.recordings()))
+        results.append(replace(result, before=unrepaired(path, python)))
     return results
+
+
+def unrepaired(path: Path, python: str) -> str:
+    """What lerobot makes of a set that is still broken, in words."""
+    arrays = path.with_suffix(".npz")
+    try:
+        theirs(python, "read", path, arrays, "torchcodec")
+    except SystemExit:
+        return "fails"
+    other, made = np.load(arrays), scene.recordings()
+    lengths = np.bincount(other["episode_index"]).tolist()
+    if lengths != list(scene.LENGTHS):
+        return f"reads episodes of {', '.join(map(str, lengths))} steps"
+    whole = {key: np.concatenate([one.views[key] for one in made]) for key in scene.VIEWS}
+    right = all(aligned(other[key], frames, other["episode_index"]) for key, frames in whole.items())
+    return "; ".join([*([] if right else ["other pictures"]), *map(str, other["faults"])]) or "reads it"
 
 
 def write_own(path: Path, task: str, steps_a_file: int) -> None:
@@ -189,7 +209,7 @@ def aligned(frames: np.ndarray, other: np.ndarray, numbers: np.ndarray) -> bool:
 
 
 def as_recorded(episodes: list, recordings: list, lossless: bool) -> bool:
-    """Whether actions and states are what was handed to the writer, and pictures too, or of the right steps at least."""
+    """Whether actions and states are what was handed to the writer, and pictures too, or at least of their steps."""
     for one, made in zip(episodes, recordings, strict=True):
         pairs = [(one.actions, made.vectors["action"]), (one.states, made.vectors["observation.state"])]
         pictures = [(one.views[view_name(key)], frames) for key, frames in made.views.items()]
@@ -215,9 +235,11 @@ def table(results: list[Result]) -> str:
     """The results in Markdown."""
     heads = ("data set, written by", "decoder there", "files", "episodes", "frames", "vectors and times")
     heads += ("instructions", "pixels (mean, worst)", "aligned", "faults there", "")
+    broken_before = any(one.before for one in results)
+    heads = heads[:1] + ("lerobot, before",) * broken_before + heads[1:]
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
     for one in results:
-        cells = [one.data_set, one.decoder, one.files, one.episodes, one.frames]
+        cells = [one.data_set, *([one.before] * broken_before), one.decoder, one.files, one.episodes, one.frames]
         cells += ["the same" if flag else "DIFFER" for flag in (one.vectors and one.recorded, one.instructions)]
         cells += [f"{one.pixels:.3f}, {one.worst}", "yes" if one.aligned else "NO", "; ".join(one.faults) or "none"]
         lines.append("| " + " | ".join(map(str, cells)) + f" | {'pass' if one.passed else 'FAIL'} |")
@@ -253,20 +275,22 @@ def readme(facts: dict, exchanged: list[Result], repaired: list[Result]) -> str:
 Each data set is read by both sides, step by step, and compared. Pixels may differ by less than {BOUND:g} of 255 on
 average, as two decoders turn YUV into RGB by their own arithmetic; PNG must agree exactly. Aligned: every frame is
 nearer to the other side's frame of its own step than to the ones beside it. Faults there: counts, indices, time stamps
-(within lerobot's tolerance), spans of rows and statistics that do not hold together, or a step and its neighbours that are
-others when asked for as a window, as training does.
+(within lerobot's tolerance), spans of rows and statistics that do not hold together, or a step and its neighbours that
+are others when asked for as a window, as training does.
 
 {table(exchanged)}
 
-**{count("exchanged", exchanged)}.** This project's second data set is cut into several files, and both name their action
-layout in info.json, which lerobot leaves alone. Each of lerobot's data sets holds four episodes, where it can in several
-small files: cameras of odd names and two sizes, two instructions, one episode that changes from one to the other on its way.
+**{count("exchanged", exchanged)}.** This project's second data set is cut into several files, and both name their
+action layout in info.json, which lerobot leaves alone. Each of lerobot's data sets holds four episodes, where it can in
+several small files: cameras of odd names and two sizes, two instructions, one episode that changes from one to the
+other on its way.
 
 ## Broken, repaired, and opened by `lerobot`
 
 lerobot's own AV1 data sets, broken as public reports say (`tests/interop/broken.py`), written anew by
-`videopolicy check BROKEN --repair MENDED`, and then read by lerobot's loader and by this project. Actions and states must be
-the recorded bits of the recorded steps, and each picture nearer to the recorded one of its own step than to those beside it.
+`videopolicy check BROKEN --repair MENDED`, and then read by lerobot's loader and by this project. Actions and states
+must be the recorded bits of the recorded steps, and each picture nearer to the recorded one of its own step than to
+those beside it. Before: what lerobot 0.6's loader makes of the broken set; of v2.1 it reads none.
 
 {table(repaired)}
 
@@ -278,11 +302,11 @@ Commit {facts["commit"]}, {facts["cores"]} cores.
 
 {used}
 
+Versions that lerobot does not ask for were installed beside it by `pip install --no-deps`.
+
 ```
 python tests/interop/run.py --lerobot LEROBOT/bin/python --old OLD/bin/python --out experiments/interop
 ```
-
-Versions other than those that lerobot asks for are in the lists above; they were installed with `pip install --no-deps`.
 """
 
 

@@ -334,7 +334,7 @@ def later_from(step):
 def test_time_stamps_of_files_that_jump_within_an_episode_are_found(tmp_path):
     path = write(tmp_path / "datasets", EPISODES)
     rewrite(path, "timestamp", later_from(LENGTHS[0] + 5))
-    assert found(open_dataset(path)) == {(kinds.TIME, 1)}
+    assert found(open_dataset(path)) == {(kinds.TIME, 1), (kinds.MENDED, 1)}
 
 
 def test_actions_beyond_the_statistics_of_the_files_are_found(tmp_path):

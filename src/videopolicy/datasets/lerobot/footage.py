@@ -15,6 +15,8 @@ from videopolicy.media import Probe, probe
 # Frames that an episode may lack at its end, or have too many, and still be the one of its rows: so many, or this
 # share of its steps. Recorders that stop between a row and its frame leave one out.
 _FEW, _SHARE = 2, 0.05
+# Share of the rate by which a video's own may differ for the grain of its clock; that of television differs by 0.001.
+_CLOCK = 0.0005
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ def _probed(path: Path, fps: float, found: FoundFrames) -> Probe | str:
     found.depth = found.depth or video.depth
     if abs(video.fps - fps) > SAME_RATE * fps:
         return f"{path}: has {video.fps:g} frames a second, but meta/info.json says {fps:g}; mend its fps"
+    if abs(video.fps - fps) > _CLOCK * fps:
+        told = f"{path}: has {video.fps:.6g} frames a second, not {fps:g} as the data set says"
+        found.notes.append(Note("mended", f"{told}; they are counted, not timed"))
     return video
 
 

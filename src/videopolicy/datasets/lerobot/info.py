@@ -15,6 +15,7 @@ from videopolicy.errors import UserError
 from videopolicy.upgrades import upgrade_dataset
 
 OLD_EPISODES, OLD_TASKS = Path("meta/episodes.jsonl"), Path("meta/tasks.jsonl")
+OLD_STATS = Path("meta/episodes_stats.jsonl")
 EPISODES = Path("meta/episodes")
 OLD_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 OLD_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"

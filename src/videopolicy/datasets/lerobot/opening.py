@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videopolicy.datasets.files import visible
+from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.columns import Columns, choose
 from videopolicy.datasets.lerobot.footage import Footage, FoundFrames, Wanted, by_file, few, find
-from videopolicy.datasets.lerobot.info import Info, read_info
+from videopolicy.datasets.lerobot.info import OLD_STATS, Info, read_info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, read_listing
 from videopolicy.datasets.lerobot.row_files import EpisodeRows, find_rows
 from videopolicy.datasets.lerobot.rows import RowRange
@@ -81,7 +82,7 @@ def open_files(path: Path, reading: Reading) -> Opened:
     entries, lost, notes = _entries(listing, rows, {key: views[key] for key in columns.views.values()})
     told = [Note("converted", line) for line in info.told]
     notes = [*told, *info.notes, *listing.notes, *rows.notes, *columns.notes, *notes, *by_file(rows.lost | lost)]
-    notes += _counts(info, listing, entries, rows.lost | lost)
+    notes += [*_counts(info, listing, entries, rows.lost | lost), *_statistics(info)]
     if not entries:
         raise UserError(_nothing(info, notes))
     return Opened(info, columns, listing.tasks, entries, tuple(merged(notes)))
@@ -225,3 +226,11 @@ def _counts(info: Info, listing: Listing, entries: Sequence[EpisodeEntry], lost:
         for name, count in there.items()
         if name in said and said[name] != count
     ]
+
+
+def _statistics(info: Info) -> list[Note]:
+    """Whether the ranges that others normalise by are there; this project makes its own."""
+    if any((info.path / file).is_file() for file in (spec.STATS, *([OLD_STATS] if info.old else []))):
+        return []
+    told = "is missing; statistics are made from the data, and check --repair writes them"
+    return [Note("assumed", f"{info.path / (OLD_STATS if info.old else spec.STATS)}: {told}")]

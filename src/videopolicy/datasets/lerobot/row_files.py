@@ -8,6 +8,7 @@ from pathlib import Path
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.columns import ACTIONS, STATES
+from videopolicy.datasets.lerobot.counted import not_as_counted
 from videopolicy.datasets.lerobot.info import EPISODES, OLD_EPISODES, Feature, Info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, Span
 from videopolicy.datasets.lerobot.rows import RowRange, TableRows, is_deep, step_shape
@@ -51,7 +52,7 @@ def find_rows(info: Info, listing: Listing) -> EpisodeRows:
     folder = info.path / "data"
     listed = {one.data for one in listing.episodes.values() if one.data}
     found = {*visible(folder, (".parquet",))} if folder.is_dir() else set[Path]()
-    described = False
+    described, ends = False, dict[int, int]()
     for file in sorted(found | {file for file in listed if file.is_file()}):
         try:
             table = TableRows(file)
@@ -60,9 +61,11 @@ def find_rows(info: Info, listing: Listing) -> EpisodeRows:
             continue
         if not described:
             described = _describe(info, file, table, rows)
-        for episode, run in _runs(info, file, table, rows).items():
+        runs = _runs(info, file, table, rows)
+        for episode, run in runs.items():
             where.setdefault(episode, []).append((file, run))
         faults |= {episode: f"{file}: {why}" for episode, why in table.faults.items()}
+        rows.notes += not_as_counted(info, file, table, runs, ends)
         table.close()
     stale = [
         one.index for one in listing.episodes.values() if _settle(one, where.pop(one.index, []), broken, rows, folder)
