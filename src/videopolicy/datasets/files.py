@@ -10,17 +10,17 @@ from videopolicy.pointers import refuse_pointer
 def visible(path: Path, suffixes: Collection[str] = ()) -> list[Path]:
     """The files in a folder and below it, in linked folders too; sorted, without those whose names begin with a dot.
 
-    A link to a file that is not there is among them, so that whoever opens it can say so.
+    A link to a file that is not there is among them, and a folder where a file of such a suffix should be, so that
+    whoever opens it can say so.
 
     Args:
         path: the folder.
         suffixes: in lower case; () for all.
     """
-    found = (file for file in _walk(path, ()) if not suffixes or file.suffix.lower() in suffixes)
-    return sorted(found)
+    return sorted(_walk(path, suffixes, ()))
 
 
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: Collection[str], above: tuple[Path, ...]) -> Iterator[Path]:
     real = folder.resolve()
     # A linked folder that holds a link to a folder above it would go on for ever.
     if real in above:
@@ -28,9 +28,12 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
+        wanted = not suffixes or path.suffix.lower() in suffixes
         if path.is_dir():
-            yield from _walk(path, (*above, real))
-        elif path.is_file() or path.is_symlink():
+            inside = list(_walk(path, suffixes, (*above, real)))
+            # One that is called like a file, and holds none, stands in a file's place.
+            yield from inside or ([path] if suffixes and wanted else ())
+        elif wanted and (path.is_file() or path.is_symlink()):
             yield path
 
 

@@ -31,6 +31,7 @@ _FOREIGN_SUFFIXES = (".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".gif")
 _TABLES = (".parquet", ".hdf5", ".h5")
 _HOW = f"write it into {TABLE} (columns file,caption) or into a text file of the same name that ends in .txt"
 _ABSENT = "has a caption, but there is no such video"
+_NO_VIDEO = "is no caption, as there is no video of its name"
 _FOREIGN = f"is a video of a kind that is not read; convert it to one of {', '.join(SUFFIXES)}"
 
 
@@ -169,6 +170,10 @@ def _notes(folder: Path, names: Sequence[str], table: Table, lost: Mapping[int, 
         yield from _grouped("mended", [(table.fault, None)], "; text files are read instead")
     absent = [Fault(f"{folder / TABLE}, {name}", _ABSENT) for name in table.captions if name not in set(names)]
     foreign = [Fault(str(file), _FOREIGN) for file in visible(folder, _FOREIGN_SUFFIXES)]
+    if any((folder / name).with_suffix(".txt").is_file() for name in names):
+        videos = {(folder / name).with_suffix("") for name in names}
+        alone = (file for file in visible(folder, (".txt",)) if file.with_suffix("") not in videos)
+        absent += [Fault(str(file), _NO_VIDEO) for file in alone]
     yield from _grouped("unused", [(fault, None) for fault in (*table.stray, *absent, *foreign)])
 
 

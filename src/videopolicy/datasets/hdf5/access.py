@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +141,23 @@ def rows(values: h5py.Dataset, start: int, stop: int) -> Array:
     Raises:
         UserError: some of the array was never written, where libhdf5 would give zeros.
     """
-    if values.chunks is None:
-        whole = values.id.get_storage_size() >= values.size * values.dtype.itemsize
-    else:
-        needed = math.prod(math.ceil(side / part) for side, part in zip(values.shape, values.chunks, strict=True))
-        whole = values.id.get_num_chunks() >= needed
-    if not whole:
+    if not _is_written(values):
         raise UserError(f"{values.file.filename}: {values.name} was not written to its end; record it again")
     return values[start:stop]
+
+
+def _is_written(values: h5py.Dataset) -> bool:
+    """Whether something is stored for every part of an array."""
+    if values.chunks is None:
+        return values.id.get_storage_size() >= values.size * values.dtype.itemsize
+    sides = zip(values.shape, values.chunks, strict=True)
+    # Counted first, as a damaged array may say that it has more parts than fit into memory.
+    if values.id.get_num_chunks() < math.prod(math.ceil(side / part) for side, part in sides):
+        return False
+    there: set[tuple[int, ...]] = set()
+    values.id.chunk_iter(lambda stored: there.add(stored.chunk_offset))
+    corners = product(*(range(0, side, part) for side, part in zip(values.shape, values.chunks, strict=True)))
+    return there.issuperset(corners)
 
 
 def text(holder: h5py.Group, name: str) -> str:
@@ -226,6 +236,8 @@ def _cause(error: OSError) -> str:
     """What a person can do about a file that libhdf5 or the system does not read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder where a file is needed"
     if isinstance(error, PermissionError):
         return "this user may not read it; change its permissions"
     if error.errno == errno.EIO:

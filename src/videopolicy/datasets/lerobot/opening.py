@@ -6,7 +6,7 @@ from pathlib import Path
 
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.lerobot.columns import Columns, choose
-from videopolicy.datasets.lerobot.footage import Footage, FoundFrames, Wanted, by_file, few, find
+from videopolicy.datasets.lerobot.footage import Footage, FoundFrames, Wanted, by_file, few, find, leave_out_exchanged
 from videopolicy.datasets.lerobot.info import Info, read_info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, read_listing
 from videopolicy.datasets.lerobot.row_files import EpisodeRows, find_rows
@@ -76,6 +76,7 @@ def open_files(path: Path, reading: Reading) -> Opened:
     info = replace(info, features=rows.features)
     columns = choose(info, reading)
     views = {key: _frames_of(key, info, listing, rows) for key in columns.views.values()}
+    leave_out_exchanged(views)
     columns = _without_lost_views(columns, views, rows)
     entries, lost, notes = _entries(listing, rows, {key: views[key] for key in columns.views.values()})
     told = [Note("unused", f"left out when it was converted: {line}") for line in info.told]
@@ -109,7 +110,7 @@ def _frames_of(key: str, info: Info, listing: Listing, rows: EpisodeRows) -> Fou
             span = replace(span, file=named[span.file.name])
             elsewhere.append(index)
         wanted.append(Wanted(index, run.stop - run.start, listed.length, span))
-    found = find(wanted, files, info.fps, info.old)
+    found = find(wanted, folder, files, info.fps, info.old)
     if elsewhere:
         there = named[min(named)].parent
         told = f"{info.file}: their videos are not in the folders that it names, but in {there} and the like"
