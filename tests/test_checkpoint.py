@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,24 @@ def saved(model, tmp_path_factory):
 def folder(saved, tmp_path):
     """A copy to damage."""
     return shutil.copytree(saved, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("statistics", "said"),
+    [
+        ('{"low": [-1, NaN], "high": [1, 2]}', r"low\[1\] is nan; it takes a finite number"),
+        ('{"low": [-1, 0], "high": [Infinity, 2]}', r"high\[0\] is inf; it takes a finite number"),
+        ('{"low": [-1, 3], "high": [1, 2]}', r"low\[1\] is 3, above high\[1\], which is 2"),
+        ('{"low": [-1, 0], "high": [1]}', "2 numbers in low, 1 in high"),
+    ],
+)
+def test_ranges_that_make_no_sense_are_refused_though_the_hash_is_right(statistics, said, folder):
+    (folder / "statistics.json").write_text(statistics, encoding="utf-8")
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    described["sha256"]["statistics.json"] = sha256(folder / "statistics.json")
+    (folder / "config.json").write_text(json.dumps(described), encoding="utf-8")
+    with pytest.raises(UserError, match=f"{re.escape(str(folder / 'statistics.json'))}: .*{said}"):
+        load(folder)
 
 
 def plan(model):

@@ -145,8 +145,9 @@ def load(
             raise UserError(f"{folder}: {name} is missing; copy the whole checkpoint folder again")
         if sha256(folder / name) != description.sha256.get(name):
             raise UserError(f"{folder / name}: not the file that was saved (wrong hash); copy the whole folder again")
+    statistics = _statistics(folder / "statistics.json")
     try:
-        model = _rebuilt(folder, description.model, dtype)
+        model = _rebuilt(folder, description.model, statistics, dtype)
     # A damaged description makes each part fail in a way of its own.
     except Exception as error:
         first = (str(error) or repr(error)).splitlines()[0]
@@ -154,8 +155,14 @@ def load(
     return model.to(device).eval(), description.provenance
 
 
-def _rebuilt(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Model:
-    statistics = Statistics.from_json((folder / "statistics.json").read_text(encoding="utf-8"))
+def _statistics(file: Path) -> Statistics:
+    try:
+        return Statistics.from_json(file.read_text(encoding="utf-8"))
+    except (ValueError, UserError) as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def _rebuilt(folder: Path, config: ModelConfig, statistics: Statistics, dtype: torch.dtype) -> Model:
     before = torch.get_default_dtype()
     # Built in the final precision: in float32 first, a large model would need thrice the memory.
     torch.set_default_dtype(dtype)

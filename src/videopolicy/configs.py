@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from inspect import isabstract
+from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -153,7 +154,18 @@ def _field(about: Field, hint: Any, value: Any, at: str) -> Any:
         return _plugin(value, at, (kind,))
     read = _read(hint, value, at)
     _check_limits(about, read, at)
+    # A range says more of a value that is out of it than that it is no number.
+    if LIMITS not in about.metadata:
+        _check_finite(read, at)
     return read
+
+
+def _check_finite(value: Any, at: str) -> None:
+    if isinstance(value, float) and not isfinite(value):
+        raise UserError(f"{at} is {value}; it takes a finite number")
+    if isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            _check_finite(item, f"{at}[{index}]")
 
 
 def _kind(about: Field) -> str | None:

@@ -116,6 +116,23 @@ def check_guarded(exitcode: int | None) -> None:
         )
 
 
+def check_memory(what: str, needed: float) -> None:
+    """Refuses what cannot fit into this machine's memory, whoever else is using it, instead of trying.
+
+    Args:
+        what: it is, as a user calls it.
+        needed: bytes that it takes at the very least.
+
+    Raises:
+        UserError: says how much it needs and how much there is.
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise UserError(
+            f"{what} needs at least {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f} GB"
+        )
+
+
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Within the block, signals to stop wait, and processes that are started inherit that until they `init_child`.

@@ -91,6 +91,20 @@ NUMBERS = [
     ("evaluate", ["--episodes", HUGE], f"episodes is {HUGE}; it must be from 1 to 100000"),
     ("evaluate", ["--record", "-1"], "record is -1; it must be from 0"),
     ("evaluate", ["--workers", HUGE], f"--workers is {HUGE}; it must be from 1"),
+    ("evaluate", ["--workers", "1000000"], "--workers is 1000000; it must be from 1 to"),
+    ("evaluate", ["--timeout", "nan"], "--timeout is nan; it must be from 1"),
+    ("evaluate", ["--latency", "-1"], "--latency is -1; it must be from 0"),
+    ("evaluate", ["--seed", "-1"], "--seed is -1; it must be from 0"),
+    ("evaluate", ["--out", ""], "the text after --out is empty; leave both out"),
+    ("evaluate", ["--out="], "--out= is empty; leave it out"),
+    ("record", ["--size", "100000"], "an image is 8 to 1024 pixels on each side, not 100000"),
+    ("record", ["--size", "1024", "--steps", "1000000"], "--size 1024 needs at least 6,291 GB of memory"),
+    ("train", ["--accumulate", "3"], "a batch of 2 clips cannot be divided in 3 parts"),
+    ("train", ["--lr", "1e308"], "--lr is 1e+308; it must be from 0 to 1e+30"),
+    ("train", ["--max-grad-norm", "0"], "--max-grad-norm is 0.0; it must be from 1e-09"),
+    ("train", ["--out", " "], "the text after --out is empty; leave both out"),
+    ("train", ["--data", "", "--views", "top"], "the text after --data is empty; leave both out"),
+    ("imagine", ["--instruction", ""], "the text after --instruction is empty; leave both out"),
     ("evaluate", ["--steps", HUGE], f"sampling.steps is {HUGE}; it must be from 1 to 1000"),
     ("imagine", ["--steps", HUGE], f"sampling.steps is {HUGE}; it must be from 1 to 1000"),
     ("bench", ["--steps", HUGE], f"sampling.steps is {HUGE}; it must be from 1 to 1000"),
@@ -142,9 +156,11 @@ def test_paths_that_cannot_be_are_refused_by_name(given, commands, tmp_path, cap
 
 def test_a_run_never_replaces_another_runs_checkpoint_nor_lands_in_a_data_set(given, commands, tmp_path, capsys):
     train = commands["train"][:-1]
-    assert "would be replaced; choose another --out" in refused(capsys, [*train, given / "run"])
-    for other in ("data", "run/checkpoint"):
-        assert "holds a data set or a checkpoint" in refused(capsys, [*train, given / other])
+    fresh = [*train[: train.index("--init")], "--out"]
+    assert "would be replaced; choose another --out" in refused(capsys, [*fresh, given / "run"])
+    assert f"holds {given / 'run' / 'checkpoint'}, which is read" in refused(capsys, [*train, given / "run"])
+    assert "holds a data set; name a folder of its own" in refused(capsys, [*train, given / "data"])
+    assert "holds a checkpoint; name a folder of its own" in refused(capsys, [*train, given / "run" / "checkpoint"])
     assert sorted(path.name for path in (given / "run").iterdir()) == ["checkpoint"]
 
 

@@ -1,10 +1,16 @@
+import json
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tests.datasets.checking.test_checks import EPISODES, each, freeze, write
+from tests.training.test_readable import spoil
 
 from videopolicy.cli.main import main
+from videopolicy.datasets.lerobot import open_dataset, spec
 from videopolicy.media import write_mp4
+from videopolicy.similarity import psnr
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +79,34 @@ def test_the_contact_sheet_is_written_where_asked_and_looked_at_before(clean, tm
     code, said = check(capsys, clean, "--html", page)
     assert code == 0 and str(page) in said.out
     assert "no problems in 3 episodes" in page.read_text(encoding="utf-8")
+
+
+def test_what_can_be_mended_is_written_anew_and_reads_back_clean(clean, tmp_path, capsys):
+    """A list of episodes that is gone, a count that is wrong, and an episode that is lost."""
+    broken = tmp_path / "broken"
+    shutil.copytree(clean, broken)
+    shutil.rmtree(broken / "meta/episodes")
+    info = json.loads((broken / spec.INFO).read_text(encoding="utf-8"))
+    (broken / spec.INFO).write_text(json.dumps(info | {"total_episodes": 9}), encoding="utf-8")
+    spoil(broken, 1)
+    code, said = check(capsys, broken, "--repair", tmp_path / "whole")
+    assert code == 0
+    assert "error: 1 episode: cannot be read (episode 1)" in said.out
+    assert "2 of 3 episodes are used; 1 cannot be read:" in said.out
+    assert said.out.splitlines()[-1] == f"{tmp_path / 'whole'}: no problems in 2 episodes"
+    read, written = open_dataset(clean), open_dataset(tmp_path / "whole")
+    for index, own in enumerate((0, 2)):
+        one, other = written.episode(index), read.episode(own)
+        np.testing.assert_array_equal(one.actions, other.actions)
+        assert all(psnr(one.views[view], frames) > 32 for view, frames in other.views.items())
+    assert check(capsys, tmp_path / "whole")[0] == 0
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_read(clean, tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").write_text("mine", encoding="utf-8")
+    code, said = check(capsys, clean, "--repair", tmp_path / "there")
+    assert code == 2
+    assert "exists and is not empty" in said.err and not said.out
+    code, said = check(capsys, clean, "--repair", clean / "inside")
+    assert code == 2 and not (clean / "inside").exists()

@@ -31,6 +31,29 @@ def test_every_verb_explains_itself(verb, capsys):
     assert f"videopolicy {verb}" in capsys.readouterr().out
 
 
+CHEAP = """
+import sys
+from videopolicy.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ending:
+    print(ending.code, [name for name in ("mujoco", "metaworld") if name in sys.modules])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.metaworld
+@pytest.mark.parametrize(
+    "wrong", [("--workers", "1000000"), ("--episodes", "1000000000"), ("--timeout", "inf"), ("--out", "")]
+)
+def test_what_makes_no_sense_is_refused_before_a_simulator_is_so_much_as_imported(wrong, tmp_path):
+    words = ["evaluate", "--policy", "random:4", "--task", "button-press-v3", "--out", str(tmp_path / "out"), *wrong]
+    done = subprocess.run([sys.executable, "-c", CHEAP, *words], capture_output=True, text=True)
+    assert done.stdout == "2 []\n"
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_verb_is_one_line_and_exit_code_2(capsys):
     with pytest.raises(SystemExit) as exit:
         cli.main(["evaluat"])

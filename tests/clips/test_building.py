@@ -143,7 +143,7 @@ def test_what_was_begun_from_other_settings_is_begun_anew(data, whole, tmp_path)
 
 def test_a_second_builder_is_refused_and_disturbs_nobody(data, whole, tmp_path):
     with begun(data, tmp_path / "cache", episodes=1) as process:
-        with pytest.raises(UserError, match="another process is building"):
+        with pytest.raises(UserError, match=r"cache is being written by `videopolicy train` \(process \d+ on "):
             build_cache(open_dataset(data), tmp_path / "cache", means, workers=1, **SETTINGS)
         process.send_signal(signal.SIGCONT)
         _, told = process.communicate()

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.datasets.lerobot.test_columns import split_columns
 
 from videopolicy.actions.convert import convert
 from videopolicy.actions.layout import Layout
+from videopolicy.datasets.formats import open_any
 from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.datasets.mixture import actions_for, open_sources, read_mixture, reconcile
 from videopolicy.errors import UserError
@@ -66,6 +68,22 @@ def test_a_list_says_which_episodes_keep_their_actions(listed, tmp_path, setting
     (source,) = read_mixture(listed(f'path = "robot"\n{setting}'))
     assert [index for index in (0, 1) if source.dataset.episode(index).actions is not None] == expected
     assert source.dataset.action_width == 2
+
+
+def test_a_list_says_how_its_data_sets_are_read(listed, tmp_path):
+    split_columns(write(tmp_path / "robot"), "action", {"action.a": (0, 1), "action.b": (1, 2)})
+    (bare,) = read_mixture(listed('path = "robot"'))
+    assert bare.dataset.action_width is None and not bare.strict
+    (joined,) = read_mixture(listed('path = "robot"\naction_columns = ["action.b", "action.a"]'), strict=True)
+    assert joined.strict and joined.dataset.action_width == 2
+    write(tmp_path / "equal")
+    own = open_any(tmp_path / "equal").episode(1).actions
+    np.testing.assert_array_equal(joined.dataset.episode(1).actions, own[:, ::-1])
+    with pytest.raises(UserError, match="no column is called action"):
+        read_mixture(listed('path = "robot"'), strict=True)
+    for wrong in ('mask = "train"', "swap_red_blue = true"):
+        with pytest.raises(UserError, match="has no meaning for a data set of this format"):
+            read_mixture(listed(f'path = "robot"\n{wrong}'))
 
 
 def test_data_sets_and_lists_of_them_go_together(listed, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from videopolicy.configs import to_json
 from videopolicy.errors import UserError
-from videopolicy.rollout.results import Result, open_results, timeless
+from videopolicy.rollout.results import Result, open_results, read_evaluation, timeless
 from videopolicy.rollout.settings import Recorded
 
 SETTINGS = Recorded("pointmass", ("reach-red",), policy="checkpoint", target="a", sampling={"steps": 4})
@@ -71,6 +71,27 @@ def test_a_torn_last_line_is_dropped_and_the_next_one_stands_alone(folder, cut):
     assert results.rows == [result(0), result(1)]
     results.append(result(2))
     assert open_results(folder, SETTINGS).rows == [result(0), result(1), result(2)]
+
+
+def test_an_episode_that_is_told_of_twice_counts_once_and_says_so(folder, capsys):
+    """What two evaluations in one folder left behind, before one process alone could own it."""
+    path = folder / "results.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    doubled = [row for row in rows for row in (row, row | {"seconds": 9.0})]
+    path.write_text("".join(json.dumps(row) + "\n" for row in doubled), encoding="utf-8")
+    results = open_results(folder, SETTINGS)
+    assert (results.successes, len(results.rows)) == (2, 3)
+    assert results.rows == read_evaluation(folder)[1] == [result(0), result(1), result(2)]
+    said = f"note: {path}: lines that tell of an episode again: 3; each episode counts once\n"
+    assert capsys.readouterr().err == said * 2
+
+
+def test_an_episode_that_is_told_of_in_two_ways_is_refused(folder):
+    path = folder / "results.jsonl"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(replace(result(1), success=True))) + "\n")
+    with pytest.raises(UserError, match=r"lines 2 and 4 tell of episode 1 of reach-red differently; delete one"):
+        read_evaluation(folder)
 
 
 def test_damage_elsewhere_is_named(folder):

@@ -197,5 +197,5 @@ def test_parts_of_the_batch_have_the_gradient_of_the_whole(trainer, dataset):
 
 
 def test_a_batch_too_small_for_its_parts_is_refused(trainer):
-    with pytest.raises(UserError, match="a batch of 4 clips cannot be divided among 1 processes in 5 parts each"):
+    with pytest.raises(UserError, match="a batch of 4 clips cannot be divided in 5 parts; it needs at least 5 clips"):
         trainer(accumulate=5)

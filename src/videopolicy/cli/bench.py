@@ -1,6 +1,7 @@
 """Measures how fast a checkpoint plans, or a preset trains, on this device, and what the device could do."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,7 @@ from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, check_range
 from videopolicy.hardware import device_name, matmul_peak, peak_memory
+from videopolicy.ownership import owned
 from videopolicy.policies.benchmark import PlanBenchmark, count_weights, measure
 from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, make
 from videopolicy.presets.base import Preset
@@ -78,9 +80,13 @@ class Command:
         """
         choose_threads()
         self._check()
-        found = self._planning(self.checkpoint) if self.checkpoint else self._training()
-        if self.json:
-            write_json(self.json, found)
+        with ExitStack() as stack:
+            for path in (self.json, self.profile):
+                if path:
+                    stack.enter_context(owned(path, "bench", [self.checkpoint] if self.checkpoint else []))
+            found = self._planning(self.checkpoint) if self.checkpoint else self._training()
+            if self.json:
+                write_json(self.json, found)
 
     def _check(self) -> None:
         if (self.checkpoint is None) == (self.train is None):

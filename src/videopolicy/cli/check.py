@@ -1,5 +1,6 @@
 """Says what a data set holds and what is wrong with it."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from videopolicy.datasets.conversion.source import ConversionSource
 from videopolicy.datasets.formats import open_any
 from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError
+from videopolicy.ownership import owned
 from videopolicy.processors import processors
 from videopolicy.progress import progress_bar
 from videopolicy.report.contact_sheet import write_sheet
@@ -56,6 +58,15 @@ class Command:
             raise UserError(f"--html {self.html}: there is no folder {self.html.parent}; make it first")
         if self.repair:
             check_target(self.data, self.repair)
+        with owned(self.html, "check", [self.data]) if self.html else nullcontext():
+            found = self._look()
+        if self.repair:
+            found = self._repaired(self.repair)
+        if found.errors:
+            raise SystemExit(1)
+
+    def _look(self) -> Findings:
+        """Looks, and prints what was found."""
         dataset = open_any(self.data, self.format, self.reading)
         total = sum(dataset.length(index) for index in range(len(dataset)))
         with progress_bar(total=total, desc="check", unit="step") as bar:
@@ -63,10 +74,7 @@ class Command:
         print(report(found))
         if self.html:
             print(f"contact sheet: {write_sheet(dataset, found, self.html)}")
-        if self.repair:
-            found = self._repaired(self.repair)
-        if found.errors:
-            raise SystemExit(1)
+        return found
 
     def _repaired(self, target: Path) -> Findings:
         """Writes what can be read, says what was done, and looks at the result."""

@@ -14,6 +14,7 @@ from videopolicy.cli._files import write_json
 from videopolicy.datasets.lerobot.writer import refuse_existing
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.errors import UserError, check_range
+from videopolicy.ownership import owned
 from videopolicy.report.page import write_report
 from videopolicy.rollout.runner import MOST_EPISODES
 from videopolicy.training.stages import STAGES
@@ -74,6 +75,12 @@ class Command:
         for name, (least, most) in LIMITS.items():
             check_range(f"--{name}", getattr(self, name), least, most)
         refuse_existing(self.out)
+        with owned(self.out, "demo"):
+            # Another process may have made it before this one owned it.
+            refuse_existing(self.out)
+            self._show()
+
+    def _show(self) -> None:
         clock = Clock()
         if self.pretrained:
             self._unpack()

@@ -12,6 +12,7 @@ from videopolicy.datasets.formats import open_any
 from videopolicy.diagnosis.diagnosis import diagnose
 from videopolicy.diagnosis.plots import draw
 from videopolicy.diagnosis.text import text
+from videopolicy.ownership import owned
 from videopolicy.rollout.results import evaluation_folder, read_evaluation
 
 
@@ -39,10 +40,14 @@ class Command:
             UserError: no evaluation, nothing recorded, a policy without video, or demonstrations that do not fit.
         """
         choose_threads()
-        _, rows = read_evaluation(self.run_folder)
         folder = evaluation_folder(self.run_folder)
-        found = diagnose(folder, rows, open_any(self.data))
         out = self.out or folder / "diagnosis"
+        with owned(out, "diagnose", [self.data]):
+            self._write(folder, out)
+
+    def _write(self, folder: Path, out: Path) -> None:
+        _, rows = read_evaluation(self.run_folder)
+        found = diagnose(folder, rows, open_any(self.data))
         out.mkdir(parents=True, exist_ok=True)
         about = {"evaluation": str(folder), "data": str(self.data)}
         write_json(out / "diagnosis.json", about | found.to_json())

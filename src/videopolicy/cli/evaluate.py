@@ -12,13 +12,16 @@ import tyro
 
 from videopolicy import registry
 from videopolicy.cli._threads import choose_threads
-from videopolicy.errors import UserError
+from videopolicy.configs import check_limits, limited
+from videopolicy.errors import UserError, check_range
+from videopolicy.ownership import owned
 from videopolicy.policies.base import Policy, PolicySpec
 from videopolicy.policies.checkpoint import Precision
-from videopolicy.rollout.protocols import Protocol, load
+from videopolicy.processes import check_workers
+from videopolicy.rollout.protocols import MOST_EPISODES, Protocol, load
 from videopolicy.rollout.results import Result
-from videopolicy.rollout.runner import TIMEOUT, evaluate
-from videopolicy.rollout.settings import Settings
+from videopolicy.rollout.runner import MOST_SECONDS, TIMEOUT, evaluate
+from videopolicy.rollout.settings import MOST_SEED, Settings
 from videopolicy.rollout.statistics import mean_lines, odd_endings, summary_line, table
 from videopolicy.rollout.transport import ray as cluster
 from videopolicy.rollout.transport.processes import ProcessSite
@@ -53,21 +56,21 @@ class Command:
     """Instead of tasks, a benchmark (mt10, libero10, ...) or a .toml file that describes one."""
     env: str | None = None
     """The env to act in; metaworld if neither this nor a protocol is given."""
-    episodes: int | None = None
+    episodes: int | None = limited(None, 1, MOST_EPISODES)
     """Episodes of each task; 20, or the protocol's number, which this may lower."""
     out: Path | None = None
     """Where results and recordings go; by default `evaluation` beside the checkpoint, if it is one."""
     workers: int = 2
     """Processes that play episodes at a time; the results do not depend on it."""
-    timeout: float = TIMEOUT
+    timeout: float = limited(TIMEOUT, 1, MOST_SECONDS)
     """Seconds after which a process that says nothing is given up; its episode is begun again once."""
     ray: str | None = None
     """Play on the machines of a Ray cluster: its address, or `local` to start one here. It needs the extra `ray`."""
-    execute: int | None = None
+    execute: int | None = limited(None, 1, MOST_EPISODES)
     """Control steps from one request for a plan to the next; by default the policy's own."""
     executor: str = "chunked"
     """Which actions are executed: chunked, those of the newest plan; temporal_ensemble, the mean of all plans."""
-    latency: int = 0
+    latency: int = limited(0, 0, MOST_EPISODES)
     """Simulated control steps from a request for a plan to its arrival; the robot goes on meanwhile."""
     steps: int | None = None
     """Checkpoints: sampling steps of a plan; by default the checkpoint's own."""
@@ -77,9 +80,9 @@ class Command:
     """Checkpoints: of the weights in memory, float32 by default; bfloat16 takes half of it."""
     offload: bool = False
     """Checkpoints: keep the model in main memory, fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
-    seed: int = 0
+    seed: int = limited(0, 0, MOST_SEED)
     """Seeds the noise of the plans, not the envs."""
-    record: int = 6
+    record: int = limited(6, 0, MOST_EPISODES)
     """Record the first so many episodes of each task, and every failure, with what the policy imagined; 0: none."""
 
     def run(self) -> None:
@@ -92,11 +95,13 @@ class Command:
         Raises:
             UserError: see `videopolicy.rollout.runner.evaluate`; or the options contradict the protocol or the policy.
         """
+        self._check()
         choose_threads()
         protocol = self._protocol()
         name, target = self._chosen()
         out = self._out(name, target)
-        with self._open(name, target) as (policy, place):
+        reads = [target] if name == "checkpoint" else []
+        with owned(out, "evaluate", reads), self._open(name, target) as (policy, place):
             settings = self._settings(policy.spec, name, target, protocol)
             for note in _notes(policy.spec, settings):
                 print(f"note: {note}")
@@ -106,6 +111,15 @@ class Command:
         *lines, last = _closing(rows, protocol)
         print("\n".join([table(rows, protocol.references if protocol else None), *lines]))
         return last
+
+    def _check(self) -> None:
+        """What needs no policy and no simulator to be seen."""
+        check_limits(self)
+        if self.ray is None:
+            check_workers(self.workers)
+        else:
+            check_range("--workers", self.workers, 1, MOST_EPISODES)
+        registry.entry("executors", self.executor)
 
     def _chosen(self) -> tuple[str, str]:
         """The policy's plug-in, and its target."""

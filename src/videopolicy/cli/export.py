@@ -9,6 +9,8 @@ import tyro
 
 from videopolicy import checkpoint
 from videopolicy.cli._threads import choose_threads
+from videopolicy.errors import UserError
+from videopolicy.ownership import owned
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.porting.export import export
 
@@ -36,6 +38,11 @@ class Command:
     def run(self) -> None:
         """Writes the folder."""
         choose_threads()
-        model, _ = checkpoint.load(self.checkpoint, dtype=getattr(torch, self.precision))
-        export(model, self.out, self.image_encoder)
+        reads = [self.checkpoint] + ([self.image_encoder] if self.image_encoder else [])
+        with owned(self.out, "export", reads):
+            # Before weights are read that may take minutes.
+            if self.out.exists():
+                raise UserError(f"{self.out} exists; choose another --out or remove it")
+            model, _ = checkpoint.load(self.checkpoint, dtype=getattr(torch, self.precision))
+            export(model, self.out, self.image_encoder)
         print(f"wrote {self.out}")

@@ -15,6 +15,7 @@ from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.images import fit_to_size
 from videopolicy.media import write_mp4
+from videopolicy.ownership import owned
 from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, open_model
 from videopolicy.types import Frames, Image, Observation, Plan
 
@@ -65,6 +66,10 @@ class Command:
         if not self.instruction.strip():
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         check_range("--seed", self.seed, 0, SEEDS - 1)
+        with owned(self.out, "imagine", [self.checkpoint]):
+            self._imagine()
+
+    def _imagine(self) -> None:
         model, provenance = open_model(self.checkpoint, self.precision, self.offload)
         if not model.config.generates_video:
             raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")

@@ -14,6 +14,7 @@ from videopolicy.clips.normalize import MinMax
 from videopolicy.clips.statistics import Statistics
 from videopolicy.diffusion.noise import joint
 from videopolicy.errors import UserError
+from videopolicy.ownership import owned
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.porting.convert import convert
 from videopolicy.porting.pieces import Row
@@ -50,8 +51,13 @@ class Command:
     def run(self) -> None:
         """Converts, writes, reports."""
         choose_threads()
-        if self.out.exists():
-            raise UserError(f"{self.out} exists; choose another --out or remove it")
+        reads = [read for read in (self.source, self.data, self.statistics) if read]
+        with owned(self.out, "import", reads):
+            if self.out.exists():
+                raise UserError(f"{self.out} exists; choose another --out or remove it")
+            self._import()
+
+    def _import(self) -> None:
         ported = convert(self.source, MODEL, self.text, self._statistics())
         model = ported.model
         stage = "action" if model.head else "video"
@@ -73,8 +79,6 @@ class Command:
                 raise UserError(f"{self.statistics}: {error}") from error
             if ranges is None:
                 raise UserError(f"{self.statistics}: has no ranges of actions; give those of a checkpoint that acts")
-            if len(ranges.low) != len(ranges.high):
-                raise UserError(f"{self.statistics}: {len(ranges.low)} numbers in low, {len(ranges.high)} in high")
             return ranges
         return fit(self.data, self.format) if self.data else None
 

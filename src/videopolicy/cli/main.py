@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import tyro
@@ -58,6 +59,7 @@ def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return
+    _refuse_empty(arguments)
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
@@ -66,6 +68,15 @@ def _run(arguments: list[str]) -> None:
     # A verb whose defaults depend on its arguments reads them itself.
     parsed = command.parse(rest, prog) if hasattr(command, "parse") else tyro.cli(command, prog=prog, args=rest)
     parsed.run()
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """What a variable of a shell that is not set leaves behind; as a path it would be the current folder."""
+    for before, text in pairwise(arguments):
+        if not text.strip():
+            raise UserError(f"the text after {before} is empty; leave both out, or say what is meant")
+        if text.startswith("--") and text.endswith("="):
+            raise UserError(f"{text} is empty; leave it out, or say what is meant")
 
 
 def _end(message: str, code: int) -> None:

@@ -11,7 +11,8 @@ from videopolicy.datasets.card import Card
 from videopolicy.datasets.lerobot.writer import Writer, refuse_existing
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, prepare
 from videopolicy.errors import UserError, check_range
-from videopolicy.processes import check_workers
+from videopolicy.ownership import owned
+from videopolicy.processes import check_memory, check_workers
 from videopolicy.processors import processors
 from videopolicy.progress import progress_bar
 from videopolicy.rollout.demonstrate import DemonstrationJob, record
@@ -68,6 +69,16 @@ class Command:
             UserError: a bad setting, a target that exists, a full disk, or an expert that keeps failing.
         """
         self._check()
+        with owned(self.out, "record"):
+            # Another process may have made it before this one owned it.
+            refuse_existing(self.out)
+            tried = self._write()
+        kept = self.episodes * len(self.task)
+        share = f"the expert succeeded in {kept} of {tried} ({kept / tried:.0%})"
+        print(f"wrote {kept} episodes of {', '.join(self.task)} to {self.out}; {share}")
+
+    def _write(self) -> int:
+        """Writes the data set, and tells how many episodes were tried for it."""
         tried = 0
         seeds: dict[str, list[int]] = {task: [] for task in self.task}
 
@@ -88,9 +99,7 @@ class Command:
                 for episode in chain([first], episodes):
                     writer.add(episode)
                 writer.card = self._card(first, seeds, tried, actions, states)
-        kept = self.episodes * len(self.task)
-        share = f"the expert succeeded in {kept} of {tried} ({kept / tried:.0%})"
-        print(f"wrote {kept} episodes of {', '.join(self.task)} to {self.out}; {share}")
+        return tried
 
     def _card(self, first: Episode, seeds: dict[str, list[int]], tried: int, actions: str, states: str) -> str:
         kept = tuple(tuple(seeds[task]) for task in self.task)
@@ -138,5 +147,8 @@ class Command:
         if not self.task or len(set(self.task)) < len(self.task):
             raise UserError(f"--task is {' '.join(self.task) or 'empty'}; name at least one task, and each one once")
         refuse_existing(self.out)
+        views = self.views or registry.module("envs", self.env).VIEWS
+        episode = self.steps * len(views) * 3 * self.size**2
+        check_memory(f"an episode of {self.steps} --steps at --size {self.size}", episode)
         if renderer := prepare(self.env, self.task, self.views, self.size):
             print("\n".join(renderer.lines()), flush=True)

@@ -7,12 +7,9 @@ Where the latents encode several frames together, the codes are of windows, one 
 `codes.npy` is (copies, steps, V, 1+t, K, h, w). Past the end of its episode a window shows the last frame again.
 """
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from videopolicy.clips.rows import Rows
 from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import Dataset
 from videopolicy.errors import UserError, unknown
+from videopolicy.ownership import locked
 from videopolicy.processes import end_if_unguarded
 
 FORMAT = "videopolicy latent cache 2"
@@ -160,7 +158,7 @@ def build_cache(
     decoding = Decoding(dataset, tuple(views), copies, jitter, seed, window)
     recipe = _wanted(decoding, key)
     if _recipe(folder) != recipe:
-        with _alone(folder):
+        with locked(folder, "train"):
             # Somebody else may have built it meanwhile.
             if _recipe(folder) != recipe:
                 building = folder.with_name(f".{folder.name}.building")
@@ -252,24 +250,3 @@ def _recipe(folder: Path) -> dict[str, Any] | None:
         pass
     # Rebuilding removes the folder, which must never take somebody's other files along.
     raise UserError(f"{folder} is there already, and is no latent cache; choose a new or empty folder")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Makes sure that no other process builds the same cache; a process that is killed lets go of its lock."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f".{folder.name}.lock")
-    with path.open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder}: another process is building this latent cache; wait until it is done, or choose another run"
-            ) from error
-        # Its last holder removes the file: a lock on one that is gone excludes nobody.
-        if not path.exists() or os.fstat(lock.fileno()).st_ino != path.stat().st_ino:
-            raise UserError(f"{folder}: another process has just built this latent cache; give the same command again")
-        try:
-            yield
-        finally:
-            path.unlink()

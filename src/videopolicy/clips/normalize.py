@@ -110,14 +110,20 @@ class MinMax:
         """The normaliser that `to_json` wrote.
 
         Raises:
-            UserError: the text is something else.
+            UserError: the text is something else, or a range of it makes no sense.
         """
         try:
-            return from_json(cls, json.loads(text))
+            ranges = from_json(cls, json.loads(text))
         except (ValueError, UserError) as error:
             raise UserError(
                 f"not the statistics of a normaliser (JSON with lists 'low' and 'high'): {error}"
             ) from error
+        if not ranges.low or len(ranges.low) != len(ranges.high):
+            raise UserError(f"{len(ranges.low)} numbers in low, {len(ranges.high)} in high; each dimension needs both")
+        for dimension, (low, high) in enumerate(zip(ranges.low, ranges.high, strict=True)):
+            if low > high:
+                raise UserError(f"low[{dimension}] is {low:g}, above high[{dimension}], which is {high:g}")
+        return ranges
 
     def _affine(self) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D"]]:
         # float64: a small range far from zero would lose its digits in float32.

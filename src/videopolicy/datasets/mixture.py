@@ -9,13 +9,14 @@ views = {corner2 = "top"} # the model's view = the data set's own
 actions = false           # video only; true if left out
 actions_for = ["push"]    # instead: tasks that keep their actions
 actions_of = [0, 3, 7]    # or: episodes that keep them, by their numbers; with actions_for, both must hold
-action_columns = ["arm"]  # see `videopolicy.datasets.reading`; state_columns and mask likewise
+action_columns = ["arm"]  # see `videopolicy.datasets.reading`; state_columns, mask, swap_red_blue likewise
 ```
 """
 
 import shlex
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -46,6 +47,7 @@ class MixtureEntry:
         action_columns: see `videopolicy.datasets.reading.Reading`.
         state_columns: the same.
         mask: the same.
+        swap_red_blue: the same.
     """
 
     path: str
@@ -58,6 +60,7 @@ class MixtureEntry:
     action_columns: tuple[str, ...] = ()
     state_columns: tuple[str, ...] = ()
     mask: str | None = None
+    swap_red_blue: bool = False
 
     def __post_init__(self) -> None:
         if self.weight is not None and not 0 < self.weight < float("inf"):
@@ -191,7 +194,8 @@ def reconcile(
 
 def _source(path: Path, index: int, entry: MixtureEntry, strict: bool) -> Source:
     folder = path.parent / entry.path
-    reading = Reading(entry.action_columns, entry.state_columns, entry.mask, strict)
+    own = {name: getattr(entry, name) for name in ("action_columns", "state_columns", "mask", "swap_red_blue")}
+    reading = Reading(**own, strict=strict)
     dataset = open_any(folder, entry.format, reading)
     tasks = entry.actions_for if entry.actions else ()
     _check_tasks(tasks or (), [dataset])
@@ -216,7 +220,10 @@ def _check_tasks(tasks: Collection[str], datasets: Sequence[Dataset]) -> None:
     if set(tasks) <= known:
         return
     # Their names are with the episodes, which takes longer to look up.
-    known |= {dataset.episode(index, ()).task for dataset in datasets for index in range(len(dataset))} - {""}
+    for dataset in datasets:
+        for index in range(len(dataset)):
+            with suppress(UserError):
+                known |= {dataset.episode(index, (), 0, 1).task} - {""}
     for task in tasks:
         if task not in known:
             raise unknown("task", task, known)

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from videopolicy.durable import write_text
+from videopolicy.ownership import owned
 from videopolicy.report import cards, sections, training
 from videopolicy.report import run as runs
 from videopolicy.report.episodes import Shown, show
 from videopolicy.report.markup import render
+from videopolicy.rollout.results import evaluation_folder
 from videopolicy.rollout.statistics import summary_line
 
 
@@ -21,13 +23,15 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         The file that was written.
 
     Raises:
-        UserError: nothing evaluated there, or a torn file; the message says which.
+        UserError: nothing evaluated there, or a torn file; the message says which. Or no place for a report.
     """
-    read = runs.read(run)
-    text = page(read, show(read.results, read.recordings))
+    evaluation_folder(run)
     path = out or run / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    with owned(path, "report"):
+        read = runs.read(run)
+        text = page(read, show(read.results, read.recordings))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
     return path
 
 

@@ -5,6 +5,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -138,12 +139,11 @@ def read_evaluation(run: Path) -> tuple[Recorded, list[Result]]:
         run: the evaluation's folder, or the run's that holds it as `evaluation`.
 
     Raises:
-        UserError: there is none, no episode has ended, or a file is damaged.
+        UserError: there is none, no episode has ended, or a file is damaged or tells of an episode in two ways.
     """
     folder = evaluation_folder(run)
     path = folder / "results.jsonl"
-    whole = path.read_bytes().rpartition(b"\n")[0]
-    rows = [_row(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+    rows = _rows(path, path.read_bytes().rpartition(b"\n")[0])
     if not rows:
         raise UserError(f"{path}: no episode has ended yet; let `videopolicy evaluate` go on")
     return _read_settings(folder / "settings.json"), rows
@@ -184,7 +184,34 @@ def _read_rows(path: Path) -> list[Result]:
     if whole < len(text):
         # Killed while writing: without its end the episode has not ended, and the next line must not join it.
         os.truncate(path, whole)
-    return [_row(path, number, line) for number, line in enumerate(text[:whole].splitlines(), start=1)]
+    return _rows(path, text[:whole])
+
+
+def _rows(path: Path, text: bytes) -> list[Result]:
+    """The episodes in these lines, each once: versions that let two evaluations into one folder wrote some twice.
+
+    Raises:
+        UserError: a line is no result, or two lines tell of one episode differently.
+    """
+    found: dict[tuple[str, int], tuple[int, Result]] = {}
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        row = _row(path, number, line)
+        before, first = found.setdefault((row.task, row.episode), (number, row))
+        if _played(first) != _played(row):
+            raise UserError(
+                f"{path}: lines {before} and {number} tell of episode {row.episode} of {row.task} differently; delete "
+                "one of them, or both to run it again"
+            )
+    if doubled := len(lines) - len(found):
+        print(
+            f"note: {path}: lines that tell of an episode again: {doubled}; each episode counts once", file=sys.stderr
+        )
+    return [row for _, row in found.values()]
+
+
+def _played(row: Result) -> tuple[Any, ...]:
+    return row.seed, row.success, row.steps, row.plans, row.ended
 
 
 def _row(path: Path, number: int, line: bytes) -> Result:

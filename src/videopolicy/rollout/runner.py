@@ -15,6 +15,7 @@ from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env, prepare
 from videopolicy.envs.rendering import Renderer
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.executors.base import check_timing
+from videopolicy.ownership import owned
 from videopolicy.policies import orientation
 from videopolicy.policies.base import Policy, PolicySpec, derive_seed
 from videopolicy.processes import end_if_unguarded
@@ -60,15 +61,33 @@ def evaluate(
         hung twice is among them, as a failure.
 
     Raises:
-        UserError: the policy does not fit the env, `out` holds an evaluation with other settings, or every
-            episode so far died. What has ended until then is kept, and the same call goes on from there.
+        UserError: the policy does not fit the env, `out` holds something else or an evaluation with other settings,
+            another process writes there, or every episode so far died. What has ended until then is kept, and the
+            same call goes on from there.
     """
     end_if_unguarded()
+    with owned(out, "evaluate", _reads(settings)):
+        return _evaluate(policy, settings, out, workers, timeout, place)
+
+
+def _reads(settings: Settings) -> list[Path]:
+    return [settings.checkpoint] if settings.checkpoint else []
+
+
+def _evaluate(
+    policy: Policy,
+    settings: Settings,
+    out: Path,
+    workers: int,
+    timeout: float,
+    place: Callable[[Setup, int], Site[Any]],
+) -> Results:
     check_range("--timeout", timeout, 1, MOST_SECONDS)
+    # Too many workers are noticed here, before a simulator starts.
+    site = place(_setup(policy.spec, settings), workers)
     renderer = check(policy.spec, settings)
     if renderer:
         print("\n".join(renderer.lines()), flush=True)
-    site = place(_setup(policy.spec, settings), workers)
     # A checkpoint is told by its contents, wherever it lies.
     where = {"target"} if settings.checkpoint else set()
     results = open_results(out, _recorded(policy.spec, settings, renderer), ignore=FREE | where)

@@ -8,6 +8,8 @@ from typing import Any
 from videopolicy.configs import limited
 from videopolicy.rollout.protocols import MOST_EPISODES, Protocol
 
+MOST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -33,7 +35,7 @@ class Evaluated:
     execute: int = limited(16, 1, MOST_EPISODES)
     executor: str = "chunked"
     latency: int = limited(0, 0, MOST_EPISODES)
-    seed: int = 0
+    seed: int = limited(0, 0, MOST_SEED)
     record: int = limited(6, 0, MOST_EPISODES)
     policy: str = ""
     target: str = ""

@@ -17,7 +17,8 @@ from videopolicy.training.stages import JOINT, STAGES, Stage
 Precision = Literal["no", "bf16", "fp16"]
 
 OFTEN = (1, 10**9)
-ANY = float("inf")
+# A float32 holds it; no training is anywhere near.
+LARGE = 1e30
 
 
 def _stage_named(texts: list[str]) -> Stage:
@@ -71,19 +72,19 @@ class Training:
     """Parts in which each process takes its share of a batch, one after the other: less memory, the same gradient."""
     precision: Precision = "no"
     """Of the passes; "no" is float32. Weights, their average and the optimiser stay in float32."""
-    lr: float = limited(5e-4, 0, ANY)
+    lr: float = limited(5e-4, 0, LARGE)
     """Peak learning rate of the video model."""
-    head_lr: float = limited(5e-4, 0, ANY)
+    head_lr: float = limited(5e-4, 0, LARGE)
     """Peak learning rate of the head, and of LoRA's adapters, which begin as fresh as it does."""
     lora: int = limited(0, 0, 1024)
     """Rank of adapters through which alone the video model learns, for one GPU; 0 trains all of it. Needs --init."""
-    weight_decay: float = limited(0.01, 0, ANY)
+    weight_decay: float = limited(0.01, 0, LARGE)
     """Of AdamW."""
     warmup: int = limited(50, 0, 10**9)
     """Steps of linear warm-up."""
     decay: bool = True
     """Whether a cosine down to zero follows; otherwise the learning rate stays."""
-    max_grad_norm: float = limited(1.0, 0, ANY)
+    max_grad_norm: float = limited(1.0, 1e-9, 10**12)
     """Largest gradient norm; longer gradients are scaled down to it."""
     ema_decay: float = limited(0.999, 0, 1)
     """Decay of the averaged weights (EMA), which are what is saved and sampled."""
@@ -122,6 +123,11 @@ class Training:
 
     def __post_init__(self) -> None:
         check_limits(self)
+        if self.accumulate > self.batch_size:
+            raise UserError(
+                f"a batch of {self.batch_size} clips cannot be divided in {self.accumulate} parts; it needs at least "
+                f"{self.accumulate} clips"
+            )
         if self.lora and not self.stage.trains_video:
             raise UserError(
                 f"--lora is about the video model, which stage {self.stage.name!r} leaves as it is; leave --lora out"

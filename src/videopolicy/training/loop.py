@@ -146,8 +146,13 @@ class Trainer:
                 memory too small, or another process has ended.
         """
         started = self._clock() - self.seconds
-        monitor = self._monitor().begin(self.step, self.progress)
-        with stops_noted(self._stop), monitor, Prefetcher(self._prepared, self.training.steps) as prefetcher:
+        begun = self.step, self.progress
+        # Interruptible before the logs show that it has begun.
+        with (
+            stops_noted(self._stop),
+            self._monitor().begin(*begun) as monitor,
+            Prefetcher(self._prepared, self.training.steps) as prefetcher,
+        ):
             while self.progress < 1 and not self._stopping:
                 with monitor.waiting():
                     prepared = prefetcher.take(self.step)

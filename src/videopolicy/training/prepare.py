@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
@@ -298,12 +299,13 @@ def _check_lengths(dataset: Dataset, config: ModelConfig) -> None:
 
 
 def _acts(dataset: Dataset, span: int) -> bool:
-    """Whether an episode that is long enough has actions."""
-    return any(
-        dataset.episode(index, (), 0, 1).actions is not None
-        for index in range(len(dataset))
-        if dataset.length(index) >= span
-    )
+    """Whether an episode that is long enough, and can be read, has actions."""
+    for index in range(len(dataset)):
+        if dataset.length(index) >= span:
+            with suppress(UserError):
+                if dataset.episode(index, (), 0, 1).actions is not None:
+                    return True
+    return False
 
 
 def _check_relative(acting: Sequence[Dataset], relative: Relative) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from videopolicy.datasets.mixture import Source, open_sources
 from videopolicy.durable import write_text
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.ownership import owned
 from videopolicy.processes import end_if_unguarded
 from videopolicy.progress import say
 from videopolicy.training import state
 from videopolicy.training.config import Training
 from videopolicy.training.data_summary import summarize
-from videopolicy.training.distributed import ProcessGroup
+from videopolicy.training.distributed import ProcessGroup, process_state
 from videopolicy.training.loop import Origin, Trainer, lr_factor, share_done
 from videopolicy.training.monitoring import trackers
 from videopolicy.training.monitoring.validation import set_apart
@@ -79,11 +81,34 @@ def train(
 
     Raises:
         KeyboardInterrupt: it was interrupted, after the checkpoint was written.
-        UserError: the data do not suit the model, `out` is in use, or whatever `Trainer.train` refuses.
+        UserError: the data do not suit the model, `out` is in use or no place for a run, or whatever `Trainer.train`
+            refuses.
     """
     end_if_unguarded()
     trackers.check(track)
-    _check_out(out, resume)
+    sources = _sources(data)
+    reads = [source.dataset.path for source in sources] + ([init] if init else [])
+    # Of the processes of one run, one owns its folder.
+    with owned(out, "train", reads) if process_state().is_main_process else nullcontext():
+        _check_out(out, resume)
+        trainer, settings = _prepared(sources, model, training, out, init, resume, track, preset)
+        if trainer.group.main:
+            write_text(out / "config.json", json.dumps(to_json(settings), indent=2) + "\n")
+        _run(trainer)
+    return out / "checkpoint"
+
+
+def _prepared(
+    sources: Sequence[Source],
+    model: ModelConfig | None,
+    training: Training,
+    out: Path,
+    init: Path | None,
+    resume: bool,
+    track: Sequence[str],
+    preset: str,
+) -> tuple[Trainer, RunSettings]:
+    """The run, ready to train, and what it will say of itself."""
     begins: Model | None = None
     licence = checkpoint.LICENCE
     if init:
@@ -92,17 +117,14 @@ def train(
         training = _normalizing(begins, training, init)
     if model is None:
         raise UserError("nothing says what to train: give a model, or a checkpoint to start from")
-    sources, model = suited(_sources(data), model, training, begins)
+    sources, model = suited(sources, model, training, begins)
     data_sets = tuple((source.dataset.fingerprint, source.weight) for source in sources)
     settings = RunSettings(preset, data_sets, str(init), model, training)
     before = _check_same(out, settings) if resume else training
     trainer = _set_up(sources, model, training, out, begins, licence, resume, track)
-    if trainer.group.main:
-        if change := _changed_rate(before, trainer):
-            print(change, flush=True)
-        write_text(out / "config.json", json.dumps(to_json(settings), indent=2) + "\n")
-    _run(trainer)
-    return out / "checkpoint"
+    if trainer.group.main and (change := _changed_rate(before, trainer)):
+        print(change, flush=True)
+    return trainer, settings
 
 
 def _set_up(
@@ -247,5 +269,3 @@ def _check_out(out: Path, resume: bool) -> None:
         raise UserError(f"{out} holds no run to go on with; leave --resume out to begin one")
     if not started and (out / "checkpoint").exists():
         raise UserError(f"{out / 'checkpoint'} exists and would be replaced; choose another --out or remove it")
-    if (out / "meta").exists() or (out / "model.safetensors").exists():
-        raise UserError(f"{out} holds a data set or a checkpoint; choose a folder of the run's own as --out")

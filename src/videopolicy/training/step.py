@@ -17,6 +17,8 @@ from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.joint import Levels
 from videopolicy.diffusion.loss import Counts, Losses
 from videopolicy.errors import UserError
+from videopolicy.models.base import Model
+from videopolicy.processes import check_memory
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ProcessGroup, full_tensor, peer_failures
 from videopolicy.training.noise import StepNoise
@@ -24,7 +26,19 @@ from videopolicy.training.objective import Counted, Objective, total
 from videopolicy.training.performance.compile import compile_blocks
 from videopolicy.training.performance.onednn_workaround import never_two_frames
 
+# Clean latents, their noise, both together and what is denoised: a step holds these of every clip, and much more.
+COPIES = 4
 SHARDING = "FSDP2 (configs/accelerate/fsdp2.yaml)"
+
+
+def check_batch(model: Model, training: Training) -> None:
+    """Refuses a batch that no memory holds, before anything long begins.
+
+    Raises:
+        UserError: says how much it needs at least.
+    """
+    clip = model.blank(1).video.nbytes
+    check_memory(f"--batch-size {training.batch_size}", COPIES * clip * training.batch_size)
 
 
 class TrainStep:
@@ -49,6 +63,7 @@ class TrainStep:
                 f"a batch of {training.batch_size} clips cannot be divided among {group.size} processes in "
                 f"{training.accumulate} parts each; it needs at least {shares} clips"
             )
+        check_batch(objective.model, training)
         # A process's parts of the batch lie between these; they differ by one clip if it does not divide evenly.
         self._edges = np.linspace(0, training.batch_size, shares + 1).astype(int).tolist()
         if accelerator.device.type == "cpu" and training.precision == "bf16":

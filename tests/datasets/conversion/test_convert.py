@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -301,15 +302,16 @@ def test_a_folder_of_somebody_elses_is_kept(tmp_path, source):
 
 
 def test_two_at_the_same_time_are_refused(tmp_path, source):
-    with staging(tmp_path / "d", {}), pytest.raises(UserError, match="another conversion is writing"):
-        convert(source, tmp_path / "d", 1)
+    said = pytest.raises(UserError, match=r"d is being written by `videopolicy convert` \(process")
+    with ThreadPoolExecutor(1) as other, staging(tmp_path / "d", {}), said:
+        other.submit(convert, source, tmp_path / "d", 1).result()
     assert convert(source, tmp_path / "d", 1).episodes == 6
 
 
 @pytest.mark.parametrize("where", ["source", "source/inside", "source/meta/deep"])
 def test_a_target_in_its_own_source_is_refused(tmp_path, source, where):
     before = content(source.path)
-    with pytest.raises(UserError, match="name a folder outside"):
+    with pytest.raises(UserError, match="name a place outside"):
         convert(source, tmp_path / where, 1)
     assert content(source.path) == before
 

@@ -20,6 +20,7 @@ from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
 from videopolicy.datasets.lerobot.writer import STEPS_A_FILE, refuse_existing
 from videopolicy.datasets.notes import Note, merged
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.places import check_place
 from videopolicy.processes import end_if_unguarded
 from videopolicy.progress import progress_bar
 
@@ -106,9 +107,7 @@ def plan(lengths: list[int]) -> list[Segment]:
 
 def check_target(source: Path, target: Path) -> None:
     """Raises UserError if a data set may not be written there: something is there already, or it is the source."""
-    here, there = source.resolve(), target.resolve()
-    if here == there or here in there.parents:
-        raise UserError(f"{target} is {'' if here == there else 'inside '}the data set {source}; name a folder outside")
+    check_place(target, "convert", [source])
     if not staging_folder(target).exists():
         refuse_existing(target)
 

@@ -1,8 +1,6 @@
 """The folder beside a data set that is being made, where a conversion that was stopped goes on."""
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.ownership import owned
 
 _RECIPE, _UNSURE = "recipe.json", "recipe.json.partial"
 
@@ -28,27 +27,21 @@ def staging(target: Path, recipe: dict[str, Any]) -> Iterator[Path]:
         UserError: another process is at it, or what is there was made from another recipe.
     """
     folder = staging_folder(target)
-    try:
-        with name_path_in_errors(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = _locked(folder)
-    except FileNotFoundError as error:  # what /proc and the like say
-        raise UserError(
-            f"cannot write to {target}: no folder can be made in {folder.parent}; name another place"
-        ) from error
-    try:
-        _check(folder, recipe, target)
-        with name_path_in_errors(folder):
-            (folder / _UNSURE).write_text(json.dumps(recipe), encoding="utf-8")
-            (folder / _UNSURE).replace(folder / _RECIPE)
-            (folder / "shards").mkdir(exist_ok=True)
-            for leftover in (folder / "shards").glob("*.partial"):
-                shutil.rmtree(leftover)
-        yield folder
-    finally:
-        if (folder / _RECIPE).exists() and (not _begun(folder) or _is_there(target)):
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+    with owned(target, "convert"):
+        try:
+            with name_path_in_errors(folder):
+                folder.mkdir(exist_ok=True)
+            _check(folder, recipe, target)
+            with name_path_in_errors(folder):
+                (folder / _UNSURE).write_text(json.dumps(recipe), encoding="utf-8")
+                (folder / _UNSURE).replace(folder / _RECIPE)
+                (folder / "shards").mkdir(exist_ok=True)
+                for leftover in (folder / "shards").glob("*.partial"):
+                    shutil.rmtree(leftover)
+            yield folder
+        finally:
+            if (folder / _RECIPE).exists() and (not _begun(folder) or _is_there(target)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def staging_folder(target: Path) -> Path:
@@ -62,24 +55,6 @@ def _begun(folder: Path) -> bool:
 
 def _is_there(target: Path) -> bool:
     return target.is_dir() and any(target.iterdir())
-
-
-def _locked(folder: Path) -> int:
-    """The folder, made if need be, opened and locked until the descriptor is closed or the process ends."""
-    while True:
-        folder.mkdir(exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process may have finished, and removed the folder, before it was locked.
-            if folder.exists() and os.fstat(lock).st_ino == folder.stat().st_ino:
-                return lock
-        except BlockingIOError as error:
-            os.close(lock)
-            raise UserError(
-                f"{folder}: another conversion is writing this data set; wait for it, or stop it"
-            ) from error
-        os.close(lock)
 
 
 def _check(folder: Path, recipe: dict[str, Any], target: Path) -> None:

@@ -85,10 +85,12 @@ def find(wanted: Sequence[Wanted], folder: Path, files: Sequence[Path], fps: flo
         old: whether each episode has a video of its own.
     """
     found = FoundFrames()
-    paths = {one.span.file for one in wanted if one.span}
-    known = {path: _probed(path, fps, found) for path in sorted(paths)}
-    for path, video in known.items():
-        inside = [one for one in wanted if one.span and one.span.file == path]
+    shared = dict[Path, list[Wanted]]()
+    for one in wanted:
+        if one.span:
+            shared.setdefault(one.span.file, []).append(one)
+    for path, inside in sorted(shared.items()):
+        video = _probed(path, fps, found)
         if isinstance(video, str):
             found.lost |= {one.index: video for one in inside}
             found.contradictory = found.contradictory or not path.exists()

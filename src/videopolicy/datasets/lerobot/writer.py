@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +12,7 @@ from videopolicy.actions.layout import Layout
 from videopolicy.datasets.lerobot.assembly import About, assemble
 from videopolicy.datasets.lerobot.shard import Shard, ShardSchema, ShardWriter
 from videopolicy.errors import UserError
+from videopolicy.ownership import owned
 from videopolicy.types import Episode
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -21,7 +23,8 @@ STEPS_A_FILE = 10_000
 class Writer:
     """A context manager: `add` episodes inside, and the data set is there after a clean exit.
 
-    Until then everything is in a folder beside the target, which is removed after any failure. Memory holds one
+    Until then no other process can write there, and everything is in a folder beside the target, which is removed after
+    any failure. Memory holds one
     episode's frames at a time, or a part of them. The first episode fixes the images' sizes and whether there are
     actions and states.
 
@@ -39,7 +42,8 @@ class Writer:
         card: what the data set's README.md will say; none is written unless it is set before the end.
 
     Raises:
-        UserError: the target exists; an episode does not fit the first one, or its widths the layouts; full disk.
+        UserError: the target exists, or another process is writing it; an episode does not fit the first one, or its
+            widths the layouts; full disk.
     """
 
     def __init__(
@@ -62,16 +66,18 @@ class Writer:
         self._shards: list[Path] = []
         self._episodes = 0
         self._torn = False
+        self._owned = ExitStack()
 
     def __enter__(self) -> "Writer":
-        try:
-            self._aside.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(f"cannot write to {self._aside.parent} ({error.strerror})") from error
-        except KeyboardInterrupt:
-            # The folder may be there already, and `__exit__` is not called.
-            shutil.rmtree(self._aside, ignore_errors=True)
-            raise
+        with ExitStack() as stack:
+            stack.enter_context(owned(self.path, "record"))
+            # The folder may be there already where an error comes, and `__exit__` is not called then.
+            stack.callback(shutil.rmtree, self._aside, ignore_errors=True)
+            try:
+                self._aside.mkdir(parents=True)
+            except OSError as error:
+                raise UserError(f"cannot write to {self._aside.parent} ({error.strerror})") from error
+            self._owned = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -84,7 +90,7 @@ class Writer:
         finally:
             if self._shard is not None:
                 self._shard.abandon()
-            shutil.rmtree(self._aside, ignore_errors=True)
+            self._owned.close()
             _explain(error, self.path)
 
     def add(self, episode: Episode) -> None:
