@@ -13,14 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from videopolicy.media import probe
+
 Rng = np.random.Generator
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 123456\n"
 HDF5 = (".hdf5",)
 TEXT = (".json", ".jsonl", ".csv", ".txt")
 # What a value of a JSON file becomes.
+_NUMBERS = (True, -1, 0, 7, 10**30, -0.5, 1e308, float("nan"), float("inf"))
 ODD: tuple[Any, ...] = (
-    None, True, -1, 0, 7, 10**30, -0.5, 1e308, float("nan"), float("inf"), "", "x", "\ud800", "../..", [], [[]], {}, [None],
-    {"a": 1}, "{chunk_index", [10**9],
+    *_NUMBERS, None, "", "x", "\ud800", "../..", "{chunk_index", [], [[]], {}, [None], [10**9], {"a": 1}
 )  # fmt: skip
 
 
@@ -39,7 +41,7 @@ class Damaged:
     blind: frozenset[str] = frozenset()
 
 
-class Unsuitable(Exception):
+class UnsuitableError(Exception):
     """The set has nothing that could be damaged so."""
 
 
@@ -52,7 +54,7 @@ def all_files(path: Path, *suffixes: str) -> list[Path]:
 def _pick(path: Path, rng: Rng, *suffixes: str) -> Path:
     found = all_files(path, *suffixes)
     if not found:
-        raise Unsuitable
+        raise UnsuitableError
     # A kind of file first: of some there are many more than of others.
     kinds = sorted({file.suffix for file in found})
     kind = kinds[int(rng.integers(len(kinds)))]
@@ -73,7 +75,7 @@ def _blind(path: Path, file: Path) -> frozenset[str]:
     if file.suffix == ".mp4":
         # Only in a folder of videos nothing else says the rate.
         return frozenset({"picture"} if (path / "meta").is_dir() else {"picture", "rate"})
-    # This project's own tables have checksums of their pages; those that others write, and the old ones here, have none.
+    # This project's own tables have checksums of their pages; those that others write have none.
     return frozenset() if _is_own(path) else frozenset({"values", "words"})
 
 
@@ -134,7 +136,7 @@ def _swap(path: Path, rng: Rng) -> Damaged:
     one = _pick(path, rng)
     others = [file for file in all_files(path, one.suffix) if file != one]
     if not others:
-        raise Unsuitable
+        raise UnsuitableError
     other = _choose(rng, others)
     blind = _blind_to_swap(path, one, other)
     aside = path / "aside"
@@ -149,20 +151,12 @@ def _blind_to_swap(path: Path, one: Path, other: Path) -> frozenset[str]:
     """Videos of one length are what their names say, as far as anything tells; so is a text beside a video."""
     if one.suffix == ".txt" or (one.suffix == ".mp4" and not (path / "meta").is_dir()):
         return frozenset({"swap"})
-    return frozenset({"swap"} if one.suffix == ".mp4" and _layout(one) == _layout(other) else ())
-
-
-def _layout(video: Path) -> tuple[int, ...]:
-    """How many frames a video has; its content is not looked at."""
-    from videopolicy.media import probe
-
-    return (probe(video).frames,)
+    return frozenset({"swap"} if one.suffix == ".mp4" and probe(one).frames == probe(other).frames else ())
 
 
 def _whole(change: Callable[[Path, Rng], str]) -> Callable[[Path, Rng], Damaged]:
     def damage(path: Path, rng: Rng) -> Damaged:
         file = _pick(path, rng)
-        # The last file of a numbered row of episodes, and a file of several that are not listed, leave no trace.
         return Damaged((str(file.relative_to(path)),), change(file, rng))
 
     return damage
@@ -197,7 +191,7 @@ def _folder(file: Path, _: Rng) -> str:
 def _rename(path: Path, rng: Rng) -> Damaged:
     file = _pick(path, rng)
     name = os.fsencode(file.stem) + _choose(rng, (b"\xff\xfe", b"\xe9t\xe9", b"\xc3")) + os.fsencode(file.suffix)
-    os.rename(os.fsencode(file), os.fsencode(file.parent) + b"/" + name)
+    file.rename(file.with_name(os.fsdecode(name)))
     return Damaged((str(file.relative_to(path)),), f"named {name!r}")
 
 
@@ -254,7 +248,7 @@ def _without_column(table: pa.Table, rng: Rng) -> tuple[pa.Table, str]:
 
 
 def _renamed_column(table: pa.Table, rng: Rng) -> tuple[pa.Table, str]:
-    at, name = _column(table, rng)
+    _, name = _column(table, rng)
     new = [f"{other}_old" if other == name else other for other in table.column_names]
     return table.rename_columns(new), f"the column {name} renamed"
 
@@ -324,7 +318,7 @@ def _other_dtype(root: h5py.Group, name: str, rng: Rng) -> str:
 def _other_length(root: h5py.Group, name: str, rng: Rng) -> str:
     values = root[name][()]
     if not values.ndim:
-        raise Unsuitable
+        raise UnsuitableError
     count = _choose(rng, (0, len(values) // 2, max(len(values) - 1, 0), len(values) + 3))
     del root[name]
     root[name] = np.resize(values, (count, *values.shape[1:])) if values.size else values
@@ -354,7 +348,12 @@ def _attribute(path: Path, rng: Rng) -> Damaged:
         root.visititems(lambda name, thing: found.extend((name, key) for key in thing.attrs))
         name, key = _choose(rng, found)
         kind = _choose(rng, ("missing", "number", "numbers", "nothing", "bytes", "JSON", "list"))
-        odd = {"number": -1e300, "numbers": np.zeros((2, 2)), "nothing": h5py.Empty("f"), "bytes": np.bytes_(b"\xff\xfe")}
+        odd = {
+            "number": -1e300,
+            "numbers": np.zeros((2, 2)),
+            "nothing": h5py.Empty("f"),
+            "bytes": np.bytes_(b"\xff\xfe"),
+        }
         odd |= {"JSON": '{"env_kwargs": [], "sim_args": 3}', "list": "[1]"}
         before = root[name].attrs[key]
         del root[name].attrs[key]

@@ -21,7 +21,6 @@ import os
 import platform
 import re
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,17 +34,21 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from damages import DAMAGES, WEIGHTS, Damaged, Unsuitable, copy  # noqa: E402
-from sets import FORMATS, UNREADABLE, named  # noqa: E402
+from damages import DAMAGES, WEIGHTS, Damaged, UnsuitableError, copy
+from sets import FORMATS, UNREADABLE, named
 
-from videopolicy.datasets.base import Dataset  # noqa: E402
-from videopolicy.datasets.formats import open_any  # noqa: E402
-from videopolicy.errors import UserError  # noqa: E402
+from videopolicy.datasets.base import Dataset
+from videopolicy.datasets.formats import open_any
+from videopolicy.errors import UserError
 
 SECONDS = 60
 MEMORY = 6 * 2**30
 OUTCOMES = ("refused", "told", "unharmed", "noise", "undetectable", "WRONG")
-_PROGRAMMERS = re.compile(r"[A-Z][a-z]+(Error|Exception)|\bErrno\b|<class|Traceback|object at 0x|\bNone\b|\bh5py\b|pyarrow")
+_PROGRAMMERS = re.compile(
+    r"[A-Z][a-z]+(Error|Exception)|\bErrno\b|<class|Traceback|object at 0x|\bNone\b|\bh5py\b|pyarrow"
+)
+# What notes of another kind say where a file is missing.
+_GONE = re.compile("is not there|no such video|no video of its name")
 
 
 def serve(pipe: Connection) -> None:
@@ -169,7 +172,7 @@ def compare(found: dict, whole: dict, told: list) -> tuple[dict[str, str], bool]
     seen = Counter(identity(one, found) for one in found["episodes"])
     for who in known:
         lost = [number for number, _ in found["errors"]] + [n for kind, _, ns in told if kind == "left out" for n in ns]
-        somewhere = any(kind == "left out" and not numbers for kind, _, numbers in told)
+        somewhere = any((kind == "left out" or _GONE.search(text)) and not numbers for kind, text, numbers in told)
         if not seen[who] and not (who in lost if whole["numbered"] and not somewhere else lost or somewhere):
             differences["fewer"] = f"episode {who} is not there"
         if seen[who] > 1:
@@ -239,7 +242,7 @@ def case(number: int, seed: int, whole: dict[str, Path], target: Path) -> tuple[
         copy(whole[format_], target)
         try:
             return format_, kind, DAMAGES[kind](target, rng)
-        except Unsuitable:
+        except UnsuitableError:
             continue
 
 
@@ -283,7 +286,8 @@ def write(options: argparse.Namespace, rows: list[dict[str, Any]], counts: Count
     for row in rows:
         cell = table.setdefault(row["format"], {}).setdefault(row["damage"], {})
         cell[row["outcome"]] = cell.get(row["outcome"], 0) + 1
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    asked, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+    commit = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=here)
     about = {
         "command": f"python experiments/reliability/fuzz.py --count {options.count} --seed {options.seed}",
         "seed": options.seed,

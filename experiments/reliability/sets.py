@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.datasets.hdf5 import write_aloha, write_libero, write_robocasa  # noqa: E402
-from tests.datasets.lerobot.old_format import to_old  # noqa: E402
+from tests.datasets.hdf5 import write_aloha, write_libero, write_robocasa
+from tests.datasets.lerobot.old_format import to_old
 
-from videopolicy.datasets.lerobot import spec  # noqa: E402
-from videopolicy.datasets.lerobot.assembly import About, assemble  # noqa: E402
-from videopolicy.datasets.lerobot.shard import Shard, ShardWriter  # noqa: E402
-from videopolicy.media import write_mp4  # noqa: E402
-from videopolicy.types import Episode  # noqa: E402
+from videopolicy.datasets.lerobot import spec
+from videopolicy.datasets.lerobot.assembly import About, assemble
+from videopolicy.datasets.lerobot.shard import Shard, ShardWriter
+from videopolicy.media import write_mp4
+from videopolicy.types import Episode
 
 FPS, SIDE, BLOCK = 20, 64, 8
 # Two episodes are equally long, as nothing tells their files apart then but what is inside.
@@ -50,13 +50,16 @@ def named(frames: np.ndarray) -> np.ndarray:
     rows = frames[:, : 4 * BLOCK, : 8 * BLOCK].reshape(len(frames), 4, BLOCK, 8, BLOCK, 3).mean((2, 4, 5))
     step, complement, episode, view = ((rows > 128) << np.arange(8)).sum(-1).T
     clear = ((rows < 64) | (rows > 191)).all((1, 2)) & (step + complement == 255)
+    clear &= (episode > 0) & (episode <= len(LENGTHS)) & (view > 0) & (view <= len(VIEWS))
     found = np.stack([episode - 1, step, view - 1], axis=1)
     return np.where(clear[:, None], found, UNREADABLE)
 
 
 def numbers(episode: int, steps: int, width: int = 2) -> np.ndarray:
     """Actions (steps, width): the episode and its step, exact in half precision, then more of the same."""
-    return np.stack([episode + np.arange(steps) / 64, *[-1 - np.arange(steps) / 64] * (width - 1)], 1).astype(np.float32)
+    return np.stack([episode + np.arange(steps) / 64, *[-1 - np.arange(steps) / 64] * (width - 1)], 1).astype(
+        np.float32
+    )
 
 
 def recorded(lengths: Sequence[int] = LENGTHS, instructions: Sequence[str] = INSTRUCTIONS) -> list[Episode]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, explain_os_error
 from videopolicy.pointers import refuse_pointer
 
 
@@ -41,13 +41,15 @@ def read_text(file: Path) -> str:
     """A small file of UTF-8 text, with or without a byte-order mark.
 
     Raises:
-        UserError: it is missing, a pointer of Git LFS, empty, or no UTF-8.
-        OSError: it cannot be read.
+        UserError: it is missing, a pointer of Git LFS, empty, or no UTF-8; or it cannot be read.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file, but the data set needs it") from error
+    except OSError as error:
+        told = explain_os_error(OSError(error.errno, error.strerror, str(file)))
+        raise told or UserError(f"{file}: cannot be read; the disk or the network behind it fails") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     refuse_pointer(file)

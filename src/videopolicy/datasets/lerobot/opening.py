@@ -81,7 +81,7 @@ def open_files(path: Path, reading: Reading) -> Opened:
     entries, lost, notes = _entries(listing, rows, {key: views[key] for key in columns.views.values()})
     told = [Note("unused", f"left out when it was converted: {line}") for line in info.told]
     notes = [*told, *info.notes, *listing.notes, *rows.notes, *columns.notes, *notes, *by_file(rows.lost | lost)]
-    notes += _counts(info, listing, entries, rows.lost | lost)
+    notes += [*_undescribed(info), *_counts(info, listing, entries, rows.lost | lost)]
     if not entries:
         raise UserError(_nothing(info, notes))
     return Opened(info, columns, listing.tasks, entries, tuple(merged(notes)))
@@ -198,6 +198,17 @@ def _instructions(listing: Listing, listed: Listed, file: Path, run: RowRange) -
         told = f"{file}: names no instruction; the data set's only one is taken"
         return tuple(only), [Note("mended", told, (index,))]
     return ("",), [Note("left out", f"{file}: nothing says what is done; the instruction is empty", ())]
+
+
+def _undescribed(info: Info) -> list[Note]:
+    """Videos that are there of views that info.json does not name."""
+    folder = info.path / "videos"
+    files = visible(folder, (".mp4",)) if folder.is_dir() else []
+    odd = [file for file in files if not info.features.keys() & set(file.relative_to(folder).parts)]
+    if not odd:
+        return []
+    told = f"{odd[0]}: is of a view that {info.file} does not describe, and is not read; {len(odd)} in all are so"
+    return [Note("left out", told)]
 
 
 def _counts(info: Info, listing: Listing, entries: Sequence[EpisodeEntry], lost: Mapping[int, str]) -> list[Note]:
