@@ -56,10 +56,8 @@ def _pick(path: Path, rng: Rng, *suffixes: str) -> Path:
     if not found:
         raise UnsuitableError
     # A kind of file first: of some there are many more than of others.
-    kinds = sorted({file.suffix for file in found})
-    kind = kinds[int(rng.integers(len(kinds)))]
-    same = [file for file in found if file.suffix == kind]
-    return same[int(rng.integers(len(same)))]
+    kind = _choose(rng, sorted({file.suffix for file in found}))
+    return _choose(rng, [file for file in found if file.suffix == kind])
 
 
 def _choose(rng: Rng, of: Any) -> Any:
@@ -257,7 +255,7 @@ def _other_type(table: pa.Table, rng: Rng) -> tuple[pa.Table, str]:
     at, name = _column(table, rng)
     values = table[name].to_pylist()
     make = {
-        "text": lambda value: str(value),
+        "text": str,
         "lists": lambda value: [str(value)],
         "structs": lambda value: {"a": str(value)},
         "times": lambda value: 12345,

@@ -252,7 +252,7 @@ def main() -> None:
     arguments.add_argument("--count", type=int, default=2000)
     arguments.add_argument("--first", type=int, default=0, help="the number of the first case")
     arguments.add_argument("--seed", type=int, default=12)
-    arguments.add_argument("--out", type=Path, help="writes results.json there")
+    arguments.add_argument("--out", type=Path, help="writes fuzz.json there")
     options = arguments.parse_args()
     begun, reader, rows = time.time(), Reader(), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as name:
@@ -302,7 +302,7 @@ def write(options: argparse.Namespace, rows: list[dict[str, Any]], counts: Count
         "looked_at": [row for row in rows if row["outcome"] in ("WRONG", "undetectable")],
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    (options.out / "fuzz.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
