@@ -78,7 +78,7 @@ def test_a_probe_says_what_a_decoder_does_and_lets_the_file_go(tmp_path):
     with Encoder(path, 30000 / 1001) as encoder:
         encoder.write(moving(51, 48, 80))
     found, decoder = probe(path), Decoder(path)
-    assert found == Probe(frames=51, fps=decoder.fps, height=48, width=80, depth=False)
+    assert found == Probe(frames=51, fps=decoder.fps, height=48, width=80, depth=False, hidden=0)
     assert found.fps == pytest.approx(30000 / 1001, rel=1e-9)
     decoder.close()
     assert str(path) not in [str(link.resolve()) for link in Path("/proc/self/fd").iterdir()]

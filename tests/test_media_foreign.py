@@ -211,3 +211,33 @@ def test_a_colon_in_a_name_is_part_of_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_mp4(Path("10:30.mp4"), np.zeros((5, 32, 32, 3), np.uint8), 20)
     assert len(read_mp4(Path("10:30.mp4"))) == 5
+
+
+def test_what_is_damaged_in_a_picture_of_motion_jpeg_is_not_made_up(folder, tmp_path):
+    content = encode(folder / "own.avi", numbered(30), codec="mjpeg").read_bytes()
+    refused = wrong = 0
+    for seed in range(30):
+        rng, damaged = np.random.default_rng(seed), bytearray(content)
+        for place in rng.integers(len(content) // 10, len(content) * 9 // 10, 4):
+            damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "damaged.avi").write_bytes(damaged)
+        try:
+            wrong += numbers(read_mp4(tmp_path / "damaged.avi")) != list(range(30))
+        except UserError:
+            refused += 1
+    # A decoder that does not stop at errors reads 13 of them, and 8 of these wrongly.
+    assert refused > 20
+    assert wrong <= 1
+
+
+def test_a_webm_whose_blocks_are_lost_on_the_way_is_not_shorter(folder, tmp_path):
+    content = encode(folder / "lost.webm", numbered(90), **FILES["vp9.webm"]).read_bytes()
+    head = content.index(b"\x1f\x43\xb6\x75")  # the first cluster of blocks
+    refused = 0
+    for place in range(head + 200, len(content) - 400, (len(content) - head) // 12):
+        (tmp_path / "damaged.webm").write_bytes(content[:place] + b"\xff" * 64 + content[place + 64 :])
+        try:
+            assert len(Decoder(tmp_path / "damaged.webm")) == 90
+        except UserError:
+            refused += 1
+    assert refused > 3

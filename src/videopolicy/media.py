@@ -154,7 +154,7 @@ class Decoder:
             if number == wanted[done]:
                 pixels = self._colours.pixels(frame)
                 if frame.rotation:
-                    pixels = np.rot90(pixels, round(frame.rotation / 90))
+                    pixels = np.rot90(pixels, self._quarters(frame.rotation))
                 if done == 0:
                     frames = np.empty((len(wanted), *pixels.shape), np.uint8)
                 if pixels.shape != frames.shape[1:]:
@@ -164,6 +164,12 @@ class Decoder:
             if done == len(wanted):
                 break
         return frames, done
+
+    def _quarters(self, rotation: float) -> int:
+        """Degrees as quarter turns; a damaged matrix has no angle, which C turns into a very large number."""
+        if abs(rotation) > 360:
+            raise UserError(f"{self._path}: says that its pictures are turned, but not how; the file is damaged")
+        return round(rotation / 90)
 
     def _from(self, first: int, back: int) -> Iterator[tuple[int, VideoFrame]]:
         """Numbered pictures, in order; without a jump if the first one is near and back is 0."""
@@ -191,6 +197,7 @@ class Probe:
         height: pixels of a picture as it is stored, which may have to be turned.
         width: the same.
         depth: whether pictures are of one component of more than 8 bits, as depth cameras give, and not of colours.
+        hidden: how many more are stored, which the file's edit list leaves out.
     """
 
     frames: int
@@ -198,6 +205,7 @@ class Probe:
     height: int
     width: int
     depth: bool
+    hidden: int
 
 
 def probe(path: Path) -> Probe:
@@ -211,18 +219,19 @@ def probe(path: Path) -> Probe:
         context = film.stream.codec_context
         components = context.format.components if context.format else ()
         depth = len(components) == 1 and components[0].bits > 8
-        return Probe(len(film.shown), film.fps, context.height, context.width, depth)
+        return Probe(len(film.shown), film.fps, context.height, context.width, depth, film.hidden)
     finally:
         film.container.close()
 
 
 @dataclass(frozen=True)
 class _Film:
-    """An open file: the ticks at which its pictures are shown, its rate, and which picture each frame is."""
+    """An open file: when its pictures are shown, how many others it has, its rate, and which picture each frame is."""
 
     container: InputContainer
     stream: VideoStream
     times: np.ndarray
+    hidden: int
     fps: float
     shown: np.ndarray
 
@@ -244,12 +253,15 @@ def _open(path: Path) -> _Film:
             if not stream.codec_context:
                 raise UserError(f"{path}: its pictures are coded in an unknown way; the file is damaged, or too new")
             stream.codec_context.thread_count = 1
-            times = _times(path, container, stream)
+            if stream.codec_context.name == "mjpeg":
+                # Else what is damaged in a picture looks like the one before, and is not said to.
+                stream.codec_context.options = {"err_detect": "explode"}
+            times, hidden = _times(path, container, stream)
         except BaseException:
             container.close()
             raise
     seconds = (times - times[0]) * float(stream.time_base or 1)
-    return _Film(container, stream, times, *_grid(seconds, float(stream.average_rate or 0)))
+    return _Film(container, stream, times, hidden, *_grid(seconds, float(stream.average_rate or 0)))
 
 
 def _place(path: Path) -> str:
@@ -257,15 +269,19 @@ def _place(path: Path) -> str:
     return str(path.absolute())
 
 
-def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.ndarray:
-    """When each picture of the stream is shown, in ticks of its time base, ascending; nothing is decoded."""
+def _times(path: Path, container: InputContainer, stream: VideoStream) -> tuple[np.ndarray, int]:
+    """When each picture of the stream is shown, in ticks of its time base, ascending; and how many are never shown.
+
+    Nothing is decoded.
+    """
     said = picture_table(path) if "mp4" in container.format.name else None
     if said and not said.whole:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
     if said and said.step and stream.start_time is not None:
         # An even step says all without reading the file, even of pictures that are stored in another order.
-        return stream.start_time + said.step * np.arange(said.count)
-    _refuse_cut_matroska(path)
+        return stream.start_time + said.step * np.arange(said.count), 0
+    if "matroska" in container.format.name:
+        _refuse_cut_matroska(path)
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
     if not times:
@@ -280,7 +296,9 @@ def _times(path: Path, container: InputContainer, stream: VideoStream) -> np.nda
     # But in MP4, the two fields of an interlaced picture may come one by one.
     if len(distinct) < len(times) / (1 if said else 2):
         raise UserError(f"{path}: many of its pictures have one time; the file is damaged")
-    return distinct
+    if "matroska" in container.format.name and len(container.streams) == 1:
+        _refuse_early_end(path, distinct * float(stream.time_base or 1), (container.duration or 0) / av.time_base)
+    return distinct, said.count - len(packets) if said else 0
 
 
 def _refuse_cut_matroska(path: Path) -> None:
@@ -296,6 +314,14 @@ def _refuse_cut_matroska(path: Path) -> None:
     size = int.from_bytes(head[at : at + follow + 1]) & ((1 << bits) - 1)
     if size != (1 << bits) - 1 and at + follow + 1 + size > end:
         raise UserError(f"{path}: ends before its last picture; the file is cut short")
+
+
+def _refuse_early_end(path: Path, seconds: np.ndarray, duration: float) -> None:
+    """Past a damaged block, the rest of an MKV or WebM may not be found; but it says how long it is, if not always."""
+    steps = np.diff(seconds)
+    # Where the rate is no even one, the last picture may be shown long.
+    if len(steps) and steps.max() < 1.5 * steps.min() and seconds[-1] + 2.5 * steps.mean() < duration:
+        raise UserError(f"{path}: pictures are missing at its end; the file is damaged")
 
 
 def _grid(seconds: np.ndarray, rate: float) -> tuple[float, np.ndarray]:

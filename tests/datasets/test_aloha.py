@@ -217,3 +217,24 @@ def test_it_is_told_from_robomimic_by_the_first_file_that_can_be_opened(tmp_path
         root["observations"] = np.zeros(3)
     assert guess_format(tmp_path / "isaac") == "robomimic"
     assert not aloha.recognises(tmp_path / "missing") and not robomimic.recognises(tmp_path / "towels")
+
+
+def test_a_number_that_is_missing_in_the_row_of_files_is_told(tmp_path):
+    folder = tmp_path / "towels"
+    write_aloha(folder, [stored(number) for number in range(4)])
+    (folder / "episode_1.hdf5").unlink()
+    dataset = open_any(folder)
+    assert [dataset.episode(index).actions[0, 0] for index in range(3)] == [0, 200, 300]
+    assert any("episode_1 is not there" in str(note) for note in dataset.notes if note.kind == "assumed")
+
+
+def test_a_folder_in_the_place_of_a_file_costs_only_its_episode(spoilt):
+    folder, root = spoilt
+    root.close()
+    (folder / "episode_1.hdf5").unlink()
+    (folder / "episode_1.hdf5").mkdir()
+    dataset = open_any(folder)
+    assert [dataset.number(index) for index in range(len(dataset))] == [0, 2]
+    assert [(note.text, note.episodes) for note in lost(dataset)] == [
+        (f"{folder / 'episode_1.hdf5'}: is a folder where a file is needed", (1,))
+    ]

@@ -16,3 +16,13 @@ def test_files_below_and_behind_links_are_found_once_a_link_without_going_round_
     (folder / ".cache" / "e.mp4").touch()
     found = [file.relative_to(folder).as_posix() for file in visible(folder, (".mp4",))]
     assert found == ["a/d.mp4", "b.MP4", "deep/c.mp4", "gone.mp4"]
+
+
+def test_a_folder_that_is_called_like_a_file_stands_in_its_place_if_no_such_file_is_in_it(tmp_path):
+    (tmp_path / "lost.mp4").mkdir()
+    (tmp_path / "lost.mp4" / "note.txt").touch()
+    (tmp_path / "run.mp4").mkdir()
+    (tmp_path / "run.mp4" / "part.mp4").touch()
+    found = [file.relative_to(tmp_path).as_posix() for file in visible(tmp_path, (".mp4",))]
+    assert found == ["lost.mp4", "run.mp4/part.mp4"]
+    assert [file.name for file in visible(tmp_path)] == ["note.txt", "part.mp4"]

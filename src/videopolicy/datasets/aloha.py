@@ -19,6 +19,7 @@ Facts, and where they are from:
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -35,6 +36,7 @@ _ACTION, _OBSERVATIONS, _IMAGES = "action", "observations", "images"
 _STATE = "observations/qpos"
 # Attributes of a file that recorders write of their own accord.
 _RATES = ("fps", "frequency", "control_freq")
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,9})$")
 _INSTRUCTIONS = ("language_instruction", "instruction", "task", "prompt")
 
 
@@ -57,6 +59,9 @@ def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> Hdf5Episodes:
                 episodes.append(_describe(file, root, place, reading, told))
         except UserError as error:
             told.of_file("left out", file, reason(error, file), [place])
+    if missing := _missing_numbers(files):
+        text = f"{path}: its files are numbered, but {listed(missing)} is not there; was it removed on purpose?"
+        told.of_all("assumed", text)
     coded = [one.file for one in episodes if any(camera.coded for camera in one.cameras.values())]
     for file in coded if not reading.swap_red_blue else ():
         told.of_file(
@@ -132,6 +137,17 @@ def _instruction(file: Path, root: h5py.File, told: Told) -> str:
     return words
 
 
+def _missing_numbers(files: Sequence[Path]) -> list[str]:
+    """The names that a row of numbered files lacks before its last one; [] where most are missing, or none has one."""
+    found = [(file.parent, match[1], int(match[2])) for file in files if (match := _NUMBERED.match(file.stem))]
+    missing: list[str] = []
+    for folder, name in dict.fromkeys(place[:2] for place in found):
+        there = {number for *place, number in found if place == [folder, name]}
+        gaps = sorted(set(range(max(there))) - there) if max(there) < 2 * len(there) else []
+        missing += [f"{name}{number}" for number in gaps]
+    return missing
+
+
 def _by_number(file: Path) -> tuple[Path, float, str]:
-    match = re.search(r"([0-9]{1,9})$", file.stem)
-    return file.parent, int(match[1]) if match else float("inf"), file.name
+    match = _NUMBERED.match(file.stem)
+    return file.parent, int(match[2]) if match else float("inf"), file.name

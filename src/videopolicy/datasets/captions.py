@@ -15,6 +15,8 @@ from videopolicy.pointers import refuse_pointer
 TABLE = "captions.csv"
 _COLUMNS = ["caption", "file"]
 _NOT_UTF_8 = "is not UTF-8 text; save it as UTF-8"
+# Bytes that are not UTF-8, and those that no text has: zeros of a lost block, bits turned over.
+_FOREIGN = re.compile("[\udc80-\udcff\x00-\x08\x0e-\x1f\x7f]")
 _QUOTES = "its quotes do not pair; put one before and one after a caption with commas"
 
 
@@ -88,8 +90,7 @@ def read_table(file: Path, names: Collection[str]) -> Table:
     head = next(rows, _Row(1, [], set(), True))
     columns = [cell.strip() for cell in head.cells]
     first = text.partition("\n")[0]
-    # Tables of UTF-16 have a zero in every other byte.
-    if not _is_utf_8(first) or "\0" in first:
+    if not _is_text(first):
         return Table(fault=Fault(str(file), _NOT_UTF_8))
     if sorted(columns) != _COLUMNS:
         return Table(fault=Fault(str(file), "its first line must be file,caption: the names of its columns"))
@@ -101,7 +102,8 @@ def read_beside(video: Path) -> str | Fault:
     file = video.with_suffix(".txt")
     try:
         refuse_pointer(file)
-        return " ".join(file.read_text(encoding="utf-8-sig").split())
+        text = file.read_text(encoding="utf-8-sig")
+        return " ".join(text.split()) if _is_text(text) else Fault(str(file), _NOT_UTF_8)
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError:
@@ -134,7 +136,7 @@ def _wrong(row: _Row, named: Collection[str]) -> str:
         return _QUOTES
     if len(row.cells) != len(_COLUMNS):
         return "has not two columns; put quotes around a caption with commas"
-    return "" if all(_is_utf_8(cell) for cell in row.cells) else _NOT_UTF_8
+    return "" if all(_is_text(cell) for cell in row.cells) else _NOT_UTF_8
 
 
 def _rows(text: str) -> Iterator[_Row]:
@@ -156,8 +158,8 @@ def _path(word: str) -> str:
     return normalize("NFC", PurePosixPath(word.strip().replace("\\", "/")).as_posix())
 
 
-def _is_utf_8(text: str) -> bool:
-    return not re.search("[\udc80-\udcff]", text)
+def _is_text(text: str) -> bool:
+    return not _FOREIGN.search(text)
 
 
 def _unreadable(file: Path, error: OSError) -> Fault:

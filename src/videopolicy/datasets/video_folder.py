@@ -32,6 +32,8 @@ _FOREIGN_SUFFIXES = (".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".gif")
 _TABLES = (".parquet", ".hdf5", ".h5")
 _HOW = f"write it into {TABLE} (columns file,caption) or into a text file of the same name that ends in .txt"
 _ABSENT = "has a caption, but there is no such video"
+_HIDDEN = "its edit list hides some of its pictures, which are not read; the list may be damaged"
+_NO_VIDEO = "is no caption, as there is no video of its name"
 _FOREIGN = f"is a video of a kind that is not read; convert it to one of {', '.join(SUFFIXES)}"
 
 
@@ -59,6 +61,7 @@ class _Video:
     frames: int
     # Its place among all videos of the folder.
     number: int
+    hidden: int
 
 
 class VideoFolder:
@@ -79,7 +82,8 @@ class VideoFolder:
         looks = [_look(number, file, name, table) for number, (file, name) in enumerate(zip(files, names, strict=True))]
         self._videos = [look for look in looks if isinstance(look, _Video)]
         lost = {number: look for number, look in enumerate(looks) if isinstance(look, Fault)}
-        self.notes = tuple(_notes(path, names, table, lost))
+        hidden = [(Fault(str(video.file), _HIDDEN), video.number) for video in self._videos if video.hidden]
+        self.notes = (*_notes(path, names, table, lost), *_grouped("unused", hidden))
         if not self._videos:
             count = f"none of {plural(len(files), 'video')}"
             raise UserError(f"{count} can be used: {self.notes[0]}")
@@ -151,7 +155,7 @@ def _look(number: int, file: Path, name: str, table: Table) -> _Video | Fault:
         return caption
     if not caption:
         return table.odd.get(name) or table.fault or Fault(str(file), f"has no caption; {_HOW}")
-    return _Video(file, caption, round(found.fps, 3), found.frames, number)
+    return _Video(file, caption, round(found.fps, 3), found.frames, number, found.hidden)
 
 
 def _wrong(found: Probe) -> str:
@@ -170,6 +174,10 @@ def _notes(folder: Path, names: Sequence[str], table: Table, lost: Mapping[int, 
         yield from _grouped("mended", [(table.fault, None)], "; text files are read instead")
     absent = [Fault(f"{folder / TABLE}, {name}", _ABSENT) for name in table.captions if name not in set(names)]
     foreign = [Fault(str(file), _FOREIGN) for file in visible(folder, _FOREIGN_SUFFIXES)]
+    if any((folder / name).with_suffix(".txt").is_file() for name in names):
+        videos = {(folder / name).with_suffix("") for name in names}
+        alone = (file for file in visible(folder, (".txt",)) if file.with_suffix("") not in videos)
+        absent += [Fault(str(file), _NO_VIDEO) for file in alone]
     yield from _grouped("unused", [(fault, None) for fault in (*table.stray, *absent, *foreign)])
 
 

@@ -308,3 +308,14 @@ def test_linked_folders_are_read_and_twins_of_macos_are_not(robocasa, tmp_path):
     (tmp_path / "set" / "nothing.hdf5").symlink_to(tmp_path / "gone.hdf5")
     dataset = open_dataset(tmp_path / "set")
     assert (len(dataset), [note.text for note in lost(dataset)]) == (3, [f"{tmp_path}/set/nothing.hdf5: no such file"])
+
+
+def test_a_file_that_says_nothing_of_what_is_done_is_told(spoilt):
+    for demo in spoilt["data"].values():
+        del demo.attrs["ep_meta"]
+    del spoilt["data"].attrs["env_args"]
+    file = spoilt.filename
+    spoilt.close()
+    dataset = open_dataset(Path(file))
+    assert dataset.tasks == ("",)
+    assert any("the instruction is empty" in str(note) for note in dataset.notes if note.kind == "assumed")

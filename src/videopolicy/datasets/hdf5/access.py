@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
 from videopolicy.datasets.files import refuse_pointer, visible
+from videopolicy.datasets.hdf5.heaps import opened_with_care
 from videopolicy.errors import UserError
 
 SUFFIXES = (".hdf5", ".h5")
@@ -59,7 +61,7 @@ def opened(file: Path) -> Iterator[h5py.File]:
                 raise UserError(f"{file}: is empty; its writing was cut short, or its download; {_AGAIN}")
         if not h5py.is_hdf5(file):
             raise UserError(f"{file}: is not HDF5, or its beginning is damaged; {_AGAIN}")
-        with h5py.File(file, "r", locking="best-effort") as root:
+        with opened_with_care(file) as root:
             yield root
 
 
@@ -140,14 +142,24 @@ def rows(values: h5py.Dataset, start: int, stop: int) -> Array:
     Raises:
         UserError: some of the array was never written, where libhdf5 would give zeros.
     """
-    if values.chunks is None:
-        whole = values.id.get_storage_size() >= values.size * values.dtype.itemsize
-    else:
-        needed = math.prod(math.ceil(side / part) for side, part in zip(values.shape, values.chunks, strict=True))
-        whole = values.id.get_num_chunks() >= needed
-    if not whole:
+    if not _is_written(values, start, stop):
         raise UserError(f"{values.file.filename}: {values.name} was not written to its end; record it again")
     return values[start:stop]
+
+
+def _is_written(values: h5py.Dataset, start: int, stop: int) -> bool:
+    """Whether an array is stored to its end, and each part of some rows of it in a place of its own."""
+    if values.chunks is None:
+        return values.id.get_storage_size() >= values.size * values.dtype.itemsize
+    sides = list(zip(values.shape, values.chunks, strict=True))
+    if values.id.get_num_chunks() < math.prod(math.ceil(side / part) for side, part in sides):
+        return False
+    first = range(start // values.chunks[0] * values.chunks[0], stop, values.chunks[0])
+    corners = product(first, *(range(0, side, part) for side, part in sides[1:]))
+    # Looked up as libhdf5 does; of what it does not find in a damaged index, it gives zeros.
+    stored = [values.id.get_chunk_info_by_coord(corner) for corner in corners]
+    places = {one.byte_offset for one in stored if one.byte_offset and one.size}
+    return len(places) == len(stored)
 
 
 def text(holder: h5py.Group, name: str) -> str:
@@ -226,6 +238,8 @@ def _cause(error: OSError) -> str:
     """What a person can do about a file that libhdf5 or the system does not read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder where a file is needed"
     if isinstance(error, PermissionError):
         return "this user may not read it; change its permissions"
     if error.errno == errno.EIO:

@@ -182,8 +182,13 @@ class LeRobot:
             digest.update(file.read_bytes() if file.is_file() else b"")
         for folder in ("data", "videos"):
             for file in visible(self.path / folder) if (self.path / folder).is_dir() else ():
-                digest.update(f"{file.relative_to(self.path)} {file.stat().st_size}".encode())
+                digest.update(os.fsencode(f"{file.relative_to(self.path)} {_size(file)}"))
         columns = (reading.action_columns, reading.state_columns)
         if any(columns):
             digest.update(repr(columns).encode())
         return digest.hexdigest()[:16]
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; 0 if it is a link to nothing."""
+    return file.stat().st_size if file.exists() else 0

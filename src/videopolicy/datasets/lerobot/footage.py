@@ -61,6 +61,7 @@ class FoundFrames:
         notes: what is not as it is said to be.
         depth: whether its pictures are those of a depth camera.
         contradictory: whether what is said of some cannot be true, rather than being in doubt.
+        counts: file -> its frames, and the control steps of the episodes that are said to be in it.
     """
 
     footage: dict[int, Footage] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class FoundFrames:
     notes: list[Note] = field(default_factory=list)
     depth: bool = False
     contradictory: bool = False
+    counts: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
 
 def few(length: int) -> int:
@@ -75,12 +77,13 @@ def few(length: int) -> int:
     return max(_FEW, int(_SHARE * length))
 
 
-def find(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, old: bool) -> FoundFrames:
+def find(wanted: Sequence[Wanted], folder: Path, files: Sequence[Path], fps: float, old: bool) -> FoundFrames:
     """The frames of one view of these episodes.
 
     Args:
         wanted: the episodes, by rising numbers.
-        files: all videos of the view, in order.
+        folder: where the videos are.
+        files: all of the view, in order.
         fps: the data set's rate.
         old: whether each episode has a video of its own.
     """
@@ -94,18 +97,22 @@ def find(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, old: bool)
         if isinstance(video, str):
             found.lost |= {one.index: video for one in inside}
             found.contradictory = found.contradictory or not path.exists()
-        elif old:
+            continue
+        found.counts[path] = video.frames, sum(one.rows for one in inside)
+        if old:
             found.footage |= {one.index: Footage(path, 0, video.frames) for one in inside}
         else:
             _Placing(path, video, inside, fps, found).place()
-    _place_unsaid([one for one in wanted if one.span is None], files, fps, found)
-    return _in_order(wanted, files, fps, found) if found.contradictory else found
+    _place_unsaid([one for one in wanted if one.span is None], folder, files, fps, found)
+    return _in_order(wanted, folder, files, fps, found) if found.contradictory else found
 
 
-def _in_order(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, found: FoundFrames) -> FoundFrames:
+def _in_order(
+    wanted: Sequence[Wanted], folder: Path, files: Sequence[Path], fps: float, found: FoundFrames
+) -> FoundFrames:
     """All episodes one after the other, if their lengths add up to the frames of every file."""
     other = FoundFrames(depth=found.depth)
-    _place_unsaid(wanted, files, fps, other)
+    _place_unsaid(wanted, folder, files, fps, other)
     if other.lost:
         return found
     told = (
@@ -264,7 +271,9 @@ class _Placing:
         self._found.notes.append(Note("unused", text))
 
 
-def _place_unsaid(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, found: FoundFrames) -> None:
+def _place_unsaid(
+    wanted: Sequence[Wanted], folder: Path, files: Sequence[Path], fps: float, found: FoundFrames
+) -> None:
     """Episodes of which nobody says where they are: one after the other, behind those of which it is known."""
     if not wanted:
         return
@@ -283,9 +292,8 @@ def _place_unsaid(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, f
             found.footage[one.index] = Footage(file, at, one.rows)
             at += one.rows
         left, at = left[here:], 0
-    folder = f"{files[0].parent.parent}: " if files else ""
     cause = "which frames belong to an episode is not said, and the lengths of the episodes do not add up to the files"
-    found.lost |= {one.index: f"{folder}{cause}" for one in left}
+    found.lost |= {one.index: f"{folder}: {cause}" for one in left}
 
 
 def _fitting(left: Sequence[Wanted], frames: int) -> int | None:
@@ -295,6 +303,21 @@ def _fitting(left: Sequence[Wanted], frames: int) -> int | None:
         frames -= left[count].rows
         count += 1
     return count if frames == 0 else None
+
+
+def leave_out_exchanged(views: Mapping[str, FoundFrames]) -> None:
+    """Loses the episodes of videos that stand in each other's place: their frames are as many as the others' steps."""
+    odd = {file: n for found in views.values() for file, n in found.counts.items() if n[0] != n[1]}
+    if len(odd) < 2 or sorted(frames for frames, _ in odd.values()) != sorted(steps for _, steps in odd.values()):
+        return
+    first, second, *rest = odd
+    names = f"{first} and {second}" + (f" and {len(rest)} more" if rest else "")
+    cause = f"{names}: their numbers of frames are each other's; they were exchanged; give them their own names again"
+    for found in views.values():
+        lost = [index for index, footage in found.footage.items() if footage.file in odd]
+        found.lost |= dict.fromkeys(lost, cause)
+        for index in lost:
+            del found.footage[index]
 
 
 def by_file(notes: Mapping[int, str]) -> list[Note]:

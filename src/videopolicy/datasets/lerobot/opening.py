@@ -7,7 +7,7 @@ from pathlib import Path
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.columns import Columns, choose
-from videopolicy.datasets.lerobot.footage import Footage, FoundFrames, Wanted, by_file, few, find
+from videopolicy.datasets.lerobot.footage import Footage, FoundFrames, Wanted, by_file, few, find, leave_out_exchanged
 from videopolicy.datasets.lerobot.info import OLD_STATS, Info, read_info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, read_listing
 from videopolicy.datasets.lerobot.row_files import EpisodeRows, find_rows
@@ -78,11 +78,12 @@ def open_files(path: Path, reading: Reading) -> Opened:
     info = replace(info, features=rows.features)
     columns = choose(info, reading)
     views = {key: _frames_of(key, info, listing, rows) for key in columns.views.values()}
+    leave_out_exchanged(views)
     columns = _without_lost_views(info, columns, views, rows)
     entries, lost, notes = _entries(listing, rows, {key: views[key] for key in columns.views.values()})
     told = [Note("converted", line) for line in info.told]
     notes = [*told, *info.notes, *listing.notes, *rows.notes, *columns.notes, *notes, *by_file(rows.lost | lost)]
-    notes += [*_counts(info, listing, entries, rows.lost | lost), *_statistics(info)]
+    notes += [*_undescribed(info), *_counts(info, listing, entries, rows.lost | lost), *_statistics(info)]
     if not entries:
         raise UserError(_nothing(info, notes))
     return Opened(info, columns, listing.tasks, entries, tuple(merged(notes)))
@@ -111,7 +112,7 @@ def _frames_of(key: str, info: Info, listing: Listing, rows: EpisodeRows) -> Fou
             span = replace(span, file=named[span.file.name])
             elsewhere.append(index)
         wanted.append(Wanted(index, run.stop - run.start, listed.length, span))
-    found = find(wanted, files, info.fps, info.old)
+    found = find(wanted, folder, files, info.fps, info.old)
     if elsewhere:
         there = named[min(named)].parent
         told = (
@@ -213,6 +214,17 @@ def _instructions(listing: Listing, listed: Listed, file: Path, run: RowRange) -
             (),
         )
     ]
+
+
+def _undescribed(info: Info) -> list[Note]:
+    """Videos that are there of views that info.json does not name."""
+    folder = info.path / "videos"
+    files = visible(folder, (".mp4",)) if folder.is_dir() else []
+    odd = [file for file in files if not info.features.keys() & set(file.relative_to(folder).parts)]
+    if not odd:
+        return []
+    told = f"{odd[0]}: is of a view that {info.file} does not describe, and is not read; {len(odd)} in all are so"
+    return [Note("left out", told)]
 
 
 def _counts(info: Info, listing: Listing, entries: Sequence[EpisodeEntry], lost: Mapping[int, str]) -> list[Note]:

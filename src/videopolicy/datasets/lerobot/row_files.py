@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.columns import ACTIONS, STATES
@@ -49,6 +51,7 @@ def find_rows(info: Info, listing: Listing) -> EpisodeRows:
         dict[Path, str](),
     )
     faults: dict[int, str] = {}
+    renamed: dict[int, tuple[int, Path]] = {}
     folder = info.path / "data"
     listed = {one.data for one in listing.episodes.values() if one.data}
     found = {*visible(folder, (".parquet",))} if folder.is_dir() else set[Path]()
@@ -61,12 +64,13 @@ def find_rows(info: Info, listing: Listing) -> EpisodeRows:
             continue
         if not described:
             described = _describe(info, file, table, rows)
-        runs = _runs(info, file, table, rows)
+        runs = _runs(info, file, table, renamed)
         for episode, run in runs.items():
             where.setdefault(episode, []).append((file, run))
         faults |= {episode: f"{file}: {why}" for episode, why in table.faults.items()}
         rows.notes += not_as_counted(info, file, table, runs, ends)
         table.close()
+    faults |= _tell_renamed(renamed, rows)
     stale = [
         one.index for one in listing.episodes.values() if _settle(one, where.pop(one.index, []), broken, rows, folder)
     ]
@@ -118,17 +122,36 @@ def _add_unlisted(info: Info, listing: Listing, where: Mapping[int, list[Place]]
     listing.episodes = dict(sorted(listing.episodes.items()))
 
 
-def _runs(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> Mapping[int, RowRange]:
-    """The rows of the episodes of a file; in v2.1, the file's name says which one it is of."""
+def _runs(info: Info, file: Path, table: TableRows, renamed: dict[int, tuple[int, Path]]) -> Mapping[int, RowRange]:
+    """The rows of the episodes of a file; in v2.1, the file's name says which one it is of.
+
+    Args:
+        info: the description.
+        file: the file.
+        table: the same, opened.
+        renamed: takes up an episode whose rows say that they are another one's: which, and the file.
+    """
     number = re.search(r"([0-9]+)$", file.stem) if info.old else None
     if number is None or len(table.runs) != 1 or int(number[1]) in table.runs:
         return table.runs
     ((own, run),) = table.runs.items()
-    told = f"{file.parent}: files in it give their rows another episode_index than their names say; the names count"
-    rows.notes.append(Note("mended", told, (int(number[1]),)))
+    renamed[int(number[1])] = own, file
     if own in table.faults:
         table.faults[int(number[1])] = table.faults.pop(own)
     return {int(number[1]): run}
+
+
+def _tell_renamed(renamed: Mapping[int, tuple[int, Path]], rows: EpisodeRows) -> dict[int, str]:
+    """Says that files are called otherwise than their rows are numbered, as after a cut; why some are of no use."""
+    if sorted(renamed) == sorted(own for own, _ in renamed.values()):
+        twisted = (
+            "its rows have the episode_index of another file, and that one's of another; which is right cannot be told"
+        )
+        return {number: f"{file}: {twisted}; mend the names or episode_index" for number, (_, file) in renamed.items()}
+    for number, (_, file) in renamed.items():
+        told = "files in it give their rows another episode_index than their names say; the names count"
+        rows.notes.append(Note("mended", f"{file.parent}: {told}", (number,)))
+    return {}
 
 
 def _describe(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> bool:
@@ -142,6 +165,9 @@ def _describe(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> bo
                 rows.features[name] = Feature("float32", shape)
                 told = f"{info.file}: does not describe the column {name}; it is read as {_said(shape)} a step"
                 rows.notes.append(Note("mended", told))
+        elif known is None and pa.types.is_struct(table.schema.field(name).type):
+            told = f"{info.file}: does not describe the column {name} of {file}, which may be pictures; it is not read"
+            rows.notes.append(Note("left out", told))
         elif known and known.dtype == "image" and is_deep(table.read([name], 0, 1)[name]):
             rows.features[name] = replace(known, depth=True)
         elif known and not known.picture and name not in spec.INDEX_COLUMNS:

@@ -229,11 +229,11 @@ def is_deep(column: pa.ChunkedArray) -> bool:
     Args:
         column: as `pictures` takes it.
     """
-    content = column[0]["bytes"].as_py() if len(column) else None
     try:
+        content = column[0]["bytes"].as_py() if len(column) else None
         with Image.open(BytesIO(content or b""), formats=("PNG", "JPEG", "WEBP")) as picture:
             return picture.mode.startswith(("I", "F"))
-    except Exception:  # each format's decoder fails in its own way; reading the episode will tell
+    except Exception:  # each format's decoder fails in its own way, and no picture in its own; reading it will tell
         return False
 
 

@@ -98,6 +98,9 @@ class _FileSurvey:
         for place, name in enumerate(demonstrations, first):
             if name in wanted:
                 steps += self._add_demonstration(file, data, name, source, place)
+        if any(one.file == file and not one.instruction.strip() for one in self.found):
+            how = "write it as language_instruction into the attribute problem_info of data"
+            self.told.of_file("assumed", file, f"nothing says what is done, the instruction is empty; {how}")
         if len(steps) == len(demonstrations):
             self._compare_total(file, data, sum(steps))
 
