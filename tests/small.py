@@ -9,7 +9,7 @@ import torch
 from videopolicy import registry
 from videopolicy.backbones import images, unet
 from videopolicy.clips.dataset import ClipBatch
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.windows import Window
 from videopolicy.datasets.base import Dataset
 from videopolicy.datasets.lerobot.writer import Writer
@@ -49,18 +49,18 @@ CLONING = {
     "backbone": images.Config(channels=(8, 16), blocks=1),
 }
 TRAINING = Training(steps=4, batch_size=4, warmup=2, ema_decay=0.9, log_every=1, validate_every=1000, save_every=1000)
-NORMALIZER = MinMax((-1.0, -0.5), (1.0, 2.0))
+NORMALIZER = Normalizer((-1.0, -0.5), (1.0, 2.0))
 # An arm whose actions are learnt as seen from where the gripper is.
 ARM = {"action_layout": "position axis_angle gripper[-1,1]", "state_layout": "position quaternion", "relative": True}
-ARM_NORMALIZER = MinMax((-0.1,) * 3 + (-1.0,) * 7, (0.2,) * 3 + (1.0,) * 7)
+ARM_NORMALIZER = Normalizer((-0.1,) * 3 + (-1.0,) * 7, (0.2,) * 3 + (1.0,) * 7)
 
 
-def small_model(normalizer: MinMax | None = NORMALIZER, seed: int = 0, **changes) -> Model:
+def small_model(normalizer: Normalizer | None = NORMALIZER, seed: int = 0, **changes) -> Model:
     """Random weights; latents fitted to pictures of the env."""
     return fitted(replace(MODEL, **changes), normalizer, seed)
 
 
-def fitted(config: ModelConfig, normalizer: MinMax | None = NORMALIZER, seed: int = 0) -> Model:
+def fitted(config: ModelConfig, normalizer: Normalizer | None = NORMALIZER, seed: int = 0) -> Model:
     """Random weights of any model; latents fitted to pictures of the env."""
     built = build(config, normalizer, seed)
     built.latents.fit(np.stack(list(observation(seed=1, size=built.config.size).images.values())))

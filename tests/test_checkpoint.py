@@ -165,7 +165,8 @@ def test_ranges_by_quantiles_come_back_and_the_card_names_them(model, saved, tmp
     fitted = replace(NORMALIZER, method="quantile")
     save(small_model(fitted), PROVENANCE, tmp_path / "checkpoint")
     assert load(tmp_path / "checkpoint")[0].normalizer == fitted
-    assert json.loads((tmp_path / "checkpoint" / "statistics.json").read_text(encoding="utf-8"))["method"] == "quantile"
+    statistics = json.loads((tmp_path / "checkpoint" / "statistics.json").read_text(encoding="utf-8"))
+    assert statistics["actions"]["method"] == "quantile"
     assert "its 1% and 99% quantiles in the data" in (tmp_path / "checkpoint" / "README.md").read_text(encoding="utf-8")
     assert "its smallest and largest value in the data" in (saved / "README.md").read_text(encoding="utf-8")
     assert plan(load(tmp_path / "checkpoint")[0]).actions.tolist() == plan(model).actions.tolist()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.hardware import device_name, peak_memory
 from videopolicy.policies.benchmark import count_weights
 from videopolicy.policies.checkpoint import CheckpointPolicy
@@ -32,7 +32,7 @@ def timed(seconds: dict[str, float], part: str, run: Callable[[], Any]) -> Any:
 def build(dtype: torch.dtype, device: str) -> CheckpointPolicy:
     """The preset with fresh weights, one step a plan."""
     torch.set_default_dtype(dtype)
-    model = PRESET.model.build(MinMax((-1.0,) * 7, (1.0,) * 7))
+    model = PRESET.model.build(Normalizer((-1.0,) * 7, (1.0,) * 7))
     torch.set_default_dtype(torch.float32)
     model.latents.float()
     return CheckpointPolicy(model.to(device), replace(PRESET.model.sampling, steps=1))

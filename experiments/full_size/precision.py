@@ -7,7 +7,7 @@ import torch
 
 from videopolicy import registry
 from videopolicy.backbones.base import Condition
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.hardware import device_name
 from videopolicy.models.base import Model
@@ -30,7 +30,7 @@ def denoise(model: Model) -> Joint:
 def main(name: str) -> None:
     """Evaluates once in each precision with the same random weights."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = build(registry.entry("presets", name).model, MinMax((-1.0,) * 7, (1.0,) * 7), 0).to(device).eval()
+    model = build(registry.entry("presets", name).model, Normalizer((-1.0,) * 7, (1.0,) * 7), 0).to(device).eval()
     whole = denoise(model)
     half = denoise(model.to(torch.bfloat16))
     differences = {

@@ -351,7 +351,7 @@ def main(
         read = [json.loads(file.read_text(encoding="utf-8")) for _, file in shares]
     tallies = {verb: Tally(**values) for found in read for verb, values in found.items()}
     found = {
-        "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=HERE, text=True).strip(),
+        "commit": subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=HERE, encoding="utf-8").strip(),
         "command": " ".join(["python", "experiments/reliability/run.py", *sys.argv[1:]]),
         "cores": os.cpu_count(),
         "minutes": round((time.monotonic() - began) / 60, 1),

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from videopolicy import registry
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, Env
 from videopolicy.executors.chunked import Chunked
 from videopolicy.hardware import device_name
@@ -52,7 +52,9 @@ def prepared(name: str, checkpoint: Path | None) -> tuple[CheckpointPolicy, Env]
     env.reset(seed=0)
     # LIBERO says it in more words than the preset has room for.
     config = replace(tiny, views=env.views, text=replace(tiny.text, length=16))
-    model = build(config, MinMax(*(tuple(end.tolist()) for end in (env.action_space.low, env.action_space.high))), 0)
+    model = build(
+        config, Normalizer(*(tuple(end.tolist()) for end in (env.action_space.low, env.action_space.high))), 0
+    )
     model.latents.fit(np.stack(list(env.observe().images.values())))
     return CheckpointPolicy(model, config.sampling), env
 

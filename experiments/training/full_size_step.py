@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from videopolicy import registry
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.hardware import device_name, peak_memory
 from videopolicy.models.base import Model, ModelConfig
 from videopolicy.policies.benchmark import count_weights
@@ -25,7 +25,7 @@ from videopolicy.training.stages import STAGES
 
 def build(config: ModelConfig, stage: str) -> Model:
     """Random weights in bfloat16, as are the optimiser's then: a quarter of what float32 with mixed precision takes."""
-    normalizer = None if stage == "video" else MinMax((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH)
+    normalizer = None if stage == "video" else Normalizer((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH)
     torch.set_default_dtype(torch.bfloat16)
     try:
         model = config.build(normalizer)

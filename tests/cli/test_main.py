@@ -48,7 +48,7 @@ except SystemExit as ending:
 )
 def test_what_makes_no_sense_is_refused_before_a_simulator_is_so_much_as_imported(wrong, tmp_path):
     words = ["evaluate", "--policy", "random:4", "--task", "button-press-v3", "--out", str(tmp_path / "out"), *wrong]
-    done = subprocess.run([sys.executable, "-c", CHEAP, *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", CHEAP, *words], capture_output=True, encoding="utf-8")
     assert done.stdout == "2 []\n"
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from tests.clips.conftest import Memory
 from videopolicy.clips.augment import ColorJitter
 from videopolicy.clips.cache import build_cache
 from videopolicy.clips.dataset import Clips, Episodes
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.windows import Window
 from videopolicy.errors import UserError
 from videopolicy.types import Episode
@@ -87,17 +87,17 @@ def test_normalised_actions_fill_the_range_of_the_known_ones(clips):
 def test_quantiles_are_of_all_known_actions_of_all_caches(cache, second):
     known = np.concatenate([actions for one in (cache, second) for actions in one.known_actions()])
     clips = Clips([cache, second], WINDOW, normalize="quantile")
-    assert clips.normalizer == MinMax.fit_quantiles([known])
+    assert clips.normalizer == Normalizer.fit_quantiles([known])
     learnt = clips.batch(np.arange(len(clips)), None).actions
     assert (learnt.min(), learnt.max()) == (-1, 1)
     assert Clips([cache], WINDOW).normalizer.method == "minmax"
 
 
 def test_a_given_normaliser_is_used(cache):
-    clips = Clips([cache], WINDOW, MinMax((-10.0,) * 3, (10.0,) * 3))
+    clips = Clips([cache], WINDOW, Normalizer((-10.0,) * 3, (10.0,) * 3))
     np.testing.assert_allclose(clips.batch(np.array([0]), None).actions[0] * 10, cache.actions[:5], atol=1e-5)
     with pytest.raises(UserError, match="3 wide, but the normaliser was fitted to 2"):
-        Clips([cache], WINDOW, MinMax((0.0,) * 2, (1.0,) * 2))
+        Clips([cache], WINDOW, Normalizer((0.0,) * 2, (1.0,) * 2))
 
 
 def test_video_without_actions_has_batches_too(dataset, encode, tmp_path):
@@ -106,7 +106,7 @@ def test_video_without_actions_has_batches_too(dataset, encode, tmp_path):
     clips = Clips([cache], WINDOW)
     assert clips.normalizer is None
     assert clips.batch(np.array([0, 1]), np.random.default_rng(0)).actions.shape == (2, 5, 0)
-    known = Clips([cache], WINDOW, MinMax((0.0,) * 4, (1.0,) * 4))
+    known = Clips([cache], WINDOW, Normalizer((0.0,) * 4, (1.0,) * 4))
     batch = known.batch(np.array([0, 1]), np.random.default_rng(0))
     assert batch.actions.shape == (2, 5, 4)
     assert not batch.has_actions.any()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.errors import UserError
 
 VALUES = st.floats(-1e6, 1e6, width=32)
@@ -15,7 +15,7 @@ ACTIONS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=8), e
 
 @given(ACTIONS)
 def test_the_data_fills_the_range_and_comes_back(actions):
-    normalizer = MinMax.fit(actions)
+    normalizer = Normalizer.fit(actions)
     normalised = normalizer.apply(actions)
     assert normalised.dtype == np.float32
     assert np.abs(normalised).max() <= 1
@@ -30,7 +30,7 @@ def test_the_data_fills_the_range_and_comes_back(actions):
 @given(ACTIONS, VALUES)
 def test_a_dimension_that_never_changes_survives(actions, constant):
     actions[:, 0] = constant
-    normalizer = MinMax.fit(actions)
+    normalizer = Normalizer.fit(actions)
     assert not normalizer.apply(actions)[:, 0].any()
     said = np.full_like(actions, 0.7)
     assert (normalizer.invert(said)[:, 0] == np.float32(constant)).all()
@@ -38,12 +38,12 @@ def test_a_dimension_that_never_changes_survives(actions, constant):
 
 @given(ACTIONS)
 def test_json_loses_nothing(actions):
-    normalizer = MinMax.fit(actions)
-    assert MinMax.from_json(normalizer.to_json()) == normalizer
+    normalizer = Normalizer.fit(actions)
+    assert Normalizer.from_json(normalizer.to_json()) == normalizer
 
 
 def test_beyond_the_data_the_map_goes_on_straight():
-    normalizer = MinMax(low=(0.0,), high=(2.0,))
+    normalizer = Normalizer(low=(0.0,), high=(2.0,))
     np.testing.assert_allclose(normalizer.apply(np.array([[-1.0], [3.0]])), [[-2], [2]])
     np.testing.assert_allclose(normalizer.invert(np.array([[-2.0], [2.0]])), [[-1], [3]])
 
@@ -52,25 +52,25 @@ def test_beyond_the_data_the_map_goes_on_straight():
 def test_what_is_no_number_is_refused_by_name(bad):
     actions = np.zeros((5, 3), np.float32)
     actions[3, 1] = bad
-    for refuse in (MinMax.fit, MinMax((0.0,) * 3, (1.0,) * 3).apply, MinMax((0.0,) * 3, (1.0,) * 3).invert):
+    for refuse in (Normalizer.fit, Normalizer((0.0,) * 3, (1.0,) * 3).apply, Normalizer((0.0,) * 3, (1.0,) * 3).invert):
         with pytest.raises(UserError, match=r"not finite: row \[3\], dimension 1"):
             refuse(actions)
 
 
 def test_another_width_is_refused():
     with pytest.raises(UserError, match="4 wide, but the normaliser was fitted to 3"):
-        MinMax((0.0,) * 3, (1.0,) * 3).apply(np.zeros((2, 4)))
+        Normalizer((0.0,) * 3, (1.0,) * 3).apply(np.zeros((2, 4)))
 
 
 def test_no_actions_are_refused():
     with pytest.raises(UserError, match="no actions"):
-        MinMax.fit(np.zeros((0, 3)))
+        Normalizer.fit(np.zeros((0, 3)))
 
 
 @pytest.mark.parametrize("text", ["", "[]", json.dumps({"low": [0]}), json.dumps({"low": ["x"], "high": [1]})])
 def test_json_of_something_else_is_refused(text):
     with pytest.raises(UserError, match="statistics of a normaliser"):
-        MinMax.from_json(text)
+        Normalizer.from_json(text)
 
 
 def columns():
@@ -82,15 +82,15 @@ def columns():
 
 def test_quantiles_are_of_all_blocks_and_a_rare_switch_keeps_its_ends():
     rows = columns()
-    fitted = MinMax.fit_quantiles(np.split(rows, [10, 700]))
+    fitted = Normalizer.fit_quantiles(np.split(rows, [10, 700]))
     ordered = np.sort(rows[:, 0])
     assert fitted.low == (ordered[9], 0, rows[0, 2]) and fitted.high == (ordered[990], 1, rows[0, 2])
-    assert fitted.method == "quantile" and MinMax.fit(rows).method == "minmax"
+    assert fitted.method == "quantile" and Normalizer.fit(rows).method == "minmax"
 
 
 def test_what_lies_beyond_quantiles_is_clipped_and_all_else_comes_back():
     rows = columns()
-    fitted = MinMax.fit_quantiles([rows])
+    fitted = Normalizer.fit_quantiles([rows])
     scaled = fitted.apply(rows)
     assert (scaled[57, 0], scaled[0, 0], scaled[-1, 0]) == (1, -1, 1)
     assert scaled[[0, 990], 1].tolist() == [-1, 1] and not scaled[:, 2].any()
@@ -102,17 +102,17 @@ def test_what_lies_beyond_quantiles_is_clipped_and_all_else_comes_back():
 
 def test_few_values_have_their_ends_as_quantiles():
     rows = np.array([[3.0], [1.0], [2.0]])
-    assert MinMax.fit_quantiles([rows]) == MinMax((1.0,), (3.0,), "quantile")
+    assert Normalizer.fit_quantiles([rows]) == Normalizer((1.0,), (3.0,), "quantile")
 
 
 def test_quantiles_of_what_is_no_number_are_refused():
     with pytest.raises(UserError, match=r"not finite: row \[1\], dimension 0"):
-        MinMax.fit_quantiles([np.zeros((2, 1)), np.array([[0.0], [np.nan]])])
+        Normalizer.fit_quantiles([np.zeros((2, 1)), np.array([[0.0], [np.nan]])])
 
 
 def test_statistics_say_how_they_were_found_and_old_ones_are_the_whole_range():
-    fitted = MinMax.fit_quantiles([columns()])
-    assert json.loads(fitted.to_json())["method"] == "quantile" and MinMax.from_json(fitted.to_json()) == fitted
-    assert MinMax.from_json('{"low": [0.0], "high": [2.0]}') == MinMax((0.0,), (2.0,), "minmax")
+    fitted = Normalizer.fit_quantiles([columns()])
+    assert json.loads(fitted.to_json())["method"] == "quantile" and Normalizer.from_json(fitted.to_json()) == fitted
+    assert Normalizer.from_json('{"low": [0.0], "high": [2.0]}') == Normalizer((0.0,), (2.0,), "minmax")
     with pytest.raises(UserError, match="method"):
-        MinMax.from_json('{"low": [0.0], "high": [2.0], "method": "mean"}')
+        Normalizer.from_json('{"low": [0.0], "high": [2.0], "method": "mean"}')

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import CELLS, LOOKED_AT, FrameStatistics, Statistics, first_frames
 from videopolicy.errors import UserError
 
-RANGES = MinMax((-1.0, 0.5), (1.0, 0.75))
+RANGES = Normalizer((-1.0, 0.5), (1.0, 0.75))
 
 
 def plain(*colours, size=32):

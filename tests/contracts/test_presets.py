@@ -7,7 +7,7 @@ import torch
 from tests.contracts.plugins import skip_unless_it_can_run
 
 from videopolicy import registry
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.joint import Levels
 from videopolicy.envs.metaworld import INSTRUCTIONS
 from videopolicy.models.base import ModelConfig
@@ -32,7 +32,7 @@ def preset(name):
 @pytest.fixture(scope="module")
 def model(preset):
     with torch.device("meta"):
-        built = preset.model.build(MinMax((-1.0,) * WIDTH, (1.0,) * WIDTH))
+        built = preset.model.build(Normalizer((-1.0,) * WIDTH, (1.0,) * WIDTH))
     # Some of diffusers' scalars are made where no context reaches.
     return built.to("meta")
 

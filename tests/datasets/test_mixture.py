@@ -101,7 +101,7 @@ def test_data_sets_and_lists_of_them_go_together(listed, tmp_path):
         (["weight = 1"], "data[0].path is missing; it takes a text"),
         (['path = "robot"\nweigth = 1'], "data[0]: no field 'weigth'; did you mean 'weight'"),
         (['path = "robot"\nweight = 0'], "data[0]: weight is 0.0; it must be above 0"),
-        (['path = "robot"\nweight = inf'], "weight is inf; it must be above 0"),
+        (['path = "robot"\nweight = inf'], "weight is inf; it takes a finite number"),
         (['path = "robot"\nweight = true'], "data[0].weight is true; it takes a number"),
         (['path = "robot"\nviews = ["top"]'], 'data[0].views is ["top"]; it takes a map, each value a text'),
         (['path = "robot"\nweight = "two"'], 'data[0].weight is "two"; it takes a number'),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.small import MODEL, TRAINING, batch, small_model
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.windows import Window
 from videopolicy.configs import from_json, to_json
 from videopolicy.diffusion.joint import Joint
@@ -118,7 +118,7 @@ def test_the_table_survives_a_checkpoints_json():
 
 def test_two_views_of_four_frames_and_fourteen_actions_train_and_sample():
     model = small_model(
-        MinMax((-1.0,) * 14, (1.0,) * 14),
+        Normalizer((-1.0,) * 14, (1.0,) * 14),
         views=("top", "close"),
         window=Window(frames=4, stride=2, actions=8),
         backbone=replace(MODEL.backbone, taps=("up_blocks.1", "mid_block")),

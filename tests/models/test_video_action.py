@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.small import ARM, MODEL, TRAINING, batch, observation, relative_model, small_model
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.errors import UserError
@@ -209,7 +209,7 @@ def test_a_stage_changes_what_it_trains_and_not_a_bit_more(stage, still):
 
 def test_each_action_width_gets_a_head_of_its_own():
     for width in (1, 7):
-        model = small_model(MinMax((-1.0,) * width, (1.0,) * width))
+        model = small_model(Normalizer((-1.0,) * width, (1.0,) * width))
         assert model.action_width == width
         assert model.sample(condition(model), noise(model), MODEL.sampling).actions.shape == (2, 8, width)
 

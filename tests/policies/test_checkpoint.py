@@ -9,7 +9,7 @@ from tests.small import ARM, CLONING, NORMALIZER, observation, relative_model, s
 
 from videopolicy import checkpoint
 from videopolicy.checkpoint import Provenance
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.datasets.transforms.resize import Resized
 from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.noise import independent, joint, pinned
@@ -181,7 +181,7 @@ def test_a_checkpoint_that_never_learned_to_act_is_refused(tmp_path):
 
 
 def test_a_dimension_that_never_moved_comes_back_as_it_was():
-    still = small_model(MinMax((-1.0, 0.25), (1.0, 0.25)))
+    still = small_model(Normalizer((-1.0, 0.25), (1.0, 0.25)))
     actions = CheckpointPolicy(still, SAMPLING).plan([observation()], [0], False)[0].actions
     assert (actions[:, 1] == 0.25).all() and actions[:, 0].std() > 0
 

@@ -9,7 +9,7 @@ from tests.golden.fill import fill
 from tests.golden.keys import keys
 from torch import Tensor
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.windows import Window
 from videopolicy.heads import conv3d
 from videopolicy.heads.adapter3d import Adapter3dConfig, ResidualStage
@@ -23,7 +23,7 @@ NET, CLIP = "model.diffusion_model.", "conditioner.embedders.0.open_clip.model."
 FIRST, CONDITIONER = "first_stage_model.", "conditioner.embedders.3.encoder."
 # As wide as the U-Net of the golden numbers attends to.
 TEXT = clip.Config(width=48, hidden=32, layers=2, heads=1)
-STATISTICS = MinMax((-1.0, -2.0, 0.0), (1.0, 2.0, 0.5))
+STATISTICS = Normalizer((-1.0, -2.0, 0.0), (1.0, 2.0, 0.5))
 VIEWS = ("left", "right")
 
 # The golden U-Net has 16-channel heads, which its weights do not tell.

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.presets.svd import PRESET
 
 
 @pytest.fixture(scope="module")
 def model():
     with torch.device("meta"):
-        return PRESET.model.build(MinMax((-1.0,) * 7, (1.0,) * 7))
+        return PRESET.model.build(Normalizer((-1.0,) * 7, (1.0,) * 7))
 
 
 def count(module):

@@ -8,7 +8,7 @@ import pytest
 from tests.datasets.hdf5 import recorded, write_robocasa
 from tests.small import SIZE, small_model
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.datasets import robomimic
 from videopolicy.envs import robocasa
 from videopolicy.envs.robocasa import VIEWS
@@ -89,7 +89,7 @@ def simulator(file, monkeypatch):
 def policy_for(dataset):
     """Random weights that see the three views and act as the recordings do."""
     actions = np.concatenate([dataset.episode(index, ()).actions for index in range(len(dataset))])
-    made = small_model(MinMax.fit(actions), views=VIEWS, action_layout=dataset.action_layout, fps=dataset.fps)
+    made = small_model(Normalizer.fit(actions), views=VIEWS, action_layout=dataset.action_layout, fps=dataset.fps)
     return CheckpointPolicy(made, made.config.sampling)
 
 

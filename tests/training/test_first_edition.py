@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.porting.weights import ACTING
 
 from videopolicy import registry
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.hardware import device_name
 from videopolicy.latents import svd
 from videopolicy.text import clip
@@ -58,7 +58,7 @@ def test_the_first_losses_are_those_of_the_first_edition(name, monkeypatch):
     elif name == "small":
         model = replace(model, backbone=replace(model.backbone, channels=(32, 64), head_channels=16))
     training = replace(preset.training, batch_size=CLIPS, gradient_checkpointing=False)
-    built = build(model, MinMax((-1.0,) * WIDTH, (1.0,) * WIDTH), training.seed)
+    built = build(model, Normalizer((-1.0,) * WIDTH, (1.0,) * WIDTH), training.seed)
     step = TrainStep(Objective(built, training), training, engine(training.precision), ProcessGroup())
     here = (
         device_name(torch.device("cpu")),

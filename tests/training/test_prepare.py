@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from tests.small import MODEL, NORMALIZER, TRAINING, Partly, same, small_model, write_data
 
 from videopolicy import registry
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.datasets.mixture import open_sources
@@ -39,7 +39,7 @@ def test_clips_hold_what_the_data_shows_in_the_models_latents(prepared, dataset)
 def test_actions_are_normalised_to_the_range_of_the_data(prepared, dataset):
     model, clips = prepared
     actions = np.concatenate([dataset.episode(index).actions for index in range(len(dataset))])
-    assert model.normalizer == clips.normalizer == MinMax.fit(actions)
+    assert model.normalizer == clips.normalizer == Normalizer.fit(actions)
     first = clips.batch(np.array([0]), None).actions[0]
     np.testing.assert_allclose(model.normalizer.invert(first), actions[:8], atol=1e-5)
 
@@ -106,7 +106,7 @@ def test_pictures_of_another_size_are_refused(tmp_path, fresh):
 
 
 def test_actions_of_another_width_than_the_checkpoints_are_refused(dataset, tmp_path):
-    init = small_model(MinMax((-1.0,) * 4, (1.0,) * 4))
+    init = small_model(Normalizer((-1.0,) * 4, (1.0,) * 4))
     refused("actions are 2 wide, the checkpoint's 4", dataset, tmp_path, init=init)
 
 
@@ -311,7 +311,7 @@ def test_what_a_checkpoint_says_of_its_actions_binds_the_data(tmp_path):
     _, config = suited(data, MODEL, TRAINING)
     assert config.action_layout == POSE
     other = "position rotation_6d"
-    nine = MinMax((-1.0,) * 9, (1.0,) * 9)
+    nine = Normalizer((-1.0,) * 9, (1.0,) * 9)
     init = small_model(nine, action_layout=other)
     sources, config = suited(data, init.config, TRAINING, init)
     assert config.action_layout == sources[0].dataset.action_layout == other

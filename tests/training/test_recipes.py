@@ -11,7 +11,7 @@ from tests.small import MODEL, TRAINING, Partly, same, write_data
 from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
 from videopolicy.clips.dataset import ClipBatch, Clips
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.datasets.mixture import Source
 from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.prepare import build
@@ -213,7 +213,7 @@ def test_what_makes_no_sense_is_refused(dots, tmp_path, capsys, more, message):
 
 def test_a_head_that_reads_other_frames_is_refused(dots, tmp_path, capsys):
     config = registry.entry("presets", "tiny").model
-    built = build(replace(config, views=("top",)), MinMax((-1.0, -1.0), (1.0, 1.0)), 0)
+    built = build(replace(config, views=("top",)), Normalizer((-1.0, -1.0), (1.0, 1.0)), 0)
     checkpoint.save(built, checkpoint.Provenance("joint", 0), tmp_path / "acts")
     more = ["--init", str(tmp_path / "acts"), "--video-horizon", "0"]
     with pytest.raises(SystemExit):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.small import MODEL, TRAINING, write_data
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.statistics import Statistics
 from videopolicy.configs import from_json, to_json
 from videopolicy.datasets.mixture import open_sources
 from videopolicy.diffusion.noise import joint, pinned
@@ -131,7 +131,7 @@ def test_where_the_rate_stays_more_steps_change_nothing(data, tmp_path, capsys):
 
 
 def statistics(run):
-    return MinMax.from_json((run / "checkpoint" / "statistics.json").read_text(encoding="utf-8"))
+    return Statistics.from_json((run / "checkpoint" / "statistics.json").read_text(encoding="utf-8")).actions
 
 
 def test_a_run_by_quantiles_says_so_and_is_gone_on_with_by_them_alone(data, tmp_path, capsys):

@@ -10,7 +10,7 @@ import tyro
 
 from videopolicy import checkpoint, registry
 from videopolicy.cli._threads import choose_threads
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import Statistics
 from videopolicy.diffusion.noise import joint
 from videopolicy.errors import UserError
@@ -69,7 +69,7 @@ class Command:
         print(table(ported.rows))
         print(f"wrote {self.out}" + ("" if model.head else "; without a head: it imagines, and can be trained to act"))
 
-    def _statistics(self) -> MinMax | None:
+    def _statistics(self) -> Normalizer | None:
         if self.data and self.statistics:
             raise UserError("--data and --statistics exclude each other: both say what the ranges of actions are")
         if self.statistics:
@@ -83,7 +83,7 @@ class Command:
         return fit(self.data, self.format) if self.data else None
 
 
-def fit(path: Path, format: str) -> MinMax:
+def fit(path: Path, format: str) -> Normalizer:
     """The ranges of all actions of a data set; no picture is decoded.
 
     Raises:
@@ -94,7 +94,7 @@ def fit(path: Path, format: str) -> MinMax:
     known = [actions for actions in episodes if actions is not None]
     if not known:
         raise UserError(f"{path}: no episode has actions")
-    return MinMax.fit(np.concatenate(known))
+    return Normalizer.fit(np.concatenate(known))
 
 
 def table(rows: tuple[Row, ...]) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache
-from videopolicy.clips.normalize import Method, MinMax
+from videopolicy.clips.normalize import Method, Normalizer
 from videopolicy.clips.order import Order
 from videopolicy.clips.windows import Window
 from videopolicy.errors import UserError
@@ -117,7 +117,7 @@ class Clips:
         self,
         caches: Sequence[Cache],
         window: Window,
-        normalizer: MinMax | None = None,
+        normalizer: Normalizer | None = None,
         weights: Sequence[float] | None = None,
         *,
         normalize: Method = "minmax",
@@ -269,16 +269,16 @@ class Clips:
         assert cache.states is not None
         return self.relative.apply(actions, cache.states[steps[:, 0]])
 
-    def _fitted(self, method: Method) -> MinMax | None:
+    def _fitted(self, method: Method) -> Normalizer | None:
         """The ranges of all known actions, read in blocks; None if there are none."""
         known = (actions for cache in self.caches for actions in cache.known_actions())
         blocks = known if self.relative is None else self._evenly()
         if method == "quantile":
             # What is read here is mapped from disk, or relative and then few enough to hold.
             held = list(blocks)
-            return MinMax.fit_quantiles(held) if held else None
-        ranges = [MinMax.fit(actions) for actions in blocks]
-        return reduce(MinMax.union, ranges) if ranges else None
+            return Normalizer.fit_quantiles(held) if held else None
+        ranges = [Normalizer.fit(actions) for actions in blocks]
+        return reduce(Normalizer.union, ranges) if ranges else None
 
     def _evenly(self) -> Iterator[Float32[np.ndarray, "b*A D"]]:
         """Actions of chunks all over the episodes that have some; a chunk for every step would take too long."""

@@ -19,7 +19,7 @@ BEYOND = 0.01
 
 
 @dataclass(frozen=True)
-class MinMax:
+class Normalizer:
     """Maps each action dimension's range in the data linearly to [-1, 1].
 
     A dimension that never changes maps to 0, and comes back as its constant whatever the model says.
@@ -35,8 +35,15 @@ class MinMax:
     high: tuple[float, ...]
     method: Method = "minmax"
 
+    def __post_init__(self) -> None:
+        if not self.low or len(self.low) != len(self.high):
+            raise UserError(f"{len(self.low)} numbers in low, {len(self.high)} in high; each dimension needs both")
+        for dimension, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
+            if low > high:
+                raise UserError(f"low[{dimension}] is {low:g}, above high[{dimension}], which is {high:g}")
+
     @classmethod
-    def fit(cls, actions: Float[np.ndarray, "n D"]) -> "MinMax":
+    def fit(cls, actions: Float[np.ndarray, "n D"]) -> "Normalizer":
         """The ranges of these actions.
 
         Raises:
@@ -50,7 +57,7 @@ class MinMax:
         return cls(tuple(actions.min(0).astype(float).tolist()), tuple(actions.max(0).astype(float).tolist()))
 
     @classmethod
-    def fit_quantiles(cls, blocks: Sequence[Float[np.ndarray, "_ D"]]) -> "MinMax":
+    def fit_quantiles(cls, blocks: Sequence[Float[np.ndarray, "_ D"]]) -> "Normalizer":
         """The ranges between the quantiles of all these actions, of which one dimension at a time is held in memory.
 
         Where both quantiles are the same, but not all values, as of a gripper that rarely closes, it is the whole
@@ -65,10 +72,10 @@ class MinMax:
         low, high = zip(*map(_between, columns), strict=True)
         return cls(low, high, "quantile")
 
-    def union(self, other: "MinMax") -> "MinMax":
+    def union(self, other: "Normalizer") -> "Normalizer":
         """The ranges of what either was fitted to."""
         self.check_width(len(other.low))
-        return MinMax(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
+        return Normalizer(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
 
     def apply(self, actions: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
         """Env units -> [-1, 1]; beyond the fitted range, linearly beyond, or clipped if it is one of quantiles.
@@ -106,24 +113,18 @@ class MinMax:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "MinMax":
+    def from_json(cls, text: str) -> "Normalizer":
         """The normaliser that `to_json` wrote.
 
         Raises:
             UserError: the text is something else, or a range of it makes no sense.
         """
         try:
-            ranges = from_json(cls, json.loads(text))
+            return from_json(cls, json.loads(text))
         except (ValueError, UserError) as error:
             raise UserError(
                 f"not the statistics of a normaliser (JSON with lists 'low' and 'high'): {error}"
             ) from error
-        if not ranges.low or len(ranges.low) != len(ranges.high):
-            raise UserError(f"{len(ranges.low)} numbers in low, {len(ranges.high)} in high; each dimension needs both")
-        for dimension, (low, high) in enumerate(zip(ranges.low, ranges.high, strict=True)):
-            if low > high:
-                raise UserError(f"low[{dimension}] is {low:g}, above high[{dimension}], which is {high:g}")
-        return ranges
 
     def _affine(self) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D"]]:
         # float64: a small range far from zero would lose its digits in float32.

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.configs import check_limits, from_json, limited, to_json
 from videopolicy.datasets.base import Dataset
 from videopolicy.errors import UserError
@@ -64,7 +64,7 @@ class Statistics:
         frames: view -> what its training frames look like; {} if unknown.
     """
 
-    actions: MinMax | None = None
+    actions: Normalizer | None = None
     frames: dict[str, FrameStatistics] = field(default_factory=dict)
 
     def to_json(self) -> str:

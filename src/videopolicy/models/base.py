@@ -15,7 +15,7 @@ from videopolicy import registry
 from videopolicy.actions.layout import Layout
 from videopolicy.actions.relative import Relative
 from videopolicy.backbones.base import Backbone, Condition
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
@@ -159,7 +159,7 @@ class ModelConfig(ABC):
         return self.window.latent_frames(self.latents.temporal)
 
     @abstractmethod
-    def build(self, normalizer: MinMax | None) -> "Model":
+    def build(self, normalizer: Normalizer | None) -> "Model":
         """A model with fresh weights; without a normaliser it has no actions and only imagines."""
 
 
@@ -178,7 +178,7 @@ class Model(nn.Module, ABC):
 
     backbone: Backbone
 
-    def __init__(self, config: ModelConfig, normalizer: MinMax | None) -> None:
+    def __init__(self, config: ModelConfig, normalizer: Normalizer | None) -> None:
         super().__init__()
         self.config = config
         self.normalizer = normalizer

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from videopolicy.backbones import unet
 from videopolicy.backbones.base import Condition, Features
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.edm import Scaling
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
 from videopolicy.errors import UserError
@@ -37,7 +37,7 @@ class Config(ModelConfig):
         """See `ModelConfig.generates_video`."""
         return self.backbone.generates_video
 
-    def build(self, normalizer: MinMax | None) -> "VideoActionModel":
+    def build(self, normalizer: Normalizer | None) -> "VideoActionModel":
         """See `ModelConfig.build`."""
         return VideoActionModel(self, normalizer)
 
@@ -51,7 +51,7 @@ class VideoActionModel(Model):
 
     config: Config
 
-    def __init__(self, config: Config, normalizer: MinMax | None) -> None:
+    def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
         self.backbone = config.backbone.build(self.latents.channels, self.text.width)
         views, frames, width = len(config.views), config.latent_frames, self.action_width

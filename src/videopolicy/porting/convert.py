@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.errors import UserError
 from videopolicy.latents import svd
 from videopolicy.models.video_action import Config, VideoActionModel
@@ -53,7 +53,7 @@ class Ported:
     rows: tuple[Row, ...]
 
 
-def convert(source: str, template: Config, text: str | None = None, statistics: MinMax | None = None) -> Ported:
+def convert(source: str, template: Config, text: str | None = None, statistics: Normalizer | None = None) -> Ported:
     """Makes a model of pretrained weights.
 
     Args:
@@ -78,7 +78,7 @@ def convert(source: str, template: Config, text: str | None = None, statistics: 
     return convert_sgm(read(path), path, template, text, statistics)
 
 
-def _of_folder(path: Path, template: Config, text: str | None, statistics: MinMax | None) -> Ported:
+def _of_folder(path: Path, template: Config, text: str | None, statistics: Normalizer | None) -> Ported:
     if not (path / "unet").is_dir():
         raise UserError(f"{path}: has no folder unet; give a folder of Stable Video Diffusion, or a file of weights")
     _check_width(0, statistics, path)
@@ -90,7 +90,7 @@ def _of_folder(path: Path, template: Config, text: str | None, statistics: MinMa
 
 
 def convert_sgm(
-    weights: Weights, path: Path, template: Config, text: str | None = None, statistics: MinMax | None = None
+    weights: Weights, path: Path, template: Config, text: str | None = None, statistics: Normalizer | None = None
 ) -> Ported:
     """Makes a model of weights under sgm's names, which `path` held; see `convert`."""
     groups = _split(weights, path)
@@ -147,13 +147,15 @@ def _text(found: Weights, text: str | None, template: Config, path: Path) -> tup
     return towers.from_open_clip(inner, template.text, f"{path}: {CLIP}"), [row(CLIP, found, GROUPS[CLIP])]
 
 
-def _check_width(actions: int, statistics: MinMax | None, path: Path) -> None:
+def _check_width(actions: int, statistics: Normalizer | None, path: Path) -> None:
     if statistics is not None and len(statistics.low) != actions:
         fault = f"for actions {actions} wide" if actions else "of video alone, without a head"
         raise UserError(f"{path}: weights {fault}, but the statistics are of {len(statistics.low)} actions")
 
 
-def _assemble(template: Config, pieces: dict[str, Piece], width: int, statistics: MinMax | None) -> VideoActionModel:
+def _assemble(
+    template: Config, pieces: dict[str, Piece], width: int, statistics: Normalizer | None
+) -> VideoActionModel:
     config = replace(template, **{name: piece.config for name, piece in pieces.items()})
     if config.text.width != width:
         raise UserError(f"the text's tokens are {config.text.width} wide, the video model attends to {width}")

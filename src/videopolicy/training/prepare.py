@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
 from videopolicy.clips.dataset import Clips, Episodes
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics, first_frames
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.mixture import Source, reconcile
@@ -70,7 +70,7 @@ def prepare(
     # A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
     normalizer = init.normalizer if init and training.stage.action_loss else None
     if begun and (kept := facts_of(begun)["normalizer"]):
-        normalizer = MinMax.from_json(kept)
+        normalizer = Normalizer.from_json(kept)
     group = ProcessGroup(ENCODING)
     latents = _latents(config, sources, group, init, begun).to(process_state().device)
     _check_instructions(config, sources, init)
@@ -172,7 +172,7 @@ def _rate(dataset: Dataset, learnt: float | None) -> float:
     return learnt or dataset.fps
 
 
-def build(config: ModelConfig, normalizer: MinMax | None, seed: int) -> Model:
+def build(config: ModelConfig, normalizer: Normalizer | None, seed: int) -> Model:
     """A model with fresh weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -8,7 +8,7 @@ from torch import nn
 
 from acme_robots import narrow
 from videopolicy.backbones.base import Condition
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.windows import Window
 from videopolicy.diffusion.edm import Scaling
 from videopolicy.diffusion.joint import Joint, Levels
@@ -26,14 +26,14 @@ class Config(ModelConfig):
     def generates_video(self) -> bool:
         return True
 
-    def build(self, normalizer: MinMax | None) -> "Whole":
+    def build(self, normalizer: Normalizer | None) -> "Whole":
         return Whole(self, normalizer)
 
 
 class Whole(Model):
     config: Config
 
-    def __init__(self, config: Config, normalizer: MinMax | None) -> None:
+    def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
         self.backbone = config.backbone.build(self.latents.channels, self.text.width)
         outputs, times = config.window.actions * self.action_width, self.backbone.time_width

@@ -4,7 +4,7 @@ import pytest
 from tests.small import TRAINING, small_model
 from torch import nn
 
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.hardware import count_flops
 from videopolicy.training.performance.benchmark import count_forward, measure, random_clips
 from videopolicy.training.stages import STAGES
@@ -41,5 +41,5 @@ def test_steps_are_taken_and_the_rates_follow():
     model = small_model().config
     figures = measure(model, replace(TRAINING, batch_size=2), repeats=2)
     assert figures.clips_per_second == pytest.approx(2e3 / figures.step.median)
-    assert figures.flops == 2 * count_forward(small_model(MinMax((-1.0,) * 7, (1.0,) * 7)), TRAINING)
+    assert figures.flops == 2 * count_forward(small_model(Normalizer((-1.0,) * 7, (1.0,) * 7)), TRAINING)
     assert figures.memory > 0

@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from videopolicy.clips.dataset import ClipBatch
-from videopolicy.clips.normalize import MinMax
+from videopolicy.clips.normalize import Normalizer
 from videopolicy.hardware import Timing, count_flops, peak_memory, seconds_of
 from videopolicy.models.base import Model, ModelConfig
 from videopolicy.progress import progress_bar
@@ -68,7 +68,7 @@ def measure(config: ModelConfig, training: Training, repeats: int, trace: Path |
     Raises:
         UserError: the device's memory does not hold a step.
     """
-    model = build(config, MinMax((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH), training.seed)
+    model = build(config, Normalizer((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH), training.seed)
     training = training.resolve(config.sampling.sigma_max)
     flops = training.batch_size * count_forward(model, training)
     train_step = TrainStep(Objective(model, training), training, engine(training.precision), ProcessGroup())
