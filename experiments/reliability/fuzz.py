@@ -287,7 +287,7 @@ def write(options: argparse.Namespace, rows: list[dict[str, Any]], counts: Count
         cell = table.setdefault(row["format"], {}).setdefault(row["damage"], {})
         cell[row["outcome"]] = cell.get(row["outcome"], 0) + 1
     asked, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
-    commit = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=here)
+    commit = subprocess.run(asked, capture_output=True, text=True, encoding="utf-8", check=True, cwd=here)
     about = {
         "command": f"python experiments/reliability/fuzz.py --count {options.count} --seed {options.seed}",
         "seed": options.seed,

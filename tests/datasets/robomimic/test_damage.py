@@ -319,3 +319,16 @@ def test_a_file_that_says_nothing_of_what_is_done_is_told(spoilt):
     dataset = open_dataset(Path(file))
     assert dataset.tasks == ("",)
     assert any("the instruction is empty" in str(note) for note in dataset.notes if note.kind == "assumed")
+
+
+def test_a_file_of_libero_that_lost_the_word_for_its_pictures_is_read_like_the_others(libero, tmp_path):
+    file = tmp_path / libero.name
+    file.write_bytes(libero.read_bytes())
+    with h5py.File(file, "r+") as root:
+        del root["data"].attrs["macros_image_convention"]
+    damaged, whole = open_dataset(file), open_dataset(libero)
+    for index in range(len(whole)):
+        one, other = damaged.episode(index), whole.episode(index)
+        np.testing.assert_array_equal(one.views["agentview"], other.views["agentview"])
+        np.testing.assert_array_equal(one.actions, other.actions)
+    assert any("macros_image_convention is missing" in note.text for note in lost(damaged))

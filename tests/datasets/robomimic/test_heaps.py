@@ -53,7 +53,8 @@ def test_a_heap_of_texts_without_an_end_is_no_hang(file):
     file.write_bytes(content)
     with HeapCheckedFile(file) as checked, pytest.raises(OSError, match="has no end"):
         checked.readinto(memoryview(bytearray(len(content))))
-    run = subprocess.run([sys.executable, "-c", READ, str(file)], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", READ, str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120)
     assert f"UserError: {file}: is damaged; copy or download it again" in run.stderr
 
 

@@ -144,9 +144,7 @@ def _runs(info: Info, file: Path, table: TableRows, renamed: dict[int, tuple[int
 def _tell_renamed(renamed: Mapping[int, tuple[int, Path]], rows: EpisodeRows) -> dict[int, str]:
     """Says that files are called otherwise than their rows are numbered, as after a cut; why some are of no use."""
     if sorted(renamed) == sorted(own for own, _ in renamed.values()):
-        twisted = (
-            "its rows have the episode_index of another file, and that one's of another; which is right cannot be told"
-        )
+        twisted = "its rows have the episode_index of another file; whether that or its name is right cannot be told"
         return {number: f"{file}: {twisted}; mend the names or episode_index" for number, (_, file) in renamed.items()}
     for number, (_, file) in renamed.items():
         told = "files in it give their rows another episode_index than their names say; the names count"

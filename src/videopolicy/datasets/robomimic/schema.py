@@ -47,6 +47,10 @@ WIDTHS = {"position": 3, "quaternion": 4, "axis_angle": 3}
 BAD = {("TurnOnStove", "demo_33"), ("TurnOnStove", "demo_37")}
 # robomimic's number for robosuite as what a file was recorded in; its rate is `FPS` unless one is said.
 _ROBOSUITE = 1
+_CONVENTION = "macros_image_convention"
+# What only LIBERO's own script writes beside it.
+_OF_LIBERO = {"bddl_file_name", "bddl_file_content", "problem_info"}
+_AS_LIBERO = "its pictures are read bottom row first, each with the action after it, as that script stores them"
 # Says one thing of a file: of what kind, and what.
 Say = Callable[[NoteKind, str], None]
 
@@ -88,10 +92,16 @@ def read_source(file: Path, data: h5py.Group, keys: Collection[str], say: Say) -
     wanted = made.get("env_kwargs")
     wanted = wanted if isinstance(wanted, dict) else {}
     libero = set(keys) >= LIBERO_VIEWS
-    convention = text(data, "macros_image_convention")
+    convention = text(data, _CONVENTION)
     if convention not in ("", "opengl", "opencv"):
         raise UserError(f"{file}: the images are stored as {convention!r}; known: opengl, opencv")
     task = str(made.get("env_name", ""))
+    if libero and not convention and not _OF_LIBERO.isdisjoint(data.attrs):
+        convention = "opengl"
+        say(
+            "assumed",
+            f"the attribute {_CONVENTION} is missing, though others of LIBERO's script are there; {_AS_LIBERO}",
+        )
     if libero:
         task = Path(text(data, "bddl_file_name") or file).stem.removesuffix("_demo")
     # LIBERO keeps the instruction whole, in pieces, or in quotation marks.
