@@ -255,7 +255,7 @@ MENDED = {
     ),
     "no time": (lambda data: edit_column(data, EPISODES, TIMES, lambda i: float("nan")), "is not said"),
     "odd path": (lambda data: edit_info(data, data_path="{nowhere}"), "which names no file"),
-    "odd feature": (lambda data: edit_info(data, features={"action": {}}), "is not described by a dtype and a shape"),
+    "odd feature": (lambda data: edit_info(data, features={"action": {}}), "as no dtype and shape that make sense are given"),
 }
 
 

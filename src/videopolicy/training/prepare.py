@@ -72,8 +72,13 @@ def prepare(
     if begun and (kept := facts_of(begun)["normalizer"]):
         normalizer = Normalizer.from_json(kept)
     group = ProcessGroup(ENCODING)
-    latents = _latents(config, sources, group, init, begun).to(process_state().device)
+    latents = _latents(config, init, begun)
     _check_instructions(config, sources, init)
+    # Nothing is written before it is known that the run can begin.
+    sources = only_readable(sources, config, run)
+    if not (init or begun):
+        _fit(latents, sources, config, group)
+    latents = latents.to(process_state().device)
     with group.main_first():
         caches = _caches(sources, config, training, run / "cache", latents)
     weights = [source.weight for source in sources if source.weight is not None] or None
@@ -179,10 +184,8 @@ def build(config: ModelConfig, normalizer: Normalizer | None, seed: int) -> Mode
         return config.build(normalizer)
 
 
-def _latents(
-    config: ModelConfig, sources: Sequence[Source], group: ProcessGroup, init: Model | None, begun: Path | None
-) -> Latents:
-    """Those of the run that is gone on with, or of the weights to start from; or fitted, the same in every process."""
+def _latents(config: ModelConfig, init: Model | None, begun: Path | None) -> Latents:
+    """Those of the run that is gone on with, or of the weights to start from; or fresh ones, which are to be fitted."""
     if init and not begun:
         return init.latents
     latents = config.latents.build()
@@ -191,13 +194,17 @@ def _latents(
         return latents
     if latents.pretrained:
         raise UserError(NEEDS_WEIGHTS)
+    return latents
+
+
+def _fit(latents: Latents, sources: Sequence[Source], config: ModelConfig, group: ProcessGroup) -> None:
+    """Fits fresh latents to the data, the same in every process."""
     if group.main:
         if latents.temporal == 1:
             latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
         else:
             latents.fit_window(np.stack(list(_windows_to_fit(sources, config))))
     group.copy(latents.state_dict().values())
-    return latents
 
 
 def _frames_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[Frames]:

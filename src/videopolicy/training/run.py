@@ -140,8 +140,8 @@ def _set_up(
     """A run that is ready to train, or to go on; the main process says what it is trained on."""
     group = ProcessGroup()
     begun = state.newest(out / state.STATE, group) if resume else None
-    sources = only_readable(sources, model, out)
     built, clips = prepare(sources, model, training, out, begins, begun)
+    sources = only_readable(sources, model, out)
     clips, validation = set_apart(clips, training.validation_episodes)
     if group.main:
         print("\n".join(summarize(sources, clips, validation, training.validation_episodes)), flush=True)

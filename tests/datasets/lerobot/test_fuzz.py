@@ -165,4 +165,4 @@ def test_a_value_out_of_all_measure_asks_for_no_memory(whole, name, tmp_path):
     )
     dataset = open_dataset(path)
     assert dataset.episode(0).actions.shape == (LENGTHS[0], 4)
-    assert "the feature 'action' is not described by a dtype and a shape" in str(dataset.notes[0])
+    assert "the feature 'action' is not read, as no dtype and shape" in str(dataset.notes[0])
