@@ -248,14 +248,17 @@ def test_a_data_set_that_is_damaged_or_does_not_fit_never_trains(damage, given, 
 
 MENDED = {
     "episodes cut": (lambda data: os.truncate(data / EPISODES, 900), "parquet: not a readable parquet file"),
-    "no episodes": (lambda data: (data / EPISODES).unlink(), "no parquet file lists episodes"),
+    "no episodes": (lambda data: (data / EPISODES).unlink(), "no parquet file in it lists the episodes"),
     "NaN": (
         lambda data: edit_column(data, ROWS, "action", lambda i: [0.0, float("nan") if i == 5 else 0.0]),
-        "action of episode 0, step 5, is NaN or infinite",
+        "NaN or infinite at step 5 of episode 0",
     ),
-    "no time": (lambda data: edit_column(data, EPISODES, TIMES, lambda i: float("nan")), "is not said"),
+    "no time": (lambda data: edit_column(data, EPISODES, TIMES, lambda i: float("nan")), "time span"),
     "odd path": (lambda data: edit_info(data, data_path="{nowhere}"), "which names no file"),
-    "odd feature": (lambda data: edit_info(data, features={"action": {}}), "as no dtype and shape that make sense are given"),
+    "odd feature": (
+        lambda data: edit_info(data, features={"action": {}}),
+        "as no dtype and shape that make sense are given",
+    ),
 }
 
 

@@ -67,8 +67,8 @@ def test_the_first_losses_are_those_of_the_first_edition(name, monkeypatch):
     )
     generator = torch.Generator().manual_seed(training.seed)
     batch = replace(random_clips(built, CLIPS), has_actions=np.array([True, True, False, True]))
-    # Other kernels round half precision otherwise by 1 in 256, and what is learnt from that soon goes other ways.
-    coarse = here != PROCESSOR and training.precision != "fp32"
+    # So narrow a U-Net of svd's enlarges what other kernels round otherwise to hundredths before it has learnt a thing.
+    coarse = here != PROCESSOR and name == "svd"
     share = 0 if here == PROCESSOR else 0.05 if coarse else 0.01
     for number in range(1 if coarse else STEPS):
         with monkeypatch.context() as patch:

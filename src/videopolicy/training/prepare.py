@@ -67,10 +67,6 @@ def prepare(
     """
     lora.check(training, begins_trained=init is not None)
     sources, config = suited(data, config, training, init)
-    # A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
-    normalizer = init.normalizer if init and training.stage.action_loss else None
-    if begun and (kept := facts_of(begun)["normalizer"]):
-        normalizer = Normalizer.from_json(kept)
     group = ProcessGroup(ENCODING)
     latents = _latents(config, init, begun)
     _check_instructions(config, sources, init)
@@ -86,7 +82,7 @@ def prepare(
     clips = Clips(
         caches,
         config.window,
-        normalizer,
+        _learnt(training, init, begun),
         weights,
         normalize=training.normalize,
         relative=relative,
@@ -97,11 +93,25 @@ def prepare(
     if group.main:
         model.frame_statistics = _first_frames(sources, clips.episodes, config.views)
     if init:
-        # The head may be there in one of the two only; everything else must be in both.
-        missing, unexpected = model.load_state_dict(init.state_dict(), strict=False)
-        heads = tuple(f"{name}." for part in (model, init) for name in _action_names(part))
-        assert all(name.startswith(heads) for name in (*missing, *unexpected)), "only the head may differ"
+        _begin_from(model, init)
     return model, clips
+
+
+def _learnt(training: Training, init: Model | None, begun: Path | None) -> Normalizer | None:
+    """That of the run that is gone on with, or of the head to start from.
+
+    A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
+    """
+    if begun and (kept := facts_of(begun)["normalizer"]):
+        return Normalizer.from_json(kept)
+    return init.normalizer if init and training.stage.action_loss else None
+
+
+def _begin_from(model: Model, init: Model) -> None:
+    """The head may be there in one of the two only; everything else must be in both."""
+    missing, unexpected = model.load_state_dict(init.state_dict(), strict=False)
+    heads = tuple(f"{name}." for part in (model, init) for name in _action_names(part))
+    assert all(name.startswith(heads) for name in (*missing, *unexpected)), "only the head may differ"
 
 
 def _first_frames(sources: Sequence[Source], episodes: Episodes, views: Sequence[str]) -> Mapping[str, FrameStatistics]:
