@@ -105,10 +105,14 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5000
     ("content", "told"),
     [
         (None, "no such video file"),
-        (b"", "is empty; its writing was cut short, or its download"),
-        (b"no video", "not a readable video; it begins like none of MP4, MOV, MKV, WebM, AVI and MPEG-TS"),
-        (slice(-200), "not a readable video; the file is cut short or damaged"),
-        (slice(30), "not a readable video; the file is cut short or damaged"),
+        (b"", "is empty; its writing was cut short, or its download; copy or download it again"),
+        (
+            b"no video",
+            "not a readable video; it begins like none of MP4, MOV, MKV, WebM, AVI and MPEG-TS; "
+            "give it in one of these",
+        ),
+        (slice(-200), "not a readable video; the file is cut short or damaged; copy or download it again"),
+        (slice(30), "not a readable video; the file is cut short or damaged; copy or download it again"),
         (POINTER, "is a pointer of Git LFS, not the file itself; get it with `git lfs pull`"),
     ],
 )

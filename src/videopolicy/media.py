@@ -232,7 +232,9 @@ def _open(path: Path) -> _Film:
         refuse_pointer(path)
         with path.open("rb") as file:
             if not file.read(1):
-                raise UserError(f"{path}: is empty; its writing was cut short, or its download")
+                raise UserError(
+                    f"{path}: is empty; its writing was cut short, or its download; copy or download it again"
+                )
         # What a file says of itself in words may be damaged, its pictures sound.
         container = av.open(_place(path), options=_CONTAINERS, metadata_errors="replace")
         try:
@@ -363,5 +365,5 @@ def _cause(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(8)
     if any(head[at:].startswith(begin) for at, begin in _HEADS):
-        return "the file is cut short or damaged"
-    return "it begins like none of MP4, MOV, MKV, WebM, AVI and MPEG-TS"
+        return "the file is cut short or damaged; copy or download it again"
+    return "it begins like none of MP4, MOV, MKV, WebM, AVI and MPEG-TS; give it in one of these"

@@ -5,6 +5,7 @@ from typing import Any
 # Names in old files -> their names since.
 _MODEL = {"action_space": "action_layout", "state_space": "state_layout"}
 _DATASET = {f"videopolicy/{old}": f"videopolicy/{new}" for old, new in _MODEL.items()}
+_SKIPPED, _NOTES = "videopolicy/skipped", "videopolicy/notes"
 _ENDINGS = {"nan from the world": "nan from the env"}
 # What an old settings.json says beside the env, the checkpoint and how the policy samples.
 _EVALUATION = ("tasks", "episodes", "execute", "seed", "record", "checkpoint_sha256", "protocol", "protocol_sha256")
@@ -38,8 +39,15 @@ def upgrade_statistics(values: Any) -> Any:
 
 
 def upgrade_dataset(info: dict[str, Any]) -> dict[str, Any]:
-    """The content of a data set's meta/info.json with this project's own keys as they are called now."""
-    return {_DATASET.get(name, name): value for name, value in info.items()}
+    """The content of a data set's meta/info.json with this project's own keys as they are called now.
+
+    What a conversion did beside leaving out episodes was not kept.
+    """
+    upgraded = {_DATASET.get(name, name): value for name, value in info.items() if name != _SKIPPED}
+    skipped = info.get(_SKIPPED)
+    if isinstance(skipped, list):
+        upgraded[_NOTES] = [f"left out: {line}" for line in skipped]
+    return upgraded
 
 
 def upgrade_evaluation(settings: dict[str, Any]) -> dict[str, Any]:

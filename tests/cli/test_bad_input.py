@@ -159,8 +159,8 @@ def test_a_run_never_replaces_another_runs_checkpoint_nor_lands_in_a_data_set(gi
     fresh = [*train[: train.index("--init")], "--out"]
     assert "would be replaced; choose another --out" in refused(capsys, [*fresh, given / "run"])
     assert f"holds {given / 'run' / 'checkpoint'}, which is read" in refused(capsys, [*train, given / "run"])
-    assert "holds a data set; name a folder of its own" in refused(capsys, [*train, given / "data"])
-    assert "holds a checkpoint; name a folder of its own" in refused(capsys, [*train, given / "run" / "checkpoint"])
+    assert "is what is read; name a place outside" in refused(capsys, [*train, given / "data"])
+    assert "is what is read; name a place outside" in refused(capsys, [*train, given / "run" / "checkpoint"])
     assert sorted(path.name for path in (given / "run").iterdir()) == ["checkpoint"]
 
 
@@ -219,28 +219,15 @@ DAMAGES = {
     "video cut": (lambda data: os.truncate(data / VIDEO, 900), "mp4: not a readable video; the file is cut short"),
     "rows missing": (lambda data: (data / ROWS).unlink(), "parquet: no such file, but the data set needs it"),
     "rows cut": (lambda data: os.truncate(data / ROWS, 900), "parquet: not a readable parquet file"),
-    "episodes cut": (lambda data: os.truncate(data / EPISODES, 900), "parquet: not a readable parquet file"),
-    "no episodes": (lambda data: (data / EPISODES).unlink(), "holds no episodes"),
-    "NaN": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0, float("nan") if i == 5 else 0.0]), "step 5"),
     "infinite": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0, float("inf")]), "is NaN or infinite"),
     "no numbers": (lambda data: edit_column(data, ROWS, "action", lambda i: "left"), "episode 0 is not as"),
-    "ragged": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * (1 + i % 2)), "episode 0 is not as"),
-    "rows wider": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * 4), "4 wide, not 2"),
-    "no length": (
-        lambda data: edit_column(data, EPISODES, "length", lambda i: [None, 9][i]),
-        "not a list of the data set's episodes",
-    ),
-    "no time": (
-        lambda data: edit_column(data, EPISODES, TIMES, lambda i: float("nan")),
-        "not a list of the data set's",
-    ),
+    "ragged": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * (2 - i % 2)), "different widths"),
+    "rows wider": (lambda data: edit_column(data, ROWS, "action", lambda i: [0.0] * 4), "4 wide, the checkpoint's 2"),
     "info a folder": (
         lambda data: ((data / spec.INFO).unlink(), (data / spec.INFO).mkdir()),
         "holds no data set of a known format",
     ),
-    "no rate": (lambda data: edit_info(data, fps=None), "fps is None; it must be a number above 0"),
-    "odd path": (lambda data: edit_info(data, data_path="{nowhere}"), "not a list of the data set's"),
-    "odd feature": (lambda data: edit_info(data, features={"action": {}}), "info.json: not the description"),
+    "no rate": (lambda data: edit_info(data, fps=None), "fps is null; it must be a number above 0"),
     "other views": (lambda data: rewrite(data, lambda e: replace(e, views={"front": e.views["top"]})), "known: front"),
     "wider actions": (
         lambda data: rewrite(data, lambda e: replace(e, actions=np.hstack([e.actions] * 2))),
@@ -257,6 +244,30 @@ def test_a_data_set_that_is_damaged_or_does_not_fit_never_trains(damage, given, 
     change(data)
     assert said in refused(capsys, [*commands["train"], "--data", data])
     assert not (tmp_path / "out" / "checkpoint").exists()
+
+
+MENDED = {
+    "episodes cut": (lambda data: os.truncate(data / EPISODES, 900), "parquet: not a readable parquet file"),
+    "no episodes": (lambda data: (data / EPISODES).unlink(), "no parquet file lists episodes"),
+    "NaN": (
+        lambda data: edit_column(data, ROWS, "action", lambda i: [0.0, float("nan") if i == 5 else 0.0]),
+        "action of episode 0, step 5, is NaN or infinite",
+    ),
+    "no time": (lambda data: edit_column(data, EPISODES, TIMES, lambda i: float("nan")), "is not said"),
+    "odd path": (lambda data: edit_info(data, data_path="{nowhere}"), "which names no file"),
+    "odd feature": (lambda data: edit_info(data, features={"action": {}}), "is not described by a dtype and a shape"),
+}
+
+
+@pytest.mark.parametrize("damage", MENDED)
+def test_what_can_be_read_of_a_damaged_data_set_trains_and_is_told(damage, given, commands, tmp_path, capsys):
+    data = shutil.copytree(given / "data", tmp_path / "data")
+    change, said = MENDED[damage]
+    change(data)
+    main([*commands["train"], "--data", str(data)])
+    assert said in capsys.readouterr().out
+    assert (tmp_path / "out" / "checkpoint" / "model.safetensors").is_file()
+    assert said in refused(capsys, [*commands["train"], "--data", data, "--strict", "--out", tmp_path / "other"])
 
 
 # A full disk.

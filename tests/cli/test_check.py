@@ -39,7 +39,7 @@ def test_a_clean_set_is_a_table_and_a_closing_line(clean, capsys):
     lines = said.out.splitlines()
     assert lines[0] == str(clean) and lines[-1] == "no problems in 3 episodes"
     table = dict(line.strip().split("  ", 1) for line in lines[1:] if line.startswith("  "))
-    assert table["episodes"].strip() == "3 of 40 to 52 steps"
+    assert table["episodes"].strip() == "3, of 40 to 52 steps each"
     assert table["view right"].strip() == "64x48"
     assert table["action 3"].strip() == "-1 to 1"
 
@@ -92,7 +92,7 @@ def test_what_can_be_mended_is_written_anew_and_reads_back_clean(clean, tmp_path
     code, said = check(capsys, broken, "--repair", tmp_path / "whole")
     assert code == 0
     assert "error: 1 episode: cannot be read (episode 1)" in said.out
-    assert "2 of 3 episodes are used; 1 cannot be read:" in said.out
+    assert "2 of 3 episodes are used, 1 left out:" in said.out
     assert said.out.splitlines()[-1] == f"{tmp_path / 'whole'}: no problems in 2 episodes"
     read, written = open_dataset(clean), open_dataset(tmp_path / "whole")
     for index, own in enumerate((0, 2)):

@@ -98,8 +98,9 @@ def test_views_are_turned_under_their_new_names_and_it_is_told(tmp_path, capsys)
     turns = ["--flip", "front=vertical", "side=horizontal", "--rotate", "side=90"]
     convert(tmp_path / "s", tmp_path / "d", *views, *turns)
     said = capsys.readouterr().out
-    told = "view side: its frames are flipped horizontally, then rotated by 90 degrees counter-clockwise, as was asked"
-    assert told in said and told in json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.SKIPPED]
+    how = "flipped horizontally, then rotated by 90 degrees counter-clockwise"
+    told = f"mended: {tmp_path / 's'}: the frames of view side are {how}, as was asked"
+    assert told in said and told in json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.NOTES]
     shown = open_dataset(tmp_path / "d").episode(1).views
     expected = {"front": [[140, 200], [20, 80]], "side": [[20, 140], [80, 200]], "c": [[20, 80], [140, 200]]}
     for view, greys in expected.items():
@@ -151,9 +152,9 @@ def test_bad_input_is_one_line_and_writes_nothing(source, tmp_path, capsys, argu
 
 def test_bad_places_are_one_line(source, tmp_path, capsys):
     assert "missing" in refused(capsys, tmp_path / "missing", tmp_path / "d")
-    assert "name a folder outside" in refused(capsys, source, source)
-    assert "name a folder outside" in refused(capsys, source, source / "d")
-    assert "exists and is not empty" in refused(capsys, tmp_path / "d", source)
+    assert "is what is read; name a place outside" in refused(capsys, source, source)
+    assert f"lies inside {source}, which is read; name a place outside" in refused(capsys, source, source / "d")
+    assert "holds a data set; name a folder of its own" in refused(capsys, tmp_path / "d", source)
     assert not list(tmp_path.iterdir())
     for nowhere in ("/proc/foo", "/proc/foo/bar"):
         assert f"cannot write to {nowhere}: " in refused(capsys, source, nowhere)

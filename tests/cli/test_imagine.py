@@ -153,7 +153,7 @@ def test_images_that_do_not_fit_the_checkpoint_are_refused(images, said, folder,
         ({"more": ("--seed", "-1")}, "--seed is -1; it must be from 0"),
         ({"more": ("--sampler", "eulr")}, "no sampler 'eulr'; did you mean 'euler'?"),
         ({"more": ("--steps", "0")}, "sampling.steps is 0; it must be from 1"),
-        ({"out": "front.png"}, "cannot be made a folder"),
+        ({"out": "front.png"}, "is a file; name a folder"),
     ],
 )
 def test_bad_settings_are_refused(settings, said, folder, capsys):

@@ -37,7 +37,7 @@ def test_every_source_is_told_with_its_share_and_what_is_left_out(two, dataset):
     assert summarize(sources, clips, None, 0) == [
         f"dots: 3 episodes (2 with actions), 2 instructions, {sum(steps) - steps[1]} clips, 25% of what is trained on",
         "  left out: 1 of 4 episodes of dots are shorter than a clip (8 control steps)",
-        "  4 of 5 episodes are used; 1 cannot be read:",
+        "  4 of 5 episodes are used, 1 left out:",
         "  left out: rows.parquet: it is damaged (episode 7)",
         "  unused: a depth map",
         f"more: 4 episodes with actions, 2 instructions, {sum(steps)} clips, 75% of what is trained on",

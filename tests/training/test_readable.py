@@ -44,14 +44,14 @@ def test_a_damaged_episode_is_left_out_and_keeps_its_number(data):
     np.testing.assert_array_equal(rest.episode(1).actions, dataset.episode(3).actions)
     assert rest.length(1) == dataset.length(3)
     (note,) = rest.notes
-    assert note.kind == "left out" and note.episodes == (0, 2) and "action of episode 0, step 0, is NaN" in note.text
+    assert note.kind == "left out" and note.episodes == (0, 2) and "NaN or infinite at step 0 of episode 0" in note.text
     assert rest.fingerprint != dataset.fingerprint
 
 
 def test_frames_of_another_size_cost_their_episode(data):
     dataset = open_dataset(data)
     lost = find_lost(dataset, ("top",), 64)
-    assert sorted(lost) == [0, 1, 2, 3] and "32x32 pixels, those of others 64x64" in lost[0]
+    assert sorted(lost) == [0, 1, 2, 3] and "32x32 pixels, that of other episodes 64x64" in lost[0]
     with pytest.raises(UserError, match="none of its 4 episodes can be read: frames of view 'top'"):
         Readable(dataset, lost)
 
@@ -61,7 +61,7 @@ def test_training_says_how_many_it_uses_and_goes_on_with_the_same(data, tmp_path
     train(data, MODEL, TRAINING, tmp_path / "run")
     said = capsys.readouterr().out
     assert "dots: 2 episodes with actions" in said and "held out, to measure on: 1 of 3 episodes" in said
-    assert "3 of 4 episodes are used; 1 cannot be read:" in said
+    assert "3 of 4 episodes are used, 1 left out:" in said
     assert f"left out: {data}/data/chunk-000/file-000.parquet: action of episode 0, step 0, is NaN" in said
     (kept,) = (tmp_path / "run").glob("unreadable-*.json")
     assert list(json.loads(kept.read_text(encoding="utf-8"))) == ["0"]
@@ -75,7 +75,7 @@ def test_training_says_how_many_it_uses_and_goes_on_with_the_same(data, tmp_path
 def test_who_wants_all_or_nothing_gets_nothing(data, tmp_path):
     spoil(data, 1)
     sources = open_sources([data], reading=Reading(strict=True))
-    with pytest.raises(UserError, match=r"left out: .*action of episode 1, step 0, is NaN.*without --strict"):
+    with pytest.raises(UserError, match=r"left out: .*NaN or infinite at step 0 of episode 1.*--strict refuses"):
         train(sources, MODEL, TRAINING, tmp_path / "run")
 
 

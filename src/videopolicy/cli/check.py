@@ -71,7 +71,7 @@ class Command:
         total = sum(dataset.length(index) for index in range(len(dataset)))
         with progress_bar(total=total, desc="check", unit="step") as bar:
             found = examine(dataset, bar.update)
-        print(report(found))
+        print(report(found, self.repair))
         if self.html:
             print(f"contact sheet: {write_sheet(dataset, found, self.html)}")
         return found
@@ -87,14 +87,19 @@ class Command:
         return found
 
 
-def report(found: Findings) -> str:
-    """The findings as text; what a terminal would obey rather than show is taken out."""
+def report(found: Findings, repaired: Path | None = None) -> str:
+    """The findings as text; what a terminal would obey rather than show is taken out.
+
+    Args:
+        found: of a data set.
+        repaired: where a mended one is being written, if one is.
+    """
     rows = [*text.facts(found), *text.dimensions(found), *text.instructions(found)]
     wide = max(len(name) for name, _ in rows)
     lines = [str(found.path), *(f"  {name:{wide}}  {value}" for name, value in rows), ""]
     for kind, problems in grouped(found.problems).items():
         lines.append(f"{kind.severity}: {text.headline(kind, problems)}")
         lines += [f"    {detail}" for detail in text.details(problems)]
-        lines += [f"    to do: {text.remedy(kind, found)}", ""]
+        lines += [f"    to do: {text.remedy(kind, found, repaired)}", ""]
     whole = "\n".join([*lines, text.verdict(found)])
     return "".join(letter for letter in whole if letter.isprintable() or letter == "\n")

@@ -147,8 +147,8 @@ class Command:
         if not self.task or len(set(self.task)) < len(self.task):
             raise UserError(f"--task is {' '.join(self.task) or 'empty'}; name at least one task, and each one once")
         refuse_existing(self.out)
+        if renderer := prepare(self.env, self.task, self.views, self.size):
+            print("\n".join(renderer.lines()), flush=True)
         views = self.views or registry.module("envs", self.env).VIEWS
         episode = self.steps * len(views) * 3 * self.size**2
         check_memory(f"an episode of {self.steps} --steps at --size {self.size}", episode)
-        if renderer := prepare(self.env, self.task, self.views, self.size):
-            print("\n".join(renderer.lines()), flush=True)

@@ -113,11 +113,10 @@ def _rate(file: Path, root: h5py.File, told: Told) -> float:
         if said is not None:
             if 0.01 <= said <= 1000:
                 return said
-            told.of_file("mended", file, f"its attribute {name} is no rate, {FPS:g} steps a second are assumed")
+            told.of_file("mended", file, f"its attribute {name} is no rate; {FPS:g} steps a second are assumed")
             return FPS
-    how = (
-        f"no rate is said, {FPS:g} steps a second are assumed, as ALOHA records; another is read from an attribute fps"
-    )
+    assumed = f"{FPS:g} steps a second are assumed, as ALOHA records"
+    how = f"does not say its rate; {assumed}; if that is wrong, write the right one as the attribute fps of the files"
     told.of_file("assumed", file, how)
     return FPS
 
@@ -128,7 +127,7 @@ def _instruction(file: Path, root: h5py.File, told: Told) -> str:
         if said:
             return said
     words = re.sub(r"[\s_-]+", " ", file.resolve().parent.name).strip()
-    how = f"no instruction is said, the folder's name is taken: {words!r}; convert --instruction changes it"
+    how = f"does not say its instruction; the folder's name is used: {words!r}; convert --instruction changes it"
     told.of_file("assumed", file, how)
     return words
 

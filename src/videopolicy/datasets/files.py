@@ -49,5 +49,5 @@ def read_text(file: Path) -> str:
         raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     refuse_pointer(file)
     if not text.strip():
-        raise UserError(f"{file}: is empty; its writing was cut short, or its download")
+        raise UserError(f"{file}: is empty; its writing was cut short, or its download; copy or download it again")
     return text

@@ -29,7 +29,7 @@ def open_any(path: Path, format: str | None = None, reading: Reading = AS_IT_IS)
     path = Path(path)
     dataset = registry.build("datasets", guess_format(path) if format is None else format, path, reading)
     if reading.strict:
-        refuse(path, dataset.notes)
+        refuse(dataset.notes)
     return dataset
 
 

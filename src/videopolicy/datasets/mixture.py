@@ -248,10 +248,9 @@ def _check_views(source: Source, views: Sequence[str], alone: bool) -> None:
         return
     # The policy's names may be a preset's, of which a user with one data set has never heard.
     if alone and source.view_map is None:
-        raise UserError(
-            f"{dataset.path}: {unknown('view', missing[0], dataset.views)}; name the data set's own "
-            f"(--views {shlex.join(dataset.views)}), or say in a list of data sets which is meant"
-        )
+        lost = [note.text for note in dataset.notes if note.kind == "left out" and repr(missing[0]) in note.text]
+        own = f"name the data set's own (--views {shlex.join(dataset.views)}), or say in a list which is meant"
+        raise UserError(f"{dataset.path}: {unknown('view', missing[0], dataset.views)}; {(*lost, own)[0]}")
     spare = iter([view for view in dataset.views if view not in views])
     theirs = {ours: given.get(ours, ours) for ours in views if ours not in missing}
     theirs |= {ours: given.get(other, other) for ours, other in zip(missing, spare, strict=False)}

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from videopolicy.datasets.captions import TABLE, Fault, Table, name_in_table, read_beside, read_table
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.notes import Note
+from videopolicy.datasets.phrases import plural
 from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError, unknown
 from videopolicy.media import Decoder, Probe, probe
@@ -80,8 +81,8 @@ class VideoFolder:
         lost = {number: look for number, look in enumerate(looks) if isinstance(look, Fault)}
         self.notes = tuple(_notes(path, names, table, lost))
         if not self._videos:
-            count = f"none of its {len(files)} videos" if len(files) > 1 else "its only video"
-            raise UserError(f"{path}: {count} can be used: {self.notes[0]}")
+            count = f"none of {plural(len(files), 'video')}"
+            raise UserError(f"{count} can be used: {self.notes[0]}")
         self.views, self.fps = (VIEW,), Counter(video.fps for video in self._videos).most_common(1)[0][0]
         self.action_width, self.state_width, self.action_layout, self.state_layout = None, None, "", ""
         self.tasks = tuple(dict.fromkeys(video.caption for video in self._videos))

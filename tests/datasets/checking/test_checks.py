@@ -219,7 +219,7 @@ def test_what_is_to_be_done_is_a_command_with_the_data_sets_own_values():
     assert text.remedy(kinds.RATES, mixed).endswith("videopolicy convert 'my data' DST --fps 10")
     assert text.remedy(kinds.SIZES, mixed).endswith("videopolicy convert 'my data' DST --size 46")
     for kind in (kinds.NOT_FINITE, kinds.UNREADABLE):
-        assert "unless they are told --strict" in text.remedy(kind, mixed)
+        assert "with --strict" in text.remedy(kind, mixed)
 
 
 def test_cameras_of_nearly_the_same_rate_may_be_mixed():

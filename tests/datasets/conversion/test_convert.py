@@ -232,8 +232,8 @@ def test_a_damaged_episode_stops_or_is_left_out_and_listed(tmp_path, source, sma
     assert outcome.resumed[0] == 1, "what came before the damage is kept"
     assert outcome.episodes == 4
     assert [(note.kind, note.episodes) for note in outcome.notes] == [("left out", (3, 4))]
-    assert "action of episode 3, step 0, is NaN" in outcome.notes[0].text
-    assert json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.SKIPPED] == [
+    assert "NaN or infinite at step 0 of episode 3" in outcome.notes[0].text
+    assert json.loads((tmp_path / "d" / spec.INFO).read_text(encoding="utf-8"))[spec.NOTES] == [
         f"left out: {outcome.notes[0]}"
     ]
     read, written = open_dataset(source.path), open_dataset(tmp_path / "d")
@@ -244,7 +244,7 @@ def test_a_damaged_episode_stops_or_is_left_out_and_listed(tmp_path, source, sma
 def test_nothing_but_damage_is_no_data_set(tmp_path, source):
     for index in range(6):
         spoil(source, index)
-    with pytest.raises(UserError, match="none of its 6 episodes"):
+    with pytest.raises(UserError, match="none of 6 episodes"):
         convert(source, tmp_path / "d", 1)
     assert [file.name for file in tmp_path.iterdir()] == ["source"]
 
@@ -365,7 +365,7 @@ def test_a_run_that_is_told_frames_it_does_not_have_is_refused(tmp_path, source)
     """The kind that the first episode fixed holds for all, whichever process has them."""
     (tmp_path / "shards").mkdir()
     job = ShardJob(strict(source), tmp_path / "shards", ShardSchema({"top": (32, 32)}, 4, 3), 10)
-    with pytest.raises(UserError, match="episode 0: view 'top' is 16 x 16 pixels, the first episode's 32 x 32"):
+    with pytest.raises(UserError, match="episode 0: view 'top' is 16 x 16 pixels, that of other episodes 32 x 32"):
         convert_runs(job, [Segment(0, 0, 1, 12)], 1, lambda run, frames: None)
     assert not list((tmp_path / "shards").iterdir())
 

@@ -47,7 +47,7 @@ def test_a_repaired_set_counts_its_steps_again(path, tmp_path):  # noqa: F811
     outcome = convert(ConversionSource(path), tmp_path / "mended", 1)
     assert [note.kind for note in outcome.notes] == ["mended", "mended"]
     mended = open_dataset(tmp_path / "mended")
-    assert [note.text.split(": ")[:2] for note in mended.notes] == [["said when it was converted", "mended"]] * 2
+    assert [note.kind for note in mended.notes] == ["converted", "converted"]
     assert_right(mended, (0, 1, 2))
     np.testing.assert_allclose(np.concatenate([mended.timestamps(i) for i in range(3)]), STEPS / FPS, atol=1e-6)
 
@@ -59,7 +59,7 @@ def test_missing_statistics_are_told(path, tmp_path):  # noqa: F811
     assert note.kind == "assumed" and str(path / spec.STATS) in note.text
     convert(ConversionSource(path), tmp_path / "mended", 1)
     written = open_dataset(tmp_path / "mended")
-    assert [note.kind for note in written.notes] == ["unused"]
+    assert {note.kind for note in written.notes} <= {"converted"}
     np.testing.assert_allclose(written.declared_range(), [[0, 0], [2.5, 2.5]])
 
 

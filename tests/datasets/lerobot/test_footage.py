@@ -74,12 +74,12 @@ DRIFT = np.arange(3) * 0.6 / FPS
 @pytest.mark.parametrize(
     ("begin", "end", "message"),
     [
-        (TRUE[0] + DRIFT, TRUE[1] + DRIFT, "episode 1 is +0.05 s off"),
+        (TRUE[0] + DRIFT, TRUE[1] + DRIFT, "episode 1 begins 0.05 s too late"),
         (TRUE[0] - DRIFT, TRUE[1] - DRIFT, "episodes 0 and 1 overlap by 0.05 s"),
         (np.zeros(3), TRUE[1], "overlap"),
-        (np.zeros(3), np.zeros(3), "off where it must be"),
+        (np.zeros(3), np.zeros(3), "episode 0 has a wrong length"),
         ([0, 0.6, 0], [0.6, 1.2, 0.75], "overlap"),
-        ([None, None, None], [None, None, None], "the span of episode 0 is not said"),
+        ([None, None, None], [None, None, None], "no time span of episode 0 is given"),
     ],
     ids=["late", "early", "begin-zero", "zero", "reset", "none"],
 )
@@ -127,7 +127,7 @@ def test_where_nothing_adds_up_overlapping_episodes_are_left_out(path):
     assert_right(dataset, (2,))
     (note,) = [note for note in dataset.notes if note.kind == "left out"]
     assert note.episodes == (0, 1)
-    assert "the spans of episodes 0 and 1 overlap" in note.text
+    assert "the time spans of episodes 0 and 1 overlap" in note.text
 
 
 def test_a_gap_is_named_and_costs_nothing(path):
@@ -137,7 +137,7 @@ def test_a_gap_is_named_and_costs_nothing(path):
     dataset = open_dataset(path)
     assert_right(dataset, (0, 1, 2))
     assert [(note.kind, note.text.split(": ")[1]) for note in dataset.notes] == [
-        ("unused", "frames 12 to 16 belong to no episode")
+        ("unused", "frames 12 to 16 belong to no episode that can be read")
     ]
 
 
@@ -194,12 +194,12 @@ def test_without_a_table_of_episodes_videos_that_do_not_fit_cost_all(path):
     (path / EPISODES).unlink()
     with Encoder(path / VIDEO, FPS, full_colour=True) as encoder:
         encoder.write(np.concatenate([frames(0, 12), frames(1, 13), frames(2, 15)]))
-    with pytest.raises(UserError, match=r"none of its 3 episodes can be read.*lengths of the episodes do not add up"):
+    with pytest.raises(UserError, match=r"none of 3 episodes can be read.*lengths of the episodes do not add up"):
         open_dataset(path)
 
 
 def test_a_rate_that_is_not_the_videos_costs_the_episodes(path):
     with Encoder(path / VIDEO, 25, full_colour=True) as encoder:
         encoder.write(np.concatenate([frames(n, length) for n, length in enumerate(LENGTHS)]))
-    with pytest.raises(UserError, match="25 frames a second, but the data set says 20"):
+    with pytest.raises(UserError, match=r"25 frames a second, but meta/info\.json says 20"):
         open_dataset(path)

@@ -107,7 +107,7 @@ def test_a_line_that_is_missing_is_noticed(old):
     file.write_text("\n".join(file.read_text(encoding="utf-8").splitlines()[:-1]), encoding="utf-8")
     dataset = open_dataset(old)
     assert len(dataset.episode(2)) == 9
-    assert [note.episodes for note in dataset.notes if "does not list them" in note.text] == [(2,)]
+    assert [note.episodes for note in dataset.notes if "does not list episodes" in note.text] == [(2,)]
 
 
 def test_version_2_0_is_read(old):
@@ -331,15 +331,14 @@ def test_rows_out_of_order_cost_their_episodes(path, change, message, left):
     assert any(note.kind == "left out" and message in note.text for note in dataset.notes)
 
 
-def test_layouts_and_what_a_conversion_left_out_are_told(path):
-    edit_info(
-        path, **{spec.ACTION_LAYOUT: "position:4", spec.STATE_LAYOUT: 7, spec.SKIPPED: ["episode 3: it is black"]}
-    )
+@pytest.mark.parametrize(
+    "said", [{spec.NOTES: ["left out: episode 3: it is black", 7]}, {"videopolicy/skipped": ["episode 3: it is black"]}]
+)
+def test_layouts_and_what_a_conversion_left_out_are_told(path, said):
+    edit_info(path, **{spec.ACTION_LAYOUT: "position:4", spec.STATE_LAYOUT: 7}, **said)
     dataset = open_dataset(path)
     assert (dataset.action_layout, dataset.state_layout) == ("position:4", "")
-    assert [(note.kind, str(note)) for note in dataset.notes] == [
-        ("unused", "said when it was converted: episode 3: it is black")
-    ]
+    assert [(note.kind, str(note)) for note in dataset.notes] == [("converted", "left out: episode 3: it is black")]
 
 
 @pytest.mark.parametrize("fps", [0, -20, None, "20", float("nan"), float("inf")])

@@ -92,7 +92,7 @@ def test_a_view_without_videos_is_left_out_and_named(path):
     assert dataset.episode(1, []).actions.shape == (7, 4)
     (note,) = dataset.notes
     assert note.kind == "left out"
-    assert "the view 'top'" in note.text
+    assert "of view 'top', which is left out" in note.text
     assert f"{VIDEO}: no such video" in note.text
     with pytest.raises(UserError, match="no view 'top'"):
         dataset.episode(0, ["top"])
@@ -164,7 +164,9 @@ def test_numbers_that_are_not_finite_are_refused_by_file_episode_and_step(path, 
     edit(path / DATA, spoil)
     dataset = open_dataset(path)
     assert dataset.episode(0).actions is not None
-    with pytest.raises(UserError, match=rf"file-000\.parquet: {name} of episode 1, step 3"):
+    with pytest.raises(
+        UserError, match=rf"file-000\.parquet: {name} has a value that is NaN or infinite at step 3 of episode 1"
+    ):
         dataset.episode(1)
 
 
@@ -182,7 +184,7 @@ def test_an_episode_that_lost_many_rows_is_left_out(path):
     edit(path / DATA, lambda table: table.slice(0, table.num_rows - 4))
     dataset = open_dataset(path)
     assert [dataset.number(index) for index in range(len(dataset))] == [0, 1]
-    assert "9 frames of an episode of 5 rows" in str(dataset.notes[-1])
+    assert "9 frames of an episode of 5 steps" in str(dataset.notes[-1])
 
 
 def test_a_video_shorter_than_its_episodes_costs_those_that_it_lacks(path, tmp_path):
@@ -193,7 +195,7 @@ def test_a_video_shorter_than_its_episodes_costs_those_that_it_lacks(path, tmp_p
     assert len(dataset.episode(0).views["top"]) == 12
     (lost,) = [note for note in dataset.notes if note.kind == "left out"]
     assert lost.episodes == (1, 2)
-    assert f"{VIDEO}: ends before they begin" in lost.text or "beyond its 12 frames" in lost.text
+    assert f"{VIDEO}: ends after 12 frames, before" in lost.text or "after the last of the 12 frames" in lost.text
 
 
 @pytest.mark.parametrize("file", [DATA, EPISODES, VIDEO])
@@ -227,7 +229,7 @@ def test_rows_that_are_not_listed_are_read(path):
     assert len(dataset) == 3
     np.testing.assert_array_equal(dataset.episode(2).actions, episode(9, 2).actions)
     assert np.abs(dataset.episode(2).views["top"].astype(int) - episode(9, 2).views["top"]).mean() < 3
-    assert [note.episodes for note in dataset.notes if "does not list them" in note.text] == [(2,)]
+    assert [note.episodes for note in dataset.notes if "does not list episodes" in note.text] == [(2,)]
 
 
 def test_a_newer_version_is_refused(path):
@@ -270,8 +272,8 @@ def test_counts_that_disagree_are_told(path):
     dataset = open_dataset(path)
     assert len(dataset) == 3
     assert [str(note).split(": ")[1] for note in dataset.notes] == [
-        "says 5 episodes, but there are 3",
-        "says 27 frames, but there are 28",
+        "says 5 episodes, but there are 3; what is there counts",
+        "says 27 frames, but there are 28; what is there counts",
     ]
 
 

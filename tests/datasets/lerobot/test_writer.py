@@ -144,8 +144,8 @@ BAD = {
     "one or more frames": lambda e: replace(e, views={"top": e.views["top"][:0]}, actions=None, states=None),
     "9 actions for 10 frames": lambda e: replace(e, actions=e.actions[:9]),
     "states that are not finite": lambda e: replace(e, states=np.full_like(e.states, np.nan)),
-    "has no actions, the first had some; make two data sets": lambda e: replace(e, actions=None),
-    "actions are 2 wide, the first episode's 3": lambda e: replace(e, actions=e.actions[:, :2]),
+    "has no actions, but others have some; make two data sets": lambda e: replace(e, actions=None),
+    "actions are 2 wide, those of other episodes 3": lambda e: replace(e, actions=e.actions[:, :2]),
     "has 30 steps a second, the data set 20": lambda e: replace(e, fps=30),
     "its instruction is None": lambda e: replace(e, instruction=None),
     r"view 'top' is float32 \(10, 32, 32, 3\); .*uint8 \(N, H, W, 3\)": lambda e: replace(
@@ -156,7 +156,7 @@ BAD = {
     r"actions are float32 \(10,\); .*float32 \(N, width\)": lambda e: replace(e, actions=e.actions[:, 0]),
     "states are a list": lambda e: replace(e, states=e.states.tolist()),
     r"states are object \(10, 3\)": lambda e: replace(e, states=e.states.astype(object)),
-    "view 'top' is 32 x 30 pixels, the first episode's 32 x 32": lambda e: replace(
+    "view 'top' is 32 x 30 pixels, that of other episodes 32 x 32": lambda e: replace(
         e, views={"top": e.views["top"][:, :30]}
     ),
 }

@@ -88,10 +88,10 @@ def test_a_demonstration_that_vanished_is_said_and_one_of_another_name_is_read(s
 
 
 SPOILS = {
-    f"actions has {LENGTH} rows, but obs/robot0_eye_in_hand_image 5": lambda demo: demo[
+    f"actions has {LENGTH} rows, but obs/robot0_eye_in_hand_image has 5": lambda demo: demo[
         "obs/robot0_eye_in_hand_image"
     ].resize(5, 0),
-    f"actions has {LENGTH} rows, but obs/robot0_eef_pos 2": lambda demo: replace(
+    f"actions has {LENGTH} rows, but obs/robot0_eef_pos has 2": lambda demo: replace(
         demo, "obs/robot0_eef_pos", np.zeros((2, 3))
     ),
     "lacks the view robot0_eye_in_hand, which the others have, but has robot0_eye_in_hand_image (float32, 8x8x3)": (
@@ -100,8 +100,10 @@ SPOILS = {
     "its view robot0_agentview_left has 8x8 pixels, that of the others 32x32": lambda demo: replace(
         demo, "obs/robot0_agentview_left_image", np.zeros((len(demo["actions"]), 8, 8, 3), np.uint8)
     ),
-    "actions at step 4 is NaN or infinite": lambda demo: demo["actions"].__setitem__((4, 2), np.nan),
-    "robot0_eef_pos at step 3 is NaN or infinite": lambda demo: demo["obs/robot0_eef_pos"].__setitem__((3, 2), 1e300),
+    "actions has a value that is NaN or infinite at step 4": lambda demo: demo["actions"].__setitem__((4, 2), np.nan),
+    "robot0_eef_pos has a value that is NaN or infinite at step 3": lambda demo: demo["obs/robot0_eef_pos"].__setitem__(
+        (3, 2), 1e300
+    ),
     "obs is missing": lambda demo: demo.__delitem__("obs"),
     "obs is not a group": lambda demo: replace(demo, "obs", 3),
     "actions is not an array": lambda demo: demo.__delitem__("actions") or demo.create_group("actions"),
@@ -140,7 +142,7 @@ def test_what_is_usual_is_what_most_are_though_the_first_be_odd(robocasa, tmp_pa
     assert [dataset.number(index) for index in range(len(dataset))] == [1, 2]
     assert (len(dataset.views), dataset.action_width) == (3, 7)
     np.testing.assert_array_equal(dataset.episode(0).actions, arm(recorded()[1]).astype(np.float32))
-    with pytest.raises(UserError, match=r"demo_0: lacks the view robot0_eye_in_hand.*without --strict"):
+    with pytest.raises(UserError, match=r"demo_0: lacks the view robot0_eye_in_hand.*--strict refuses that"):
         open_any(file, reading=Reading(strict=True))
 
 
@@ -152,7 +154,7 @@ def test_a_view_and_a_state_that_only_few_have_cost_nobody_else(spoilt):
     file = spoilt.filename
     said = told(spoilt, "unused")
     assert f"{file}: demo_1: the view extra is not read, as most lack it" in said
-    assert f"{file}: neither images in 8-bit RGB nor rows of numbers: depth (float32, 8x8x1)" in said
+    assert f"{file}: neither images in 8-bit RGB nor rows of numbers, so not read: depth (float32, 8x8x1)" in said
     assert any("no part of the state: robot0_eef_quat (4 wide);" in line for line in said)
     dataset = open_dataset(Path(file))
     assert (dataset.state_layout, dataset.episode(1).states.shape[1]) == ("position gripper:2", 5)
@@ -167,8 +169,8 @@ def test_without_actions_a_demonstration_is_video(spoilt):
     assert (len(dataset), dataset.action_width, episode.actions, left_out(dataset.notes)) == (3, 7, None, 0)
     np.testing.assert_array_equal(episode.views["robot0_agentview_left"], recorded()[1].views["top"])
     (note,) = lost(dataset)
-    assert (note.kind, note.episodes) == ("left out", ())
-    assert f"{file}: demo_1: has no actions, so that only its video is read; action_dict/rel_pos (3 wide)" in str(note)
+    assert (note.kind, note.episodes) == ("video only", (1,))
+    assert f"{file}: demo_1: has no actions; action_dict/rel_pos (3 wide)" in str(note)
 
 
 def test_a_conversion_is_of_the_kind_of_those_that_act(spoilt, tmp_path):
@@ -176,7 +178,8 @@ def test_a_conversion_is_of_the_kind_of_those_that_act(spoilt, tmp_path):
     spoilt.flush()
     outcome = convert(ConversionSource(Path(spoilt.filename)), tmp_path / "converted", 1)
     assert (outcome.episodes, outcome.has_actions) == (2, True)
-    assert any(note.episodes == (0,) and "has no actions" in note.text for note in outcome.notes)
+    acting = [(note.kind, note.episodes) for note in outcome.notes if "has no actions" in note.text]
+    assert acting == [("left out", (0,))]
 
 
 def test_a_count_that_disagrees_is_mended_and_said(spoilt):
@@ -222,9 +225,9 @@ def test_nothing_outside_the_file_is_read(spoilt, libero, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("env_args", json.dumps({"env_kwargs": {"control_freq": -1}}), "control_freq is no rate, 20 steps a second"),
+        ("env_args", json.dumps({"env_kwargs": {"control_freq": -1}}), "control_freq is no rate; 20 steps a second"),
         ("env_args", json.dumps([1]), "the attribute env_args is not readable"),
-        ("env_args", json.dumps({"env_kwargs": 3}), "no rate is said, 20 steps a second are assumed"),
+        ("env_args", json.dumps({"env_kwargs": 3}), "does not say its rate; 20 steps a second are assumed"),
         ("env_args", "[" * 100_000, "the attribute env_args is not readable"),
         ("total", "many", "total is an attribute that should be a number, and is not used"),
     ],
@@ -287,7 +290,7 @@ def test_files_that_cannot_be_opened_cost_only_themselves(robocasa, tmp_path):
     words = ["is a pointer of Git LFS, not the file itself; get it with `git lfs pull`", "is empty", "is not HDF5"]
     for name, word, line in zip("bcde", [*words, "is cut short; copy or download it again"], said, strict=True):
         assert line.startswith(f"{tmp_path / name}.hdf5: {word}")
-    with pytest.raises(UserError, match=r"no episode of it can be read: .*b\.hdf5: is a pointer of Git LFS"):
+    with pytest.raises(UserError, match=r"no episode can be read: .*b\.hdf5: is a pointer of Git LFS"):
         open_dataset(tmp_path / "b.hdf5")
 
 

@@ -36,8 +36,10 @@ def test_any_picture_is_a_view_and_states_are_named_with_their_widths(file):
             np.testing.assert_array_equal(episode.views[view], numbered(number, STEPS, place))
         np.testing.assert_array_equal(episode.actions, vectors(number, STEPS, 7))
     arrays = "actions (7 wide), eef_pos (3 wide), gripper_pos (2 wide) and joint_pos (9 wide)"
-    how = "--state-columns eef_pos gripper_pos would read these, side by side, as the state"
-    assert unused(dataset) == [f"{file}: no state is read, as no name is known; there are {arrays}; {how}"]
+    how = "name those that make up the state, such as --state-columns eef_pos gripper_pos"
+    assert unused(dataset) == [
+        f"{file}: no state is read, as none of the known names is there; what there is: {arrays}; {how}"
+    ]
 
 
 def test_columns_are_joined_in_the_order_given(file):
@@ -48,9 +50,7 @@ def test_columns_are_joined_in_the_order_given(file):
     states = dataset.episode(1, (), 2, 6).states
     np.testing.assert_array_equal(states, np.hstack([vectors(1, STEPS, 9) + 9, vectors(1, STEPS, 2) + 2])[2:6])
     assert dataset.fingerprint != open_any(file).fingerprint
-    assert (
-        "numbers that are no part of the state: eef_pos (3 wide); --state-columns eef_pos would" in unused(dataset)[0]
-    )
+    assert "numbers that are no part of the state: eef_pos (3 wide); name those" in unused(dataset)[0]
     assert "numbers that are no part of the action: actions (7 wide)" in unused(dataset)[1]
     for reading in (Reading(state_columns=("joint",)), Reading(action_columns=("joint",))):
         with pytest.raises(UserError, match=r"no array of numbers 'joint'; .*known: .*actions.*gripper_pos"):
@@ -84,8 +84,8 @@ def test_what_is_no_picture_is_named_and_transparency_is_dropped(file):
     np.testing.assert_array_equal(dataset.episode(1).views["wrist_cam"], numbered(1, STEPS, 1))
     said = unused(dataset)
     named = "policy/heights (uint8, 16x16), table_depth (float32, 16x16x1) and table_normals (float32, 16x16x3)"
-    assert f"{file}: neither images in 8-bit RGB nor rows of numbers: {named}" in said
-    assert f"{file}: a fourth channel, which should be transparency, of the view wrist_cam" in said
+    assert f"{file}: neither images in 8-bit RGB nor rows of numbers, so not read: {named}" in said
+    assert f"{file}: a fourth channel, taken for transparency and not read, of the view wrist_cam" in said
 
 
 def test_a_file_of_pictures_of_another_kind_names_them(file):
@@ -104,7 +104,7 @@ def test_actions_of_another_name_are_not_lost_in_silence(file):
     assert (dataset.action_width, dataset.episode(0).actions) == (None, None)
     (note,) = [note for note in dataset.notes if note.kind == "left out"]
     assert note.text.endswith(
-        "only its video is read; actions_abs (7 wide) could be them: --action-columns actions_abs"
+        "only its video is read; actions_abs (7 wide) could be the action: --action-columns actions_abs"
     )
     named = open_any(file, reading=Reading(action_columns=("actions_abs",)))
     np.testing.assert_array_equal(named.episode(2).actions, vectors(2, STEPS, 7))

@@ -80,7 +80,9 @@ def test_only_the_views_that_were_named_are_turned_and_this_is_told():
     np.testing.assert_array_equal(shown.views["close"][:, :, :, 1], [[[5, 6, 7], [2, 3, 4]], [[6, 7, 8], [3, 4, 5]]])
     np.testing.assert_array_equal(shown.actions, plain.actions)
     assert list(shown.views) == ["top", "close"] and list(dataset.episode(0, ["top"]).views) == ["top"]
-    assert [str(note) for note in dataset.notes] == ["view close: its frames are flipped vertically, as was asked"]
+    assert [str(note) for note in dataset.notes] == [
+        f"{dataset.path}: the frames of view close are flipped vertically, as was asked"
+    ]
 
 
 def test_another_turn_is_another_data_set_to_a_cache():

@@ -61,6 +61,7 @@ class Findings:
         on_disk: how many episodes there are, with those that cannot be read.
         lost: how many cannot be read.
         unused: what is sound, and not read.
+        converted: what the conversion that wrote it said, line by line.
         problems: what is wrong; what the reader left out or mended is among it.
     """
 
@@ -79,6 +80,7 @@ class Findings:
     on_disk: int
     lost: int
     unused: Sequence[Note]
+    converted: Sequence[str]
     problems: Sequence[Problem]
 
     @property
@@ -170,6 +172,7 @@ class _CheckState:
             len(self._dataset) + left_out(self._dataset.notes),
             len({number for p in self.problems if p.kind == kinds.UNREADABLE for number in p.episodes}),
             [note for note in self._dataset.notes if note.kind == "unused"],
+            [note.text for note in self._dataset.notes if note.kind == "converted"],
             self.problems,
         )
 

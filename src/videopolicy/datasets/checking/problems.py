@@ -40,15 +40,30 @@ class Problem:
 # Control steps of the longest clip of the presets: the current one, and 32 more.
 WINDOW = 33
 
-_LEFT_OUT = "mend these episodes, or go on without: convert and train leave them out, unless they are told --strict"
+_LEFT_OUT = (
+    "mend these episodes, or go on without them: convert and train leave them out; with --strict, they stop instead"
+)
 UNREADABLE = ProblemKind("cannot be read", "error", _LEFT_OUT)
 LOST = ProblemKind(
-    "parts of the data set cannot be read", "error", "as it says; convert and train go on without, unless told --strict"
+    "parts of the data set cannot be read",
+    "error",
+    "do what each line says, or go on without these parts, as convert and train do; with --strict, they stop instead",
+)
+VIDEO_ONLY = ProblemKind(
+    "no actions, where others have some",
+    "error",
+    "store the actions, or go on without them: train learns from the video alone; convert leaves these episodes out, "
+    "as a data set has actions throughout or not at all",
 )
 MENDED = ProblemKind(
-    "not read as the files say", "warning", "videopolicy check {data} --repair DST writes a data set that says it right"
+    "read otherwise than the files say",
+    "warning",
+    "nothing need be done to use the data as it is read; videopolicy check {data} --repair DST writes a data set whose "
+    "files say the same",
 )
-ASSUMED = ProblemKind("the files do not say it", "warning", "look whether it is so; each line says how to change it")
+ASSUMED = ProblemKind(
+    "assumed, as the files do not say it", "warning", "look whether it is so; each line says how to change it"
+)
 NOT_FINITE = ProblemKind("actions or states that are not numbers", "error", _LEFT_OUT)
 COUNTS = ProblemKind("frames, actions and states differ in number", "error", _LEFT_OUT)
 RATES = ProblemKind("different frame rates", "error", "bring them to one: videopolicy convert {data} DST --fps {fps}")
@@ -90,7 +105,7 @@ UNSAID = ProblemKind("no instruction", "warning", "say what is done in these epi
 def noted(notes: Iterable[Note]) -> list[Problem]:
     """What a reader left out, mended or assumed."""
     lost = [note for note in notes if note.kind == "left out"]
-    others: dict[str, ProblemKind] = {"mended": MENDED, "assumed": ASSUMED}
+    others: dict[str, ProblemKind] = {"video only": VIDEO_ONLY, "mended": MENDED, "assumed": ASSUMED}
     return [
         *(Problem(UNREADABLE if note.episodes else LOST, note.text, note.episodes) for note in lost),
         *(Problem(others[note.kind], note.text, note.episodes) for note in notes if note.kind in others),

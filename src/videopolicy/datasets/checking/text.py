@@ -3,24 +3,26 @@
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from videopolicy.datasets.checking.checks import Findings
-from videopolicy.datasets.checking.problems import Problem, ProblemKind, grouped
-from videopolicy.datasets.notes import numbered
+from videopolicy.datasets.checking.problems import MENDED, Problem, ProblemKind, grouped
+from videopolicy.datasets.notes import numbered, without_numbers
 from videopolicy.datasets.phrases import duration, plural
 
-# How many instructions and details are listed before the rest is only counted.
+# How many instructions and details are listed before the rest is only counted; details that differ in more than their
+# numbers are different causes.
 INSTRUCTIONS = 10
-DETAILS = 3
+DETAILS, CAUSES = 3, 10
 
 
 def facts(found: Findings) -> list[tuple[str, str]]:
     """What the data set holds, as (name, value)."""
     count, frames = len(found.steps), sum(found.steps)
-    lost = f"; {found.lost} of them cannot be read" if found.lost else ""
+    lost = f"; {found.lost} of these episodes cannot be read" if found.lost else ""
     rates = ", ".join(f"{fps:g}" for fps in found.rates) or "unknown"
     rows = [
-        ("episodes", f"{found.on_disk} of {_span(found.steps)} steps{lost}"),
+        ("episodes", f"{found.on_disk}, of {_span(found.steps)} steps each{lost}"),
         ("frames", f"{frames} a view, {duration(found.seconds)} at {rates} a second"),
         *[(f"view {view}", ", ".join(f"{w}x{h}" for w, h in sizes)) for view, sizes in found.sizes.items()],
         ("actions", _vectors(None if found.actions is None else len(found.actions.low), found.action_layout)),
@@ -30,7 +32,8 @@ def facts(found: Findings) -> list[tuple[str, str]]:
         without = len(found.without_actions)
         share = sum(found.steps[index] for index in found.without_actions) / frames
         rows.append(("without actions", f"{without} of {count} episodes, {100 * share:.0f} % of the frames"))
-    return rows + [("not read", str(note)) for note in found.unused]
+    rows += [("not read", str(note)) for note in found.unused]
+    return rows + [("when converted", line) for line in found.converted]
 
 
 def instructions(found: Findings) -> list[tuple[str, str]]:
@@ -60,14 +63,22 @@ def headline(kind: ProblemKind, problems: Sequence[Problem]) -> str:
 
 
 def details(problems: Sequence[Problem]) -> list[str]:
-    """Where exactly, for the first few; and how many more there are."""
-    lines = [f"{numbered(p.episodes)}: {p.detail}" if p.episodes else p.detail for p in problems[:DETAILS]]
-    rest = len(problems) - DETAILS
-    return lines + ([f"and {rest} more like these"] if rest > 0 else [])
+    """Where exactly: the first few, and one of each that differs in more than numbers; and how many more there are."""
+    causes: dict[str, int] = {}
+    for place, problem in enumerate(problems):
+        causes.setdefault(without_numbers(problem.detail), place)
+    shown = sorted({*range(min(DETAILS, len(problems))), *list(causes.values())[:CAUSES]})
+    lines = [
+        f"{numbered(p.episodes)}: {p.detail}" if p.episodes else p.detail for p in map(problems.__getitem__, shown)
+    ]
+    rest = len(problems) - len(shown)
+    return lines + ([f"and {rest} more{' like these' if len(causes) <= CAUSES else ''}"] if rest > 0 else [])
 
 
-def remedy(kind: ProblemKind, found: Findings) -> str:
-    """What to do about one kind of problem in this data set."""
+def remedy(kind: ProblemKind, found: Findings, repaired: Path | None = None) -> str:
+    """What to do about one kind of problem in this data set; `repaired` is where a mended one is being written."""
+    if repaired and kind == MENDED:
+        return f"nothing; the files of {repaired} say what is read"
     usual = max(found.rates, key=lambda fps: found.rates[fps], default=0)
     side = min((side for sizes in found.sizes.values() for size in sizes for side in size), default=0)
     return kind.remedy.format(data=shlex.quote(str(found.path)), fps=f"{usual:g}", size=side)

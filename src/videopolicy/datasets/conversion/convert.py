@@ -18,7 +18,8 @@ from videopolicy.datasets.lerobot import LeRobot, open_dataset
 from videopolicy.datasets.lerobot.assembly import About, assemble
 from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
 from videopolicy.datasets.lerobot.writer import STEPS_A_FILE, refuse_existing
-from videopolicy.datasets.notes import Note, merged
+from videopolicy.datasets.notes import Note, kept, merged
+from videopolicy.datasets.phrases import plural
 from videopolicy.errors import UserError, name_path_in_errors
 from videopolicy.places import check_place
 from videopolicy.processes import end_if_unguarded
@@ -116,16 +117,18 @@ def _kind(dataset: Dataset, strict: bool) -> ShardSchema:
     """What all episodes must be: what most of some are that are spread over the data set, of those that can be read."""
     spread = np.unique(np.linspace(0, len(dataset) - 1, 1 if strict else _ASKED).round().astype(int)).tolist()
     kinds: list[ShardSchema] = []
+    why = ""
     for index in (*spread, *range(len(dataset))):
         if index not in spread and kinds:
             break
         try:
             kinds.append(ShardSchema.of(dataset.episode(index, None, 0, 1), dataset.views))
-        except UserError:
+        except UserError as error:
             if strict:
                 raise
+            why = why or str(error)
     if not kinds:
-        raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read")
+        raise UserError(f"none of {plural(len(dataset), 'episode')} can be read: {why}")
     acting = [kind for kind in kinds if kind.action == dataset.action_width]
     return max(acting or kinds, key=kinds.count)
 
@@ -159,13 +162,11 @@ def _finish(dataset: Dataset, job: ShardJob, runs: list[Segment], whole: Path) -
     left_out = {index: why for report in reports for index, why in report.skipped.items()}
     if not any(shard.entries for shard in shards):
         first = next(iter(left_out.values()))
-        raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read; the first: {first}")
-    lost = [Note("left out", why, (dataset.number(index),)) for index, why in left_out.items()]
-    notes = (*dataset.notes, *merged(lost))
-    told = tuple(f"{note.kind}: {note}" for note in notes)
+        raise UserError(f"none of {plural(len(dataset), 'episode')} can be read: {first}")
+    notes = _told(dataset, left_out)
     with name_path_in_errors(whole):
         shutil.rmtree(whole, ignore_errors=True)
-        assemble(shards, About(dataset.fps, dataset.action_layout, dataset.state_layout, told), whole)
+        assemble(shards, About(dataset.fps, dataset.action_layout, dataset.state_layout, kept(notes)), whole)
     written = open_dataset(whole)
     _compare(dataset, [index for index in range(len(dataset)) if index not in left_out], written)
     measured = {view: [value for report in reports for value in report.quality.get(view, [])] for view in dataset.views}
@@ -180,6 +181,19 @@ def _finish(dataset: Dataset, job: ShardJob, runs: list[Segment], whole: Path) -
     )
 
 
+def _told(dataset: Dataset, left_out: Mapping[int, str]) -> tuple[Note, ...]:
+    """What the reader said, and which other episodes are left out, and why."""
+    gone, notes = {dataset.number(index) for index in left_out}, list[Note]()
+    unlike = "a data set has actions throughout or not at all; make one of these, too, and train on both with a mixture"
+    for note in dataset.notes:
+        # Here an episode without actions is lost, or there are no others.
+        lost = note.kind == "video only" and gone.issuperset(note.episodes)
+        notes.append(Note("left out", f"{note.text}; {unlike}", note.episodes) if lost else note)
+    said = {number for note in notes if note.kind == "left out" for number in note.episodes}
+    rest = ((dataset.number(index), why) for index, why in left_out.items())
+    return (*notes, *merged(Note("left out", why, (number,)) for number, why in rest if number not in said))
+
+
 def _compare(dataset: Dataset, episodes: list[int], written: LeRobot) -> None:
     """Reads back everything but the frames, which `convert_shard` has read back."""
     if len(written) != len(episodes):
@@ -189,6 +203,8 @@ def _compare(dataset: Dataset, episodes: list[int], written: LeRobot) -> None:
         told = [(e.instruction, e.task, e.success, e.seed) for e in (one, other)]
         values = [[None if v is None else v.tobytes() for v in (e.actions, e.states)] for e in (one, other)]
         if told[0] != told[1] or values[0] != values[1] or dataset.length(index) != written.length(number):
-            raise UserError(f"{written.path}: episode {index} came back other than it was written; does the disk fail?")
+            raise UserError(
+                f"{written.path}: episode {number} came back other than it was written; does the disk fail?"
+            )
     if not math.isclose(written.fps, dataset.fps) or written.views != dataset.views:
         raise UserError(f"{written.path}: its description came back other than it was written")

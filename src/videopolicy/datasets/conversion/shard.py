@@ -125,12 +125,12 @@ def _try(
         for index in range(run.first, run.end):
             if index in skipped:
                 continue
-            where = f"{dataset.path}: episode {index}"
+            where = f"{dataset.path}: episode {dataset.number(index)}"
             try:
                 writer.add(samples.of(_blocks(dataset, index, where), writer, tell), where)
             except UserError as error:
                 if job.source.reading.strict:
-                    line = str(error) if f"episode {index}" in str(error) else f"{where}: {error}"
+                    line = str(error) if where in str(error) else f"{error} (episode {dataset.number(index)})"
                     raise UserError(f"{line}; without --strict, the other episodes are converted") from error
                 skipped |= _damaged(dataset, range(index, run.end), writer)
                 return None
@@ -153,7 +153,8 @@ def _damaged(dataset: Dataset, episodes: Iterable[int], writer: ShardWriter) -> 
     """Those of the episodes that cannot be written, and why."""
     found = {}
     for index in episodes:
-        where = f"{dataset.path}: episode {index}"
+        # Whoever tells it says which.
+        where = f"{dataset.path}: an episode"
         try:
             for block in _blocks(dataset, index, where):
                 writer.check(block, where)

@@ -127,7 +127,7 @@ def _nothing_left(path: Path, notes: Sequence[Note]) -> str:
         return f"{path}: holds no demonstrations"
     more = f"; {plural(len(lost) - 1, 'other reason')} beside this" if len(lost) > 1 else ""
     most = max(lost, key=lambda note: len(note.episodes))
-    return f"{path}: no episode of it can be read: {most}{more}"
+    return f"no episode can be read: {most}{more}"
 
 
 def _tell_what_is_unused(found: StoredSet, kept: Sequence[StoredEpisode]) -> None:
@@ -139,34 +139,36 @@ def _tell_what_is_unused(found: StoredSet, kept: Sequence[StoredEpisode]) -> Non
             found.told.of_all("unused", f"{found.path}: {before} {listed(different, _LISTED)}{after}")
 
     states = [column for one in kept for column in one.other_states]
-    none = "no state is read, as no name is known; there are"
+    none = "no state is read, as none of the known names is there; what there is:"
     beside = "numbers that are no part of the state:" if kept[0].states else none
     tell(beside, map(str, states), _option("state", states))
     if any(one.acts for one in kept):
         actions = [column for one in kept for column in one.other_actions]
         tell("numbers that are no part of the action:", map(str, actions), _option("action", actions))
-    tell("neither images in 8-bit RGB nor rows of numbers:", (other for one in kept for other in one.others))
+    tell(
+        "neither images in 8-bit RGB nor rows of numbers, so not read:", (other for one in kept for other in one.others)
+    )
     four = (view for one in kept for view, camera in one.cameras.items() if camera.channels == 4)
-    tell("a fourth channel, which should be transparency, of the view", four)
+    tell("a fourth channel, taken for transparency and not read, of the view", four)
 
 
 def _option(kind: str, columns: Sequence[Column]) -> str:
     """How to read columns; an action is not offered as a state."""
     names = [column.name for column in columns]
     fitting = [name for name in dict.fromkeys(names) if kind == "action" or "action" not in name] or names
-    return f"; --{kind}-columns {' '.join(fitting[:2])} would read these, side by side, as the {kind}"
+    return f"; name those that make up the {kind}, such as --{kind}-columns {' '.join(fitting[:2])}"
 
 
 def _tell_who_does_not_act(told: Told, kept: Sequence[StoredEpisode]) -> None:
+    """Says which episodes have no actions, and what could be the action."""
+    some = any(one.acts for one in kept)
     for one in kept:
         if one.acts:
             continue
-        others = [column.name for column in one.other_actions]
-        told.of_episode(
-            "left out",
-            one.file,
-            one.name,
-            "has no actions, so that only its video is read"
-            + (f"; {listed([str(column) for column in one.other_actions], _LISTED)} could be them: " if others else "")
-            + (f"--action-columns {' '.join(others)}" if others else ""),
-        )
+        others = listed([str(column) for column in one.other_actions], _LISTED)
+        option = f"--action-columns {' '.join(column.name for column in one.other_actions)}"
+        could = f"; {others} could be the action: {option}" if others else ""
+        if some:
+            told.of_episode("video only", one.file, one.name, f"has no actions{could}", one.number)
+        else:
+            told.of_episode("left out", one.file, one.name, f"has no actions, so that only its video is read{could}")

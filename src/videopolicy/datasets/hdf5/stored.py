@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from videopolicy.datasets.hdf5.access import array, arrays, group, rows
+from videopolicy.datasets.phrases import plural
 from videopolicy.errors import UserError, unknown
 from videopolicy.types import Frames
 
@@ -197,7 +198,8 @@ def steps_of(read: Sequence[Camera | Column], where: str) -> int:
     first = read[0]
     for other in read:
         if other.steps != first.steps:
-            raise UserError(f"{where}{first.key} has {first.steps} rows, but {other.key} {other.steps}")
+            differ = f"{first.key} has {plural(first.steps, 'row')}, but {other.key} has {other.steps}"
+            raise UserError(f"{where}{differ}; each needs one a step")
     if not first.steps:
         raise UserError(f"{where}has no control steps")
     return first.steps
@@ -249,7 +251,7 @@ def _finite(held: h5py.Group, column: Column, start: int, stop: int, where: obje
         read = rows(values, start, stop).astype(np.float32).reshape(stop - start, column.width)
     bad = np.nonzero(~np.isfinite(read).all(1))[0]
     if len(bad):
-        raise UserError(f"{where}: {column.key} at step {start + bad[0]} is NaN or infinite")
+        raise UserError(f"{where}: {column.key} has a value that is NaN or infinite at step {start + bad[0]}")
     return read
 
 

@@ -88,7 +88,7 @@ class LeRobot:
         for view in chosen:
             if view not in self._keys:
                 raise unknown("view", view, self.views)
-        with sound(f"{self.path}: episode {index} is not as {spec.INFO} describes it"):
+        with sound(f"{self.path}: episode {entry.index} is not as {spec.INFO} describes it"):
             actions, states = self._read_vectors(entry, start, last)
             frames = {view: self._frames(entry, self._keys[view], start, last) for view in chosen}
         return Episode(
@@ -148,7 +148,9 @@ class LeRobot:
             values = vectors(table[name], self._features[name].width)
         if not np.isfinite(values).all():
             bad = start + int(np.nonzero(~np.isfinite(values).all(1))[0][0])
-            raise UserError(f"{entry.data}: {name} of episode {entry.index}, step {bad}, is NaN or infinite")
+            raise UserError(
+                f"{entry.data}: {name} has a value that is NaN or infinite at step {bad} of episode {entry.index}"
+            )
         return values
 
     def _frames(self, entry: EpisodeEntry, key: str, start: int, stop: int) -> Frames:

@@ -21,13 +21,13 @@ class About:
         fps: control steps a second.
         action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of the state.
-        skipped: what was left out, mended or not used, one line each.
+        notes: what was left out, mended or not used, one line each.
     """
 
     fps: float
     action_layout: str = ""
     state_layout: str = ""
-    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def assemble(shards: Iterable[Shard], about: About, target: Path) -> None:
@@ -152,7 +152,7 @@ class _Assembly:
         own = {
             spec.ACTION_LAYOUT: self.about.action_layout,
             spec.STATE_LAYOUT: self.about.state_layout,
-            spec.SKIPPED: list(self.about.skipped),
+            spec.NOTES: list(self.about.notes),
         }
         return info | {name: value for name, value in own.items() if value}
 

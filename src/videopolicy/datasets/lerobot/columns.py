@@ -41,9 +41,11 @@ def choose(info: Info, reading: Reading) -> Columns:
     numbers = {name: feature for name, feature in info.features.items() if _is_numbers(name, feature)}
     action = _chosen(info, numbers, reading.action_columns, ACTIONS)
     state = _chosen(info, numbers, reading.state_columns, STATES)
-    cameras, notes = _cameras(info.features)
+    cameras, notes = _cameras(info)
     if not cameras:
-        raise UserError(f"{info.file}: no feature of type video or image that is no depth map; nothing can be seen")
+        raise UserError(
+            f"{info.file}: names no camera: no feature is of type video or image, depth aside; at least one is needed"
+        )
     rest = {name: feature for name, feature in numbers.items() if name not in (*action, *state)}
     if not action:
         notes += _candidates(info, rest, "action", ("action",))
@@ -51,7 +53,7 @@ def choose(info: Info, reading: Reading) -> Columns:
         notes += _candidates(info, rest, "state", ("observation.state", "state"))
     told = {name for note in notes for name in rest if f"{name} (" in note.text}
     if others := {name: feature for name, feature in rest.items() if name not in told}:
-        notes.append(Note("unused", f"{info.file}: columns that are not read: {_wide(others)}"))
+        notes.append(Note("unused", f"{info.file}: columns that are neither action nor state: {_wide(others)}"))
     return Columns(_view_names(cameras), action, state, tuple(notes))
 
 
@@ -73,26 +75,28 @@ def _candidates(info: Info, rest: Mapping[str, Feature], kind: str, begin: tuple
     if not could:
         return []
     option = f"--{kind}-columns {' '.join(could)}"
-    why = f"no column is called {kind}, so there are no {kind}s; these could be it: {_wide(could)}"
+    why = f"no column is called {begin[0]}, so that no {kind}s are read; what could be the {kind}: {_wide(could)}"
     # Without its actions a data set is another one; many do without states.
     lost = "left out" if kind == "action" else "unused"
-    return [Note(lost, f"{info.file}: {why}; {option} joins them in this order")]
+    return [Note(lost, f"{info.file}: {why}; {option} joins these in this order")]
 
 
 def _wide(features: Mapping[str, Feature]) -> str:
     return ", ".join(f"{name} ({feature.width})" for name, feature in features.items())
 
 
-def _cameras(features: Mapping[str, Feature]) -> tuple[list[str], list[Note]]:
+def _cameras(info: Info) -> tuple[list[str], list[Note]]:
     """The features that are views, and what is left out."""
     cameras, notes = [], []
-    for key, feature in features.items():
+    for key, feature in info.features.items():
         if feature.picture and feature.depth:
-            notes.append(Note("unused", f"{key}: a depth map; only pictures in colour are read"))
+            notes.append(Note("unused", f"{info.file}: {key} is a depth map; only pictures in colour are read"))
         elif feature.picture:
             cameras.append(key)
         elif len(feature.shape) == 3:
-            notes.append(Note("unused", f"{key}: of type {feature.dtype}; of pictures, video and image are read"))
+            notes.append(
+                Note("unused", f"{info.file}: {key} is of type {feature.dtype}; of pictures, video and image are read")
+            )
     return cameras, notes
 
 

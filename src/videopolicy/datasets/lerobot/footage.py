@@ -8,6 +8,7 @@ from pathlib import Path
 from videopolicy.datasets.base import SAME_RATE
 from videopolicy.datasets.lerobot.listing import Span
 from videopolicy.datasets.notes import Note
+from videopolicy.datasets.phrases import plural
 from videopolicy.errors import UserError
 from videopolicy.media import Probe, probe
 
@@ -107,8 +108,10 @@ def _in_order(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, found
     _place_unsaid(wanted, files, fps, other)
     if other.lost:
         return found
-    told = f"{files[0].parent.parent}: the spans of meta/episodes contradict each other or the files that there are"
-    how = "the episodes' lengths in their order make up the frames of every file, and are used instead"
+    told = (
+        f"{files[0].parent.parent}: the time spans in meta/episodes contradict each other, or the files that are there"
+    )
+    how = "the episodes are read one after the other instead, as their lengths add up to the frames of every file"
     return replace(other, notes=[Note("mended", f"{told}; {how}", tuple(one.index for one in wanted))])
 
 
@@ -120,7 +123,7 @@ def _probed(path: Path, fps: float, found: FoundFrames) -> Probe | str:
         return str(error)
     found.depth = found.depth or video.depth
     if abs(video.fps - fps) > SAME_RATE * fps:
-        return f"{path}: {video.fps:g} frames a second, but the data set says {fps:g}; mend fps in meta/info.json"
+        return f"{path}: has {video.fps:g} frames a second, but meta/info.json says {fps:g}; mend its fps"
     if abs(video.fps - fps) > _CLOCK * fps:
         told = f"{path}: has {video.fps:.6g} frames a second, not {fps:g} as the data set says"
         found.notes.append(Note("mended", f"{told}; they are counted, not timed"))
@@ -154,7 +157,7 @@ class _Placing:
                 self._tell_unused(sum(self._lengths), self._video.frames)
         elif 0 <= missing <= few(self._lengths[-1]) and self._rising_or_wrong():
             wrong = self._wrong()
-            how = "the episodes' lengths in their order make up its frames, and are used instead"
+            how = "the episodes are read one after the other instead, as their lengths add up to the frames of the file"
             numbers = tuple(one.index for one in self._wanted)
             self._found.notes.append(Note("mended", f"{self._path}: {wrong}; {how}", numbers))
             self._take(self._added)
@@ -177,9 +180,8 @@ class _Placing:
         for one, (first, length) in zip(self._wanted, places, strict=True):
             count = min(length, self._video.frames - first)
             if count < 1:
-                self._found.lost[one.index] = (
-                    f"{self._path}: ends before they begin, after {self._video.frames} frames; it is cut short"
-                )
+                end = f"ends after {plural(self._video.frames, 'frame')}, before an episode begins"
+                self._found.lost[one.index] = f"{self._path}: {end}; it is cut short"
             else:
                 self._found.footage[one.index] = Footage(self._path, first, count)
 
@@ -199,14 +201,17 @@ class _Placing:
 
     def _wrong(self) -> str:
         if overlap := self._overlap():
-            return f"the spans of episodes {overlap[0]} and {overlap[1]} overlap by {overlap[2]:.2f} s"
+            return f"the time spans of episodes {overlap[0]} and {overlap[1]} overlap by {overlap[2]:.2f} s"
         for place, added, one in zip(self._said, self._added, self._wanted, strict=True):
             if place is None:
-                return f"the span of episode {one.index} is not said"
+                return f"no time span of episode {one.index} is given"
             if place != added:
                 late = (place[0] - added[0]) / self._video.fps
-                return f"the span of episode {one.index} is {late:+.2f} s off where it must be"
-        return "the spans do not partition it"
+                how = (
+                    f"begins {abs(late):.2f} s too {'late' if late > 0 else 'early'}" if late else "has a wrong length"
+                )
+                return f"the time span of episode {one.index} {how}"
+        return "the time spans of the episodes do not make up the file"
 
     def _take_one_by_one(self) -> None:
         """Each episode by its own span, if that can be true."""
@@ -218,9 +223,14 @@ class _Placing:
             self._found.contradictory = self._found.contradictory or bool(cause)
             # A true order of its own is believed where lengths tell the episodes apart.
             if not cause and fits and place != added and self._lengths.count(length) > 1:
-                cause = "its span does not come in the order of the episodes; which frames are its own cannot be told"
+                cause = (
+                    "the time spans do not come in the order of the episodes, which are of one length; "
+                    "which frames belong to which cannot be told"
+                )
             if cause or place is None:
-                self._found.lost[one.index] = f"{self._path}: {cause}; mend meta/episodes"
+                self._found.lost[one.index] = (
+                    f"{self._path}: {cause}; mend from_timestamp and to_timestamp in meta/episodes"
+                )
             else:
                 self._found.footage[one.index] = Footage(
                     self._path, place[0], min(length, self._video.frames - place[0])
@@ -230,16 +240,17 @@ class _Placing:
 
     def _cause(self, number: int, length: int, place: tuple[int, int] | None) -> str:
         if place is None:
-            return "the span of an episode is not said"
+            return "no time span of an episode is given"
         first, count = place
         if count != length:
-            return f"the span of an episode has {count} frames, but the episode {length} steps"
+            has = f"the episode has {plural(length, 'step')}"
+            return f"the time span of an episode holds {plural(count, 'frame')}, but {has}"
         if first < 0 or length - few(length) > self._video.frames - first:
-            return f"the span of an episode lies beyond its {self._video.frames} frames"
+            return f"the time span of an episode ends after the last of the {plural(self._video.frames, 'frame')}"
         for other, its in enumerate(self._said):
             if other != number and its and its[0] < first + count and first < its[0] + its[1]:
                 pair = sorted((self._wanted[number].index, self._wanted[other].index))
-                return f"the spans of episodes {pair[0]} and {pair[1]} overlap"
+                return f"the time spans of episodes {pair[0]} and {pair[1]} overlap"
         return ""
 
     def _tell_gaps(self, taken: Sequence[tuple[int, int]]) -> None:
@@ -249,7 +260,7 @@ class _Placing:
                     self._tell_unused(end, begin)
 
     def _tell_unused(self, start: int, stop: int) -> None:
-        text = f"{self._path}: frames {start} to {stop - 1} belong to no episode"
+        text = f"{self._path}: frames {start} to {stop - 1} belong to no episode that can be read"
         self._found.notes.append(Note("unused", text))
 
 
@@ -272,8 +283,9 @@ def _place_unsaid(wanted: Sequence[Wanted], files: Sequence[Path], fps: float, f
             found.footage[one.index] = Footage(file, at, one.rows)
             at += one.rows
         left, at = left[here:], 0
-    cause = "nothing says which frames of the videos are theirs, and the lengths of the episodes do not add up to them"
-    found.lost |= {one.index: cause for one in left}
+    folder = f"{files[0].parent.parent}: " if files else ""
+    cause = "which frames belong to an episode is not said, and the lengths of the episodes do not add up to the files"
+    found.lost |= {one.index: f"{folder}{cause}" for one in left}
 
 
 def _fitting(left: Sequence[Wanted], frames: int) -> int | None:

@@ -61,7 +61,7 @@ class Info:
         chunks_size: v2.1: episodes a folder.
         totals: "episodes" and "frames", where it says how many.
         layouts: of "action" and "state", "" where unspecified.
-        told: what a conversion left out, mended or did not use, one line each.
+        told: what the conversion that wrote it left out, mended or did not use, one line each.
         notes: what is odd in it.
     """
 
@@ -111,7 +111,7 @@ def read_info(path: Path) -> Info:
     try:
         said = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: is no JSON; it is cut short or damaged") from error
+        raise UserError(f"{file}: is not JSON; it is cut short or damaged; copy or download it again") from error
     if not isinstance(said, dict) or not said:
         raise UserError(f"{file}: not the description of a LeRobot data set; it should be a JSON object")
     with sound(f"{file}: not the description of a LeRobot data set"):
@@ -137,7 +137,7 @@ def _of(path: Path, file: Path, said: dict[str, Any]) -> Info:
         size if isinstance(size, int) and size > 0 else spec.CHUNK_SIZE,
         {name: count for name, count in totals.items() if isinstance(count, int)},
         {name: layout if isinstance(layout, str) else "" for name, layout in layouts.items()},
-        tuple(map(str, said.get(spec.SKIPPED, ()))),
+        tuple(line for line in said.get(spec.NOTES) or () if isinstance(line, str)),
         (*notes, *odd, *replaced),
     )
 
@@ -158,7 +158,8 @@ def _version(path: Path, file: Path, said: dict[str, Any]) -> tuple[bool, list[N
     if version.startswith("v2." if looks_old else "v3."):
         return looks_old, []
     read = "v2.1" if looks_old else "v3.0"
-    return looks_old, [Note("mended", f"{file}: says version {version or 'nothing'}; read as {read}, as its files are")]
+    told = f"{file}: names {version or 'no version'} of the format; it is read as {read}, as its files are laid out"
+    return looks_old, [Note("mended", told)]
 
 
 def _features(file: Path, said: Any) -> tuple[dict[str, Feature], list[Note]]:
@@ -172,7 +173,7 @@ def _features(file: Path, said: Any) -> tuple[dict[str, Feature], list[Note]]:
                 raise TypeError
             extra = {**(about.get("video_info") or {}), **(about.get("info") or {})}
         except (KeyError, TypeError, AttributeError):
-            wrong = "is not described by a dtype and a shape that make sense; write them"
+            wrong = "is not read, as no dtype and shape that make sense are given; write both"
             notes.append(Note("left out", f"{file}: the feature {name!r} {wrong}"))
             continue
         found[name] = Feature(dtype, shape, bool(extra.get("is_depth_map") or extra.get("video.is_depth_map")))
@@ -193,12 +194,13 @@ def _templates(path: Path, file: Path, old: bool, said: dict[str, Any]) -> tuple
             if not isinstance(given, str) or (not _begins(path, given) and _begins(path, usual)):
                 raise OddError
         except (KeyError, ValueError, IndexError):
-            notes.append(Note("mended", f"{shown}, which names no file; {usual} is used"))
+            notes.append(Note("mended", f"{shown}, which names no file that is there; {usual} is used"))
             templates[kind] = usual
             continue
         if foreign := set(re.findall(r"{(\w+)", templates[kind])) - {*own, "video_key"}:
-            words = f"uses {', '.join(sorted(foreign))}, of the other version of the format"
-            notes.append(Note("mended", f"{shown}, which {words}; it is read as it is meant"))
+            other, this = ("v3.0", "v2.1") if old else ("v2.1", "v3.0")
+            words = f"{', '.join(sorted(foreign))} of format {other} in a data set of {this}"
+            notes.append(Note("mended", f"{shown}, with {words}; the same files are meant, and read"))
     return templates, notes
 
 

@@ -116,7 +116,7 @@ def _read_tasks(info: Info, listing: Listing) -> None:
         with sound(f"{file}: not a list of instructions"):
             listing.tasks = _old_tasks(file) if info.old else _new_tasks(file)
     except UserError as error:
-        listing.notes.append(Note("mended", f"{error}; each episode's own instruction is taken"))
+        listing.notes.append(Note("mended", f"{error}; the instruction listed with each episode is used"))
 
 
 def _old_tasks(file: Path) -> dict[int, str]:
@@ -136,7 +136,7 @@ def _old(info: Info, keys: Sequence[str], listing: Listing) -> Iterator[tuple[Pa
         rows = list(_lines(file, listing))
     except UserError as error:
         listing.whole = False
-        listing.notes.append(Note("mended", f"{error}; the episodes are those of the data files"))
+        listing.notes.append(Note("mended", f"{error}; the episodes are taken from the data files instead"))
         return
     for where, line in rows:
         try:
@@ -156,14 +156,19 @@ def _new(info: Info, keys: Sequence[str], listing: Listing) -> Iterator[tuple[Pa
     if not files:
         listing.whole = False
         listing.notes.append(
-            Note("mended", f"{info.path / EPISODES}: no parquet file lists episodes; they are those of the data files")
+            Note(
+                "mended",
+                f"{info.path / EPISODES}: no parquet file in it lists the episodes; they are taken from the data files",
+            )
         )
     for file in files:
         try:
             rows = _rows(file, keys)
         except UserError as error:
             listing.whole = False
-            listing.notes.append(Note("mended", f"{error}; what it should list is taken from the data files"))
+            listing.notes.append(
+                Note("mended", f"{error}; the episodes that it should list are taken from the data files")
+            )
             continue
         for number, row in enumerate(rows):
             try:
@@ -224,7 +229,7 @@ def _lines(file: Path, listing: Listing | None = None) -> Iterator[tuple[str, di
             if not isinstance(line, dict):
                 raise TypeError
         except (ValueError, TypeError, RecursionError) as error:
-            wrong = f"{file}: line {number} is no JSON object; it is cut short or damaged"
+            wrong = f"{file}: line {number} is not a JSON object; it is cut short or damaged"
             if listing is None:
                 raise UserError(wrong) from error
             listing.whole = False

@@ -13,6 +13,7 @@ from videopolicy.datasets.lerobot.listing import Listed, Listing, read_listing
 from videopolicy.datasets.lerobot.row_files import EpisodeRows, find_rows
 from videopolicy.datasets.lerobot.rows import RowRange
 from videopolicy.datasets.notes import Note, merged
+from videopolicy.datasets.phrases import plural
 from videopolicy.datasets.reading import Reading
 from videopolicy.errors import UserError
 
@@ -77,9 +78,9 @@ def open_files(path: Path, reading: Reading) -> Opened:
     info = replace(info, features=rows.features)
     columns = choose(info, reading)
     views = {key: _frames_of(key, info, listing, rows) for key in columns.views.values()}
-    columns = _without_lost_views(columns, views, rows)
+    columns = _without_lost_views(info, columns, views, rows)
     entries, lost, notes = _entries(listing, rows, {key: views[key] for key in columns.views.values()})
-    told = [Note("unused", f"said when it was converted: {line}") for line in info.told]
+    told = [Note("converted", line) for line in info.told]
     notes = [*told, *info.notes, *listing.notes, *rows.notes, *columns.notes, *notes, *by_file(rows.lost | lost)]
     notes += [*_counts(info, listing, entries, rows.lost | lost), *_statistics(info)]
     if not entries:
@@ -92,7 +93,7 @@ def _nothing(info: Info, notes: Sequence[Note]) -> str:
     if not lost:
         return f"{info.path}: holds no episodes; was its recording stopped before the first?"
     count = sum(len(note.episodes) for note in lost)
-    return f"{info.path}: none of its {count} episodes can be read: {lost[0].text}"
+    return f"none of {plural(count, 'episode')} can be read: {lost[0].text}"
 
 
 def _frames_of(key: str, info: Info, listing: Listing, rows: EpisodeRows) -> FoundFrames:
@@ -113,23 +114,27 @@ def _frames_of(key: str, info: Info, listing: Listing, rows: EpisodeRows) -> Fou
     found = find(wanted, files, info.fps, info.old)
     if elsewhere:
         there = named[min(named)].parent
-        told = f"{info.file}: their videos are not in the folders that it names, but in {there} and the like"
+        told = (
+            f"{info.file}: names other folders for videos than {there} and the like, where they are, and are read from"
+        )
         found.notes.append(Note("mended", told, tuple(elsewhere)))
     return found
 
 
-def _without_lost_views(columns: Columns, views: Mapping[str, FoundFrames], rows: EpisodeRows) -> Columns:
+def _without_lost_views(info: Info, columns: Columns, views: Mapping[str, FoundFrames], rows: EpisodeRows) -> Columns:
     """Leaves out depth cameras that nobody calls so, and views of which no episode has frames where others have."""
     kept, notes = dict(columns.views), list(columns.notes)
     for view, key in columns.views.items():
         if views[key].depth:
             del kept[view]
-            notes.append(Note("unused", f"{key}: its pictures are those of a depth camera; only colour is read"))
+            notes.append(
+                Note("unused", f"{info.file}: the pictures of {key} are those of a depth camera; only colours are read")
+            )
     lost = {view: key for view, key in kept.items() if rows.found and not rows.found.keys() - views[key].lost.keys()}
     for view, key in lost.items() if lost.keys() != kept.keys() else ():
         del kept[view]
         cause = next(iter(views[key].lost.values()))
-        notes.append(Note("left out", f"the view {view!r}, of which no episode has frames: {cause}"))
+        notes.append(Note("left out", f"{cause}; no episode has frames of view {view!r}, which is left out"))
     return replace(columns, views=kept, notes=tuple(notes))
 
 
@@ -163,16 +168,16 @@ def _miscount(file: Path, run: RowRange, listed: Listed, videos: Mapping[str, Fo
     for footage in videos.values():
         missing = steps - footage.count
         if missing and abs(missing) <= few(steps) and run.first == 0:
-            what = f"{missing} fewer" if missing > 0 else f"{-missing} more"
-            how = "the last steps are not read" if missing > 0 else "the last frames are not read"
-            told = f"{footage.file}: has {what} frames than there are steps; {how}"
-            return Note("mended", told, (listed.index,))
+            count = plural(abs(missing), "frame")
+            lacks = f"ends {count} before the steps of an episode do; the steps without a frame are not read"
+            spare = f"has {count} after the last step of an episode; what comes after that step is not read"
+            return Note("mended", f"{footage.file}: {lacks if missing > 0 else spare}", (listed.index,))
         if missing:
-            has = f"has {footage.count} frames of an episode of {steps} rows in {file}"
-            return Note("left out", f"{footage.file}: {has}; which belong together cannot be told")
+            has = f"has {plural(footage.count, 'frame')} of an episode of {plural(steps, 'step')}"
+            return Note("left out", f"{footage.file}: {has}; which frame belongs to which step cannot be told")
     if listed.length not in (None, steps):
-        told = "is listed with another number of steps than it has rows and frames; these count"
-        return Note("mended", f"{file}: an episode {told}", (listed.index,))
+        has = f"has {plural(steps, 'row')} of an episode that is listed with {plural(listed.length or 0, 'step')}"
+        return Note("mended", f"{file}: {has}; the rows count", (listed.index,))
     return None
 
 
@@ -181,23 +186,33 @@ def _instructions(listing: Listing, listed: Listed, file: Path, run: RowRange) -
     index, known = listed.index, [listing.tasks[task] for task in run.tasks if task in listing.tasks]
     if len(listed.tasks) == 1 and listed.tasks[0] in (known or listed.tasks):
         if run.tasks and not known:
-            told = f"{file}: its task_index is in no list of instructions; the episode's own instruction is taken"
+            told = (
+                f"{file}: has a task_index that no list of tasks has; the instruction listed with the episode is used"
+            )
             return listed.tasks, [Note("mended", told, (index,))]
-        lacks = f"{file}: has no task_index; the instructions of meta/episodes are taken"
+        lacks = f"{file}: has no task_index; the instruction listed with the episode is used"
         return listed.tasks, [] if run.tasks else [Note("mended", lacks, (index,))]
     if len(known) > 1:
-        return tuple(known), [Note("mended", "of several instructions the one of most steps is taken", (index,))]
+        return tuple(known), [
+            Note("mended", f"{file}: gives an episode several instructions; that of most steps is used", (index,))
+        ]
     if known:
-        wrong = f"{file}: has other instructions than meta/episodes; those of the rows are taken"
+        wrong = f"{file}: has another instruction than the list of episodes; that of the rows is used"
         return tuple(known), [Note("mended", wrong, (index,))] if listed.tasks else []
     if listed.tasks:
-        several = f"{file}: does not say which of several instructions; the first is taken"
+        several = f"{file}: does not say which of an episode's several instructions is meant; the first is used"
         return listed.tasks, [Note("mended", several, (index,))]
     only = set(listing.tasks.values())
     if len(only) == 1:
-        told = f"{file}: names no instruction; the data set's only one is taken"
+        told = f"{file}: names no instruction; the only one of the data set is used"
         return tuple(only), [Note("mended", told, (index,))]
-    return ("",), [Note("left out", f"{file}: nothing says what is done; the instruction is empty", ())]
+    return ("",), [
+        Note(
+            "left out",
+            f"{file}: nothing says what is done in an episode; its instruction is empty; mend the list of tasks",
+            (),
+        )
+    ]
 
 
 def _counts(info: Info, listing: Listing, entries: Sequence[EpisodeEntry], lost: Mapping[int, str]) -> list[Note]:
@@ -207,7 +222,7 @@ def _counts(info: Info, listing: Listing, entries: Sequence[EpisodeEntry], lost:
         there["frames"] = sum(one.length or 0 for one in listing.episodes.values())
     said = info.totals
     return [
-        Note("mended", f"{info.file}: says {said[name]} {name}, but there are {count}")
+        Note("mended", f"{info.file}: says {said[name]} {name}, but there are {count}; what is there counts")
         for name, count in there.items()
         if name in said and said[name] != count
     ]

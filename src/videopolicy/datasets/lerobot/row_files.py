@@ -9,7 +9,7 @@ from videopolicy.datasets.files import visible
 from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.columns import ACTIONS, STATES
 from videopolicy.datasets.lerobot.counted import not_as_counted
-from videopolicy.datasets.lerobot.info import Feature, Info
+from videopolicy.datasets.lerobot.info import EPISODES, OLD_EPISODES, Feature, Info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, Span
 from videopolicy.datasets.lerobot.rows import RowRange, TableRows, is_deep, step_shape
 from videopolicy.datasets.notes import Note
@@ -67,10 +67,12 @@ def find_rows(info: Info, listing: Listing) -> EpisodeRows:
         faults |= {episode: f"{file}: {why}" for episode, why in table.faults.items()}
         rows.notes += not_as_counted(info, file, table, runs, ends)
         table.close()
-    stale = [one.index for one in listing.episodes.values() if _settle(one, where.pop(one.index, []), broken, rows)]
+    stale = [
+        one.index for one in listing.episodes.values() if _settle(one, where.pop(one.index, []), broken, rows, folder)
+    ]
     if stale:
-        told = f"{info.path / 'meta'}: names other data files for them than those that hold their rows"
-        rows.notes.append(Note("mended", f"{told}; they are read from where they are", tuple(stale)))
+        told = f"{info.path / _list_of(info)}: names other data files than those that hold the rows of some episodes"
+        rows.notes.append(Note("mended", f"{told}; these rows are read from where they are", tuple(stale)))
     _add_unlisted(info, listing, where, rows)
     for episode, why in faults.items():
         if rows.found.pop(episode, None):
@@ -80,7 +82,7 @@ def find_rows(info: Info, listing: Listing) -> EpisodeRows:
     return rows
 
 
-def _settle(listed: Listed, places: list[Place], broken: Mapping[Path, str], rows: EpisodeRows) -> bool:
+def _settle(listed: Listed, places: list[Place], broken: Mapping[Path, str], rows: EpisodeRows, folder: Path) -> bool:
     """Finds the rows of an episode; whether they are elsewhere than is said."""
     said = [place for place in places if place[0] == listed.data]
     if said or len(places) == 1:
@@ -88,13 +90,15 @@ def _settle(listed: Listed, places: list[Place], broken: Mapping[Path, str], row
         return not said and listed.data is not None
     if places:
         files = " and ".join(str(file) for file, _ in places)
-        rows.lost[listed.index] = f"{files} hold rows of one episode each, and none of them is the one that is named"
+        rows.lost[listed.index] = (
+            f"{files} hold rows of the same episode, and neither is the file that is named; remove the wrong one"
+        )
     elif listed.data and listed.data in broken:
         rows.lost[listed.index] = broken[listed.data]
     elif listed.data and not listed.data.is_file():
         rows.lost[listed.index] = f"{listed.data}: no such file, but the data set needs it"
     else:
-        rows.lost[listed.index] = f"{listed.data or 'data'}: holds no rows of an episode that is listed"
+        rows.lost[listed.index] = f"{listed.data or folder}: holds no rows of an episode that is listed"
     return False
 
 
@@ -109,7 +113,7 @@ def _add_unlisted(info: Info, listing: Listing, where: Mapping[int, list[Place]]
             index, None, spans={key: Span(info.place("video", *place, key), 0.0, None) for key in keys}
         )
     if added and listing.whole:
-        told = f"{info.path / 'meta'}: does not list them, but their rows are there; they are read"
+        told = f"{info.path / _list_of(info)}: does not list episodes whose rows are there; they are read"
         rows.notes.append(Note("mended", told, tuple(added)))
     listing.episodes = dict(sorted(listing.episodes.items()))
 
@@ -120,7 +124,7 @@ def _runs(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> Mappin
     if number is None or len(table.runs) != 1 or int(number[1]) in table.runs:
         return table.runs
     ((own, run),) = table.runs.items()
-    told = f"{file.parent}: files of this folder give their rows another episode_index than their names; these count"
+    told = f"{file.parent}: files in it give their rows another episode_index than their names say; the names count"
     rows.notes.append(Note("mended", told, (int(number[1]),)))
     if own in table.faults:
         table.faults[int(number[1])] = table.faults.pop(own)
@@ -145,7 +149,7 @@ def _describe(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> bo
     for name, known in list(rows.features.items()):
         if name not in table.names and known.dtype != "video" and name not in spec.INDEX_COLUMNS:
             del rows.features[name]
-            told = f"{info.file}: describes {name}, but {file} has no such column; it is not read"
+            told = f"{info.file}: describes {name}, but {file} has no such column; it is left out"
             rows.notes.append(Note("left out", told))
     return True
 
@@ -154,8 +158,12 @@ def _correct(info: Info, table: TableRows, name: str, known: Feature, rows: Epis
     shape = step_shape(table, name)
     if shape and Feature("", shape).width != known.width:
         rows.features[name] = replace(known, shape=shape)
-        told = f"{info.file}: says that {name} is {known.width} wide, but its rows have {_said(shape)}; these are read"
+        told = f"{info.file}: says that {name} is {known.width} wide, but a row holds {_said(shape)}; these are read"
         rows.notes.append(Note("mended", told))
+
+
+def _list_of(info: Info) -> Path:
+    return OLD_EPISODES if info.old else EPISODES
 
 
 def _said(shape: tuple[int, ...]) -> str:

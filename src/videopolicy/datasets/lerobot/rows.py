@@ -218,7 +218,9 @@ def _guarded(file: Path, read: Callable[[], Any]) -> Any:
         raise UserError(f"{file}: no such file, but the data set needs it") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         refuse_pointer(file)
-        raise UserError(f"{file}: not a readable parquet file; it is cut short or damaged") from error
+        raise UserError(
+            f"{file}: not a readable parquet file; it is cut short or damaged; copy or download it again"
+        ) from error
 
 
 def is_deep(column: pa.ChunkedArray) -> bool:

@@ -1,10 +1,10 @@
-"""A run of episodes on its way into a LeRobotDataset v3.0, which `lerobot_assembly` makes of one or more of them.
+"""A run of episodes on its way into a LeRobotDataset v3.0, which `assembly` makes of one or more of them.
 
 Shards are written independently, so that processes can share the work. A shard is a folder:
 
     VIEW.mp4                 the frames of its episodes, one after the other
     action.npy, observation.state.npy   (steps, D), if there are any
-    histograms.npy           (episodes, views, 3, 256), see `lerobot_stats`
+    histograms.npy           (episodes, views, 3, 256), see `stats`
     shard.json               the episodes, and what they have in common
 """
 
@@ -59,19 +59,19 @@ class ShardSchema:
         for view, size in self.sizes.items():
             if other.sizes[view] != size:
                 raise UserError(
-                    f"{where}: view {view!r} is {_size(other.sizes[view])} pixels, the first episode's {_size(size)}; "
-                    "a view has one size"
+                    f"{where}: view {view!r} is {_size(other.sizes[view])} pixels, "
+                    f"that of other episodes {_size(size)}; a view has one size, which --size gives all of them"
                 )
         for name, own, its in (("actions", self.action, other.action), ("states", self.state, other.state)):
             if (own is None) != (its is None):
-                has, had = ("has no", "had some") if its is None else ("has", "had none")
+                has, have = ("has no", "have some") if its is None else ("has", "have none")
                 raise UserError(
-                    f"{where} {has} {name}, the first {had}; make two data sets of them, "
+                    f"{where} {has} {name}, but others {have}; make two data sets of them, "
                     "and train on both with a mixture"
                 )
             if own != its:
                 raise UserError(
-                    f"{where}: its {name} are {its} wide, the first episode's {own}; a data set has one width"
+                    f"{where}: its {name} are {its} wide, those of other episodes {own}; a data set has one width"
                 )
 
 

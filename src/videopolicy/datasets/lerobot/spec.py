@@ -9,8 +9,8 @@
 
 Three columns of the episodes' table are this project's own, and ignored by others: EPISODE_TASK (the env's name of
 the task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null). So are three entries of info.json, present where
-there is something to say: ACTION_LAYOUT and STATE_LAYOUT (see `videopolicy.actions.layout`), and SKIPPED (one line for
-each thing that a conversion left out, mended or did not use).
+there is something to say: ACTION_LAYOUT and STATE_LAYOUT (see `videopolicy.actions.layout`), and NOTES (what a
+conversion left out, mended or did not use, one line each).
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 ACTION, STATE, IMAGES = "action", "observation.state", "observation.images."
 EPISODE_TASK, EPISODE_SUCCESS, EPISODE_SEED = "videopolicy/task", "videopolicy/success", "videopolicy/seed"
-ACTION_LAYOUT, STATE_LAYOUT, SKIPPED = "videopolicy/action_layout", "videopolicy/state_layout", "videopolicy/skipped"
+ACTION_LAYOUT, STATE_LAYOUT, NOTES = "videopolicy/action_layout", "videopolicy/state_layout", "videopolicy/notes"
 
 # Files in a folder, at most.
 CHUNK_SIZE = 1000

@@ -175,11 +175,11 @@ def _rate(made: dict[str, Any], wanted: dict[str, Any], libero: bool, say: Say) 
     fps = _number(said)
     if 0.01 <= fps <= 1000:
         return fps
-    how = "write it as control_freq into env_kwargs of the attribute env_args of data"
+    how = "write the right one as control_freq into env_kwargs of the attribute env_args of data"
     if said is not None:
-        say("mended", f"control_freq is no rate, {FPS:g} steps a second are assumed; if it is another, {how}")
+        say("mended", f"its control_freq is no rate; {FPS:g} steps a second are assumed; if that is wrong, {how}")
     elif not libero and made.get("type") != _ROBOSUITE:
-        say("assumed", f"no rate is said, {FPS:g} steps a second are assumed; if it is another, {how}")
+        say("assumed", f"does not say its rate; {FPS:g} steps a second are assumed; if that is wrong, {how}")
     return FPS
 
 

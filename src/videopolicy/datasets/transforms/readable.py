@@ -7,6 +7,7 @@ from pathlib import Path
 from videopolicy.datasets.base import Dataset
 from videopolicy.datasets.blocks import blocks
 from videopolicy.datasets.notes import Note, merged, refuse
+from videopolicy.datasets.phrases import plural
 from videopolicy.datasets.transforms.base import Derived
 from videopolicy.durable import write_text
 from videopolicy.errors import UserError
@@ -29,7 +30,7 @@ class Readable(Derived):
         self._kept = [index for index in range(len(dataset)) if index not in lost]
         if not self._kept:
             first = next(iter(lost.values()))
-            raise UserError(f"{dataset.path}: none of its {len(dataset)} episodes can be read: {first}")
+            raise UserError(f"none of {plural(len(dataset), 'episode')} can be read: {first}")
         found = (Note("left out", why, (dataset.number(index),)) for index, why in lost.items())
         self.notes = (*dataset.notes, *merged(found))
 
@@ -67,7 +68,7 @@ def find_lost(
         done = 0
         try:
             for start, stop, block in blocks(dataset, index, views):
-                _check(block, size, stop - start)
+                _check(dataset.path, block, size, stop - start)
                 tell(stop - start)
                 done = stop
         except UserError as error:
@@ -76,13 +77,13 @@ def find_lost(
     return lost
 
 
-def _check(block: Episode, size: int, steps: int) -> None:
+def _check(path: Path, block: Episode, size: int, steps: int) -> None:
     for view, frames in block.views.items():
         height, width = frames.shape[1:3]
         if (height, width) != (size, size):
-            raise UserError(f"frames of view {view!r} are {width}x{height} pixels, those of others {size}x{size}")
+            raise UserError(f"{path}: view {view!r} has {width}x{height} pixels, that of other episodes {size}x{size}")
     if len(block) != steps:
-        raise UserError(f"{len(block)} steps were read where {steps} should be")
+        raise UserError(f"{path}: {len(block)} steps were read where {steps} should be")
 
 
 def readable(dataset: Dataset, lost: Mapping[int, str], strict: bool) -> Dataset:
@@ -95,7 +96,7 @@ def readable(dataset: Dataset, lost: Mapping[int, str], strict: bool) -> Dataset
         return dataset
     found = Readable(dataset, lost)
     if strict:
-        refuse(dataset.path, found.notes)
+        refuse(found.notes)
     return found
 
 

@@ -97,7 +97,10 @@ class Turned(Derived):
                 raise UserError(f"{dataset.path}: {unknown('view', view, dataset.views)}")
         super().__init__(dataset, {view: [turn.flip, turn.rotate] for view, turn in turns.items()})
         self._turns = dict(turns)
-        told = [Note("mended", f"view {view}: its frames are {turn}, as was asked") for view, turn in turns.items()]
+        told = [
+            Note("mended", f"{dataset.path}: the frames of view {view} are {turn}, as was asked")
+            for view, turn in turns.items()
+        ]
         self.notes = (*dataset.notes, *told)
 
     def episode(
