@@ -86,11 +86,11 @@ def test_a_file_where_a_folder_belongs_is_refused_and_the_other_way_round(folder
 
 
 def test_what_is_read_is_never_written_whatever_it_is(folder):
-    for where, said in (("hdf5", "hdf5 is what is read"), ("hdf5/new", "lies inside .*, which is read")):
+    for where, said in (("hdf5", "hdf5 is what is read"), ("hdf5/new", "is inside .*, which is read")):
         with pytest.raises(UserError, match=said):
             check_place(folder / where, "convert", [folder / "hdf5"])
     (folder / "link").symlink_to(folder / "hdf5")
-    with pytest.raises(UserError, match=r"lies inside .*, which is read"):
+    with pytest.raises(UserError, match=r"is inside .*, which is read"):
         check_place(folder / "link" / "new", "convert", [folder / "hdf5"])
     with pytest.raises(UserError, match=r"holds .*/data, which is read"):
         check_place(folder, "train", [folder / "data"])

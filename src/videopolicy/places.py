@@ -72,7 +72,7 @@ def _check_around(path: Path, verb: str, around: Path, part: str) -> None:
 def _check_given(path: Path, place: Path, given: Path, goes_on: bool) -> None:
     here = given.resolve()
     if here == place or here in place.parents:
-        where = f"lies inside {given}, which is read" if here != place else "is what is read"
+        where = f"is inside {given}, which is read" if here != place else "is what is read"
         raise UserError(f"{path} {where}; name a place outside")
     # A run that is gone on with may hold the data that it was begun with, as a demo's does.
     if place in here.parents and not goes_on:

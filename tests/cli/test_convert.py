@@ -153,7 +153,7 @@ def test_bad_input_is_one_line_and_writes_nothing(source, tmp_path, capsys, argu
 def test_bad_places_are_one_line(source, tmp_path, capsys):
     assert "missing" in refused(capsys, tmp_path / "missing", tmp_path / "d")
     assert "is what is read; name a place outside" in refused(capsys, source, source)
-    assert f"lies inside {source}, which is read; name a place outside" in refused(capsys, source, source / "d")
+    assert f"is inside {source}, which is read; name a place outside" in refused(capsys, source, source / "d")
     assert "holds a data set; name a folder of its own" in refused(capsys, tmp_path / "d", source)
     assert not list(tmp_path.iterdir())
     for nowhere in ("/proc/foo", "/proc/foo/bar"):
