@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from videopolicy.errors import UserError, name_path_in_errors
 from videopolicy.places import check_place
+from videopolicy.progress import say
 
 # What a network drive answers that has no locks.
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
@@ -188,8 +188,7 @@ def _sweep(place: Path) -> None:
 
 @cache
 def _warn(folder: Path) -> None:
-    print(
+    say(
         f"note: files in {folder} cannot be locked (a network drive?); two commands that write the same there are not "
-        "noticed",
-        file=sys.stderr,
+        "noticed"
     )

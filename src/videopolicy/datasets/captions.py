@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
-from videopolicy.errors import UserError, explain_os_error
+from videopolicy.datasets.files import unreadable
+from videopolicy.errors import UserError
 from videopolicy.pointers import refuse_pointer
 
 TABLE = "captions.csv"
@@ -83,7 +84,7 @@ def read_table(file: Path, names: Collection[str]) -> Table:
     except FileNotFoundError:
         return Table()
     except OSError as error:
-        return Table(fault=_unreadable(file, error))
+        return Table(fault=Fault.of(file, unreadable(file, error)))
     except UserError as error:
         return Table(fault=Fault.of(file, error))
     rows = _rows(text)
@@ -109,7 +110,7 @@ def read_beside(video: Path) -> str | Fault:
     except UnicodeDecodeError:
         return Fault(str(file), _NOT_UTF_8)
     except OSError as error:
-        return _unreadable(file, error)
+        return Fault.of(file, unreadable(file, error))
     except UserError as error:
         return Fault.of(file, error)
 
@@ -160,8 +161,3 @@ def _path(word: str) -> str:
 
 def _is_text(text: str) -> bool:
     return not _FOREIGN.search(text)
-
-
-def _unreadable(file: Path, error: OSError) -> Fault:
-    told = explain_os_error(OSError(error.errno, error.strerror, str(file)))
-    return Fault.of(file, told or UserError("cannot be read; the disk or the network behind it fails"))

@@ -14,10 +14,10 @@ def visible(path: Path, suffixes: Collection[str] = ()) -> list[Path]:
     whoever opens it can say so.
 
     Args:
-        path: the folder.
+        path: the folder; one that is not there holds no files.
         suffixes: in lower case; () for all.
     """
-    return sorted(_walk(path, suffixes, ()))
+    return sorted(_walk(path, suffixes, ())) if path.is_dir() else []
 
 
 def _walk(folder: Path, suffixes: Collection[str], above: tuple[Path, ...]) -> Iterator[Path]:
@@ -48,11 +48,16 @@ def read_text(file: Path) -> str:
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file, but the data set needs it") from error
     except OSError as error:
-        told = explain_os_error(OSError(error.errno, error.strerror, str(file)))
-        raise told or UserError(f"{file}: cannot be read; the disk or the network behind it fails") from error
+        raise unreadable(file, error) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     refuse_pointer(file)
     if not text.strip():
         raise UserError(f"{file}: is empty; its writing was cut short, or its download; copy or download it again")
     return text
+
+
+def unreadable(file: Path, error: OSError) -> UserError:
+    """What the operating system says of a file that it does not give out."""
+    told = explain_os_error(OSError(error.errno, error.strerror, str(file)))
+    return told or UserError(f"{file}: cannot be read; the disk or the network behind it fails")

@@ -49,7 +49,7 @@ def open_dataset(path: Path, reading: Reading = AS_IT_IS) -> "VideoFolder":
 
 def recognises(path: Path) -> bool:
     """Whether a folder holds videos and no tables of another format (see `videopolicy.datasets.formats`)."""
-    suffixes = {file.suffix.lower() for file in visible(path)} if path.is_dir() else set()
+    suffixes = {file.suffix.lower() for file in visible(path)}
     return bool(suffixes.intersection(SUFFIXES)) and not suffixes.intersection(_TABLES)
 
 

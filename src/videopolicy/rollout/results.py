@@ -5,7 +5,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from videopolicy.configs import LIMITS, from_json, to_json
 from videopolicy.durable import sync_open
 from videopolicy.errors import UserError, name_path_in_errors
+from videopolicy.progress import say
 from videopolicy.rollout.settings import Recorded
 from videopolicy.upgrades import upgrade_evaluation, upgrade_result
 
@@ -204,9 +204,7 @@ def _rows(path: Path, text: bytes) -> list[Result]:
                 "one of them, or both to run it again"
             )
     if doubled := len(lines) - len(found):
-        print(
-            f"note: {path}: lines that tell of an episode again: {doubled}; each episode counts once", file=sys.stderr
-        )
+        say(f"note: {path}: lines that tell of an episode again: {doubled}; each episode counts once")
     return [row for _, row in found.values()]
 
 

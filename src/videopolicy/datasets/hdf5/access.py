@@ -13,9 +13,10 @@ import h5py
 import numpy as np
 from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
-from videopolicy.datasets.files import refuse_pointer, visible
+from videopolicy.datasets.files import visible
 from videopolicy.datasets.hdf5.heaps import opened_with_care
 from videopolicy.errors import UserError
+from videopolicy.pointers import refuse_pointer
 
 SUFFIXES = (".hdf5", ".h5")
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -4,24 +4,23 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image
 
 from videopolicy.datasets.hdf5.access import array, arrays, group, rows
 from videopolicy.datasets.phrases import plural
+from videopolicy.datasets.pictures import DamagedPictureError, is_deep, opened
 from videopolicy.errors import UserError, unknown
 from videopolicy.types import Frames
 
 _SHORT = re.compile(r"(.+)_(?:image|rgb)")
 # What a compressed picture begins and ends with; zeros follow where rows are filled up to one length.
 _JPEG, _PNG = (b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND\xae\x42\x60\x82")
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_FORMATS = ("JPEG", "PNG")
 
 
 @dataclass(frozen=True)
@@ -281,10 +280,10 @@ def _in_bytes(values: h5py.Dataset) -> bool:
 def _size(picture: bytes, where: str) -> tuple[int, int] | None:
     """Its height and width; None if its numbers are no colours, as those of a depth map of 16 bits."""
     try:
-        with Image.open(BytesIO(picture), formats=("JPEG", "PNG")) as image:
-            return None if image.mode.startswith(("I", "F")) else (image.height, image.width)
-    except _UNREADABLE as error:
+        image = opened(picture, _FORMATS, pixels=False)
+    except DamagedPictureError as error:
         raise UserError(f"{where} is damaged, or neither JPEG nor PNG") from error
+    return None if is_deep(image) else (image.height, image.width)
 
 
 def _decoded(picture: bytes, size: tuple[int, int], where: str) -> np.ndarray:
@@ -292,12 +291,12 @@ def _decoded(picture: bytes, size: tuple[int, int], where: str) -> np.ndarray:
     if not picture.rstrip(b"\0").endswith((_JPEG[1], _PNG[1])):
         raise UserError(f"{where} is cut short, or neither JPEG nor PNG")
     try:
-        with Image.open(BytesIO(picture), formats=("JPEG", "PNG")) as image:
-            if (image.height, image.width) != size:
-                raise UserError(f"{where} has {image.width}x{image.height} pixels, the first {size[1]}x{size[0]}")
-            return np.asarray(image.convert("RGB"))
-    except _UNREADABLE as error:
+        image = opened(picture, _FORMATS)
+    except DamagedPictureError as error:
         raise UserError(f"{where} is damaged") from error
+    if (image.height, image.width) != size:
+        raise UserError(f"{where} has {image.width}x{image.height} pixels, the first {size[1]}x{size[0]}")
+    return np.asarray(image.convert("RGB"))
 
 
 def _by_view(cameras: Sequence[Camera], path: str) -> dict[str, Camera]:

@@ -53,7 +53,7 @@ class LeRobot:
         opened = open_files(path, reading)
         self.notes, self._episodes, self._tasks = opened.notes, opened.entries, opened.tasks
         info, self._columns = opened.info, opened.columns
-        self.fps, self._features, self._old = info.fps, info.features, info.old
+        self.fps, self._features = info.fps, info.features
         self._keys = dict(opened.columns.views)
         self.views = tuple(self._keys)
         self.action_width, self.state_width = map(self._width, (self._columns.action, self._columns.state))
@@ -181,7 +181,7 @@ class LeRobot:
         for file in files:
             digest.update(file.read_bytes() if file.is_file() else b"")
         for folder in ("data", "videos"):
-            for file in visible(self.path / folder) if (self.path / folder).is_dir() else ():
+            for file in visible(self.path / folder):
                 digest.update(os.fsencode(f"{file.relative_to(self.path)} {_size(file)}"))
         columns = (reading.action_columns, reading.state_columns)
         if any(columns):

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.info import Feature, Info
@@ -47,12 +48,13 @@ def choose(info: Info, reading: Reading) -> Columns:
             f"{info.file}: names no camera: no feature is of type video or image, depth aside; at least one is needed"
         )
     rest = {name: feature for name, feature in numbers.items() if name not in (*action, *state)}
-    if not action:
-        notes += _candidates(info, rest, "action", ("action",))
-    if not state:
-        notes += _candidates(info, rest, "state", ("observation.state", "state"))
-    told = {name for note in notes for name in rest if f"{name} (" in note.text}
-    if others := {name: feature for name, feature in rest.items() if name not in told}:
+    actions = {} if action else _beginning(rest, "action")
+    states = {} if state else _beginning(rest, spec.STATE, "state")
+    if actions:
+        notes.append(_candidates(info, "action", actions))
+    if states:
+        notes.append(_candidates(info, "state", states))
+    if others := {name: feature for name, feature in rest.items() if name not in actions | states}:
         notes.append(Note("unused", f"{info.file}: columns that are neither action nor state: {_wide(others)}"))
     return Columns(_view_names(cameras), action, state, tuple(notes))
 
@@ -69,16 +71,17 @@ def _chosen(info: Info, numbers: Mapping[str, Feature], asked: Sequence[str], us
     return tuple(asked) or next(((name,) for name in usual if name in info.features), ())
 
 
-def _candidates(info: Info, rest: Mapping[str, Feature], kind: str, begin: tuple[str, ...]) -> list[Note]:
+def _beginning(columns: Mapping[str, Feature], *words: str) -> dict[str, Feature]:
+    return {name: feature for name, feature in columns.items() if name.startswith(words)}
+
+
+def _candidates(info: Info, kind: Literal["action", "state"], could: Mapping[str, Feature]) -> Note:
     """Columns that could be what none is called; which they are, and in which order, is for a person to say."""
-    could = {name: feature for name, feature in rest.items() if name.startswith(begin)}
-    if not could:
-        return []
-    option = f"--{kind}-columns {' '.join(could)}"
-    why = f"no column is called {begin[0]}, so that no {kind}s are read; what could be the {kind}: {_wide(could)}"
+    name = {"action": spec.ACTION, "state": spec.STATE}[kind]
+    why = f"no column is called {name}, so that no {kind}s are read; what could be the {kind}: {_wide(could)}"
     # Without its actions a data set is another one; many do without states.
     lost = "left out" if kind == "action" else "unused"
-    return [Note(lost, f"{info.file}: {why}; {option} joins these in this order")]
+    return Note(lost, f"{info.file}: {why}; --{kind}-columns {' '.join(could)} joins these in this order")
 
 
 def _wide(features: Mapping[str, Feature]) -> str:

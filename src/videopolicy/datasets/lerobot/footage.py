@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from videopolicy.datasets.base import SAME_RATE
@@ -149,8 +149,8 @@ class _Placing:
         rows, said = [one.rows for one in wanted], [one.length or one.rows for one in wanted]
         # Where the lists and the rows differ, the video knows which are right.
         self._lengths = rows if sum(rows) == video.frames != sum(said) else said
-        ends = [sum(self._lengths[:number]) for number in range(len(wanted) + 1)]
-        self._added = list(zip(ends, self._lengths, strict=False))
+        begins = accumulate(self._lengths[:-1], initial=0)
+        self._added = list(zip(begins, self._lengths, strict=True))
         self._said = self._frames(video.fps)
         # Times that were written by another clock than the file's are the same frames if they say so throughout.
         self._exact = self._added in (self._said, self._frames(fps))
@@ -223,10 +223,10 @@ class _Placing:
     def _take_one_by_one(self) -> None:
         """Each episode by its own span, if that can be true."""
         taken: list[tuple[int, int]] = []
-        order = {one.index: number for number, one in enumerate(self._wanted)}
         fits = sum(self._lengths) == self._video.frames
-        for one, length, place, added in zip(self._wanted, self._lengths, self._said, self._added, strict=True):
-            cause = self._cause(order[one.index], length, place)
+        each = zip(self._wanted, self._lengths, self._said, self._added, strict=True)
+        for number, (one, length, place, added) in enumerate(each):
+            cause = self._cause(number, length, place)
             self._found.contradictory = self._found.contradictory or bool(cause)
             # A true order of its own is believed where lengths tell the episodes apart.
             if not cause and fits and place != added and self._lengths.count(length) > 1:
@@ -318,9 +318,3 @@ def leave_out_exchanged(views: Mapping[str, FoundFrames]) -> None:
         found.lost |= dict.fromkeys(lost, cause)
         for index in lost:
             del found.footage[index]
-
-
-def by_file(notes: Mapping[int, str]) -> list[Note]:
-    """Causes by episode as notes, one for each cause."""
-    causes = dict.fromkeys(notes.values())
-    return [Note("left out", cause, tuple(i for i, its in notes.items() if its == cause)) for cause in causes]

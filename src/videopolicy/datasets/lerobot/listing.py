@@ -88,7 +88,7 @@ def described_by(info: Info) -> list[Path]:
     """The files that list the episodes and the instructions."""
     if info.old:
         return [info.path / OLD_EPISODES, info.path / OLD_TASKS]
-    return [*_tables(info.path / EPISODES), info.path / spec.TASKS]
+    return [*visible(info.path / EPISODES, (".parquet",)), info.path / spec.TASKS]
 
 
 def read_listing(info: Info, keys: Sequence[str]) -> Listing:
@@ -152,7 +152,7 @@ def _old(info: Info, keys: Sequence[str], listing: Listing) -> Iterator[tuple[Pa
 
 
 def _new(info: Info, keys: Sequence[str], listing: Listing) -> Iterator[tuple[Path, Listed]]:
-    files = _tables(info.path / EPISODES)
+    files = visible(info.path / EPISODES, (".parquet",))
     if not files:
         listing.whole = False
         listing.notes.append(
@@ -213,10 +213,6 @@ def _place(row: dict[str, Any], prefix: str) -> tuple[int, int] | None:
     if isinstance(chunk, int) and isinstance(number, int) and chunk >= 0 and number >= 0:
         return chunk, number
     return None
-
-
-def _tables(folder: Path) -> list[Path]:
-    return visible(folder, (".parquet",)) if folder.is_dir() else []
 
 
 def _lines(file: Path, listing: Listing | None = None) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.lerobot import spec
 from videopolicy.datasets.lerobot.columns import Columns, choose
-from videopolicy.datasets.lerobot.footage import Footage, FoundFrames, Wanted, by_file, few, find, leave_out_exchanged
+from videopolicy.datasets.lerobot.footage import Footage, FoundFrames, Wanted, few, find, leave_out_exchanged
 from videopolicy.datasets.lerobot.info import OLD_STATS, Info, read_info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, read_listing
 from videopolicy.datasets.lerobot.row_files import EpisodeRows, find_rows
@@ -25,7 +25,6 @@ class EpisodeEntry:
     Attributes:
         index: its number in the tables.
         length: its control steps, those of them of which everything is there.
-        instruction: what is done in it.
         tasks: all its instructions, that of most steps first.
         data: the file of its rows.
         first: its first row there.
@@ -77,13 +76,16 @@ def open_files(path: Path, reading: Reading) -> Opened:
     rows = find_rows(info, listing)
     info = replace(info, features=rows.features)
     columns = choose(info, reading)
-    views = {key: _frames_of(key, info, listing, rows) for key in columns.views.values()}
+    files = visible(path / "videos", (".mp4",))
+    views = {key: _frames_of(key, info, listing, rows, files) for key in columns.views.values()}
     leave_out_exchanged(views)
     columns = _without_lost_views(info, columns, views, rows)
     entries, lost, notes = _entries(listing, rows, {key: views[key] for key in columns.views.values()})
     told = [Note("converted", line) for line in info.told]
-    notes = [*told, *info.notes, *listing.notes, *rows.notes, *columns.notes, *notes, *by_file(rows.lost | lost)]
-    notes += [*_undescribed(info), *_counts(info, listing, entries, rows.lost | lost), *_statistics(info)]
+    notes = [*told, *info.notes, *listing.notes, *rows.notes, *columns.notes, *notes]
+    lost = rows.lost | lost
+    notes += [Note("left out", cause, (index,)) for index, cause in lost.items()]
+    notes += [*_undescribed(info, files), *_counts(info, listing, entries, lost), *_statistics(info)]
     if not entries:
         raise UserError(_nothing(info, notes))
     return Opened(info, columns, listing.tasks, entries, tuple(merged(notes)))
@@ -97,13 +99,12 @@ def _nothing(info: Info, notes: Sequence[Note]) -> str:
     return f"none of {plural(count, 'episode')} can be read: {lost[0].text}"
 
 
-def _frames_of(key: str, info: Info, listing: Listing, rows: EpisodeRows) -> FoundFrames:
-    """Where the frames of one view are; pictures in the tables are where their rows are."""
+def _frames_of(key: str, info: Info, listing: Listing, rows: EpisodeRows, files: Sequence[Path]) -> FoundFrames:
+    """Where in all video files the frames of one view are; pictures in the tables are where their rows are."""
     if info.features[key].dtype != "video":
         return FoundFrames()
-    folder = info.path / "videos"
-    files = [file for file in visible(folder, (".mp4",)) if key in file.parts] if folder.is_dir() else []
-    named = {file.name: file for file in reversed(files)}
+    own = [file for file in files if key in file.parts]
+    named = {file.name: file for file in reversed(own)}
     wanted, elsewhere = [], []
     for index, (_, run) in sorted(rows.found.items()):
         listed = listing.episodes[index]
@@ -112,7 +113,7 @@ def _frames_of(key: str, info: Info, listing: Listing, rows: EpisodeRows) -> Fou
             span = replace(span, file=named[span.file.name])
             elsewhere.append(index)
         wanted.append(Wanted(index, run.stop - run.start, listed.length, span))
-    found = find(wanted, folder, files, info.fps, info.old)
+    found = find(wanted, info.path / "videos", own, info.fps, info.old)
     if elsewhere:
         there = named[min(named)].parent
         told = (
@@ -216,11 +217,9 @@ def _instructions(listing: Listing, listed: Listed, file: Path, run: RowRange) -
     ]
 
 
-def _undescribed(info: Info) -> list[Note]:
+def _undescribed(info: Info, files: Sequence[Path]) -> list[Note]:
     """Videos that are there of views that info.json does not name."""
-    folder = info.path / "videos"
-    files = visible(folder, (".mp4",)) if folder.is_dir() else []
-    odd = [file for file in files if not info.features.keys() & set(file.relative_to(folder).parts)]
+    odd = [file for file in files if not info.features.keys() & set(file.relative_to(info.path / "videos").parts)]
     if not odd:
         return []
     told = f"{odd[0]}: is of a view that {info.file} does not describe, and is not read; {len(odd)} in all are so"

@@ -13,8 +13,9 @@ from videopolicy.datasets.lerobot.columns import ACTIONS, STATES
 from videopolicy.datasets.lerobot.counted import not_as_counted
 from videopolicy.datasets.lerobot.info import EPISODES, OLD_EPISODES, Feature, Info
 from videopolicy.datasets.lerobot.listing import Listed, Listing, Span
-from videopolicy.datasets.lerobot.rows import RowRange, TableRows, is_deep, step_shape
+from videopolicy.datasets.lerobot.rows import RowRange, TableRows, begins_deep, step_shape
 from videopolicy.datasets.notes import Note
+from videopolicy.datasets.phrases import plural
 from videopolicy.errors import UserError
 
 # A data file, and the rows of one episode in it.
@@ -45,29 +46,28 @@ def find_rows(info: Info, listing: Listing) -> EpisodeRows:
         info: the description.
         listing: what is listed; episodes that only have rows are added to it.
     """
-    rows, where, broken = (
-        EpisodeRows(features=dict(info.features)),
-        dict[int, list[Place]](),
-        dict[Path, str](),
-    )
-    faults: dict[int, str] = {}
-    renamed: dict[int, tuple[int, Path]] = {}
+    rows = EpisodeRows(features=dict(info.features))
+    where, broken = dict[int, list[Place]](), dict[Path, str]()
+    faults, renamed = dict[int, str](), dict[int, tuple[int, Path]]()
     folder = info.path / "data"
     listed = {one.data for one in listing.episodes.values() if one.data}
-    found = {*visible(folder, (".parquet",))} if folder.is_dir() else set[Path]()
+    found = {*visible(folder, (".parquet",))}
     described, ends = False, dict[int, int]()
     for file in sorted(found | {file for file in listed if file.is_file()}):
         try:
             table = TableRows(file)
+            runs, odd = table.episodes()
         except UserError as error:
             broken[file] = str(error)
             continue
         if not described:
-            described = _describe(info, file, table, rows)
-        runs = _runs(info, file, table, renamed)
+            described = bool(runs)
+            if described:
+                _describe(info, file, table, rows)
+        runs = _runs(info, file, runs, odd, renamed)
         for episode, run in runs.items():
             where.setdefault(episode, []).append((file, run))
-        faults |= {episode: f"{file}: {why}" for episode, why in table.faults.items()}
+        faults |= {episode: f"{file}: {why}" for episode, why in odd.items()}
         rows.notes += not_as_counted(info, file, table, runs, ends)
         table.close()
     faults |= _tell_renamed(renamed, rows)
@@ -122,22 +122,29 @@ def _add_unlisted(info: Info, listing: Listing, where: Mapping[int, list[Place]]
     listing.episodes = dict(sorted(listing.episodes.items()))
 
 
-def _runs(info: Info, file: Path, table: TableRows, renamed: dict[int, tuple[int, Path]]) -> Mapping[int, RowRange]:
+def _runs(
+    info: Info,
+    file: Path,
+    runs: dict[int, RowRange],
+    faults: dict[int, str],
+    renamed: dict[int, tuple[int, Path]],
+) -> dict[int, RowRange]:
     """The rows of the episodes of a file; in v2.1, the file's name says which one it is of.
 
     Args:
         info: the description.
         file: the file.
-        table: the same, opened.
+        runs: by their own numbers.
+        faults: of them; takes up another number, too.
         renamed: takes up an episode whose rows say that they are another one's: which, and the file.
     """
     number = re.search(r"([0-9]+)$", file.stem) if info.old else None
-    if number is None or len(table.runs) != 1 or int(number[1]) in table.runs:
-        return table.runs
-    ((own, run),) = table.runs.items()
+    if number is None or len(runs) != 1 or int(number[1]) in runs:
+        return runs
+    ((own, run),) = runs.items()
     renamed[int(number[1])] = own, file
-    if own in table.faults:
-        table.faults[int(number[1])] = table.faults.pop(own)
+    if own in faults:
+        faults[int(number[1])] = faults.pop(own)
     return {int(number[1]): run}
 
 
@@ -152,10 +159,8 @@ def _tell_renamed(renamed: Mapping[int, tuple[int, Path]], rows: EpisodeRows) ->
     return {}
 
 
-def _describe(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> bool:
-    """Holds the features against the columns of a file that has rows; whether it has any."""
-    if not table.runs:
-        return False
+def _describe(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> None:
+    """Holds the features against the columns of a file that has rows."""
     for name in table.names:
         known = rows.features.get(name)
         if known is None and (name in (*ACTIONS, *STATES) or name.startswith(("action", "observation.state"))):
@@ -166,7 +171,7 @@ def _describe(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> bo
         elif known is None and pa.types.is_struct(table.schema.field(name).type):
             told = f"{info.file}: does not describe the column {name} of {file}, which may be pictures; it is not read"
             rows.notes.append(Note("left out", told))
-        elif known and known.dtype == "image" and is_deep(table.read([name], 0, 1)[name]):
+        elif known and known.dtype == "image" and begins_deep(table.read([name], 0, 1)[name]):
             rows.features[name] = replace(known, depth=True)
         elif known and not known.picture and name not in spec.INDEX_COLUMNS:
             _correct(info, table, name, known, rows)
@@ -175,7 +180,6 @@ def _describe(info: Info, file: Path, table: TableRows, rows: EpisodeRows) -> bo
             del rows.features[name]
             told = f"{info.file}: describes {name}, but {file} has no such column; it is left out"
             rows.notes.append(Note("left out", told))
-    return True
 
 
 def _correct(info: Info, table: TableRows, name: str, known: Feature, rows: EpisodeRows) -> None:
@@ -191,5 +195,4 @@ def _list_of(info: Info) -> Path:
 
 
 def _said(shape: tuple[int, ...]) -> str:
-    width = Feature("", shape).width
-    return f"{width} number{'s' if width > 1 else ''}"
+    return plural(Feature("", shape).width, "number")

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
-from videopolicy.datasets.files import refuse_pointer
 from videopolicy.datasets.lerobot.faults import OddError
+from videopolicy.datasets.pictures import DamagedPictureError, is_deep, opened
 from videopolicy.errors import UserError
+from videopolicy.pointers import refuse_pointer
 from videopolicy.types import Frames
 
 # Rows decoded at a time: of numbers, and of pictures, which are files of up to a megabyte each.
@@ -45,8 +44,6 @@ class TableRows:
 
     Attributes:
         names: its columns.
-        runs: the rows of each episode.
-        faults: episode -> why its rows cannot be told from others.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -58,8 +55,6 @@ class TableRows:
         self.names = self._table.schema_arrow.names
         groups = [self._table.metadata.row_group(i).num_rows for i in range(self._table.num_row_groups)]
         self._bounds = np.concatenate([[0], np.cumsum(groups)]).astype(int)
-        self.faults: dict[int, str] = {}
-        self.runs: dict[int, RowRange] = _guarded(file, self._find_episodes)
 
     @property
     def schema(self) -> pa.Schema:
@@ -100,7 +95,15 @@ class TableRows:
                 break
         return pa.Table.from_batches(parts, pa.schema(fields)) if not parts else pa.Table.from_batches(parts)
 
-    def _find_episodes(self) -> dict[int, RowRange]:
+    def episodes(self) -> tuple[dict[int, RowRange], dict[int, str]]:
+        """The rows of each episode; and of some, why they cannot be told from others.
+
+        Raises:
+            UserError: the file is damaged, or does not number its rows.
+        """
+        return _guarded(self._file, self._find_episodes)
+
+    def _find_episodes(self) -> tuple[dict[int, RowRange], dict[int, str]]:
         names = ["episode_index", *(name for name in ("frame_index", "task_index") if name in self.names)]
         table = self.read(names, 0, int(self._bounds[-1]))
         columns = {name: table[name].to_numpy() for name in names}
@@ -109,19 +112,19 @@ class TableRows:
                 raise UserError(f"{self._file}: {name} is no whole number in every row; it is damaged")
         numbers = columns["episode_index"]
         if not len(numbers):
-            return {}
+            return {}, {}
         cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-        runs: dict[int, RowRange] = {}
+        runs, faults = dict[int, RowRange](), dict[int, str]()
         for start, stop in pairwise(cuts):
             episode = int(numbers[start])
             steps = columns.get("frame_index", np.arange(len(numbers)))[start:stop]
-            if episode in runs or episode in self.faults:
-                self.faults[episode] = "the rows of an episode are not in one piece"
+            if episode in runs:
+                faults[episode] = "the rows of an episode are not in one piece"
             elif (np.diff(steps) != 1).any():
-                self.faults[episode] = "the frame_index of an episode does not count its rows up, one by one"
+                faults[episode] = "the frame_index of an episode does not count its rows up, one by one"
             tasks = Counter(columns["task_index"][start:stop].tolist()) if "task_index" in columns else Counter()
             runs[episode] = RowRange(start, stop, int(steps[0]), tuple(task for task, _ in tasks.most_common()))
-        return runs
+        return runs, faults
 
 
 def vectors(column: pa.ChunkedArray, width: int) -> np.ndarray:
@@ -172,16 +175,14 @@ def pictures(column: pa.ChunkedArray, shape: Sequence[int]) -> Frames:
 
 def _picture(content: bytes, sizes: set[tuple[int, ...]]) -> np.ndarray:
     try:
-        with Image.open(BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as picture:
-            if picture.size[::-1] not in sizes:
-                raise OddError(f"a picture of {picture.size[0]} x {picture.size[1]} pixels")
-            if picture.mode.startswith(("I", "F")):
-                raise OddError("a picture of 16 bits or more a colour; a depth map needs is_depth_map in info.json")
-            return np.asarray(picture.convert("RGB"))
-    except OddError:
-        raise
-    except Exception as error:  # each format's decoder fails in its own way
+        picture = opened(content)
+    except DamagedPictureError as error:
         raise OddError("a picture that cannot be decoded; it is cut short or damaged") from error
+    if picture.size[::-1] not in sizes:
+        raise OddError(f"a picture of {picture.size[0]} x {picture.size[1]} pixels")
+    if is_deep(picture):
+        raise OddError("a picture of 16 bits or more a colour; a depth map needs is_depth_map in info.json")
+    return np.asarray(picture.convert("RGB"))
 
 
 def read_table(file: Path, names: Sequence[str]) -> pa.Table:
@@ -223,17 +224,17 @@ def _guarded(file: Path, read: Callable[[], Any]) -> Any:
         ) from error
 
 
-def is_deep(column: pa.ChunkedArray) -> bool:
+def begins_deep(column: pa.ChunkedArray) -> bool:
     """Whether the first picture of a column has 16 bits or more a colour, as depth maps have.
 
     Args:
-        column: as `pictures` takes it.
+        column: as `pictures` takes it; of what is none, reading an episode will tell.
     """
+    first = column[0].as_py() if len(column) else None
+    content = first.get("bytes") if isinstance(first, dict) else None
     try:
-        content = column[0]["bytes"].as_py() if len(column) else None
-        with Image.open(BytesIO(content or b""), formats=("PNG", "JPEG", "WEBP")) as picture:
-            return picture.mode.startswith(("I", "F"))
-    except Exception:  # each format's decoder fails in its own way, and no picture in its own; reading it will tell
+        return isinstance(content, bytes) and is_deep(opened(content, pixels=False))
+    except DamagedPictureError:
         return False
 
 
