@@ -179,8 +179,11 @@ def test_what_cannot_be_sent_back_is_an_error_and_no_hang():
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
 
 
-def interruptible():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def interruptible(at_start=signal.SIG_DFL):
+    """What ends a command by itself, as in a terminal, even where the tests run in the background or under nohup."""
+    signal.signal(signal.SIGINT, at_start)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
 
 
 COMMAND = """
@@ -227,7 +230,7 @@ def test_however_a_command_is_ended_its_processes_end_with_it(tmp_path, at_start
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, at_start),
+        preexec_fn=lambda: interruptible(at_start),
         encoding="utf-8",
     )
     assert {process.stdout.readline(), process.stdout.readline()} == {"a\n", "b\n"}

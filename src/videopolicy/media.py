@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from videopolicy.colours import Colours, label
 from videopolicy.errors import UserError, explain_os_error
 from videopolicy.mp4 import picture_table
-from videopolicy.pointers import refuse_pointer
+from videopolicy.pointers import refuse_empty, refuse_pointer
 from videopolicy.types import Frames
 
 # What the containers of video are called; others, such as play lists, have pictures be fetched from other places.
@@ -239,11 +239,7 @@ class _Film:
 def _open(path: Path) -> _Film:
     with _explained(path):
         refuse_pointer(path)
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise UserError(
-                    f"{path}: is empty; its writing was cut short, or its download; copy or download it again"
-                )
+        refuse_empty(path)
         # What a file says of itself in words may be damaged, its pictures sound.
         container = av.open(_place(path), options=_CONTAINERS, metadata_errors="replace")
         try:

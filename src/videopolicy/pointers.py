@@ -1,4 +1,4 @@
-"""Files that are not there themselves: what `git clone` leaves where Git LFS keeps them elsewhere."""
+"""Files that hold nothing of what they are called: pointers of Git LFS, which `git clone` leaves, and empty ones."""
 
 from pathlib import Path
 
@@ -20,3 +20,15 @@ def is_pointer(file: Path) -> bool:
             return opened.read(len(_POINTER)) == _POINTER
     except OSError:
         return False
+
+
+def refuse_empty(file: Path) -> None:
+    """Raises UserError if a file holds not a byte, OSError if it cannot be read."""
+    with file.open("rb") as opened:
+        if not opened.read(1):
+            raise empty(file)
+
+
+def empty(file: Path) -> UserError:
+    """What is said of a file that holds nothing."""
+    return UserError(f"{file}: is empty; its writing was cut short, or its download; copy or download it again")

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import h5py
 
-from videopolicy.datasets.hdf5.access import arrays, files_at, named, number, opened, root_names, text
+from videopolicy.datasets.hdf5.access import files_at, named, number, opened, root_names, text
 from videopolicy.datasets.hdf5.episodes import Hdf5Episodes, StoredSet
-from videopolicy.datasets.hdf5.stored import StoredEpisode, chosen, column_of, contents, steps_of
+from videopolicy.datasets.hdf5.stored import StoredEpisode, action_columns, chosen, contents, steps_of
 from videopolicy.datasets.hdf5.told import Told, listed, reason
 from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.errors import UserError
@@ -84,7 +84,7 @@ def _describe(file: Path, root: h5py.File, place: int, reading: Reading, told: T
     if not inside.cameras:
         instead = f", but {listed(inside.others)}" if inside.others else ""
         raise UserError(f"{file}: no images in 8-bit RGB in {_OBSERVATIONS}/{_IMAGES}{instead}")
-    other_actions = [column for key, values in arrays(root, _ACTION) if (column := column_of(key, values))]
+    other_actions = action_columns(root)
     actions = tuple(column for column in other_actions if column.key == _ACTION)
     if reading.action_columns:
         actions = chosen(root, reading.action_columns, "", "--action-columns")

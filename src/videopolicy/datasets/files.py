@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from videopolicy.errors import UserError, explain_os_error
-from videopolicy.pointers import refuse_pointer
+from videopolicy.pointers import empty, refuse_pointer
 
 
 def visible(path: Path, suffixes: Collection[str] = ()) -> list[Path]:
@@ -53,7 +53,7 @@ def read_text(file: Path) -> str:
         raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     refuse_pointer(file)
     if not text.strip():
-        raise UserError(f"{file}: is empty; its writing was cut short, or its download; copy or download it again")
+        raise empty(file)
     return text
 
 

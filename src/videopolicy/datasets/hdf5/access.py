@@ -16,7 +16,7 @@ from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from videopolicy.datasets.files import visible
 from videopolicy.datasets.hdf5.heaps import opened_with_care
 from videopolicy.errors import UserError
-from videopolicy.pointers import refuse_pointer
+from videopolicy.pointers import refuse_empty, refuse_pointer
 
 SUFFIXES = (".hdf5", ".h5")
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -57,9 +57,7 @@ def opened(file: Path) -> Iterator[h5py.File]:
     refuse_pointer(file)
     with named(file):
         # libhdf5 has one complaint for whatever it cannot open.
-        with file.open("rb") as plain:
-            if not plain.read(1):
-                raise UserError(f"{file}: is empty; its writing was cut short, or its download; {_AGAIN}")
+        refuse_empty(file)
         if not h5py.is_hdf5(file):
             raise UserError(f"{file}: is not HDF5, or its beginning is damaged; {_AGAIN}")
         with opened_with_care(file) as root:

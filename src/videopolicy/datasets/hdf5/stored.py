@@ -165,6 +165,11 @@ def column_of(key: str, values: h5py.Dataset) -> Column | None:
     return Column(key, shape[0], shape[1] if len(shape) == 2 else 1)
 
 
+def action_columns(held: h5py.Group) -> list[Column]:
+    """The columns outside the observations whose names say that they are actions."""
+    return [column for key, values in arrays(held, "action") if (column := column_of(key, values))]
+
+
 def chosen(held: h5py.Group, keys: Sequence[str], folder: str, option: str) -> tuple[Column, ...]:
     """The columns that a person named, each by its path from a group, or else from the episode's.
 

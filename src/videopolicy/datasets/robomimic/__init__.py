@@ -13,7 +13,6 @@ import h5py
 
 from videopolicy.datasets.hdf5.access import (
     array,
-    arrays,
     files_at,
     group,
     holds,
@@ -24,7 +23,16 @@ from videopolicy.datasets.hdf5.access import (
     root_names,
 )
 from videopolicy.datasets.hdf5.episodes import Hdf5Episodes, StoredSet
-from videopolicy.datasets.hdf5.stored import Camera, Column, StoredEpisode, chosen, column_of, contents, steps_of
+from videopolicy.datasets.hdf5.stored import (
+    Camera,
+    Column,
+    StoredEpisode,
+    action_columns,
+    chosen,
+    column_of,
+    contents,
+    steps_of,
+)
 from videopolicy.datasets.hdf5.told import Told, listed, reason
 from videopolicy.datasets.reading import AS_IT_IS, Reading
 from videopolicy.datasets.robomimic import schema
@@ -157,7 +165,7 @@ class _FileSurvey:
             source.action_layout if meant else "",
             states,
             schema.state_layout(states),
-            tuple(column for column in _action_columns(held) if column not in actions),
+            tuple(column for column in action_columns(held) if column not in actions),
             tuple(column for column in inside.columns if column not in (*states, *actions)),
             inside.others,
             source.task,
@@ -216,8 +224,3 @@ def _observed(data: h5py.Group, demonstrations: Sequence[str]) -> set[str]:
         except UserError:
             continue
     return found
-
-
-def _action_columns(held: h5py.Group) -> list[Column]:
-    """The columns outside the observations whose names say that they are actions."""
-    return [column for key, values in arrays(held, "action") if (column := column_of(key, values))]
