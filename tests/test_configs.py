@@ -18,7 +18,8 @@ from videopolicy.datasets.mixture import MixtureEntry
 from videopolicy.diffusion.noise.base import LogNormal
 from videopolicy.errors import UserError
 from videopolicy.latents import pca
-from videopolicy.models.base import ModelConfig, Sampling
+from videopolicy.models.base import ModelConfig
+from videopolicy.models.sampling import Sampling
 from videopolicy.models.video_action import Config
 from videopolicy.rollout.protocols import ProtocolTask
 from videopolicy.rollout.results import Result

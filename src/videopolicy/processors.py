@@ -21,6 +21,12 @@ def processors(root: Path = ROOT) -> int:
     return max(1, min([allowed, *(math.ceil(share) for share in _shares(root))]))
 
 
+def threads() -> int:
+    """Threads that may compute at the same time: what OMP_NUM_THREADS says, or else one a processor."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(said)) if said.isdigit() else processors()
+
+
 def _shares(root: Path) -> Iterator[float]:
     """Processors' worth of time, for each control group around this process that has a limit."""
     mounts = root / "sys/fs/cgroup"

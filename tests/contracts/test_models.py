@@ -11,7 +11,8 @@ from videopolicy import registry
 from videopolicy.configs import from_json, to_json
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.errors import UserError
-from videopolicy.models.base import Denoiser, Model, ModelConfig, Sampling
+from videopolicy.models.base import Denoiser, Model, ModelConfig
+from videopolicy.models.sampling import Sampling
 from videopolicy.training.prepare import build
 
 INSTRUCTIONS = ["reach the red disc", "reach the blue disc"]

@@ -19,7 +19,7 @@ class StandIn:
 
     def __call__(self, x: Joint, levels: Levels) -> Joint:
         # The authors' network knows one level for both.
-        c = Scaling()(levels.video.expand(len(x.video)))
+        c = Scaling()(levels.each(x).video)
         noisy = x * c.inp
         words = self.context.mean(dim=(2, 3))
         per_frame = 0.1 * c.noise[:, None] + words

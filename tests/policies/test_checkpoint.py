@@ -14,7 +14,7 @@ from videopolicy.datasets.transforms.resize import Resized
 from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.noise import independent, joint, pinned
 from videopolicy.errors import UserError
-from videopolicy.models.base import Sampling
+from videopolicy.models.sampling import Sampling
 from videopolicy.policies.base import PolicySpec
 from videopolicy.policies.checkpoint import CheckpointPolicy, make
 from videopolicy.types import Episode

@@ -17,7 +17,7 @@ from videopolicy.backbones.base import Condition
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
-from videopolicy.models.base import Sampling
+from videopolicy.models.sampling import Sampling
 from videopolicy.porting.convert import convert
 from videopolicy.porting.export import export
 

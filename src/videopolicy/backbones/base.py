@@ -1,8 +1,9 @@
 """The contract of a backbone: noisy latents in, denoised latents and features out."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,6 +34,16 @@ class Condition:
     def to(self, dtype: torch.dtype) -> "Condition":
         """The same for a network in another precision; the origin is none of the network's business."""
         return replace(self, latents=self.latents.to(dtype), text=self.text.to(dtype))
+
+    @staticmethod
+    def cat(conditions: "Sequence[Condition]") -> "Condition":
+        """Joins conditions of one kind along the batch."""
+
+        def joined(name: str) -> Any:
+            parts = [getattr(condition, name) for condition in conditions]
+            return None if parts[0] is None else torch.cat(parts)
+
+        return Condition(**{field.name: joined(field.name) for field in fields(Condition)})
 
     def unconditional(self) -> "Condition":
         """The same with nothing to go by: zeros, what dropout shows in training."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -17,6 +18,9 @@ from videopolicy.errors import UserError, unknown
 GROUPS = 32
 # Modules whose width is that of their level.
 TAP = re.compile(r"(mid_block|(down|up)_blocks\.\d+)(\.(resnets|attentions|downsamplers|upsamplers)\.\d+)?")
+# What the taps of the pass that is under way in this thread gave; None outside of a pass, as when activations are
+# computed again for the gradient.
+_outputs: ContextVar[dict[str, Tensor] | None] = ContextVar("outputs", default=None)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class UNet(Backbone):
         for name in config.taps:
             if name not in known:
                 raise unknown("tap", name, known)
+            self.net.get_submodule(name).register_forward_hook(_keep(name))
         self.taps = config.taps
         # No state holds them: they must have values even in a network that is built on the meta device, to be loaded.
         self.register_buffer("ids", torch.tensor(config.ids, device="cpu"), persistent=False)
@@ -94,14 +99,13 @@ class UNet(Backbone):
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.forward`."""
         outputs: dict[str, Tensor] = {}
-        hooks = [self.net.get_submodule(name).register_forward_hook(_keep(outputs, name)) for name in self.taps]
+        before = _outputs.set(outputs)
         try:
             out = self.net(
                 torch.cat((video, condition.latents), 2), noise, condition.text, condition.without_text, self.ids
             )
         finally:
-            for hook in hooks:
-                hook.remove()
+            _outputs.reset(before)
         frames = video.shape[:2]
         return out, Features(tuple(outputs[name].unflatten(0, frames) for name in self.taps))
 
@@ -166,11 +170,15 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
 
     def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """The embedding of the noise level, without the ids' share."""
-        return self.time_embedding(self.time_proj(noise).to(self.dtype))
+        # Not `self.dtype`, for which diffusers walks through all modules.
+        return self.time_embedding(self.time_proj(noise).to(self.conv_in.weight.dtype))
 
 
-def _keep(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], None]:
+def _keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs = _outputs.get()
+        if outputs is None:
+            return
         # The blocks on the way down give their skip connections along.
         outputs[name] = output[0] if isinstance(output, tuple) else output
 

@@ -37,9 +37,14 @@ class LinearGuidance:
         """The guess u + scale * (c - u), from the conditional c and the unconditional u."""
         return unconditional + self.scale(conditional) * (conditional - unconditional)
 
-    def guided(self, conditional: Denoise, unconditional: Denoise) -> Denoise:
-        """A denoiser guided away from the unconditional one, which is never called if the guidance is off."""
-        return conditional if self.off else _Guided(self, conditional, unconditional)
+    def guided(self, both: Denoise) -> Denoise:
+        """A denoiser guided away from the unconditional one.
+
+        Args:
+            both: denoises clips that stand in its batch twice, the second time without what they go by: one pass for
+                both branches.
+        """
+        return _Guided(self, both)
 
     def _ramp(self, part: Tensor) -> Float[Tensor, "n"]:
         return torch.linspace(self.first, self.last, part.shape[1], dtype=part.dtype, device=part.device)
@@ -48,13 +53,23 @@ class LinearGuidance:
 @dataclass(frozen=True)
 class _Guided:
     guidance: LinearGuidance
-    conditional: Denoise
-    unconditional: Denoise
+    both: Denoise
 
     def __call__(self, x: Joint, levels: Levels, /) -> Joint:
-        return self.guidance.combine(self.conditional(x, levels), self.unconditional(x, levels))
+        denoised, clips = self.both(_twice(x), _each_twice(levels)), len(x.video)
+        conditional, unconditional = denoised.map(lambda part: part[:clips]), denoised.map(lambda part: part[clips:])
+        return self.guidance.combine(conditional, unconditional)
 
     def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
-        if not (isinstance(self.conditional, Freezable) and isinstance(self.unconditional, Freezable)):
-            raise TypeError("both branches of a guided denoiser need `freeze` before it can be frozen")
-        return _Guided(self.guidance, self.conditional.freeze(x, levels), self.unconditional.freeze(x, levels))
+        if not isinstance(self.both, Freezable):
+            raise TypeError("a guided denoiser can be frozen only if what it guides has `freeze`")
+        return _Guided(self.guidance, self.both.freeze(_twice(x), _each_twice(levels)))
+
+
+def _twice(x: Joint) -> Joint:
+    return Joint.cat((x, x))
+
+
+def _each_twice(levels: Levels) -> Levels:
+    """One level for all stays; one a sample is each sample's twice."""
+    return levels.map(lambda level: torch.cat((level, level)) if level.dim() else level)

@@ -42,9 +42,13 @@ class Levels:
         """Applies a function to each part."""
         return Levels(fn(self.video), fn(self.actions), None if self.features is None else fn(self.features))
 
-    def expand(self, batch: int) -> "Levels":
-        """One level a sample, (B,)."""
-        return self.map(lambda level: level.expand(batch))
+    def each(self, x: "Joint") -> "Levels":
+        """One level a sample of x, (B,), on its device, which is told a single level as a number and never waits."""
+
+        def of_each(level: Tensor) -> Tensor:
+            return level if level.dim() else x.video.new_full((len(x.video),), float(level))
+
+        return self.map(of_each)
 
     def read(self) -> "Levels":
         """Those of the pass whose features the head reads."""

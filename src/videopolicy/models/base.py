@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
@@ -19,61 +19,14 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
-from videopolicy.diffusion.edm import schedule
-from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
-from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError
 from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
+from videopolicy.models.sampling import Sampling
 from videopolicy.text import hashed_words
 from videopolicy.text.base import Text
-
-# Beyond this, no sampler comes measurably nearer to its limit.
-MOST_SAMPLING_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a plan is drawn.
-
-    Attributes:
-        sampler: one of `videopolicy.diffusion.samplers`.
-        steps: noise levels; each costs one pass of the model.
-        sigma_max: the first level.
-        sigma_min: the last level above zero.
-        guidance: scale over the frames; 1 to 1 is none.
-    """
-
-    sampler: str = "euler"
-    steps: int = limited(1, 1, MOST_SAMPLING_STEPS)
-    sigma_max: float = limited(80.0, 1e-6, 1e6)
-    sigma_min: float = limited(0.02, 1e-6, 1e6)
-    guidance: LinearGuidance = LinearGuidance(1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        check_limits(self, "sampling")
-
-    def levels(self) -> Levels:
-        """The noise levels, then zero, (n + 1,)."""
-        return Levels.same(schedule(self.steps, self.sigma_min, self.sigma_max))
-
-    def asked(self) -> Levels:
-        """The pairs of levels at which the head is asked, (n,)."""
-        return registry.module("samplers", self.sampler).asked(self.levels())
-
-    def warnings(self, law: NoiseLaw | None) -> tuple[str, ...]:
-        """A line if the head is asked at pairs of levels that training by this law never shows it; None is unknown."""
-        if law is None or law.covers(self.asked()):
-            return ()
-        better = [name for name in registry.names("samplers") if law.covers(replace(self, sampler=name).asked())]
-        instead = f"sample by {' or '.join(better)}, or " if better else ""
-        name = (registry.plugin_of(type(law)) or ("", type(law).__name__))[1]
-        return (
-            f"noise law {name!r} never shows the head the noise levels at which sampler {self.sampler!r} asks it in "
-            f"{self.steps} steps; {instead}train by noise law 'independent'",
-        )
 
 
 @dataclass(frozen=True)
@@ -300,10 +253,13 @@ class Model(nn.Module, ABC):
             noise: standard normal, of the shapes of `blank`.
             sampling: how.
         """
-        levels = sampling.levels().map(lambda sigma: sigma.to(self.device))
-        start = initial_noise(noise, levels[0])
-        denoise = sampling.guidance.guided(Denoiser(self, condition), Denoiser(self, condition.unconditional()))
-        return registry.entry("samplers", sampling.sampler)(denoise, start, levels)
+        # The levels stay on the CPU: a GPU is told each as a number, and asked nothing until all is done.
+        levels, guidance = sampling.levels(), sampling.guidance
+        if guidance.off:
+            denoise = Denoiser(self, condition)
+        else:
+            denoise = guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional()))))
+        return registry.entry("samplers", sampling.sampler)(denoise, initial_noise(noise, levels[0]), levels)
 
 
 @dataclass(frozen=True)
@@ -315,11 +271,11 @@ class Denoiser:
 
     def __call__(self, x: Joint, levels: Levels) -> Joint:
         """Video and actions at these levels."""
-        return self.model.denoise(x, levels.expand(len(x.video)), self.condition)
+        return self.model.denoise(x, levels.each(x), self.condition)
 
     def freeze(self, x: Joint, levels: Levels) -> Denoise:
         """Runs the video model once; from then on only actions are denoised."""
-        return self.model.freeze(x, levels.expand(len(x.video)), self.condition)
+        return self.model.freeze(x, levels.each(x), self.condition)
 
 
 def _check_width(config: ModelConfig, width: int) -> None:

@@ -87,7 +87,7 @@ class VideoActionModel(Model):
         vector = self.pool_features(features, levels.video)
 
         def actions_only(x: Joint, levels: Levels) -> Joint:
-            return Joint(video, self.denoise_actions(x.actions, levels.actions.expand(len(video)), vector))
+            return Joint(video, self.denoise_actions(x.actions, levels.each(x).actions, vector))
 
         return actions_only
 

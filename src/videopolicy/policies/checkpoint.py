@@ -15,7 +15,8 @@ from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.errors import UserError
 from videopolicy.images import fit_to_size
-from videopolicy.models.base import Model, Sampling
+from videopolicy.models.base import Model
+from videopolicy.models.sampling import Sampling
 from videopolicy.policies.base import PolicySpec
 from videopolicy.registry import entry
 from videopolicy.types import Observation, Plan

@@ -14,7 +14,8 @@ from videopolicy.backbones.unet import UNet
 from videopolicy.durable import usual_modes
 from videopolicy.errors import UserError
 from videopolicy.latents.svd import SVD
-from videopolicy.models.base import Model, Sampling
+from videopolicy.models.base import Model
+from videopolicy.models.sampling import Sampling
 from videopolicy.models.video_action import VideoActionModel
 
 # Of the pipeline's parts, those that a model does not have.

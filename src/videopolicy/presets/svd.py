@@ -14,7 +14,7 @@ from videopolicy.diffusion.noise import joint
 from videopolicy.diffusion.noise.base import LogNormal
 from videopolicy.heads.conv3d import PAPER
 from videopolicy.latents import svd
-from videopolicy.models.base import Sampling
+from videopolicy.models.sampling import Sampling
 from videopolicy.models.video_action import Config
 from videopolicy.presets.base import Preset
 from videopolicy.text import clip

@@ -1,7 +1,7 @@
 """Two CPU cores, minutes: one view of 64 pixels, 4 frames 8 control steps apart, 8 million parameters."""
 
 from videopolicy.latents import pca
-from videopolicy.models.base import Sampling
+from videopolicy.models.sampling import Sampling
 from videopolicy.models.video_action import Config
 from videopolicy.presets.base import Preset
 from videopolicy.text import hashed_words

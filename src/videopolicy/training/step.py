@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from itertools import pairwise
@@ -19,11 +20,13 @@ from videopolicy.diffusion.loss import Counts, Losses
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model
 from videopolicy.processes import check_memory
+from videopolicy.processors import threads
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ProcessGroup, full_tensor, peer_failures
 from videopolicy.training.noise import StepNoise
 from videopolicy.training.objective import Counted, Objective, total
 from videopolicy.training.performance.compile import compile_blocks
+from videopolicy.training.performance.main_memory import keep_freed_memory
 from videopolicy.training.performance.onednn_workaround import never_two_frames
 
 # Clean latents, their noise, both together and what is denoised: a step holds these of every clip, and much more.
@@ -57,6 +60,7 @@ class TrainStep:
                 weights do not fit on the device.
         """
         self.training, self.accelerator, self.group = training, accelerator, group
+        self._parts, self._side_by_side = training.accumulate, 1
         shares = group.size * training.accumulate
         if training.batch_size < shares:
             raise UserError(
@@ -64,16 +68,21 @@ class TrainStep:
                 f"{training.accumulate} parts each; it needs at least {shares} clips"
             )
         check_batch(objective.model, training)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
+            if training.precision == "bf16":
+                never_two_frames(objective.model)
+            if shares == 1:
+                self._parts = self._side_by_side = min(2, threads(), training.batch_size)
+        self._pool = ThreadPoolExecutor(self._side_by_side, "gradient")
         # A process's parts of the batch lie between these; they differ by one clip if it does not divide evenly.
-        self._edges = np.linspace(0, training.batch_size, shares + 1).astype(int).tolist()
-        if accelerator.device.type == "cpu" and training.precision == "bf16":
-            never_two_frames(objective.model)
+        self._edges = np.linspace(0, training.batch_size, group.size * self._parts + 1).astype(int).tolist()
         if training.compile:
             compile_blocks(objective.model.backbone)
         optimizer = torch.optim.AdamW(
             objective.parameter_groups(),
             weight_decay=training.weight_decay,
-            fused=True if accelerator.device.type == "cuda" else None,
+            fused=True if accelerator.device.type in ("cpu", "cuda") else None,
         )
         with self.weights_fit():
             self.wrapped, self.optimizer = accelerator.prepare(objective, optimizer)
@@ -91,13 +100,15 @@ class TrainStep:
         Raises:
             UserError: the device's memory does not suffice, or another process has ended.
         """
-        first, parts = self.group.rank * self.training.accumulate, self.training.accumulate
+        first, parts = self.group.rank * self._parts, self._parts
         of = Counted.of(noise.counts)
+
+        def compute(part: int) -> Losses:
+            return self._part(batch, noise, of, part, last=part + 1 == first + parts)
+
         with peer_failures(), self.clips_fit():
-            found = [
-                self._part(batch, noise, of, part, last=part + 1 == first + parts)
-                for part in range(first, first + parts)
-            ]
+            each = self._pool.map if self._side_by_side > 1 else map
+            found = list(each(compute, range(first, first + parts)))
             norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.max_grad_norm)
             return self._everyones(found), full_tensor(cast(Tensor, norm))
 
@@ -150,7 +161,7 @@ class TrainStep:
         frames, steps = found[0].video.shape[1], found[0].actions.shape[1]
         rows = torch.cat([torch.cat([column.float() for column in _columns(part)], 1) for part in found])
         if self.group.size > 1:
-            bounds = self._edges[:: self.training.accumulate]
+            bounds = self._edges[:: self._parts]
             sizes = [stop - start for start, stop in pairwise(bounds)]
             rows = self.group.concatenate(rows.cpu(), sizes)
         video, actions, seen, done, levels = rows.split((frames, steps, frames, steps, 2), 1)
