@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -86,12 +87,24 @@ def test_the_features_that_are_tapped_are_those_of_the_named_modules():
     torch.testing.assert_close(tail.unflatten(0, (2, FRAMES)), net(*clip(side=8))[0])
 
 
-def test_a_failing_pass_leaves_no_hook_behind(net):
+@torch.no_grad()
+def test_a_pass_after_one_that_failed_gives_its_own_features(net):
     video, condition, noise = clip()
+    expected = net(video, condition, noise)[1].taps
     with pytest.raises(RuntimeError):
         net(video[..., :3], condition, noise)
-    net(video, condition, noise)
-    assert not any(module._forward_hooks for module in net.modules())
+    for tap, again in zip(expected, net(video, condition, noise)[1].taps, strict=True):
+        assert torch.equal(tap, again)
+
+
+@torch.no_grad()
+def test_passes_of_two_threads_at_once_have_features_of_their_own(net):
+    clips = [(*clip()[:2], torch.full((2,), level)) for level in (-1.0, 0.0, 1.0)] * 8
+    expected = [net(*each)[1].taps for each in clips]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda each: net(*each)[1].taps, clips))
+    for alone, together in zip(expected, found, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("tap", ["mid_blok", "up_blocks.7", "up_blocks", "conv_in"])

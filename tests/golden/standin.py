@@ -14,8 +14,8 @@ class StandIn:
     concat: Tensor  # (B, F, 4, h, w)
     context: Tensor  # (B, F, tokens, width)
 
-    def unconditional(self) -> "StandIn":
-        return StandIn(torch.zeros_like(self.concat), torch.zeros_like(self.context))
+    def and_unconditional(self) -> "StandIn":
+        return StandIn(*(torch.cat((part, torch.zeros_like(part))) for part in (self.concat, self.context)))
 
     def __call__(self, x: Joint, levels: Levels) -> Joint:
         # The authors' network knows one level for both.

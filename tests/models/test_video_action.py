@@ -124,8 +124,8 @@ def test_each_sample_has_its_own_noise_level(model):
         (Sampling("euler", steps=3), 3),
         (Sampling("heun", steps=3), 5),
         (Sampling("one_pass", steps=3), 1),
-        (Sampling("euler", steps=3, guidance=GUIDED), 6),
-        (Sampling("one_pass", steps=3, guidance=GUIDED), 2),
+        (Sampling("euler", steps=3, guidance=GUIDED), 3),
+        (Sampling("one_pass", steps=3, guidance=GUIDED), 1),
     ],
     ids=lambda value: getattr(value, "sampler", ""),
 )

@@ -69,7 +69,7 @@ def test_the_first_losses_are_those_of_the_first_edition(name, monkeypatch):
     batch = replace(random_clips(built, CLIPS), has_actions=np.array([True, True, False, True]))
     # So narrow a U-Net of svd's enlarges what other kernels round otherwise to hundredths before it has learnt a thing.
     coarse = here != PROCESSOR and name == "svd"
-    share = 0 if here == PROCESSOR else 0.05 if coarse else 0.01
+    share = 0.05 if coarse else 0.01
     for number in range(1 if coarse else STEPS):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "randint", partial(_randint_from_a_copy, state=generator.get_state()))
@@ -77,7 +77,9 @@ def test_the_first_losses_are_those_of_the_first_edition(name, monkeypatch):
         losses, norm = step.gradient(batch, noise)
         step.update(lr_factor(number / training.steps, number, training.warmup, training.decay))
         parts = {"video": losses.video, "actions": losses.actions, "norm": norm}
+        # What the first update leaves is rounded otherwise: the optimiser computes it in one pass since.
+        near = 0 if here == PROCESSOR and number == 0 else share
         for part, value in parts.items():
             if (part == "video" and not training.stage.video_loss) or (part == "norm" and coarse):
                 continue
-            torch.testing.assert_close(value, expected[f"{name}/{part}"][number], rtol=share, atol=share * 0.1)
+            torch.testing.assert_close(value, expected[f"{name}/{part}"][number], rtol=near, atol=near * 0.1)

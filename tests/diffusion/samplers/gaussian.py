@@ -54,3 +54,24 @@ class Frozen:
 
     def __call__(self, x: Joint, levels: Levels) -> Joint:
         return Joint(self.video, self.inner(x, levels).actions)
+
+
+@dataclass
+class Twice:
+    """Two denoisers as one of clips that stand in its batch twice, as guidance wants it."""
+
+    conditional: Gaussian
+    unconditional: Gaussian
+
+    def __call__(self, x: Joint, levels: Levels) -> Joint:
+        first, second = halves(x)
+        return Joint.cat((self.conditional(first, levels), self.unconditional(second, levels)))
+
+    def freeze(self, x: Joint, levels: Levels) -> "Twice":
+        first, second = halves(x)
+        return Twice(self.conditional.freeze(first, levels), self.unconditional.freeze(second, levels))
+
+
+def halves(x: Joint) -> tuple[Joint, Joint]:
+    clips = len(x.video) // 2
+    return x.map(lambda part: part[:clips]), x.map(lambda part: part[clips:])

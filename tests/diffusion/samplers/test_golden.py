@@ -17,7 +17,7 @@ def test_guided_euler(name, steps, last):
     stored, levels = golden("diffusion"), Levels.same(schedule(steps, 0.002, 700))
     network = StandIn(noise("sampler/concat", (25, 4, 8, 8))[None], noise("sampler/context", (25, 1, 16))[None])
     unit = Joint(noise("sampler/video", (25, 4, 8, 8))[None], noise("sampler/action", (32, 7))[None])
-    denoise = LinearGuidance(1.0, last).guided(network, network.unconditional())
+    denoise = LinearGuidance(1.0, last).guided(network.and_unconditional())
     reached = euler.sample(denoise, initial_noise(unit, levels[0]), levels)
     torch.testing.assert_close(reached.video[0], stored[f"{name}.video"], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(reached.actions[0], stored[f"{name}.action"], rtol=1e-5, atol=1e-5)

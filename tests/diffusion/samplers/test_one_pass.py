@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.diffusion.samplers.gaussian import FreezableGaussian, Gaussian, drawn
+from tests.diffusion.samplers.gaussian import FreezableGaussian, Gaussian, Twice, drawn
 
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.guidance import LinearGuidance
@@ -30,12 +30,11 @@ def test_the_actions_are_those_of_euler():
     assert torch.equal(one_pass.sample(denoise, x, LEVELS).actions, euler.sample(denoise, x, LEVELS).actions)
 
 
-def test_a_guided_denoiser_freezes_both_branches():
-    conditional, unconditional, x = gaussian(1), gaussian(2), start()
-    guidance = LinearGuidance(1.0, 2.5)
-    guided = guidance.guided(conditional, unconditional)
+def test_a_guided_denoiser_freezes_both_branches_in_one_pass():
+    both, x = Twice(gaussian(1), gaussian(2)), start()
+    guided = LinearGuidance(1.0, 2.5).guided(both)
     reached = one_pass.sample(guided, x, LEVELS)
-    assert len(conditional.frozen_at) == len(unconditional.frozen_at) == 1
+    assert len(both.conditional.frozen_at) == len(both.unconditional.frozen_at) == 1
     torch.testing.assert_close(reached.video, guided(x, LEVELS[0]).video, rtol=0, atol=1e-4)
     torch.testing.assert_close(reached.actions, euler.sample(guided, x, LEVELS).actions)
 
@@ -44,5 +43,5 @@ def test_a_denoiser_that_cannot_freeze_is_refused_by_name():
     plain = Gaussian(gaussian(1).mean)
     with pytest.raises(TypeError, match="Gaussian has none"):
         one_pass.sample(plain, start(), LEVELS)
-    with pytest.raises(TypeError, match="both branches"):
-        one_pass.sample(LinearGuidance().guided(gaussian(1), plain), start(), LEVELS)
+    with pytest.raises(TypeError, match="what it guides"):
+        one_pass.sample(LinearGuidance().guided(plain), start(), LEVELS)

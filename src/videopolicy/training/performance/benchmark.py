@@ -68,10 +68,12 @@ def measure(config: ModelConfig, training: Training, repeats: int, trace: Path |
     Raises:
         UserError: the device's memory does not hold a step.
     """
+    accelerator = engine(training.precision)
     model = build(config, Normalizer((-1.0,) * ACTION_WIDTH, (1.0,) * ACTION_WIDTH), training.seed)
+    model.to(accelerator.device)
     training = training.resolve(config.sampling.sigma_max)
     flops = training.batch_size * count_forward(model, training)
-    train_step = TrainStep(Objective(model, training), training, engine(training.precision), ProcessGroup())
+    train_step = TrainStep(Objective(model, training), training, accelerator, ProcessGroup())
     device, steps = train_step.accelerator.device, count()
     batch = random_clips(model, training.batch_size)
     if device.type == "cuda":
