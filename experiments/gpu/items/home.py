@@ -51,7 +51,7 @@ def packed(folder: Path, into: Path, most: int) -> list[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         texts = {name: (folder / name).read_text(encoding="utf-8") for name in TEXTS}
-        parts = list(split(load_file(folder / WEIGHTS), most))
+        parts = split(load_file(folder / WEIGHTS), most)
         for number, part in zip(count(1), parts, strict=False):
             file = aside / f"{number:02d}-of-{len(parts):02d}.safetensors"
             save_file(part, file, texts if number == 1 else None)
@@ -59,17 +59,17 @@ def packed(folder: Path, into: Path, most: int) -> list[Path]:
     return sorted(into.glob("*.safetensors"))
 
 
-def split(weights: dict[str, Tensor], most: int) -> Iterator[dict[str, Tensor]]:
-    """Tensors, in the order of their names, as many as fit; what the latents were fitted to stays exact."""
-    part: dict[str, Tensor] = {}
-    for name, tensor in sorted(weights.items()):
-        exact = name.startswith("latents.") or not tensor.is_floating_point()
-        tensor = tensor if exact else tensor.half()
-        if part and sum(other.nbytes for other in part.values()) + tensor.nbytes > most:
-            yield part
-            part = {}
+def split(weights: dict[str, Tensor], most: int) -> list[dict[str, Tensor]]:
+    """Tensors, the largest first, each into the first part with room for it; those of the latents stay exact."""
+    exact = {name for name, tensor in weights.items() if name.startswith("latents.") or not tensor.is_floating_point()}
+    small = {name: tensor if name in exact else tensor.half() for name, tensor in weights.items()}
+    parts: list[dict[str, Tensor]] = []
+    for name, tensor in sorted(small.items(), key=lambda item: (-item[1].nbytes, item[0])):
+        room = (part for part in parts if sum(other.nbytes for other in part.values()) + tensor.nbytes <= most)
+        if (part := next(room, None)) is None:
+            parts.append(part := {})
         part[name] = tensor
-    yield part
+    return parts
 
 
 def send(pieces: list[Path], out: Path) -> Iterator[Path]:

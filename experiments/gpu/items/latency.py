@@ -107,7 +107,7 @@ class Measured:
         self.flops: dict[str, int] = {}
         self.plain_ms: dict[str, float] = {}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def reference(self, mode: Mode, model: Model) -> dict[str, Any]:
         """Draws in float32, as exactly as the device can."""
         policy = acting(mode, model)
@@ -122,7 +122,7 @@ class Measured:
             torch.backends.cudnn.allow_tf32 = tf32
         return {"ms": 1e3 * seconds, "gflop": self.flops[mode.like] / 1e9}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def plain(self, model: Model, like: str, once: bool) -> dict[str, Any]:
         """The plain loop."""
         sampling = model.config.sampling
@@ -135,7 +135,7 @@ class Measured:
         self.plain_ms[like] = found["ms"]
         return found
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def mode(self, mode: Mode, model: Model) -> dict[str, Any]:
         """A way of acting: the whole chunk, then its parts, each waiting for the one before it."""
         if mode.prepare:
