@@ -63,7 +63,7 @@ QUEUE = (
     Item("latency", ("latency.py",), "a chunk of actions by the full-size model", 330, least=90),
     Item("throughput-small", ("throughput.py", "small"), "training `small` beside a plain loop", 240, least=60),
     Item("throughput-svd", ("throughput.py", "svd"), "training `svd` beside a plain loop", 480, least=120),
-    Item("mt10-record", ("mt10.py", "record"), "demonstrations of Meta-World's MT10", 400, least=120),
+    Item("mt10-record", ("mt10.py", "record"), "demonstrations of Meta-World's MT10", 400, least=300),
     Item("mt10-train", ("mt10.py", "train"), "`small` on them", 570, 180, leaves=130, needs="mt10-record"),
     Item("mt10-evaluate", ("mt10.py", "evaluate"), "how often it succeeds", 400, 60, needs="mt10-train"),
     Item("home", ("home.py", "send"), "its checkpoint in pieces that travel", 60, 15, needs="mt10-train"),
