@@ -62,7 +62,8 @@ def runs(folder, name):
 
 def test_a_failure_costs_its_item_and_what_is_done_is_not_done_again(queue, tmp_path, capsys):
     assert queue("--out", "out") == 1
-    found = {name: json.loads((tmp_path / "out" / f"{name}.json").read_text()) for name in ("good", "bad", "endless")}
+    files = {name: tmp_path / "out" / f"{name}.json" for name in ("good", "bad", "endless")}
+    found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
     assert [found[name]["state"] for name in ("good", "bad", "endless")] == ["done", "failed", "failed"]
     assert found["bad"]["error"] == "ValueError: no such thing" and found["endless"]["error"].startswith("stopped")
     assert found["endless"]["rows"] == [{"ms": 1.5}]
@@ -83,7 +84,8 @@ def test_pieces_make_a_checkpoint_again(scripts, tmp_path):
     checkpoint.save(model, checkpoint.Provenance("joint", 0), tmp_path / "checkpoint")
     largest = max(weight.numel() * 2 for weight in model.state_dict().values())
     pieces = home.packed(tmp_path / "checkpoint", tmp_path / "pieces", 2 * largest)
-    assert len(pieces) > 1 and all(piece.stat().st_size < 2.5 * largest for piece in pieces)
+    sizes = [sum(weight.nbytes for weight in load_file(piece).values()) for piece in pieces]
+    assert len(pieces) > 1 and max(sizes) <= 2 * largest
     home.join(tmp_path / "joined", pieces)
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("checkpoint", "joined"))
     assert before.keys() == after.keys()

@@ -113,8 +113,8 @@ def version() -> str:
 def commit() -> str:
     """The commit, if git is there and knows it."""
     with suppress(OSError):
-        told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-        return told.stdout.strip()
+        told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True)
+        return told.stdout.decode().strip()
     return ""
 
 
