@@ -29,7 +29,7 @@ from videopolicy.rollout.transport.processes import ProcessSite
 EPISODES = 20
 ENV = "metaworld"
 # Of which a policy takes those that its `make` names.
-OPTIONS = ("sampler", "steps", "precision", "offload")
+OPTIONS = ("mode", "sampler", "steps", "video_steps", "precision", "offload")
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,14 @@ class Command:
     """Which actions are executed: chunked, those of the newest plan; temporal_ensemble, the mean of all plans."""
     latency: int = limited(0, 0, MOST_EPISODES)
     """Simulated control steps from a request for a plan to its arrival; the robot goes on meanwhile."""
+    mode: str | None = None
+    """Checkpoints: exact, the checkpoint's own way to sample a plan, or another that `videopolicy tune` gave it."""
     steps: int | None = None
-    """Checkpoints: sampling steps of a plan; by default the checkpoint's own."""
+    """Checkpoints: sampling steps of a plan; by default the mode's own."""
+    video_steps: int | None = None
+    """Checkpoints: fewer sampling steps for the video than for the actions; by default the mode's own."""
     sampler: str | None = None
-    """Checkpoints: how plans are sampled; by default the checkpoint's own."""
+    """Checkpoints: how plans are sampled; by default the mode's own."""
     precision: Precision | None = None
     """Checkpoints: of the weights in memory, float32 by default; bfloat16 takes half of it."""
     offload: bool = False
@@ -175,7 +179,7 @@ class Command:
         options = {option: value for option, value in options.items() if value is not None and value is not False}
         for option in options:
             if option not in signature(make).parameters:
-                raise UserError(f"--{option} is no option of policy {name!r}; leave it out")
+                raise UserError(f"--{option.replace('_', '-')} is no option of policy {name!r}; leave it out")
         build = partial(registry.build, "policies", name, target, **options)
         if self.ray is None:
             yield build(), ProcessSite

@@ -1,7 +1,7 @@
 """Imagines what happens next from one image a view: a video and the actions that go with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from videopolicy.cli._threads import choose_threads
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.images import fit_to_size
 from videopolicy.media import write_mp4
+from videopolicy.models.sampling import EXACT
 from videopolicy.ownership import owned
 from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, open_model
 from videopolicy.types import Frames, Image, Observation, Plan
@@ -47,8 +48,12 @@ class Command:
     """One for each view of the checkpoint; a file alone will do if it has just one."""
     seed: int = 0
     """Seeds the noise: another seed, another future."""
+    mode: str = EXACT
+    """The checkpoint's own way to sample, or another that `videopolicy tune` gave it."""
     steps: int | None = None
-    """Sampling steps; by default the checkpoint's own."""
+    """Sampling steps; by default the mode's own."""
+    video_steps: int | None = None
+    """Fewer sampling steps for the video than for the actions; by default the mode's own."""
     sampler: str | None = None
     """How to sample; by default the checkpoint's own."""
     precision: Precision = "float32"
@@ -73,10 +78,9 @@ class Command:
         model, provenance = open_model(self.checkpoint, self.precision, self.offload)
         if not model.config.generates_video:
             raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")
-        own = model.config.sampling
-        steps = own.steps if self.steps is None else self.steps
-        sampling = replace(own, sampler=self.sampler or own.sampler, steps=steps)
-        policy = CheckpointPolicy(model, sampling, law=provenance.noise)
+        own = model.config.mode(self.mode)
+        sampling = own.changed(sampler=self.sampler, steps=self.steps, video_steps=self.video_steps)
+        policy = CheckpointPolicy(model, sampling, law=provenance.noise, mode=self.mode)
         files = assign(self.image, policy.spec.views)
         images = {view: read_image(file, policy.spec.size, view) for view, file in files.items()}
         try:
@@ -99,8 +103,7 @@ class Command:
             "instruction": self.instruction,
             "images": {view: str(file) for view, file in files.items()},
             "seed": self.seed,
-            "sampler": policy.sampling.sampler,
-            "steps": policy.sampling.steps,
+            **policy.spec.sampling,
             "views": policy.spec.views,
             "offsets": plan.offsets,
         }

@@ -37,7 +37,7 @@ class LinearGuidance:
         """The guess u + scale * (c - u), from the conditional c and the unconditional u."""
         return unconditional + self.scale(conditional) * (conditional - unconditional)
 
-    def guided(self, both: Denoise) -> Denoise:
+    def guided(self, both: Denoise) -> Freezable:
         """A denoiser guided away from the unconditional one.
 
         Args:

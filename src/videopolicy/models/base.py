@@ -19,12 +19,13 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
+from videopolicy.diffusion.held import Held
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
 from videopolicy.diffusion.samplers.base import initial_noise
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, unknown
 from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
-from videopolicy.models.sampling import Sampling
+from videopolicy.models.sampling import EXACT, Sampling
 from videopolicy.text import hashed_words
 from videopolicy.text.base import Text
 
@@ -41,7 +42,8 @@ class ModelConfig(ABC):
         pad: flat frames before the first view, copies of that view's current image.
         latents: pixels <-> latents.
         text: instruction -> tokens.
-        sampling: how a plan is drawn.
+        sampling: how a plan is drawn: mode "exact".
+        modes: other ways to draw one, by name, such as the "fast" one that `videopolicy tune` finds.
         execute: actions of a chunk that are executed before the policy observes again.
         action_layout: what the dimensions of the env's actions mean (see `videopolicy.actions.layout`), "" if
             unspecified.
@@ -59,6 +61,7 @@ class ModelConfig(ABC):
     latents: Any = field(default_factory=pca.Config)
     text: Any = field(default_factory=hashed_words.Config)
     sampling: Sampling = field(default_factory=Sampling)
+    modes: dict[str, Sampling] = field(default_factory=dict)
     execute: int = limited(16, 1, 10**6)
     action_layout: str = ""
     state_layout: str = ""
@@ -67,6 +70,19 @@ class ModelConfig(ABC):
 
     def __post_init__(self) -> None:
         check_limits(self, "model")
+
+    def mode(self, name: str) -> Sampling:
+        """How a plan is drawn in the mode of this name.
+
+        Raises:
+            UserError: there is none; the message lists the known ones.
+        """
+        if name == EXACT:
+            return self.sampling
+        if name not in self.modes:
+            advice = "" if self.modes else "; videopolicy tune finds a fast one"
+            raise UserError(f"{unknown('mode', name, (EXACT, *self.modes))}{advice}")
+        return self.modes[name]
 
     @property
     def relative_transform(self) -> Relative | None:
@@ -259,6 +275,7 @@ class Model(nn.Module, ABC):
             denoise = Denoiser(self, condition)
         else:
             denoise = guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional()))))
+        denoise = denoise if sampling.video_steps is None else Held(denoise)
         return registry.entry("samplers", sampling.sampler)(denoise, initial_noise(noise, levels[0]), levels)
 
 

@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from videopolicy import registry
 from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Levels
 from videopolicy.diffusion.noise.base import NoiseLaw
+from videopolicy.errors import UserError
 
 # Beyond this, no sampler comes measurably nearer to its limit.
 MOST_SAMPLING_STEPS = 1000
+# The mode in which a checkpoint acts unless told otherwise.
+EXACT = "exact"
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,8 @@ class Sampling:
     Attributes:
         sampler: one of `videopolicy.diffusion.samplers`.
         steps: noise levels; each costs one pass of the model.
+        video_steps: fewer noise levels for the video, at each of which the video model runs once and the head denoises
+            the actions for several steps of theirs; None for as many. For sampler "euler".
         sigma_max: the first level.
         sigma_min: the last level above zero.
         guidance: scale over the frames; 1 to 1 is none.
@@ -27,16 +34,34 @@ class Sampling:
 
     sampler: str = "euler"
     steps: int = limited(1, 1, MOST_SAMPLING_STEPS)
+    video_steps: int | None = limited(None, 1, MOST_SAMPLING_STEPS)
     sigma_max: float = limited(80.0, 1e-6, 1e6)
     sigma_min: float = limited(0.02, 1e-6, 1e6)
     guidance: LinearGuidance = LinearGuidance(1.0, 1.0)
 
     def __post_init__(self) -> None:
         check_limits(self, "sampling")
+        if self.video_steps is None:
+            return
+        if self.video_steps > self.steps:
+            raise UserError(
+                f"{self.video_steps} noise levels for the video and {self.steps} for the actions: the video may have "
+                "fewer than the actions, not more"
+            )
+        if self.sampler != "euler":
+            raise UserError(f"noise levels of the video's own are for sampler 'euler', not {self.sampler!r}")
+
+    def changed(self, **changes: str | int | None) -> "Sampling":
+        """The same but for what is given and not None."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def levels(self) -> Levels:
-        """The noise levels, then zero, (n + 1,)."""
-        return Levels.same(schedule(self.steps, self.sigma_min, self.sigma_max))
+        """The noise levels, then zero, (n + 1,); the video's stay for a while where it has fewer of its own."""
+        actions = schedule(self.steps, self.sigma_min, self.sigma_max)
+        if self.video_steps is None:
+            return Levels.same(actions)
+        own = schedule(self.video_steps, self.sigma_min, self.sigma_max)
+        return Levels(own[torch.arange(self.steps + 1) * self.video_steps // self.steps], actions)
 
     def asked(self) -> Levels:
         """The pairs of levels at which the head is asked, (n,)."""
@@ -46,7 +71,11 @@ class Sampling:
         """A line if the head is asked at pairs of levels that training by this law never shows it; None is unknown."""
         if law is None or law.covers(self.asked()):
             return ()
-        better = [name for name in registry.names("samplers") if law.covers(replace(self, sampler=name).asked())]
+        better = [
+            name
+            for name in registry.names("samplers")
+            if law.covers(replace(self, sampler=name, video_steps=None).asked())
+        ]
         instead = f"sample by {' or '.join(better)}, or " if better else ""
         name = (registry.plugin_of(type(law)) or ("", type(law).__name__))[1]
         return (

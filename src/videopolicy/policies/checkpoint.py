@@ -16,7 +16,7 @@ from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.errors import UserError
 from videopolicy.images import fit_to_size
 from videopolicy.models.base import Model
-from videopolicy.models.sampling import Sampling
+from videopolicy.models.sampling import EXACT, Sampling
 from videopolicy.policies.base import PolicySpec
 from videopolicy.registry import entry
 from videopolicy.types import Observation, Plan
@@ -36,8 +36,10 @@ def open_model(folder: Path, precision: Precision, offload: bool) -> tuple[Model
 def make(
     target: str | Path,
     *,
+    mode: str = EXACT,
     sampler: str | None = None,
     steps: int | None = None,
+    video_steps: int | None = None,
     precision: Precision = "float32",
     offload: bool = False,
 ) -> "CheckpointPolicy":
@@ -45,22 +47,23 @@ def make(
 
     Args:
         target: the checkpoint's folder, as `videopolicy train` writes it.
-        sampler: another than the checkpoint's own.
-        steps: another number of noise levels than the checkpoint's own.
+        mode: one of the ways to draw a plan that the checkpoint has.
+        sampler: another than the mode's own.
+        steps: another number of noise levels than the mode's own.
+        video_steps: another number of noise levels of the video than the mode's own.
         precision: of the weights in memory.
         offload: whether to keep large parts in main memory, and fetch them to the GPU layer by layer.
 
     Raises:
-        UserError: no such checkpoint or sampler, a damaged one, or one that cannot act.
+        UserError: no such checkpoint, mode or sampler, a damaged checkpoint, or one that cannot act.
     """
     if not target:
         raise UserError("policy checkpoint: which one? Give --policy checkpoint:FOLDER")
     model, provenance = open_model(Path(target), precision, offload)
     if not model.acts:
         raise UserError(f"{target}: trained on video alone; train a head to it with --stage action --init")
-    sampling = model.config.sampling
-    sampling = replace(sampling, sampler=sampler or sampling.sampler, steps=sampling.steps if steps is None else steps)
-    return CheckpointPolicy(model, sampling, provenance.tasks, provenance.noise)
+    sampling = model.config.mode(mode).changed(sampler=sampler, steps=steps, video_steps=video_steps)
+    return CheckpointPolicy(model, sampling, provenance.tasks, provenance.noise, mode)
 
 
 class CheckpointPolicy:
@@ -71,6 +74,7 @@ class CheckpointPolicy:
         sampling: how a plan is drawn.
         tasks: what it was trained on, by the env's names.
         law: of the noise levels that it was trained at; None if unknown.
+        mode: what this way to draw a plan is called.
 
     Attributes:
         model: the network.
@@ -84,7 +88,12 @@ class CheckpointPolicy:
     """
 
     def __init__(
-        self, model: Model, sampling: Sampling, tasks: tuple[str, ...] = (), law: NoiseLaw | None = None
+        self,
+        model: Model,
+        sampling: Sampling,
+        tasks: tuple[str, ...] = (),
+        law: NoiseLaw | None = None,
+        mode: str = EXACT,
     ) -> None:
         entry("samplers", sampling.sampler)
         self.model, self.sampling = model.eval(), sampling
@@ -102,8 +111,10 @@ class CheckpointPolicy:
             fps=config.fps,
             tasks=tasks,
             sampling={
+                **({} if mode == EXACT else {"mode": mode}),
                 "sampler": sampling.sampler,
                 "steps": sampling.steps,
+                **({} if sampling.video_steps is None else {"video_steps": sampling.video_steps}),
                 "precision": str(model.dtype).removeprefix("torch."),
             },
             notes=sampling.warnings(law) if model.acts else (),

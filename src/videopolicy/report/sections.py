@@ -97,6 +97,7 @@ _SAID = {
     "seed": "seed of the plans",
     "record": "episodes recorded of each task",
     "steps": "sampling steps of a plan",
+    "video_steps": "sampling steps of its video",
 }
 
 
@@ -129,7 +130,7 @@ def _again(run: Run) -> str:
         commands.insert(0, ["videopolicy", "evaluate"])
         for name, value in {**options, **settings.sampling, "out": run.evaluation}.items():
             values = value if isinstance(value, tuple) else (value,)
-            commands[0] += [f"--{name}", *map(str, values)]
+            commands[0] += [f"--{name.replace('_', '-')}", *map(str, values)]
     return "\n".join(map(shlex.join, commands))
 
 

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from tests.diffusion.samplers.gaussian import FreezableGaussian, drawn
+
+from videopolicy.diffusion.held import Held
+from videopolicy.diffusion.joint import Joint
+from videopolicy.diffusion.samplers import euler, one_pass
+from videopolicy.errors import UserError
+from videopolicy.models.sampling import Sampling
+
+
+def gaussian(x):
+    return FreezableGaussian(Joint.randn_like(x, torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize(("steps", "video_steps"), [(6, 1), (6, 2), (7, 3), (5, 5)])
+def test_the_video_has_as_many_levels_of_its_own_and_ends_clean_with_the_actions(steps, video_steps):
+    levels = Sampling(steps=steps, video_steps=video_steps).levels()
+    assert levels.video.unique().numel() == video_steps + 1
+    assert levels.actions.unique().numel() == steps + 1
+    assert (levels.video.diff() <= 0).all()
+    assert levels.video[0] == levels.actions[0] == 80
+    assert levels.video[-1] == levels.actions[-1] == 0
+    # The video is never cleaner than it is asked to be: its features are of no later time than the actions.
+    assert (levels.video >= levels.actions - 1e-6).all()
+
+
+@pytest.mark.parametrize(("steps", "video_steps"), [(6, 1), (6, 2), (7, 3)])
+def test_the_video_model_runs_once_a_level_of_the_video(steps, video_steps):
+    x = drawn((2, 3, 2, 4, 4), (2, 6, 3), 80)
+    denoise, levels = gaussian(x), Sampling(steps=steps, video_steps=video_steps).levels()
+    reached = euler.sample(Held(denoise), x, levels)
+    assert len(denoise.frozen_at) == video_steps
+    # Of a denoiser whose parts do not heed each other, each part goes its own way.
+    alone = Sampling(steps=video_steps).levels()
+    torch.testing.assert_close(reached.video, euler.sample(denoise, x, alone).video, rtol=0, atol=1e-4)
+    both = Sampling(steps=steps).levels()
+    torch.testing.assert_close(reached.actions, euler.sample(denoise, x, both).actions, rtol=0, atol=1e-4)
+
+
+def test_with_a_single_level_of_the_video_it_is_one_pass():
+    x = drawn((2, 3, 2, 4, 4), (2, 6, 3), 80)
+    held = euler.sample(Held(gaussian(x)), x, Sampling(steps=6, video_steps=1).levels())
+    passed = one_pass.sample(gaussian(x), x, Sampling(steps=6).levels())
+    torch.testing.assert_close(held.video, passed.video, rtol=0, atol=1e-4)
+    torch.testing.assert_close(held.actions, passed.actions, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 2, "video_steps": 3}, "fewer than the actions"),
+        ({"steps": 4, "video_steps": 2, "sampler": "heun"}, "'euler', not 'heun'"),
+        ({"video_steps": 0}, "video_steps"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes, said):
+    with pytest.raises(UserError, match=said):
+        Sampling(**changes)
+
+
+def test_what_is_none_stays():
+    own = Sampling("heun", steps=5)
+    assert own.changed(sampler=None, steps=3) == Sampling("heun", steps=3)
