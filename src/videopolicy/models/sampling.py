@@ -25,8 +25,8 @@ class Sampling:
     Attributes:
         sampler: one of `videopolicy.diffusion.samplers`.
         steps: noise levels; each costs one pass of the model.
-        video_steps: fewer noise levels for the video, at each of which the video model runs once and the head denoises
-            the actions for several steps of theirs; None for as many. For sampler "euler".
+        video_steps: fewer noise levels for the video, spread over those of the actions: at each, the video model runs
+            once, and the head denoises the actions for several of their steps; None for as many. For sampler "euler".
         sigma_max: the first level.
         sigma_min: the last level above zero.
         guidance: scale over the frames; 1 to 1 is none.
@@ -60,8 +60,9 @@ class Sampling:
         actions = schedule(self.steps, self.sigma_min, self.sigma_max)
         if self.video_steps is None:
             return Levels.same(actions)
-        own = schedule(self.video_steps, self.sigma_min, self.sigma_max)
-        return Levels(own[torch.arange(self.steps + 1) * self.video_steps // self.steps], actions)
+        # Of so many equal stretches, the video stays at the level of the first step.
+        stretch = torch.arange(self.steps + 1) * self.video_steps // self.steps
+        return Levels(actions[-(-stretch * self.steps // self.video_steps)], actions)
 
     def asked(self) -> Levels:
         """The pairs of levels at which the head is asked, (n,)."""
