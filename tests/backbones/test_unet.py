@@ -87,6 +87,20 @@ def test_the_features_that_are_tapped_are_those_of_the_named_modules():
     torch.testing.assert_close(tail.unflatten(0, (2, FRAMES)), net(*clip(side=8))[0])
 
 
+@pytest.mark.parametrize(("taps", "ups"), [(("mid_block",), 0), (("up_blocks.0", "down_blocks.0"), 1)])
+@torch.no_grad()
+def test_nothing_behind_the_last_tap_runs_for_features_alone(taps, ups):
+    net = unet.Config(channels=(32, 64), attention=(True, True), taps=taps, id_width=8).build(CHANNELS, WIDTH).eval()
+    video, condition, noise = clip(side=8)
+    sigma, ran = (4 * noise).exp(), []
+    for index, block in enumerate((*net.net.up_blocks, net.net.conv_out)):
+        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+    features = net.read(video, sigma, condition)
+    assert ran == list(range(ups))
+    for alone, of_whole in zip(features.taps, net.denoise(video, sigma, condition)[1].taps, strict=True):
+        assert torch.equal(alone, of_whole)
+
+
 @torch.no_grad()
 def test_a_pass_after_one_that_failed_gives_its_own_features(net):
     video, condition, noise = clip()

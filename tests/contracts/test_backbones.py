@@ -56,6 +56,12 @@ def read(backbone, generates):
     return read
 
 
+@torch.no_grad()
+def test_features_that_are_read_alone_are_those_of_a_whole_pass(backbone):
+    for alone, of_whole in zip(backbone.read(*inputs()).taps, backbone.denoise(*inputs())[1].taps, strict=True):
+        assert torch.equal(alone, of_whole)
+
+
 @pytest.mark.parametrize(("frames", "side"), [(1, 8), (3, 8), (6, 4), (2, 7), (3, 5)])
 @torch.no_grad()
 def test_shapes_for_any_number_of_frames_and_odd_sizes(backbone, frames, side, generates):

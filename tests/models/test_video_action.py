@@ -140,6 +140,13 @@ def test_passes_of_the_video_model(model, sampling, passes):
     assert not drawn.actions.requires_grad
 
 
+@pytest.mark.parametrize("sampling", [Sampling("one_pass", steps=3), Sampling(steps=3, video_steps=1)])
+def test_actions_are_the_same_whether_the_video_is_wanted_or_not(model, sampling):
+    seen = model.sample(condition(model), noise(model), sampling)
+    blind = model.sample(condition(model), noise(model), sampling, see=False)
+    assert torch.equal(seen.actions, blind.actions)
+
+
 @torch.no_grad()
 def test_a_frozen_denoiser_shows_the_same_and_its_head_heeds_the_noise_level_still(model):
     x, levels = noise(model), level(2.0)

@@ -101,13 +101,23 @@ class Backbone(nn.Module, ABC):
             sigma: noise level of each sample.
             condition: what the video is denoised given.
         """
+        out, features = self(*self.inputs(video, sigma, condition))
         scale = Scaling()(sigma[:, None, None, None, None])
-        shifted = video if condition.origin is None else video - condition.origin
-        dtype = next(self.parameters()).dtype
-        out, features = self((shifted * scale.inp).to(dtype), condition.to(dtype), scale.noise.flatten())
-        kept = scale.skip * shifted
+        kept = scale.skip * _shifted(video, condition)
         kept = kept if condition.origin is None else condition.origin + kept
         return kept + scale.out * out.float(), features
+
+    def inputs(
+        self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
+    ) -> tuple[Float[Tensor, "B F C h w"], Condition, Float[Tensor, "B"]]:
+        """What `forward` is given to denoise this video: scaled, and in the network's precision."""
+        scale, dtype = Scaling()(sigma[:, None, None, None, None]), next(self.parameters()).dtype
+        noisy = _shifted(video, condition) * scale.inp
+        return noisy.to(dtype), condition.to(dtype), scale.noise.flatten()
+
+    def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
+        """The features of `denoise` alone; a backbone that can stops behind the last tap."""
+        return self.denoise(video, sigma, condition)[1]
 
     def embed(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """The embedding of a noise level that the head is given."""
@@ -135,3 +145,7 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def enable_gradient_checkpointing(self) -> None:
         """From now on, recomputes activations in the backward pass: slower, far less memory."""
+
+
+def _shifted(video: Float[Tensor, "B F C h w"], condition: Condition) -> Float[Tensor, "B F C h w"]:
+    return video if condition.origin is None else video - condition.origin

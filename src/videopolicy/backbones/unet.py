@@ -89,6 +89,7 @@ class UNet(Backbone):
                 raise unknown("tap", name, known)
             self.net.get_submodule(name).register_forward_hook(_keep(name))
         self.taps = config.taps
+        self._needed = max((int(name.split(".")[1]) + 1 for name in config.taps if name.startswith("up_")), default=0)
         # No state holds them: they must have values even in a network that is built on the meta device, to be loaded.
         self.register_buffer("ids", torch.tensor(config.ids, device="cpu"), persistent=False)
         self.time_width = 4 * config.channels[0]
@@ -98,12 +99,20 @@ class UNet(Backbone):
         self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.forward`."""
+        return self._pass(video, condition, noise, len(self.net.up_blocks))
+
+    def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
+        """See `Backbone.read`: of the blocks on the way up, it runs those that a tap needs."""
+        return self._pass(*self.inputs(video, sigma, condition), self._needed)[1]
+
+    def _pass(
+        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"], ups: int
+    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         outputs: dict[str, Tensor] = {}
         before = _outputs.set(outputs)
         try:
-            out = self.net(
-                torch.cat((video, condition.latents), 2), noise, condition.text, condition.without_text, self.ids
-            )
+            noisy = torch.cat((video, condition.latents), 2)
+            out = self.net(noisy, noise, condition.text, condition.without_text, self.ids.to(noisy.device), ups)
         finally:
             _outputs.reset(before)
         frames = video.shape[:2]
@@ -128,8 +137,9 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
         text: Float[Tensor, "B L W"],
         without_text: Bool[Tensor, "B F"] | None,
         ids: Float[Tensor, "I"],
+        ups: int,
     ) -> Float[Tensor, "B F C2 h w"]:
-        """One pass.
+        """One pass; what it returns means nothing if it stops before the last block.
 
         Args:
             sample: noisy latents with the conditioning latents behind them on channels.
@@ -137,6 +147,7 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
             text: tokens of each clip.
             without_text: frames that attend to zeros instead; attention over time does if frame 0 does.
             ids: constants whose embedding is added to that of the noise level.
+            ups: blocks on the way up that run.
         """
         batch, frames = sample.shape[:2]
         time = self.embed(noise)
@@ -155,7 +166,7 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
             hidden, outputs = block(hidden_states=hidden, **(attending if _attends(block) else common))
             skips.extend(outputs)
         hidden = self.mid_block(hidden_states=hidden, **attending)
-        for block in self.up_blocks:
+        for block in self.up_blocks[:ups]:
             taken = len(cast(nn.ModuleList, block.resnets))
             skips, block_skips = skips[:-taken], tuple(skips[-taken:])
             hidden = block(
@@ -165,7 +176,8 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
                 upsample_size=skips[-1].shape[-2:] if skips else None,
                 **(attending if _attends(block) else common),
             )
-        hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
+        if ups == len(self.up_blocks):
+            hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return hidden.unflatten(0, (batch, frames))
 
     def embed(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:

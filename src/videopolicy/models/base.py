@@ -171,8 +171,14 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
-    def freeze(self, x: Joint, levels: Levels, condition: Condition) -> Denoise:
+    def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
         """Runs the video model once; from then on only actions are denoised, beside the video denoised here.
+
+        Args:
+            x: a noisy sample, (B, ...).
+            levels: its noise levels, one a sample, (B,).
+            condition: what it is denoised given.
+            see: whether the video is wanted; otherwise it stays noisy, and less of the video model may run.
 
         Raises:
             UserError: this kind of model cannot denoise actions without running the whole network.
@@ -261,30 +267,38 @@ class Model(nn.Module, ABC):
         return Joint(video, video.new_zeros(batch, self.config.window.actions, self.action_width))
 
     @torch.no_grad()
-    def sample(self, condition: Condition, noise: Joint, sampling: Sampling) -> Joint:
+    def sample(self, condition: Condition, noise: Joint, sampling: Sampling, *, see: bool = True) -> Joint:
         """Draws video latents and normalised actions.
 
         Args:
             condition: what to go by.
             noise: standard normal, of the shapes of `blank`.
             sampling: how.
+            see: whether the video is wanted; otherwise it may be anything.
         """
         # The levels stay on the CPU: a GPU is told each as a number, and asked nothing until all is done.
         levels, guidance = sampling.levels(), sampling.guidance
-        if guidance.off:
-            denoise = Denoiser(self, condition)
-        else:
-            denoise = guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional()))))
+        # A video that is looked at once need not become clean for its features to be read.
+        see = see or len(sampling.asked().video.unique()) > 1
+        given = condition if guidance.off else Condition.cat((condition, condition.unconditional()))
+        denoise = Denoiser(self, given, see) if guidance.off else guidance.guided(Denoiser(self, given, see))
         denoise = denoise if sampling.video_steps is None else Held(denoise)
         return registry.entry("samplers", sampling.sampler)(denoise, initial_noise(noise, levels[0]), levels)
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A model and what it goes by, as samplers want them (`videopolicy.diffusion.joint.Freezable`)."""
+    """A model and what it goes by, as samplers want them (`videopolicy.diffusion.joint.Freezable`).
+
+    Attributes:
+        model: denoises.
+        condition: what it is denoised given.
+        see: whether the video of a frozen one is wanted.
+    """
 
     model: Model
     condition: Condition
+    see: bool = True
 
     def __call__(self, x: Joint, levels: Levels) -> Joint:
         """Video and actions at these levels."""
@@ -292,7 +306,7 @@ class Denoiser:
 
     def freeze(self, x: Joint, levels: Levels) -> Denoise:
         """Runs the video model once; from then on only actions are denoised."""
-        return self.model.freeze(x, levels.each(x), self.condition)
+        return self.model.freeze(x, levels.each(x), self.condition, see=self.see)
 
 
 def _check_width(config: ModelConfig, width: int) -> None:

@@ -81,9 +81,12 @@ class VideoActionModel(Model):
         vector = self.pool_features(features.detach() if detach else features, levels.video)
         return Joint(video, self.denoise_actions(x.actions, levels.actions, vector))
 
-    def freeze(self, x: Joint, levels: Levels, condition: Condition) -> Denoise:
+    def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
         """See `Model.freeze`."""
-        video, features = self.denoise_video(x.video, levels.video, condition)
+        if see:
+            video, features = self.denoise_video(x.video, levels.video, condition)
+        else:
+            video, features = x.video, self.backbone.read(x.video, levels.video, condition)
         vector = self.pool_features(features, levels.video)
 
         def actions_only(x: Joint, levels: Levels) -> Joint:

@@ -142,7 +142,7 @@ class CheckpointPolicy:
         states = [self._state(observation) for observation in observations]
         codes = self.encode(observations)
         condition = self.model.condition(codes, [observation.instruction for observation in observations])
-        drawn = self.model.sample(condition, self.noise(seeds), self.sampling)
+        drawn = self.model.sample(condition, self.noise(seeds), self.sampling, see=any(wanted))
         return [
             self._absolute(plan, state) for plan, state in zip(self.decode(drawn, codes, wanted), states, strict=True)
         ]

@@ -53,7 +53,7 @@ class Whole(Model):
         raw = self.head(torch.cat(known, 1)).view_as(x.actions).float()
         return Joint(video, scale.skip * x.actions + scale.out * raw)
 
-    def freeze(self, x: Joint, levels: Levels, condition: Condition) -> NoReturn:
+    def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> NoReturn:
         raise UserError("the model whole runs all of its network at every level; choose another --sampler")
 
 
