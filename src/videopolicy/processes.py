@@ -187,7 +187,7 @@ class _Done:
 @dataclass(frozen=True)
 class _Failed:
     message: str
-    mistake: bool
+    kind: type[Exception]
 
 
 def ordered_map(
@@ -214,7 +214,7 @@ def ordered_map(
         tell: called here, with an item and a value, while that item is being worked on.
 
     Raises:
-        UserError: what `function` raised, what the operating system refused it, or a process died.
+        UserError: what `function` raised, of the same class; what the operating system refused it; or a process died.
         RuntimeError: any other error of `function`, with its traceback.
     """
     end_if_unguarded()
@@ -285,7 +285,7 @@ class _Child:
             check_guarded(self._process.exitcode)
             raise UserError(lost(self._item, ending)) from error
         if isinstance(said, _Failed):
-            raise UserError(said.message) if said.mistake else RuntimeError(said.message)
+            raise said.kind(said.message)
         if isinstance(said, _Done):
             results[self._number], self.busy = said.value, False
         elif tell:
@@ -330,4 +330,6 @@ def _serve(connection: Connection, function: Callable[..., Any], tells: bool) ->
 
 def _failure(error: Exception) -> _Failed:
     mistake = user_mistake(error)
-    return _Failed(str(mistake), True) if mistake else _Failed("".join(traceback.format_exception(error)), False)
+    if mistake:
+        return _Failed(str(mistake), type(mistake))
+    return _Failed("".join(traceback.format_exception(error)), RuntimeError)

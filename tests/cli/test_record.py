@@ -1,5 +1,6 @@
 import os
 import shlex
+import shutil
 import signal
 import sys
 
@@ -78,6 +79,20 @@ def test_the_same_command_records_the_same(tmp_path):
     for index in range(2):
         np.testing.assert_array_equal(one.episode(index).actions, other.episode(index).actions)
         np.testing.assert_array_equal(one.episode(index).views["top"], other.episode(index).views["top"])
+
+
+def test_the_data_set_has_the_same_bytes_with_any_number_of_processes(tmp_path):
+    def written(workers):
+        # One folder for all, as the README.md names it; and noise of which some episodes fail.
+        record("--task", "reach-red", "--episodes", 5, "--noise", 6, "--workers", workers, "--out", tmp_path / "d")
+        files = [path for path in (tmp_path / "d").rglob("*") if path.is_file()]
+        found = {path.relative_to(tmp_path): path.read_bytes() for path in files}
+        shutil.rmtree(tmp_path / "d")
+        return found
+
+    one, three = written(1), written(3)
+    assert {path.suffix for path in one} == {".md", ".json", ".parquet", ".mp4"}
+    assert one == three
 
 
 BAD = [

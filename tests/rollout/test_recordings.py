@@ -16,6 +16,7 @@ from videopolicy.policies.base import derive_seed
 from videopolicy.rollout.recordings import Recorder, load
 from videopolicy.rollout.runner import evaluate
 from videopolicy.rollout.settings import Settings
+from videopolicy.rollout.workers import EpisodeJob, Setup, _play
 from videopolicy.types import Plan
 
 EXECUTE = 6
@@ -132,6 +133,44 @@ def test_recording_changes_no_result(recorded, seeing, tmp_path):
     for row in evaluate(seeing(noise=0.0), replace(settings, record=0), tmp_path).rows:
         recorded_row = rows[row.task, row.episode]
         assert (row.success, row.steps, row.plans) == (recorded_row.success, recorded_row.steps, recorded_row.plans)
+
+
+def test_a_failure_is_recorded_as_if_it_had_been_watched(seeing, tmp_path):
+    settings = Settings("pointmass", ("reach-red",), episodes=3, execute=EXECUTE, record=3)
+    watched, unwatched = tmp_path / "watched", tmp_path / "unwatched"
+    for out, first in ((watched, 3), (unwatched, 1)):
+        rows = evaluate(seeing(noise=50.0), replace(settings, record=first), out, workers=1).rows
+        assert all(row.recorded and not row.success for row in rows), "this test needs failures: more noise"
+    for folder in (watched / "recordings").iterdir():
+        names = sorted(file.name for file in folder.iterdir())
+        assert names == sorted(file.name for file in (unwatched / "recordings" / folder.name).iterdir())
+        for name in names:
+            assert (folder / name).read_bytes() == (unwatched / "recordings" / folder.name / name).read_bytes()
+
+
+class Answering:
+    """An env's pipe to a policy that plans whatever is asked for."""
+
+    def __init__(self, policy):
+        self.policy = policy
+
+    def send(self, request):
+        self.request = request
+
+    def recv(self):
+        return self.policy.plan([self.request.observation], [self.request.seed], self.request.imagine)[0]
+
+
+@pytest.mark.parametrize("films", [True, False])
+def test_only_what_is_recorded_for_certain_is_rendered_at_every_step(seeing, tmp_path, monkeypatch, films):
+    setup = Setup("pointmass", ("top", "close"), 32, "chunked", EXECUTE, 0)
+    env, observed = setup.open_env("reach-red"), []
+    observe = env.observe
+    monkeypatch.setattr(env, "observe", lambda: observed.append(1) or observe())
+    job = EpisodeJob("reach-red", 0, env_seed=0, noise_seed=0, recording=tmp_path / "a", failure_only=not films)
+    result = _play(env, job, setup, Answering(seeing(noise=0.0)))
+    assert result.success and result.recorded == films
+    assert len(observed) == (result.steps + 1 if films else result.plans)
 
 
 def test_every_plan_gets_its_own_frames_and_targets(tmp_path):

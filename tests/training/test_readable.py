@@ -1,6 +1,7 @@
 """Training on data of which an episode cannot be read: it goes on without, says so, and resumes with the same ones."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from tests.small import MODEL, SIZE, TRAINING, write_data
 
+from videopolicy.clips.decoding import Block, Decoding, decode
 from videopolicy.datasets.lerobot import open_dataset, spec
 from videopolicy.datasets.mixture import open_sources
 from videopolicy.datasets.reading import Reading
-from videopolicy.datasets.transforms.readable import Readable, find_lost
+from videopolicy.datasets.transforms.base import Derived
+from videopolicy.datasets.transforms.readable import Checked, Readable, UnreadableError, find_lost
 from videopolicy.errors import UserError
+from videopolicy.training import prepare as preparing
+from videopolicy.training.prepare import prepare
 from videopolicy.training.run import train
 
 
@@ -54,6 +59,50 @@ def test_frames_of_another_size_cost_their_episode(data):
     assert sorted(lost) == [0, 1, 2, 3] and "32x32 pixels, that of other episodes 64x64" in lost[0]
     with pytest.raises(UserError, match=r"none of 4 episodes can be read: .*dots: view 'top' has 32x32"):
         Readable(dataset, lost)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_be_read_is_told_from_other_errors(data, workers):
+    spoil(data, 1)
+    checked = Checked(open_dataset(data), SIZE)
+    assert checked.fingerprint == open_dataset(data).fingerprint
+    decoding, whole = Decoding(checked, ("top",)), [Block(index, 0, checked.length(index)) for index in range(2)]
+    with (
+        closing(decode(decoding, whole, workers)) as decoded,
+        pytest.raises(UnreadableError, match="NaN or infinite at step 0 of episode 1"),
+    ):
+        list(decoded)
+
+
+class Counting(Derived):
+    """Counts how often the frames of each step are read."""
+
+    def __init__(self, dataset):
+        super().__init__(dataset, None)
+        self.reads = np.zeros((len(dataset), max(map(dataset.length, range(len(dataset))))), int)
+
+    def episode(self, index, views=None, start=0, stop=None):
+        if views is None or views:
+            self.reads[index, start : self.length(index) if stop is None else stop] += 1
+        return super().episode(index, views, start, stop)
+
+
+def test_sound_data_are_decoded_once(data, tmp_path, monkeypatch):
+    # Besides, latents are fitted to some episodes, and the model card tells of first frames.
+    monkeypatch.setattr(preparing, "FITTED", 1)
+    dataset = Counting(open_dataset(data))
+    prepare(dataset, MODEL, TRAINING, tmp_path / "run")
+    assert [set(dataset.reads[index, 1 : dataset.length(index)].tolist()) for index in range(1, 4)] == [{1}] * 3
+
+
+def test_an_episode_that_is_found_damaged_late_leaves_the_same_cache(data, tmp_path):
+    spoil(data, 3)
+    _, found = prepare(open_dataset(data), MODEL, TRAINING, tmp_path / "found")
+    _, known = prepare(Readable(open_dataset(data), {3: "damaged"}), MODEL, TRAINING, tmp_path / "known")
+    assert found.episodes.number.tolist() == [0, 1, 2]
+    for one, other in zip(found.caches, known.caches, strict=True):
+        np.testing.assert_array_equal(one.codes, other.codes)
+        np.testing.assert_array_equal(one.actions, other.actions)
 
 
 def test_training_says_how_many_it_uses_and_goes_on_with_the_same(data, tmp_path, capsys):

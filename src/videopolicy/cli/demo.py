@@ -19,9 +19,9 @@ from videopolicy.report.page import write_report
 from videopolicy.rollout.runner import MOST_EPISODES
 from videopolicy.training.stages import STAGES
 
-# Seconds kept back for what comes after training: at least so many, and more where recording was slow.
-RESERVE = 75.0
-RESERVE_PER_RECORDING = 0.5
+# Seconds kept back for preparing the data, loading and the page. The evaluation comes on top: one of its episodes takes
+# about as long as a demonstration took.
+RESERVE = 25.0
 LEAST_TRAINING = 10.0
 # Demonstrations of one seed and of the next begin in different states.
 SEEDS_APART = 10_000
@@ -112,7 +112,8 @@ class Command:
     def _train(self, clock: "Clock") -> None:
         recorded = clock.seconds()
         left = 60 * self.minutes - recorded
-        budget = max(left - RESERVE - RESERVE_PER_RECORDING * recorded, LEAST_TRAINING)
+        evaluation = recorded * self.episodes / self.demonstrations
+        budget = max(left - RESERVE - evaluation, LEAST_TRAINING)
         recipe = registry.entry("presets", PRESET).training
         clock.begin("train", LEARNING[self.stage], left / 60)
         train.Command(

@@ -84,11 +84,25 @@ class Recorder:
         self._actions: list[Action] = []
         self._observations = 0
 
-    def add_observation(self, observation: Observation) -> None:
-        """Adds the observation before the next action; call once more after the last action."""
+    @property
+    def actions(self) -> list[Action]:
+        """Those that were executed."""
+        return self._actions
+
+    def add_observation(self, observation: Observation | None) -> None:
+        """Adds the observation before the next action; call once more after the last action.
+
+        Args:
+            observation: None if nobody looks yet; then all of them are shown once the episode has ended.
+        """
+        self._observations += 1
+        if observation:
+            self.show(observation)
+
+    def show(self, observation: Observation) -> None:
+        """Adds what was seen before the next action of which nothing is shown yet."""
         for view, image in observation.images.items():
             self._executed[view].append(image)
-        self._observations += 1
 
     def add_plan(self, plan: Plan) -> None:
         """Adds the plan made from the last observation."""

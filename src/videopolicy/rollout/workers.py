@@ -157,6 +157,8 @@ def _play(env: Env, job: EpisodeJob, setup: Setup, pipe: Pipe) -> Result:
     # What cannot be told in numbers cannot be shown either.
     recorded = bool(recorder) and ended != ENV_NAN and not (success and job.failure_only)
     if recorder and job.recording and recorded:
+        if job.failure_only:
+            _show_again(env, recorder, job)
         facts = {"task": job.task, "episode": job.episode, "instruction": env.instruction, "success": success}
         recorder.write(job.recording, **facts)
     return Result(
@@ -176,14 +178,15 @@ def _play(env: Env, job: EpisodeJob, setup: Setup, pipe: Pipe) -> Result:
 def _control(env: Env, executor: Executor, recorder: Recorder | None, job: EpisodeJob) -> tuple[str, int]:
     """Plays the episode; returns how it ended, and its steps."""
     steps, ended = 0, ""
+    # Rendering costs more than physics, so it happens only for the policy or for what is recorded for certain.
+    films = recorder is not None and not job.failure_only
     state, _ = env.reset(seed=job.env_seed)
     while not ended:
-        # Rendering costs more than physics, so it happens only for the policy or the recording.
-        observation = env.observe() if executor.needs_observation or recorder else None
+        observation = env.observe() if executor.needs_observation or films else None
         if not _finite(state, observation):
             return ENV_NAN, steps
-        if recorder and observation:
-            recorder.add_observation(observation)
+        if recorder:
+            recorder.add_observation(observation if films else None)
         try:
             action = executor.act(observation)
         except NotFiniteError:
@@ -199,8 +202,17 @@ def _control(env: Env, executor: Executor, recorder: Recorder | None, job: Episo
     if not _finite(state, None):
         return ENV_NAN, steps
     if recorder:
-        recorder.add_observation(env.observe())
+        recorder.add_observation(env.observe() if films else None)
     return ended, steps
+
+
+def _show_again(env: Env, recorder: Recorder, job: EpisodeJob) -> None:
+    """Plays an episode once more to show it: the same seed and the same actions give the same states, to the bit."""
+    env.reset(seed=job.env_seed)
+    recorder.show(env.observe())
+    for action in recorder.actions:
+        env.step(action)
+        recorder.show(env.observe())
 
 
 def _finite(state: State, observation: Observation | None) -> bool:

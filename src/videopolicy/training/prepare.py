@@ -18,11 +18,18 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics, first_frames
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.mixture import Source, reconcile
-from videopolicy.datasets.transforms.readable import find_lost, readable, remember, remembered
+from videopolicy.datasets.transforms.readable import (
+    Checked,
+    UnreadableError,
+    find_lost,
+    readable,
+    remember,
+    remembered,
+)
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.models.base import Model, ModelConfig
-from videopolicy.progress import progress_bar
+from videopolicy.progress import progress_bar, say
 from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ENCODING, ProcessGroup, process_state
@@ -70,13 +77,15 @@ def prepare(
     group = ProcessGroup(ENCODING)
     latents = _latents(config, init, begun)
     _check_instructions(config, sources, init)
-    # Nothing is written before it is known that the run can begin.
-    sources = only_readable(sources, config, run)
-    if not (init or begun):
-        _fit(latents, sources, config, group)
-    latents = latents.to(process_state().device)
+    fresh = not (init or begun)
     with group.main_first():
-        caches = _caches(sources, config, training, run / "cache", latents)
+        if group.main:
+            _encode(sources, config, training, run, latents, fresh)
+    if fresh:
+        # The same in every process.
+        group.copy(latents.state_dict().values())
+    sources = only_readable(sources, run)
+    caches = _caches(sources, config, training, run / "cache", latents.to(process_state().device))
     weights = [source.weight for source in sources if source.weight is not None] or None
     relative = config.relative_transform if training.stage.action_loss else None
     clips = Clips(
@@ -207,14 +216,43 @@ def _latents(config: ModelConfig, init: Model | None, begun: Path | None) -> Lat
     return latents
 
 
-def _fit(latents: Latents, sources: Sequence[Source], config: ModelConfig, group: ProcessGroup) -> None:
-    """Fits fresh latents to the data, the same in every process."""
-    if group.main:
-        if latents.temporal == 1:
-            latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
-        else:
-            latents.fit_window(np.stack(list(_windows_to_fit(sources, config))))
-    group.copy(latents.state_dict().values())
+def _encode(
+    sources: Sequence[Source], config: ModelConfig, training: Training, run: Path, latents: Latents, fresh: bool
+) -> None:
+    """Fits fresh latents and fills the caches, for which sound data are decoded once; the main process's work.
+
+    Only when an episode cannot be read is everything read to find out which others cannot; then it begins anew.
+    """
+    unknown = [source for source in sources if remembered(_list_of_lost(source, run)) is None]
+    checked = [replace(one, dataset=Checked(one.dataset, config.size)) for one in only_readable(sources, run)]
+    try:
+        _fit_and_fill(checked, config, training, run, latents, fresh)
+    except UnreadableError as error:
+        if not unknown:
+            raise
+        say(f"note: {error}; all episodes are read, to find those that cannot be used")
+        for source in unknown:
+            remember(_list_of_lost(source, run), _lost(source, config))
+        _fit_and_fill(only_readable(sources, run), config, training, run, latents, fresh)
+    else:
+        for source in unknown:
+            remember(_list_of_lost(source, run), {})
+
+
+def _fit_and_fill(
+    sources: Sequence[Source], config: ModelConfig, training: Training, run: Path, latents: Latents, fresh: bool
+) -> None:
+    if fresh:
+        _fit(latents.cpu(), sources, config)
+    _caches(sources, config, training, run / "cache", latents.to(process_state().device))
+
+
+def _fit(latents: Latents, sources: Sequence[Source], config: ModelConfig) -> None:
+    """Fits fresh latents to the data."""
+    if latents.temporal == 1:
+        latents.fit(np.concatenate(list(_frames_to_fit(sources, config))))
+    else:
+        latents.fit_window(np.stack(list(_windows_to_fit(sources, config))))
 
 
 def _frames_to_fit(sources: Sequence[Source], config: ModelConfig) -> Iterator[Frames]:
@@ -256,31 +294,32 @@ def _blocks(length: int, most: int) -> list[tuple[int, int]]:
     return [(start, start + size) for start in starts]
 
 
-def only_readable(sources: Sequence[Source], config: ModelConfig, run: Path) -> tuple[Source, ...]:
-    """The data without episodes that cannot be read, which the main process finds out, once in a run.
+def only_readable(sources: Sequence[Source], run: Path) -> tuple[Source, ...]:
+    """The data without the episodes of which a run has found out that they cannot be read.
 
     Args:
         sources: as the model sees them (see `suited`).
-        config: the model's shape.
         run: the run's folder, where it is kept.
 
     Raises:
         UserError: none is left; or a source is strict, and one cannot be read.
     """
-    with ProcessGroup(ENCODING).main_first():
-        return tuple(replace(source, dataset=_readable(source, config, run)) for source in sources)
+    lost = [remembered(_list_of_lost(source, run)) or {} for source in sources]
+    return tuple(
+        replace(source, dataset=readable(source.dataset, its, source.strict))
+        for source, its in zip(sources, lost, strict=True)
+    )
 
 
-def _readable(source: Source, config: ModelConfig, folder: Path) -> Dataset:
-    dataset = source.dataset
-    file = folder / f"unreadable-{dataset.fingerprint}.json"
-    lost = remembered(file)
-    if lost is None:
-        total = sum(map(dataset.length, range(len(dataset))))
-        with progress_bar(total=total, desc=f"read {source.name}", unit="step") as bar:
-            lost = find_lost(dataset, config.views, config.size, bar.update)
-        remember(file, lost)
-    return readable(dataset, lost, source.strict)
+def _list_of_lost(source: Source, run: Path) -> Path:
+    return run / f"unreadable-{source.dataset.fingerprint}.json"
+
+
+def _lost(source: Source, config: ModelConfig) -> dict[int, str]:
+    """Which episodes cannot be read, and why; reads everything."""
+    total = sum(map(source.dataset.length, range(len(source.dataset))))
+    with progress_bar(total=total, desc=f"read {source.name}", unit="step") as bar:
+        return find_lost(source.dataset, config.views, config.size, bar.update)
 
 
 def _caches(

@@ -141,7 +141,7 @@ def _set_up(
     group = ProcessGroup()
     begun = state.newest(out / state.STATE, group) if resume else None
     built, clips = prepare(sources, model, training, out, begins, begun)
-    sources = only_readable(sources, model, out)
+    sources = only_readable(sources, out)
     clips, validation = set_apart(clips, training.validation_episodes)
     if group.main:
         print("\n".join(summarize(sources, clips, validation, training.validation_episodes)), flush=True)

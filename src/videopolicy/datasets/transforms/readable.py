@@ -1,4 +1,8 @@
-"""A data set without the episodes that turn out to be damaged when they are read."""
+"""A data set without the episodes that turn out to be damaged when they are read.
+
+Nearly all data sets are sound: whoever reads all of one anyhow reads it `Checked`, and looks for what is damaged only
+when something is.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +16,39 @@ from videopolicy.datasets.transforms.base import Derived
 from videopolicy.durable import write_text
 from videopolicy.errors import UserError
 from videopolicy.types import Episode
+
+
+class UnreadableError(UserError):
+    """An episode cannot be used; `find_lost` says which others neither."""
+
+
+class Checked(Derived):
+    """A `videopolicy.datasets.base.Dataset` whose reading tells what cannot be used from all other errors.
+
+    Args:
+        dataset: what is shown, as it is.
+        size: pixels on each side of a frame.
+    """
+
+    def __init__(self, dataset: Dataset, size: int) -> None:
+        super().__init__(dataset, size)
+        # What is made of it serves the one that is shown, too.
+        self.fingerprint, self._size = dataset.fingerprint, size
+
+    def episode(
+        self, index: int, views: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+    ) -> Episode:
+        """One episode, or its control steps start to stop - 1; see `Dataset.episode`.
+
+        Raises:
+            UnreadableError: it cannot be read, is cut short, or has frames of another size.
+        """
+        try:
+            found = self.inner.episode(index, views, start, stop)
+            _check(self.path, found, self._size, (self.length(index) if stop is None else stop) - start)
+        except UserError as error:
+            raise UnreadableError(str(error)) from error
+        return found
 
 
 class Readable(Derived):
@@ -63,15 +100,14 @@ def find_lost(
         size: pixels on each side of a frame.
         tell: is told how many more steps are read.
     """
-    lost = dict[int, str]()
+    lost, checked = dict[int, str](), Checked(dataset, size)
     for index in range(len(dataset)):
         done = 0
         try:
-            for start, stop, block in blocks(dataset, index, views):
-                _check(dataset.path, block, size, stop - start)
+            for start, stop, _ in blocks(checked, index, views):
                 tell(stop - start)
                 done = stop
-        except UserError as error:
+        except UnreadableError as error:
             lost[index] = str(error)
         tell(dataset.length(index) - done)
     return lost
