@@ -39,11 +39,11 @@ class Condition:
     def cat(conditions: "Sequence[Condition]") -> "Condition":
         """Joins conditions of one kind along the batch."""
 
-        def joined(name: str) -> Any:
+        def along_batch(name: str) -> Any:
             parts = [getattr(condition, name) for condition in conditions]
             return None if parts[0] is None else torch.cat(parts)
 
-        return Condition(**{field.name: joined(field.name) for field in fields(Condition)})
+        return Condition(**{field.name: along_batch(field.name) for field in fields(Condition)})
 
     def unconditional(self) -> "Condition":
         """The same with nothing to go by: zeros, what dropout shows in training."""
