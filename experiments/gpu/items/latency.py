@@ -15,8 +15,10 @@ from shared import DEVICE, begin, chosen, observation, random_model
 
 from videopolicy.diffusion.joint import Joint
 from videopolicy.hardware import Timing, count_flops, matmul_peak, now, peak_memory, seconds_of
-from videopolicy.models.base import Model, Sampling
+from videopolicy.models.base import Model
+from videopolicy.models.sampling import Sampling
 from videopolicy.policies.benchmark import Stopwatch
+from videopolicy.policies.captured import Captured
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.training.performance.compile import compile_blocks
 
@@ -35,6 +37,7 @@ class Mode:
         sampling: what it changes of the preset's sampling.
         dtype: of the weights.
         prepare: is done to the model, once.
+        captured: whether all passes are one CUDA graph.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Mode:
     sampling: dict[str, Any]
     dtype: torch.dtype = torch.bfloat16
     prepare: Callable[[Model], Any] | None = None
+    captured: bool = False
 
 
 # The preset's own sampling is the paper's: 30 steps, each guided.
@@ -54,8 +58,11 @@ MODES = (
     Mode("exact", "exact", {}, torch.float16),
     Mode("exact", "exact", {}),
     Mode("one_pass", "one_pass", ONE_PASS),
-    Mode("exact, blocks compiled", "exact", {}, prepare=lambda model: compile_blocks(model.backbone)),
-    Mode("one_pass, blocks compiled", "one_pass", ONE_PASS),
+    Mode("exact, captured", "exact", {}, captured=True),
+    Mode("one_pass, captured", "one_pass", ONE_PASS, captured=True),
+    Mode("exact, compiled", "exact", {}, prepare=lambda model: compile_blocks(model.backbone)),
+    Mode("exact, compiled and captured", "exact", {}, captured=True),
+    Mode("one_pass, compiled and captured", "one_pass", ONE_PASS, captured=True),
 )
 
 
@@ -145,7 +152,9 @@ class Measured:
         found = self._timed(partial(plan, policy), mode.like) | {"first_ms": 1e3 * first}
         if mode.like in self.plain_ms:
             found["times_plain"] = self.plain_ms[mode.like] / found["ms"]
-        return found | self._compared(draw(policy), mode.like) | parts(policy, min(self.most, FEWEST))
+        found |= self._compared(draw(policy), mode.like)
+        # Of a graph, no part can be timed by itself.
+        return found if mode.captured else found | parts(policy, min(self.most, FEWEST))
 
     def _timed(self, chunk: Callable[[], Any], like: str) -> dict[str, Any]:
         """Of a chunk that has been drawn before."""
@@ -170,7 +179,10 @@ class Measured:
 def acting(mode: Mode, model: Model) -> CheckpointPolicy:
     """The policy of a mode."""
     sampling: Sampling = replace(model.config.sampling, **mode.sampling)
-    return CheckpointPolicy(model, sampling)
+    policy = CheckpointPolicy(model, sampling)
+    if mode.captured and DEVICE.type == "cuda":
+        policy.draw = Captured(model, sampling)
+    return policy
 
 
 def plan(policy: CheckpointPolicy, imagine: bool = False) -> Any:
@@ -182,7 +194,7 @@ def draw(policy: CheckpointPolicy) -> Joint:
     """What a plan is made of, before it is clipped and decoded."""
     seen = observation(policy.model.config)
     condition = policy.model.condition(policy.encode([seen]), [seen.instruction])
-    return policy.model.sample(condition, policy.noise([0]), policy.sampling)
+    return policy.draw(condition, policy.noise([0]), see=True)
 
 
 def parts(policy: CheckpointPolicy, repeats: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The contract of a backbone: noisy latents in, denoised latents and features out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -30,6 +30,12 @@ class Condition:
     text: Float[Tensor, "B L W"]
     without_text: Bool[Tensor, "B F"] | None = None
     origin: Float[Tensor, "B F C h w"] | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
+        """The same change of every tensor that there is."""
+        without_text = None if self.without_text is None else change(self.without_text)
+        origin = None if self.origin is None else change(self.origin)
+        return Condition(change(self.latents), change(self.text), without_text, origin)
 
     def to(self, dtype: torch.dtype) -> "Condition":
         """The same for a network in another precision; the origin is none of the network's business."""

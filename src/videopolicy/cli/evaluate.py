@@ -29,7 +29,7 @@ from videopolicy.rollout.transport.processes import ProcessSite
 EPISODES = 20
 ENV = "metaworld"
 # Of which a policy takes those that its `make` names.
-OPTIONS = ("mode", "sampler", "steps", "video_steps", "precision", "offload")
+OPTIONS = ("mode", "sampler", "steps", "video_steps", "precision", "offload", "compile")
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Command:
     """Checkpoints: of the weights in memory, float32 by default; bfloat16 takes half of it."""
     offload: bool = False
     """Checkpoints: keep the model in main memory, fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
+    compile: bool = False
+    """Checkpoints: compile the video model; on a GPU, a plan is one CUDA graph. Minutes at the start, faster plans."""
     seed: int = limited(0, 0, MOST_SEED)
     """Seeds the noise of the plans, not the envs."""
     record: int = limited(6, 0, MOST_EPISODES)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from videopolicy import checkpoint
+from videopolicy.backbones.base import Condition
 from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.errors import UserError
@@ -18,10 +20,21 @@ from videopolicy.images import fit_to_size
 from videopolicy.models.base import Model
 from videopolicy.models.sampling import EXACT, Sampling
 from videopolicy.policies.base import PolicySpec
+from videopolicy.policies.captured import Captured
+from videopolicy.progress import say
 from videopolicy.registry import entry
+from videopolicy.training.performance.compile import compile_blocks
 from videopolicy.types import Observation, Plan
 
 Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class Draw(Protocol):
+    """Draws video latents and normalised actions from noise, as `Model.sample` does."""
+
+    def __call__(self, condition: Condition, noise: Joint, *, see: bool) -> Joint:
+        """See `Model.sample`."""
+        ...
 
 
 def open_model(folder: Path, precision: Precision, offload: bool) -> tuple[Model, checkpoint.Provenance]:
@@ -42,6 +55,7 @@ def make(
     video_steps: int | None = None,
     precision: Precision = "float32",
     offload: bool = False,
+    compile: bool = False,
 ) -> "CheckpointPolicy":
     """The policy of a checkpoint, on the GPU if there is one.
 
@@ -53,6 +67,8 @@ def make(
         video_steps: another number of noise levels of the video than the mode's own.
         precision: of the weights in memory.
         offload: whether to keep large parts in main memory, and fetch them to the GPU layer by layer.
+        compile: whether to compile the video model's repeated blocks and, on a GPU, to capture all passes of a plan
+            as one CUDA graph: minutes before the first plan, and faster ones.
 
     Raises:
         UserError: no such checkpoint, mode or sampler, a damaged checkpoint, or one that cannot act.
@@ -62,8 +78,16 @@ def make(
     model, provenance = open_model(Path(target), precision, offload)
     if not model.acts:
         raise UserError(f"{target}: trained on video alone; train a head to it with --stage action --init")
+    if compile and offload:
+        raise UserError("--compile and --offload exclude each other: a captured graph needs the weights on the GPU")
+    if compile:
+        blocks = compile_blocks(model.backbone)
+        say(f"{blocks} blocks are compiled when the first plan is made: minutes, the first time on this machine")
     sampling = model.config.mode(mode).changed(sampler=sampler, steps=steps, video_steps=video_steps)
-    return CheckpointPolicy(model, sampling, provenance.tasks, provenance.noise, mode)
+    policy = CheckpointPolicy(model, sampling, provenance.tasks, provenance.noise, mode)
+    if compile and model.device.type == "cuda":
+        policy.draw = Captured(model, sampling)
+    return policy
 
 
 class CheckpointPolicy:
@@ -79,6 +103,7 @@ class CheckpointPolicy:
     Attributes:
         model: the network.
         sampling: how a plan is drawn.
+        draw: `Model.sample` with this sampling, or what gives the same.
         spec: see `Policy.spec`.
         origin: the state to plan from if nobody knows where the robot is, (S,): poses are then as seen from the
             gripper. None for actions that need no state.
@@ -97,6 +122,7 @@ class CheckpointPolicy:
     ) -> None:
         entry("samplers", sampling.sampler)
         self.model, self.sampling = model.eval(), sampling
+        self.draw: Draw = partial(model.sample, sampling=sampling)
         config = model.config
         relative = self._relative = config.relative_transform if model.acts else None
         self.origin = relative.origin.astype(np.float32) if relative else None
@@ -142,7 +168,7 @@ class CheckpointPolicy:
         states = [self._state(observation) for observation in observations]
         codes = self.encode(observations)
         condition = self.model.condition(codes, [observation.instruction for observation in observations])
-        drawn = self.model.sample(condition, self.noise(seeds), self.sampling, see=any(wanted))
+        drawn = self.draw(condition, self.noise(seeds), see=any(wanted))
         return [
             self._absolute(plan, state) for plan, state in zip(self.decode(drawn, codes, wanted), states, strict=True)
         ]

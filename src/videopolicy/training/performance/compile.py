@@ -1,5 +1,8 @@
 """torch.compile for the blocks of a video model, block by block."""
 
+import os
+from pathlib import Path
+
 import torch
 import torch._dynamo
 
@@ -13,7 +16,8 @@ SHAPES = 128
 def compile_blocks(backbone: Backbone) -> int:
     """Compiles a backbone's repeated blocks in place when they are first called; the names of the weights stay.
 
-    Compiled once for every shape instead of as one large graph.
+    Compiled once for every shape instead of as one large graph. What is compiled is kept on disk, in
+    TORCHINDUCTOR_CACHE_DIR or else in the user's cache, for the next time.
 
     Returns:
         How many there are.
@@ -27,6 +31,7 @@ def compile_blocks(backbone: Backbone) -> int:
         raise UserError(
             f"--compile finds no repeated blocks in {type(backbone).__name__} (it names {named}); leave --compile out"
         )
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "videopolicy" / "compiled"))
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     for block in blocks:
         # Not the module: hooks, with which features are read out and weights fetched, stay outside.
