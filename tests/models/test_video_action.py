@@ -5,6 +5,7 @@ import pytest
 import torch
 from tests.small import ARM, MODEL, TRAINING, batch, observation, relative_model, small_model
 
+from videopolicy.backbones.base import Condition
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint, Levels
@@ -138,6 +139,17 @@ def test_passes_of_the_video_model(model, sampling, passes):
     assert drawn.video.shape == model.blank(2).video.shape
     assert drawn.actions.shape == (2, 8, 2)
     assert not drawn.actions.requires_grad
+
+
+@torch.no_grad()
+def test_guided_in_one_pass_it_denoises_as_in_two(model):
+    x, levels, given = noise(model), level(2.0), condition(model)
+    both = Denoiser(model, Condition.cat((given, given.unconditional())))
+    found = GUIDED.guided(both)(x, levels)
+    one, other = Denoiser(model, given)(x, levels), Denoiser(model, given.unconditional())(x, levels)
+    expected = GUIDED.combine(one, other)
+    torch.testing.assert_close(found.video, expected.video, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.actions, expected.actions, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampling", [Sampling("one_pass", steps=3), Sampling(steps=3, video_steps=1)])

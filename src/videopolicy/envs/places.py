@@ -24,7 +24,7 @@ def own_folder() -> Path:
         UserError: there is no place at all.
     """
     if CHOSEN not in os.environ:
-        os.environ[CHOSEN] = str(_at_home() or _temporary())
+        os.environ[CHOSEN] = str(at_home() or _temporary())
     return Path(os.environ[CHOSEN])
 
 
@@ -97,7 +97,8 @@ def _absent(config: Path) -> Path | None:
     return None
 
 
-def _at_home() -> Path | None:
+def at_home() -> Path | None:
+    """This project's folder in the user's cache; None if there is no place that can be written."""
     homes = [os.environ.get("XDG_CACHE_HOME", "")]
     # Neither HOME nor the list of users may know where a container's user is at home.
     with suppress(RuntimeError):

@@ -1,12 +1,12 @@
 """torch.compile for the blocks of a video model, block by block."""
 
 import os
-from pathlib import Path
 
 import torch
 import torch._dynamo
 
 from videopolicy.backbones.base import Backbone
+from videopolicy.envs.places import at_home
 from videopolicy.errors import UserError
 
 # The blocks of a class share their code, and come in as many shapes as a network has levels and widths.
@@ -31,7 +31,8 @@ def compile_blocks(backbone: Backbone) -> int:
         raise UserError(
             f"--compile finds no repeated blocks in {type(backbone).__name__} (it names {named}); leave --compile out"
         )
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache" / "videopolicy" / "compiled"))
+    if (cache := at_home()) is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     for block in blocks:
         # Not the module: hooks, with which features are read out and weights fetched, stay outside.
