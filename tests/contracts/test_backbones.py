@@ -62,6 +62,18 @@ def test_features_that_are_read_alone_are_those_of_a_whole_pass(backbone):
         assert torch.equal(alone, of_whole)
 
 
+@torch.no_grad()
+def test_it_computes_the_same_with_its_weights_channels_last(backbone):
+    other = copy.deepcopy(backbone)
+    for module in other.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+        elif isinstance(module, torch.nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)
+    for part, again in zip(kept(backbone.denoise(*inputs())), kept(other.denoise(*inputs())), strict=True):
+        torch.testing.assert_close(again, part, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("frames", "side"), [(1, 8), (3, 8), (6, 4), (2, 7), (3, 5)])
 @torch.no_grad()
 def test_shapes_for_any_number_of_frames_and_odd_sizes(backbone, frames, side, generates):

@@ -60,6 +60,8 @@ MODES = (
     Mode("one_pass", "one_pass", ONE_PASS),
     Mode("exact, captured", "exact", {}, captured=True),
     Mode("one_pass, captured", "one_pass", ONE_PASS, captured=True),
+    Mode("exact, channels last", "exact", {}, prepare=lambda model: channels_last(model.backbone)),
+    Mode("exact, channels last, captured", "exact", {}, captured=True),
     Mode("exact, compiled", "exact", {}, prepare=lambda model: compile_blocks(model.backbone)),
     Mode("exact, compiled and captured", "exact", {}, captured=True),
     Mode("one_pass, compiled and captured", "one_pass", ONE_PASS, captured=True),
@@ -85,6 +87,14 @@ def main() -> None:
         rows.attempt(partial(measured.plain, model, like, once), what=f"plain loop, {like}", **bring(torch.float16))
     for mode in MODES:
         rows.attempt(partial(measured.mode, mode, model), what=mode.name, **bring(mode.dtype))
+
+
+def channels_last(module: torch.nn.Module) -> None:
+    """Lays the weights of convolutions out as tensor cores want them; activations follow."""
+    for kind, layout in ((torch.nn.Conv2d, torch.channels_last), (torch.nn.Conv3d, torch.channels_last_3d)):
+        for part in module.modules():
+            if isinstance(part, kind):
+                part.to(memory_format=layout)
 
 
 def precise(model: Model, dtype: torch.dtype) -> None:

@@ -74,6 +74,9 @@ class TrainStep:
                 never_two_frames(objective.model)
             if shares == 1:
                 self._parts = self._side_by_side = min(2, threads(), training.batch_size)
+            if self._side_by_side > 1:
+                # Together the parts have as many threads as there may be; more would wait for each other.
+                torch.set_num_threads(threads() // self._side_by_side)
         self._pool = ThreadPoolExecutor(self._side_by_side, "gradient")
         # A process's parts of the batch lie between these; they differ by one clip if it does not divide evenly.
         self._edges = np.linspace(0, training.batch_size, group.size * self._parts + 1).astype(int).tolist()
