@@ -19,8 +19,9 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
+from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.held import Held
-from videopolicy.diffusion.joint import Denoise, Joint, Levels
+from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
 from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError, unknown
 from videopolicy.latents import pca
@@ -260,6 +261,12 @@ class Model(nn.Module, ABC):
         video = torch.zeros(batch, self.config.flat_frames, self.latents.channels, side, side, device=self.device)
         return Joint(video, video.new_zeros(batch, self.config.window.actions, self.action_width))
 
+    def guided(self, condition: Condition, guidance: LinearGuidance) -> Freezable:
+        """The model and what it goes by, as samplers want them, with this guidance."""
+        if guidance.off:
+            return Denoiser(self, condition)
+        return guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional()))))
+
     @torch.no_grad()
     def sample(self, condition: Condition, noise: Joint, sampling: Sampling) -> Joint:
         """Draws video latents and normalised actions.
@@ -270,11 +277,7 @@ class Model(nn.Module, ABC):
             sampling: how.
         """
         # The levels stay on the CPU: a GPU is told each as a number, and asked nothing until all is done.
-        levels, guidance = sampling.levels(), sampling.guidance
-        if guidance.off:
-            denoise = Denoiser(self, condition)
-        else:
-            denoise = guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional()))))
+        levels, denoise = sampling.levels(), self.guided(condition, sampling.guidance)
         denoise = denoise if sampling.video_steps is None else Held(denoise)
         return registry.entry("samplers", sampling.sampler)(denoise, initial_noise(noise, levels[0]), levels)
 
