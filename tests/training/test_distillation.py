@@ -28,10 +28,6 @@ def teacher(tmp_path_factory):
     """A guided policy on disk; that its weights are random does not matter to whoever imitates it."""
     folder = tmp_path_factory.mktemp("teacher") / "checkpoint"
     model = small_model(sampling=SAMPLING, modes={"fast": replace(SAMPLING, steps=2)})
-    # A head of random weights says nearly nothing; this one says something.
-    with torch.no_grad():
-        for weight in model.head.parameters():
-            weight.mul_(1.5)
     checkpoint.save(model, Provenance("joint", 1, noise=joint.Config()), folder)
     return folder
 
@@ -52,16 +48,18 @@ def apart(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_student_arrives_nearer_to_where_its_teacher_does_than_the_teacher_in_as_many_steps(
-    teacher, data, tmp_path, steps
+    teacher, data, tmp_path, monkeypatch, steps
 ):
-    recipe = replace(RECIPE, steps=60, batch_size=8, lr=2e-3, head_lr=2e-3, student_steps=steps, warmup=5)
+    monkeypatch.setattr(distillation, "STRIDES", 4)
+    recipe = replace(RECIPE, steps=30, lr=2e-3, head_lr=2e-3, student_steps=steps)
     out = train(data, None, recipe, tmp_path / "run", init=teacher)
     (student, origin), (master, _) = checkpoint.load(out), checkpoint.load(teacher)
     own, clips = student.config.sampling, batch(master, 3, seed=7)
     assert (own.sampler, own.steps, own.guidance.off, student.config.modes) == ("euler", steps, True, {})
     assert origin.stage == "distill" and own.warnings(origin.noise) == ()
-    goal = drawn(master, replace(SAMPLING, steps=24), clips)
+    goal = drawn(master, replace(SAMPLING, steps=16), clips)
     before, after = apart(drawn(master, own, clips), goal), apart(drawn(student, own, clips), goal)
+    print(before, after)
     assert after[0] < 0.8 * before[0] and after[1] < 0.8 * before[1], (before, after)
 
 

@@ -89,5 +89,5 @@ class Sampling:
         name = (registry.plugin_of(type(law)) or ("", type(law).__name__))[1]
         return (
             f"noise law {name!r} never shows the head the noise levels at which sampler {self.sampler!r} asks it in "
-            f"{self.steps} steps; {instead}train by noise law 'independent'",
+            f"{self.steps} steps; {instead}{law.remedy}",
         )

@@ -63,6 +63,11 @@ class Config(NoiseLaw):
         inside = (place >= 0) & (place < self.steps) & (place % 1 <= self.width + 3 * SAME * self.steps)
         return nearly(asked.video, asked.actions) and bool(inside.all())
 
+    @property
+    def remedy(self) -> str:
+        """See `NoiseLaw.remedy`."""
+        return f"sample in {self.steps} step{'s' * (self.steps > 1)}, as it was taught"
+
     def grid(self, count: int) -> Levels:
         """See `NoiseLaw.grid`."""
         return Levels.same(middles(self, count))
