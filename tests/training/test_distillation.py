@@ -9,7 +9,7 @@ from tests.small import CLONING, TRAINING, batch, same, small_model
 from videopolicy import checkpoint
 from videopolicy.checkpoint import Provenance
 from videopolicy.diffusion.guidance import LinearGuidance
-from videopolicy.diffusion.joint import Joint, Levels
+from videopolicy.diffusion.joint import Levels
 from videopolicy.diffusion.noise import joint, pinned, starts
 from videopolicy.errors import UserError
 from videopolicy.models.sampling import Sampling
@@ -32,10 +32,9 @@ def teacher(tmp_path_factory):
     return folder
 
 
-def drawn(model, sampling, clips):
-    """What a model draws for these clips, always from the same noise."""
+def drawn(model, sampling, clips, noise):
+    """What a model draws for these clips from this noise."""
     condition = model.condition(torch.from_numpy(clips.current), clips.instructions)
-    noise = Joint.randn_like(model.blank(len(clips.actions)), torch.Generator().manual_seed(9))
     return model.sample(condition, noise, sampling)
 
 
@@ -45,33 +44,41 @@ def apart(one, other):
     return difference.video.square().mean().item(), difference.actions.square().mean().item()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [1, 2])
-def test_a_student_arrives_nearer_to_where_its_teacher_does_than_the_teacher_in_as_many_steps(
-    teacher, data, tmp_path, monkeypatch, steps
-):
+def test_one_step_of_a_student_learns_to_arrive_where_many_of_its_teacher_do(teacher, monkeypatch):
+    """Of a few clips and their noise, so that a moment suffices: what is sampled approaches what the loss aims at."""
     monkeypatch.setattr(distillation, "STRIDES", 4)
-    recipe = replace(RECIPE, steps=30, lr=2e-3, head_lr=2e-3, student_steps=steps)
-    out = train(data, None, recipe, tmp_path / "run", init=teacher)
-    (student, origin), (master, _) = checkpoint.load(out), checkpoint.load(teacher)
-    own, clips = student.config.sampling, batch(master, 3, seed=7)
-    assert (own.sampler, own.steps, own.guidance.off, student.config.modes) == ("euler", steps, True, {})
-    assert origin.stage == "distill" and own.warnings(origin.noise) == ()
-    goal = drawn(master, replace(SAMPLING, steps=16), clips)
-    before, after = apart(drawn(master, own, clips), goal), apart(drawn(student, own, clips), goal)
-    print(before, after)
-    assert after[0] < 0.8 * before[0] and after[1] < 0.8 * before[1], (before, after)
+    master, student = checkpoint.load(teacher)[0], checkpoint.load(teacher)[0]
+    student.config = distillation.student(student.config, 1)
+    recipe = distillation.at_starts(replace(RECIPE, conditioning_noise=0.0, text_dropout=0.0), master.config)
+    recipe = replace(recipe, noise=replace(recipe.noise, width=0.0))
+    objective, clips = Objective(student, recipe, master), batch(master, 3)
+    noise = draw_noise(student, recipe, clips, torch.Generator().manual_seed(0))
+    own, many = student.config.sampling, replace(SAMPLING, sampler="euler", steps=4)
+    goal, before = (drawn(master, sampling, clips, noise.noise) for sampling in (many, own))
+    optimizer = torch.optim.Adam(objective.parameter_groups(), lr=3e-3)
+    for _ in range(12):
+        total(objective(clips, noise)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = apart(drawn(student, own, clips, noise.noise), goal)
+    assert all(now < 0.5 * was for now, was in zip(after, apart(before, goal), strict=True)), (
+        after,
+        apart(before, goal),
+    )
 
 
 @pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one_and_leaves_the_teacher_as_it_was(teacher, data, tmp_path):
     before = (teacher / "model.safetensors").read_bytes()
-    whole = train(data, None, RECIPE, tmp_path / "whole", init=teacher)
-    train(data, None, replace(RECIPE, steps=2, decay=False), tmp_path / "parts", init=teacher)
-    whole = train(data, None, replace(RECIPE, decay=False), tmp_path / "steady", init=teacher)
-    parts = train(data, None, replace(RECIPE, decay=False), tmp_path / "parts", init=teacher, resume=True)
-    (one, _), (other, _), (master, _) = (checkpoint.load(folder) for folder in (whole, parts, teacher))
+    recipe = replace(RECIPE, decay=False, student_steps=2)
+    whole = train(data, None, recipe, tmp_path / "whole", init=teacher)
+    train(data, None, replace(recipe, steps=2), tmp_path / "parts", init=teacher)
+    parts = train(data, None, recipe, tmp_path / "parts", init=teacher, resume=True)
+    (one, origin), (other, _), (master, _) = (checkpoint.load(folder) for folder in (whole, parts, teacher))
     assert same(one, other) and not same(one, master)
+    own = one.config.sampling
+    assert (own.sampler, own.steps, own.guidance.off, one.config.modes) == ("euler", 2, True, {})
+    assert origin.stage == "distill" and own.warnings(origin.noise) == ()
     assert (teacher / "model.safetensors").read_bytes() == before
 
 

@@ -14,7 +14,6 @@ from videopolicy.training.noise import draw_noise
 from videopolicy.training.objective import Counted, Objective, total
 from videopolicy.training.stages import STAGES
 
-
 # What stage "distill" learns, tests/training/test_distillation.py shows.
 OF_CLIPS = [name for name, stage in STAGES.items() if not stage.distills]
 
