@@ -13,11 +13,13 @@ from videopolicy.diffusion.noise import starts
 from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.models.sampling import Sampling
 from videopolicy.training.config import Training
 from videopolicy.training.stages import Stage
 
-# Steps of the teacher's path, over all of the student's: each is a pass without gradient.
-STRIDES = 16
+# Steps of the teacher's path, over all of the student's: as many as it takes itself, and at least so many. Each is a
+# pass without gradient. Eight leave a 25th of what one step is off by (experiments/distillation).
+LEAST_STRIDES = 8
 
 
 class Teacher(nn.Module):
@@ -32,8 +34,8 @@ class Teacher(nn.Module):
         """
         super().__init__()
         self.model = model.requires_grad_(False)
-        sampling = model.config.sampling
-        self._path = Path(sampling.sigma_min, sampling.sigma_max, segments=steps, strides=-(-STRIDES // steps))
+        sampling, strides = model.config.sampling, _strides(model.config.sampling)
+        self._path = Path(sampling.sigma_min, sampling.sigma_max, segments=steps, strides=-(-strides // steps))
 
     @torch.no_grad()
     def lesson(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition) -> tuple[Joint, Joint]:
@@ -51,11 +53,11 @@ def check(stage: Stage, teacher: Model | None) -> None:
 def check_law(stage: Stage, teacher: Model, law: NoiseLaw | None) -> None:
     """Raises UserError if a teacher has never seen the levels of its path, by the law that it was trained by."""
     sampling = teacher.config.sampling
-    path = schedule(STRIDES, sampling.sigma_min, sampling.sigma_max)[:-1]
+    path = schedule(_strides(sampling), sampling.sigma_min, sampling.sigma_max)[:-1]
     if stage.distills and law is not None and not law.covers(Levels.same(path)):
         raise UserError(
-            f"stage {stage.name!r} follows video and actions at one noise level in {STRIDES} steps, which the noise "
-            "law of --init does not cover; begin from a policy of law 'joint' or 'independent'"
+            f"stage {stage.name!r} follows video and actions at one noise level in {_strides(sampling)} steps, "
+            "which the noise law of --init does not cover; begin from a policy of law 'joint' or 'independent'"
         )
 
 
@@ -69,3 +71,7 @@ def at_starts(training: Training, teacher: ModelConfig) -> Training:
     sampling = teacher.sampling
     law = starts.Config(training.student_steps, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max)
     return replace(training, noise=law)
+
+
+def _strides(sampling: Sampling) -> int:
+    return max(sampling.steps, LEAST_STRIDES)
