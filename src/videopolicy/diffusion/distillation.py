@@ -2,15 +2,17 @@
 
 The path of the probability-flow ODE is cut into as many segments as the student takes steps. From x at level sigma of
 a segment, the teacher walks to the segment's end in many steps, to y. The student's step leads there if its denoiser
-answers D(x, sigma) = (y - r x) / (1 - r), r = end / sigma (Salimans and Ho 2022, arXiv 2202.00512, appendix G). With
-one segment, D is a consistency function (Song et al. 2023, arXiv 2303.01469): f(x, sigma) = y at sigma 0, and EDM's
-preconditioning holds f(x, 0) = x. With several, it is one of multistep consistency models (Heek et al. 2024, arXiv
-2403.06807). Those learn f(x, sigma) = f(x', sigma') from the student's own answer a stride further; here the teacher
-walks all the way (Luhman and Luhman 2021, arXiv 2101.02388): dearer a step, but nothing rests on an answer that is
-not learnt yet. A student is still a denoiser, and sampler `euler` is the one that fits.
+answers D(x, sigma) = (y - r x) / (1 - r), r = end / sigma (Salimans and Ho 2022, arXiv 2202.00512, Algorithm 2). With
+one segment, f = D is a consistency function (Song et al. 2023, arXiv 2303.01469), f(x, sigma) = y at sigma 0, and EDM's
+preconditioning holds f(x, 0) = x; with several, one of multistep consistency models (Heek et al. 2024, arXiv
+2403.06807), f(x, sigma) = r x + (1 - r) D(x, sigma) and f(x, end) = x. Those learn f everywhere, by f(x, sigma) =
+f(x', sigma') from the student's own answer a stride further. Here the teacher walks all the way (Luhman and Luhman
+2021, arXiv 2101.02388), from where a segment begins, as nothing else is ever asked: dearer a step, but nothing rests on
+an answer that is not learnt yet. A student is still a denoiser, and sampler `euler` is the one that fits.
 
-Video and actions walk together and are told apart: each has a function and a weight 1 / c_out^2 by its own noise level.
-Flash-WAM (arXiv 2606.05254) finds that without that the actions' gradient vanishes where the noise is low.
+Video and actions walk together and are told apart: each has its own function, and by its own noise level its own weight
+1 / c_out^2, which keeps the gradient at the scale of the network's output. Flash-WAM (arXiv 2606.05254) finds that under
+one parameterisation without it, the actions' gradient vanishes where the noise is low.
 """
 
 from dataclasses import dataclass
