@@ -11,8 +11,8 @@ f(x', sigma') from the student's own answer a stride further. Here the teacher w
 an answer that is not learnt yet. A student is still a denoiser, and sampler `euler` is the one that fits.
 
 Video and actions walk together and are told apart: each has its own function, and by its own noise level its own weight
-1 / c_out^2, which keeps the gradient at the scale of the network's output. Flash-WAM (arXiv 2606.05254) finds that under
-one parameterisation without it, the actions' gradient vanishes where the noise is low.
+1 / c_out^2, which keeps the gradient at the scale of the network's output. Flash-WAM (arXiv 2606.05254) finds that
+under one parameterisation without it, the actions' gradient vanishes where the noise is low.
 """
 
 from dataclasses import dataclass
