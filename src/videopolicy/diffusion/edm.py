@@ -36,6 +36,25 @@ def weight(sigma: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return (sigma**2 + 1) / sigma**2
 
 
+def ramp(share: Float[Tensor, "..."], sigma_min: float, sigma_max: float, rho: float = 7) -> Float[Tensor, "..."]:
+    """The noise level so far along sampling: sigma_max at 0, sigma_min at 1 (Karras et al. 2022, eq. 5).
+
+    Args:
+        share: of the way, 0 to 1.
+        sigma_min: the last level above 0.
+        sigma_max: the first level.
+        rho: how much the levels crowd towards sigma_min; 1 spaces them evenly.
+    """
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return (high + share * (low - high)) ** rho
+
+
+def ramp_share(sigma: Float[Tensor, "..."], sigma_min: float, sigma_max: float, rho: float = 7) -> Float[Tensor, "..."]:
+    """How far along sampling a noise level lies: the inverse of `ramp`."""
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return (high - sigma ** (1 / rho)) / (high - low)
+
+
 def schedule(steps: int, sigma_min: float, sigma_max: float, rho: float = 7) -> Float[Tensor, "n+1"]:
     """The noise levels of sampling, falling from sigma_max to sigma_min, then 0 (Karras et al. 2022, eq. 5).
 
@@ -47,7 +66,5 @@ def schedule(steps: int, sigma_min: float, sigma_max: float, rho: float = 7) -> 
         sigma_max: the first level.
         rho: how much the levels crowd towards sigma_min; 1 spaces them evenly.
     """
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    sigmas = (high + ramp * (low - high)) ** rho
+    sigmas = ramp(torch.linspace(0, 1, steps, dtype=torch.float64), sigma_min, sigma_max, rho)
     return torch.cat([sigmas, sigmas.new_zeros(1)]).float()

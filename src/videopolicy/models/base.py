@@ -19,8 +19,9 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
+from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.held import Held
-from videopolicy.diffusion.joint import Denoise, Joint, Levels
+from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
 from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError, unknown
 from videopolicy.latents import pca
@@ -266,6 +267,12 @@ class Model(nn.Module, ABC):
         video = torch.zeros(batch, self.config.flat_frames, self.latents.channels, side, side, device=self.device)
         return Joint(video, video.new_zeros(batch, self.config.window.actions, self.action_width))
 
+    def guided(self, condition: Condition, guidance: LinearGuidance, *, see: bool = True) -> Freezable:
+        """The model and what it goes by, as samplers want them, with this guidance; `see` is that of `freeze`."""
+        if guidance.off:
+            return Denoiser(self, condition, see)
+        return guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional())), see))
+
     @torch.no_grad()
     def sample(self, condition: Condition, noise: Joint, sampling: Sampling, *, see: bool = True) -> Joint:
         """Draws video latents and normalised actions.
@@ -277,11 +284,10 @@ class Model(nn.Module, ABC):
             see: whether the video is wanted; otherwise it may be anything.
         """
         # The levels stay on the CPU: a GPU is told each as a number, and asked nothing until all is done.
-        levels, guidance = sampling.levels(), sampling.guidance
+        levels = sampling.levels()
         # A video that is looked at once need not become clean for its features to be read.
         see = see or len(sampling.asked().video.unique()) > 1
-        given = condition if guidance.off else Condition.cat((condition, condition.unconditional()))
-        denoise = Denoiser(self, given, see) if guidance.off else guidance.guided(Denoiser(self, given, see))
+        denoise = self.guided(condition, sampling.guidance, see=see)
         denoise = denoise if sampling.video_steps is None else Held(denoise)
         return registry.entry("samplers", sampling.sampler)(denoise, initial_noise(noise, levels[0]), levels)
 

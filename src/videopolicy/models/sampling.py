@@ -6,7 +6,7 @@ import torch
 
 from videopolicy import registry
 from videopolicy.configs import check_limits, limited
-from videopolicy.diffusion.edm import schedule
+from videopolicy.diffusion.edm import ramp, schedule
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Levels
 from videopolicy.diffusion.noise.base import NoiseLaw
@@ -55,6 +55,14 @@ class Sampling:
         """The same but for what is given and not None."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
+    def distilled(self, steps: int) -> "Sampling":
+        """That of a student which arrives where this does in so many steps, its guidance included.
+
+        Its levels divide the way from sigma_max to sigma_min, and it goes from the last of them to zero.
+        """
+        last = float(ramp(torch.tensor(1 - 1 / steps, dtype=torch.float64), self.sigma_min, self.sigma_max))
+        return Sampling(steps=steps, sigma_max=self.sigma_max, sigma_min=last)
+
     def levels(self) -> Levels:
         """The noise levels, then zero, (n + 1,); the video's stay for a while where it has fewer of its own."""
         actions = schedule(self.steps, self.sigma_min, self.sigma_max)
@@ -81,5 +89,5 @@ class Sampling:
         name = (registry.plugin_of(type(law)) or ("", type(law).__name__))[1]
         return (
             f"noise law {name!r} never shows the head the noise levels at which sampler {self.sampler!r} asks it in "
-            f"{self.steps} steps; {instead}train by noise law 'independent'",
+            f"{self.steps} steps; {instead}{law.remedy}",
         )

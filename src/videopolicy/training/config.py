@@ -19,6 +19,8 @@ Precision = Literal["no", "bf16", "fp16"]
 OFTEN = (1, 10**9)
 # A float32 holds it; no training is anywhere near.
 LARGE = 1e30
+# Beyond this, ordinary samplers do.
+MOST_STUDENT_STEPS = 4
 
 
 def _stage_named(texts: list[str]) -> Stage:
@@ -60,7 +62,10 @@ class Training:
 
     stage: StageOption = JOINT
     """What learns: the video model (video), the head on a frozen video model (action), both, each by its own loss
-    (joint), or everything by the action loss alone (end_to_end)."""
+    (joint), or everything by the action loss alone (end_to_end); or both learn to arrive in few steps where the policy
+    of --init arrives in many (distill)."""
+    student_steps: int = limited(1, 1, MOST_STUDENT_STEPS)
+    """Stage distill: the steps in which the student then acts."""
     steps: int = limited(2000, 1, 10**9)
     """Optimiser steps. With --resume, more of them draw the decay of the learning rate out: it rises again, to what
     the longer run has at that step."""
@@ -132,6 +137,9 @@ class Training:
             raise UserError(
                 f"--lora is about the video model, which stage {self.stage.name!r} leaves as it is; leave --lora out"
             )
+
+        if self.student_steps > 1 and not self.stage.distills:
+            raise UserError(f"--student-steps is about --stage distill, not {self.stage.name!r}; leave it out")
 
     def own_stage(self, name: str) -> Stage:
         """The stage that a name chooses beside this recipe: the recipe's own if it is called so."""

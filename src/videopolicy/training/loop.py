@@ -88,6 +88,7 @@ class Trainer:
         validation: Clips | None = None,
         track: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        begins: Model | None = None,
     ) -> None:
         """Sets a run up.
 
@@ -100,6 +101,7 @@ class Trainer:
             validation: clips of other episodes, to measure on; None for none.
             track: trackers beside TensorBoard: names from `videopolicy.training.monitoring.trackers`.
             clock: seconds, for the budget of time.
+            begins: the model whose weights it began from, which the objective may learn from.
 
         Raises:
             UserError: no such tracker, or its package is not installed; or the weights do not fit on the device.
@@ -108,7 +110,7 @@ class Trainer:
         self.clips, self.run, self.origin, self.validation = clips, run, origin, validation
         trackers.check(track)
         self.accelerator, self.group = engine(training.precision, track), ProcessGroup()
-        self.objective = Objective(model, training)
+        self.objective = Objective(model, training, begins)
         self.train_step = TrainStep(self.objective, training, self.accelerator, self.group)
         with self.train_step.weights_fit():
             self.ema = Ema(model, training.ema_decay)

@@ -14,7 +14,7 @@ from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.loss import Counts, Losses, denoising_loss
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model
-from videopolicy.training import lora
+from videopolicy.training import distillation, lora
 from videopolicy.training.config import Training
 from videopolicy.training.noise import StepNoise, counted, counting
 from videopolicy.training.stages import Stage
@@ -23,21 +23,34 @@ from videopolicy.training.stages import Stage
 class Objective(nn.Module):
     """A model and its denoising loss as one module, so that wrappers for distribution see a single `forward`."""
 
-    def __init__(self, model: Model, training: Training) -> None:
+    def __init__(self, model: Model, training: Training, begins: Model | None = None) -> None:
+        """Sets free what the stage trains, and nothing else.
+
+        Args:
+            model: what learns, in place.
+            training: the recipe.
+            begins: the model whose weights it began from, which a stage may learn from.
+
+        Raises:
+            UserError: the stage is not for this model.
+        """
         super().__init__()
         stage = training.stage
+        distillation.check(stage, begins)
         if stage.action_loss and not model.acts:
             raise UserError(f"stage {stage.name!r} needs actions, but no episode has any; use --stage video")
         check_generates_video(model.config.generates_video, stage)
         self.model = model
         self.training_config = training
+        self.teacher = distillation.Teacher(begins, model.config.sampling.steps) if begins and stage.distills else None
         # What FSDP2 wraps one by one.
         present = {type(module).__name__ for module in model.backbone.modules()}
         self._no_split_modules = [name for name in model.backbone.repeated_blocks if name in present]
         model.requires_grad_(False)
         model.backbone.requires_grad_(stage.trains_video)
-        # A pretrained text encoder stays as it is in every stage.
-        model.text.requires_grad_(stage.trains_video and not training.lora and not model.text.pretrained)
+        # A pretrained text encoder stays as it is in every stage, and any as the teacher reads it.
+        fixed = bool(training.lora) or model.text.pretrained or stage.distills
+        model.text.requires_grad_(stage.trains_video and not fixed)
         if training.lora:
             lora.adapt(model.backbone, training.lora, training.seed)
         for module in model.action_modules:
@@ -85,6 +98,8 @@ class Objective(nn.Module):
     def _losses(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition, counts: Counts) -> Losses:
         model, detach = self.model, self.training_config.stage.detach
         noisy = clean + noise * levels
+        if self.teacher is not None:
+            noisy, clean = self.teacher.lesson(clean, noise, levels, condition)
         denoised = model.denoise(noisy, levels, condition, detach=detach)
         if levels.features is not None:
             # The head reads another pass than the one in which the video is learnt.

@@ -16,7 +16,7 @@ from videopolicy.models.base import Model, ModelConfig
 from videopolicy.ownership import owned
 from videopolicy.processes import end_if_unguarded
 from videopolicy.progress import say
-from videopolicy.training import state
+from videopolicy.training import distillation, state
 from videopolicy.training.config import Training
 from videopolicy.training.data_summary import summarize
 from videopolicy.training.distributed import ProcessGroup, process_state
@@ -110,11 +110,15 @@ def _prepared(
 ) -> tuple[Trainer, RunSettings]:
     """The run, ready to train, and what it will say of itself."""
     begins: Model | None = None
-    licence = checkpoint.LICENCE
+    licence, stage = checkpoint.LICENCE, training.stage
     if init:
         begins, origin = checkpoint.load(init)
+        distillation.check_law(stage, begins, origin.noise)
         model, licence = _of_checkpoint(begins, model or begins.config, init, training), origin.license
         training = _normalizing(begins, training, init)
+    distillation.check(stage, begins)
+    if begins and stage.distills:
+        training = distillation.at_starts(training, begins.config)
     if model is None:
         raise UserError("nothing says what to train: give a model, or a checkpoint to start from")
     sources, model = suited(sources, model, training, begins)
@@ -146,7 +150,7 @@ def _set_up(
     if group.main:
         print("\n".join(summarize(sources, clips, validation, training.validation_episodes)), flush=True)
     names = ", ".join(source.name for source in sources)
-    trainer = Trainer(built, clips, training, out, Origin(names, licence), validation, track)
+    trainer = Trainer(built, clips, training, out, Origin(names, licence), validation, track, begins=begins)
     if group.main and built.acts:
         for note in model.sampling.warnings(trainer.training.noise):
             print(f"note: {note}", flush=True)
@@ -179,7 +183,8 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
         )
     if begins.acts and model.relative and not own.relative:
         raise UserError(f"{init}: its head learnt actions that are not relative; leave --relative out")
-    return replace(own, window=model.window, relative=own.relative or model.relative)
+    asked = replace(own, window=model.window, relative=own.relative or model.relative)
+    return distillation.student(asked, training.student_steps) if training.stage.distills else asked
 
 
 def _normalizing(begins: Model, training: Training, init: Path) -> Training:

@@ -14,6 +14,7 @@ class Stage:
         video_loss: whether the loss of the video counts.
         action_loss: whether the loss of the actions counts; then the data need actions.
         detach: whether the action loss stops at the features of the video.
+        distills: whether what is learnt is where the model to begin from arrives in many steps, and not the clips.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Stage:
     video_loss: bool
     action_loss: bool
     detach: bool = True
+    distills: bool = False
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -33,4 +35,5 @@ VIDEO = Stage("video", trains_video=True, trains_actions=False, video_loss=True,
 ACTION = Stage("action", trains_video=False, trains_actions=True, video_loss=False, action_loss=True)
 JOINT = Stage("joint", trains_video=True, trains_actions=True, video_loss=True, action_loss=True)
 END_TO_END = Stage("end_to_end", True, True, video_loss=False, action_loss=True, detach=False)
-STAGES = {stage.name: stage for stage in (VIDEO, ACTION, JOINT, END_TO_END)}
+DISTILL = Stage("distill", True, True, video_loss=True, action_loss=True, distills=True)
+STAGES = {stage.name: stage for stage in (VIDEO, ACTION, JOINT, END_TO_END, DISTILL)}

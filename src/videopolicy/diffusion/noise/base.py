@@ -69,6 +69,11 @@ class NoiseLaw(ABC):
         A level that a distribution reaches at all is covered; no claim is made about how well.
         """
 
+    @property
+    def remedy(self) -> str:
+        """What to do, if a sampler that asks elsewhere is wanted."""
+        return "train by noise law 'independent'"
+
     @abstractmethod
     def grid(self, count: int) -> Levels:
         """Levels at which a loss is measured again and again, (count,): the middles of as many equal shares."""
