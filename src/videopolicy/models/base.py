@@ -11,7 +11,6 @@ from accelerate import cpu_offload
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
-from videopolicy import registry
 from videopolicy.actions.layout import Layout
 from videopolicy.actions.relative import Relative
 from videopolicy.backbones.base import Backbone, Condition
@@ -19,9 +18,7 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
-from videopolicy.diffusion.held import Held
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
-from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError, unknown
 from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
@@ -269,14 +266,11 @@ class Model(nn.Module, ABC):
             noise: standard normal, of the shapes of `blank`.
             sampling: how.
         """
-        # The levels stay on the CPU: a GPU is told each as a number, and asked nothing until all is done.
-        levels, guidance = sampling.levels(), sampling.guidance
+        guidance = sampling.guidance
         if guidance.off:
-            denoise = Denoiser(self, condition)
-        else:
-            denoise = guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional()))))
-        denoise = denoise if sampling.video_steps is None else Held(denoise)
-        return registry.entry("samplers", sampling.sampler)(denoise, initial_noise(noise, levels[0]), levels)
+            return sampling.draw(Denoiser(self, condition), noise)
+        both = Condition.cat((condition, condition.unconditional()))
+        return sampling.draw(guidance.guided(Denoiser(self, both)), noise)
 
 
 @dataclass(frozen=True)
