@@ -96,7 +96,7 @@ class CheckpointPolicy:
         mode: str = EXACT,
     ) -> None:
         entry("samplers", sampling.sampler)
-        self.model, self.sampling = model.eval(), sampling
+        self.model, self.sampling, self._law = model.eval(), sampling, law
         config = model.config
         relative = self._relative = config.relative_transform if model.acts else None
         self.origin = relative.origin.astype(np.float32) if relative else None
@@ -121,6 +121,18 @@ class CheckpointPolicy:
             frames=model.frame_statistics,
         )
 
+    def resampled(self, sampling: Sampling, mode: str = EXACT) -> "CheckpointPolicy":
+        """The same network, whose plans are drawn in another way.
+
+        Args:
+            sampling: how.
+            mode: what this way is called.
+
+        Raises:
+            UserError: no such sampler.
+        """
+        return CheckpointPolicy(self.model, sampling, self.spec.tasks, self._law, mode)
+
     @torch.no_grad()
     def plan(
         self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
@@ -140,12 +152,24 @@ class CheckpointPolicy:
         self, observations: Sequence[Observation], seeds: Sequence[int], wanted: Sequence[bool]
     ) -> list[Plan]:
         states = [self._state(observation) for observation in observations]
-        codes = self.encode(observations)
-        condition = self.model.condition(codes, [observation.instruction for observation in observations])
-        drawn = self.model.sample(condition, self.noise(seeds), self.sampling)
+        drawn, codes = self.draw(observations, seeds)
         return [
             self._absolute(plan, state) for plan, state in zip(self.decode(drawn, codes, wanted), states, strict=True)
         ]
+
+    @torch.no_grad()
+    def draw(
+        self, observations: Sequence[Observation], seeds: Sequence[int]
+    ) -> tuple[Joint, Float[Tensor, "B V K h w"]]:
+        """Video latents and normalised actions, as the model has them, and the codes of the current images.
+
+        Args:
+            observations: what is seen.
+            seeds: of each plan's noise.
+        """
+        codes = self.encode(observations)
+        condition = self.model.condition(codes, [observation.instruction for observation in observations])
+        return self.model.sample(condition, self.noise(seeds), self.sampling), codes
 
     def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
         """Codes of the current images."""
