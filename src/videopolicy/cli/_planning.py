@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from videopolicy.configs import to_json
-from videopolicy.policies.benchmark import PlanBenchmark, measure
+from videopolicy.policies.benchmark import PlanBenchmark, measure, random_observations
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.progress import progress_bar
 from videopolicy.rollout.results import Result
 from videopolicy.rollout.statistics import clopper_pearson
 from videopolicy.tuning.closeness import draw
-from videopolicy.tuning.observations import random_observations
 from videopolicy.tuning.success import Starts
 from videopolicy.tuning.text import aligned
 from videopolicy.tuning.ways import Way

@@ -68,10 +68,7 @@ def measure(policy: CheckpointPolicy, repeats: int) -> PlanBenchmark:
         policy: what plans, and how it samples.
         repeats: plans that are counted, at least 1.
     """
-    spec, rng = policy.spec, np.random.default_rng(0)
-    images = {view: rng.integers(0, 256, (spec.size, spec.size, 3), dtype=np.uint8) for view in spec.views}
-    # Which word is said makes no difference to the time.
-    plan = partial(policy.plan, [Observation(images, "go", policy.origin)], [0])
+    plan = partial(policy.plan, random_observations(policy, 1), [0])
     act, show, device = partial(plan, imagine=False), partial(plan, imagine=True), policy.model.device
     watch, acting, rows = Stopwatch(policy), [], []
     forget_peak_memory(device)
@@ -91,8 +88,19 @@ def measure(policy: CheckpointPolicy, repeats: int) -> PlanBenchmark:
     timings = {part: Timing.of([row[part] for row in rows]) for part in (*watch.parts, "other", "whole")}
     whole = timings.pop("whole")
     return PlanBenchmark(
-        policy.sampling, spec.execute, first, timings, Timing.of(acting), whole, flops, peak_memory(device)
+        policy.sampling, policy.spec.execute, first, timings, Timing.of(acting), whole, flops, peak_memory(device)
     )
+
+
+def random_observations(policy: CheckpointPolicy, count: int) -> list[Observation]:
+    """Images of even noise, the same for every policy of these views and this size."""
+    spec, rng = policy.spec, np.random.default_rng(0)
+    shape = (spec.size, spec.size, 3)
+    # Which word is said makes no difference to the time.
+    return [
+        Observation({view: rng.integers(0, 256, shape, dtype=np.uint8) for view in spec.views}, "go", policy.origin)
+        for _ in range(count)
+    ]
 
 
 def count_weights(model: Model) -> dict[str, int]:

@@ -1,6 +1,7 @@
-"""What a policy is shown where ways to draw a plan are compared: observations of a data set, of an env, or noise."""
+"""What a policy is shown where ways to draw a plan are compared: images and words, of a data set or of an env.
 
-import numpy as np
+Actions are compared as the model has them, so that none needs a state.
+"""
 
 from videopolicy.datasets.base import Dataset
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET, make_env
@@ -8,16 +9,7 @@ from videopolicy.errors import UserError
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.types import Observation
 
-
-def random_observations(policy: CheckpointPolicy, count: int) -> list[Observation]:
-    """Images of even noise, the same for every policy of these views and this size."""
-    spec, rng = policy.spec, np.random.default_rng(0)
-    shape = (spec.size, spec.size, 3)
-    # Which word is said makes no difference to the time.
-    return [
-        Observation({view: rng.integers(0, 256, shape, dtype=np.uint8) for view in spec.views}, "go", policy.origin)
-        for _ in range(count)
-    ]
+GOLDEN = (5**0.5 - 1) / 2
 
 
 def recorded_observations(policy: CheckpointPolicy, dataset: Dataset, count: int) -> list[Observation]:
@@ -29,26 +21,19 @@ def recorded_observations(policy: CheckpointPolicy, dataset: Dataset, count: int
         count: how many.
 
     Raises:
-        UserError: the data set lacks a view, or the state that the policy acts from.
+        UserError: the data set lacks a view.
     """
-    spec = policy.spec
-    if lacking := [view for view in spec.views if view not in dataset.views]:
+    views = policy.spec.views
+    if lacking := [view for view in views if view not in dataset.views]:
         raise UserError(f"{dataset.path} has no view {', '.join(lacking)}, which the policy sees")
-    if spec.state_layout and not dataset.state_width:
-        raise UserError(f"{dataset.path} holds no state, which the policy acts from")
-    # The middles of so many equal stretches; the golden ratio spreads the steps however many episodes there are.
-    episodes = [int((number + 0.5) * len(dataset) / count) for number in range(count)]
-    shares = [(number * (5**0.5 - 1) / 2) % 1 for number in range(count)]
-    return [_recorded(policy, dataset, index, share) for index, share in zip(episodes, shares, strict=True)]
-
-
-def _recorded(policy: CheckpointPolicy, dataset: Dataset, index: int, share: float) -> Observation:
-    step = int(share * dataset.length(index))
-    episode = dataset.episode(index, policy.spec.views, step, step + 1)
-    images = {view: frames[0] for view, frames in episode.views.items()}
-    # Whose actions need no state is not given one.
-    state = episode.states[0] if policy.spec.state_layout and episode.states is not None else None
-    return Observation(images, episode.instruction, state)
+    found = []
+    for number in range(count):
+        # The middle of one of so many equal stretches; the golden ratio spreads the steps whatever their number.
+        index, share = int((number + 0.5) * len(dataset) / count), number * GOLDEN % 1
+        step = int(share * dataset.length(index))
+        episode = dataset.episode(index, views, step, step + 1)
+        found.append(Observation({view: frames[0] for view, frames in episode.views.items()}, episode.instruction))
+    return found
 
 
 def first_observations(policy: CheckpointPolicy, env: str, tasks: tuple[str, ...], count: int) -> list[Observation]:
