@@ -10,10 +10,11 @@ import torch
 from tests.disk import full_disk, modes, umask
 from tests.small import ARM, CLONING, NORMALIZER, observation, relative_model, same, small_model
 
-from videopolicy.checkpoint import HASHED, Provenance, load, save
+from videopolicy.checkpoint import HASHED, Provenance, add_mode, load, read_config, save
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.durable import sha256
 from videopolicy.errors import UserError
+from videopolicy.models.sampling import Sampling
 from videopolicy.policies.checkpoint import CheckpointPolicy
 
 PROVENANCE = Provenance("joint", 12, ("reach-red",), ("reach the red disc",), 4, {"data": "dots", "seed": 3})
@@ -354,3 +355,33 @@ def test_killed_between_the_two_renames_the_old_one_is_found(folder, model):
     save(other, PROVENANCE, folder)
     assert same(load(folder)[0], other)
     assert not left.exists()
+
+
+def test_a_mode_is_added_beside_the_same_weights(folder, model):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    fast = Sampling("one_pass", 3)
+    add_mode(folder, "fast", replace(fast, steps=2))
+    add_mode(folder, "fast", fast)
+    config = read_config(folder)
+    assert config.modes == {"fast": fast}
+    assert config.sampling == model.config.sampling
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {"config.json"}
+    loaded, _ = load(folder)
+    assert loaded.config.mode("fast") == fast
+
+
+@pytest.mark.parametrize("name", ["exact", "", "so fast", "1"])
+def test_a_mode_needs_a_name_of_its_own(name, folder):
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(UserError, match="name"):
+        add_mode(folder, name, Sampling())
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_modes_as_they_were(folder):
+    before = (folder / "config.json").read_bytes()
+    with full_disk(100), pytest.raises(UserError, match="it is as it was"):
+        add_mode(folder, "fast", Sampling())
+    assert (folder / "config.json").read_bytes() == before
+    assert len(list(folder.iterdir())) == 4

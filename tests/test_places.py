@@ -64,7 +64,7 @@ def test_a_run_and_an_evaluation_are_gone_on_with_by_their_own_verbs_alone(verb,
 
 
 def test_what_looks_at_a_run_may_write_beside_its_own_files_and_nothing_else_may(folder):
-    for verb in ("evaluate", "diagnose", "imagine", "report", "check", "bench"):
+    for verb in ("evaluate", "diagnose", "imagine", "report", "check", "bench", "tune"):
         for where in ("run/second", "run/report.html", "run/evaluation/diagnosis"):
             check_place(folder / where, verb)
     for verb in ("train", "record", "convert", "demo", "import", "export"):

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from videopolicy.clips.normalize import BEYOND
 from videopolicy.clips.statistics import Statistics
 from videopolicy.configs import check_limits, from_json, limited, to_json
 from videopolicy.diffusion.noise.base import NoiseLaw
-from videopolicy.durable import left_behind, replace_folder, sha256
+from videopolicy.durable import left_behind, replace_folder, sha256, write_text
 from videopolicy.errors import UserError
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.models.sampling import EXACT, Sampling
 from videopolicy.upgrades import upgrade_checkpoint
 
 FORMAT = 2
@@ -111,8 +112,8 @@ def save(
         statistics = Statistics(model.normalizer, dict(model.frame_statistics))
         (aside / "statistics.json").write_text(statistics.to_json() + "\n", encoding="utf-8")
         hashes = {name: sha256(aside / name) for name in HASHED}
-        description = to_json(Description(FORMAT, model.config, provenance, hashes))
-        (aside / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        description = Description(FORMAT, model.config, provenance, hashes)
+        (aside / "config.json").write_text(_written(description), encoding="utf-8")
         buffers = {name for name, _ in model.named_buffers()}
         parameters = sum(tensor.numel() for name, tensor in stored.items() if name not in buffers)
         (aside / "README.md").write_text(_card(model, provenance, parameters), encoding="utf-8")
@@ -183,6 +184,44 @@ def read_config(folder: Path) -> ModelConfig:
         UserError: it is no checkpoint, or a damaged one.
     """
     return _read_description(folder).model
+
+
+def add_mode(folder: Path, name: str, sampling: Sampling) -> None:
+    """Gives a checkpoint another way to draw a plan, or changes one; the weights, and their hashes, stay as they are.
+
+    The description is replaced in one step, so that a reader, or a power cut, finds the old one or the new one.
+
+    Args:
+        folder: the checkpoint.
+        name: of the mode.
+        sampling: how it draws.
+
+    Raises:
+        UserError: see `check_mode`; it is no checkpoint, a damaged one, or cannot be written.
+    """
+    check_mode(name)
+    description = _read_description(folder)
+    model = replace(description.model, modes={**description.model.modes, name: sampling})
+    try:
+        write_text(folder / "config.json", _written(replace(description, model=model)))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error}); it is as it was") from error
+
+
+def check_mode(name: str) -> None:
+    """Refuses a name that no mode can be given.
+
+    Raises:
+        UserError: it is mode exact's, or no word.
+    """
+    if name == EXACT:
+        raise UserError(f"mode {EXACT!r} is the checkpoint's own way to plan; give the new one another name")
+    if not name.isidentifier():
+        raise UserError(f"a mode's name is a word of letters and digits, such as fast, not {name!r}")
+
+
+def _written(description: Description) -> str:
+    return json.dumps(to_json(description), indent=2) + "\n"
 
 
 def _read_description(folder: Path) -> Description:

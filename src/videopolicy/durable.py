@@ -45,6 +45,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         with name_path_in_errors(path):
             aside.write_text(text, encoding="utf-8")
+            _sync(aside)
             aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -7,8 +7,8 @@ from videopolicy.errors import UserError
 
 DATA_SET, CHECKPOINT, RUN, EVALUATION = "data set", "checkpoint", "run", "evaluation"
 # What writes beside a run's own files, and may do so in a folder of the run.
-_GUESTS = {"evaluate", "diagnose", "imagine", "report", "check", "bench"}
-_WRITE_FILES = {"report", "check", "bench"}
+_GUESTS = {"evaluate", "diagnose", "imagine", "report", "check", "bench", "tune"}
+_WRITE_FILES = {"report", "check", "bench", "tune"}
 # What goes on with its own kind.
 _OWN = {"train": RUN, "evaluate": EVALUATION}
 # What a run has from its first steps on.

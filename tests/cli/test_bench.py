@@ -4,9 +4,10 @@ from typing import get_args
 import pytest
 from tests.small import small_model
 
-from videopolicy.checkpoint import Provenance, save
+from videopolicy.checkpoint import Provenance, add_mode, save
 from videopolicy.cli.bench import PASSES
 from videopolicy.cli.main import main
+from videopolicy.models.sampling import Sampling
 from videopolicy.policies import checkpoint as policies
 from videopolicy.training.config import Precision as Passes
 
@@ -35,21 +36,42 @@ def test_a_row_for_each_sampler_and_number_of_steps(checkpoint, capsys, tmp_path
     main(["bench", "--checkpoint", str(checkpoint), *wanted, "--json", str(tmp_path / "figures.json")])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["device", "weights", "limit"]
-    head, *rows = lines[4:9]
-    asked = [("euler", 1), ("euler", 2), ("one_pass", 1), ("one_pass", 2)]
-    assert [row.split()[:2] for row in rows] == [[sampler, str(steps)] for sampler, steps in asked]
-    assert {len(line) for line in (head, *rows)} == {len(head)}
+    asked = ["euler 1", "euler 2", "one_pass 1", "one_pass 2"]
+    for head, *rows in (lines[4:9], lines[10:15]):
+        assert [" ".join(row.split()[:2]) for row in rows] == asked
+        assert {len(line) for line in (head, *rows)} == {len(head)}
+    assert max(map(len, lines)) <= 120
 
     figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
-    assert [(row["sampler"], row["steps"]) for row in figures["settings"]] == asked
+    assert [row["name"] for row in figures["settings"]] == asked
     assert figures["device"]["threads"] == 1
-    assert 0 < figures["settings"][0]["gflops"] < figures["peak_gflops"]
+    first = figures["settings"][0]
+    assert 0 < first["gflops"] < figures["peak_gflops"]
+    assert first["actions_per_second"] == pytest.approx(4e3 / first["acting"]["median"])
+    assert (first["times_faster"], first["off"], first["success"]) == (1, 0, None)
+    assert figures["settings"][3]["passes"] == {"video": 1, "head": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
 
 
-def test_by_default_the_checkpoints_own_way(checkpoint, capsys):
-    main(["bench", "--checkpoint", str(checkpoint), "--repeats", "1"])
-    assert capsys.readouterr().out.splitlines()[5].split()[:2] == ["euler", "1"]
+def test_by_default_every_mode_after_the_reference_if_one_is_asked_for(tmp_path, capsys):
+    folder = tmp_path / "checkpoint"
+    save(small_model(), Provenance("joint", steps=1), folder)
+    add_mode(folder, "fast", Sampling("one_pass", 2))
+    main(["bench", "--checkpoint", str(folder), "--repeats", "1", "--reference", "3"])
+    rows = capsys.readouterr().out.splitlines()[5:8]
+    names = ["reference: euler 3, guidance 1-2.5", "exact: euler 1", "fast: one_pass 2"]
+    assert [row[: max(map(len, names))].strip() for row in rows] == names
+
+
+def test_success_in_an_env_is_kept_where_it_can_be_compared(checkpoint, tmp_path, capsys):
+    acting = ["--env", "pointmass", "--task", "reach-red", "--episodes", "1", "--out", str(tmp_path / "played")]
+    wanted = ["--repeats", "1", "--json", str(tmp_path / "figures.json"), "--mode", "exact", "--steps", "2"]
+    main(["bench", "--checkpoint", str(checkpoint), *wanted, *acting])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "  success " in line]
+    assert [line.split("  success ")[0].strip() for line in lines] == ["exact: euler 1", "euler 2"]
+    rows = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["settings"]
+    assert [row["success"]["episodes"] for row in rows] == [1, 1]
+    main(["compare", str(tmp_path / "played" / "exact"), str(tmp_path / "played" / "euler-2")])
 
 
 @pytest.mark.parametrize(
@@ -58,6 +80,12 @@ def test_by_default_the_checkpoints_own_way(checkpoint, capsys):
         (["--sampler", "euler", "eulr"], "no sampler 'eulr'; did you mean 'euler'?"),
         (["--steps", "1", "0"], "sampling.steps is 0; it must be from 1"),
         (["--repeats", "0"], "--repeats is 0; it must be from 1"),
+        (["--mode", "fast"], "no mode 'fast'; known: exact; videopolicy tune finds a fast one"),
+        (["--reference", "0"], "sampling.steps is 0; it must be from 1"),
+        (["--sampler", "heun", "--video-steps", "1"], "are for sampler 'euler', not 'heun'"),
+        (["--env", "pointmass"], "--env and --task go together"),
+        (["--episodes", "3"], "--episodes and --out are of episodes"),
+        (["--env", "pointmass", "--task", "reach-rde"], "no task 'reach-rde'"),
         (["--json", "nowhere/figures.json"], "there is no folder nowhere"),
     ],
 )

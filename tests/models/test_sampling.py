@@ -2,6 +2,7 @@ import pytest
 import torch
 from tests.diffusion.samplers.gaussian import FreezableGaussian, drawn
 
+from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.held import Held
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.samplers import euler, one_pass
@@ -63,3 +64,25 @@ def test_what_cannot_be_is_refused(changes, said):
 def test_what_is_none_stays():
     own = Sampling("heun", steps=5)
     assert own.changed(sampler=None, steps=3) == Sampling("heun", steps=3)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "passes"),
+    [
+        (Sampling("euler", 5), (5, 5)),
+        (Sampling("dpmpp", 5), (5, 5)),
+        (Sampling("heun", 5), (9, 9)),
+        (Sampling("one_pass", 5), (1, 5)),
+        (Sampling("euler", 6, video_steps=2), (2, 6)),
+        (Sampling("euler", 5, guidance=LinearGuidance(1.0, 2.5)), (10, 10)),
+    ],
+)
+def test_passes_are_what_a_plan_asks_for(sampling, passes):
+    assert sampling.passes() == passes
+
+
+def test_it_says_in_words_what_it_is():
+    assert str(Sampling("one_pass", 3)) == "one_pass 3"
+    assert (
+        str(Sampling(steps=8, video_steps=2, guidance=LinearGuidance(1.0, 2.5))) == "euler 8, video 2, guidance 1-2.5"
+    )

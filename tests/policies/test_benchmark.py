@@ -21,9 +21,9 @@ def sampling(sampler="euler", steps=1, views=("top",)):
     return CheckpointPolicy(model, replace(model.config.sampling, sampler=sampler, steps=steps))
 
 
-def plan(policy, seed=0):
+def plan(policy, seed=0, imagine=True):
     images = dict.fromkeys(policy.spec.views, np.full((policy.spec.size, policy.spec.size, 3), 90, np.uint8))
-    return policy.plan([Observation(images, "reach the red disc")], [seed], imagine=True)[0]
+    return policy.plan([Observation(images, "reach the red disc")], [seed], imagine)[0]
 
 
 @pytest.fixture
@@ -62,7 +62,10 @@ def test_time_is_counted_where_it_is_spent(part, of, method, calls, spends):
     figures = measure(measured, repeats=2)
     expected = dict.fromkeys((*PARTS, "other"), Timing(0, 0)) | {part: Timing(calls * 1e3, calls * 1e3)}
     assert figures.parts == expected
-    assert figures.total == expected[part]
+    assert figures.whole == expected[part]
+    # A robot needs no picture.
+    assert figures.acting == (Timing(0, 0) if part == "decode" else expected[part])
+    assert figures.first == figures.acting.median
 
 
 def test_one_pass_denoises_the_video_once_and_the_actions_every_step(spends):
@@ -73,16 +76,16 @@ def test_one_pass_denoises_the_video_once_and_the_actions_every_step(spends):
     assert (parts["video"].median, parts["action"].median) == (1e3, 3e3)
 
 
-def test_parts_and_the_rest_make_the_total():
+def test_parts_and_the_rest_make_the_whole():
     figures = measure(sampling(), repeats=1)
     assert set(figures.parts) == {*PARTS, "other"}
-    assert sum(spread.median for spread in figures.parts.values()) == pytest.approx(figures.total.median)
+    assert sum(spread.median for spread in figures.parts.values()) == pytest.approx(figures.whole.median)
     assert all(spread.median > 0 for spread in figures.parts.values())
 
 
 def test_flops_grow_with_the_passes_of_each_net():
     def flops(sampler, steps):
-        return count_flops(partial(plan, sampling(sampler, steps)))
+        return count_flops(partial(plan, sampling(sampler, steps), imagine=False))
 
     one, two, five = (flops("euler", steps) for steps in (1, 2, 5))
     assert five - two == 3 * (two - one) > 0
@@ -92,8 +95,8 @@ def test_flops_grow_with_the_passes_of_each_net():
 
 
 def test_rates_follow_from_time_and_work():
-    figures = replace(measure(sampling(), repeats=1), total=Timing(50.0, 60.0), flops=10**9)
-    assert figures.chunks_per_second == 20
+    figures = replace(measure(sampling(), repeats=1), acting=Timing(50.0, 60.0), flops=10**9, execute=4)
+    assert figures.control_rate == 80
     assert figures.flops_per_second == 20e9
 
 

@@ -175,7 +175,7 @@ class Measured:
         timing = Timing.of([seconds_of(chunk, DEVICE) for _ in range(repeats)])
         share = self.flops[like] * 1e3 / timing.median / self.peak if like in self.flops else None
         memory = {"of_bf16_matmul": share, "gb": peak_memory(DEVICE) / 1e9}
-        return {"ms": timing.median, "ms_p90": timing.p90, "repeats": repeats, **memory}
+        return {"ms": timing.median, "ms_p95": timing.p95, "repeats": repeats, **memory}
 
     def _compared(self, drawn: Joint, like: str) -> dict[str, Any]:
         """How far video and actions are from float32's, as a share of their deviation (root mean square)."""
@@ -191,7 +191,7 @@ def acting(mode: Mode, model: Model) -> CheckpointPolicy:
     sampling: Sampling = replace(model.config.sampling, **mode.sampling)
     policy = CheckpointPolicy(model, sampling)
     if mode.captured and DEVICE.type == "cuda":
-        policy.draw = Captured(model, sampling)
+        policy.sample = Captured(model, sampling)
     return policy
 
 
@@ -204,7 +204,7 @@ def draw(policy: CheckpointPolicy) -> Joint:
     """What a plan is made of, before it is clipped and decoded."""
     seen = observation(policy.model.config)
     condition = policy.model.condition(policy.encode([seen]), [seen.instruction])
-    return policy.draw(condition, policy.noise([0]), see=True)
+    return policy.sample(condition, policy.noise([0]), see=True)
 
 
 def parts(policy: CheckpointPolicy, repeats: int) -> dict[str, float]:
@@ -213,10 +213,10 @@ def parts(policy: CheckpointPolicy, repeats: int) -> dict[str, float]:
     with watch.on():
         for _ in range(repeats):
             watch.reset()
-            watch.time("total", partial(plan, policy, imagine=True))
+            watch.time("whole", partial(plan, policy, imagine=True))
             seconds.append(watch.seconds)
-    found = {part: Timing.of([row[part] for row in seconds]).median for part in (*watch.parts, "total")}
-    found["other"] = found["total"] - sum(found[part] for part in watch.parts)
+    found = {part: Timing.of([row[part] for row in seconds]).median for part in (*watch.parts, "whole")}
+    found["other"] = found["whole"] - sum(found[part] for part in watch.parts)
     return {f"{part}_ms": found[part] for part in (*watch.parts, "other")}
 
 

@@ -1,9 +1,8 @@
 """Measures how fast a checkpoint plans, or a preset trains, on this device, and what the device could do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,22 +11,38 @@ import tyro
 
 from videopolicy import registry
 from videopolicy.cli._files import write_json
+from videopolicy.cli._planning import GIGA, figures, tables, to_rows
 from videopolicy.cli._threads import choose_threads
+from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError, check_range
-from videopolicy.hardware import device_name, matmul_peak, peak_memory
+from videopolicy.hardware import device_name, matmul_peak
 from videopolicy.ownership import owned
-from videopolicy.policies.benchmark import PlanBenchmark, count_weights, measure
-from videopolicy.policies.checkpoint import CheckpointPolicy, Precision, make
+from videopolicy.policies.benchmark import count_weights
+from videopolicy.policies.checkpoint import Precision, make
 from videopolicy.presets.base import Preset
+from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.training.config import Precision as Passes
 from videopolicy.training.distributed import engine
 from videopolicy.training.performance.benchmark import measure as measure_training
+from videopolicy.tuning.success import open_starts
+from videopolicy.tuning.ways import Way, reference, ways
 
-GIGA = 1e9
+EPISODES = 20
 MOST_REPEATS = 10**6
 MOST_CLIPS = 2**16
 # The options of one kind of measurement, which say nothing to the other, with their defaults.
-PLANNING = {"steps": (), "sampler": (), "offload": False}
+PLANNING = {
+    "mode": (),
+    "steps": (),
+    "sampler": (),
+    "video_steps": (),
+    "reference": None,
+    "env": None,
+    "task": (),
+    "episodes": None,
+    "out": None,
+    "offload": False,
+}
 TRAINING = {"stage": None, "batch_size": None, "gradient_checkpointing": False, "profile": None}
 
 # A recipe's names for the precisions.
@@ -38,10 +53,12 @@ PASSES: dict[Precision, Passes] = {"float32": "no", "bfloat16": "bf16", "float16
 class Command:
     """Measure how long a checkpoint takes for one chunk of actions on this device, or a preset for a training step.
 
-    The limit beside it is the best of some matrix products on the same device with the same threads. Only what is
-    shown needs "decode": acting alone is faster by that much.
+    The limit beside it is the best of some matrix products on the same device with the same threads. Acting needs no
+    video decoded; the whole plan does.
 
-    Example: videopolicy bench --checkpoint runs/button/checkpoint --steps 1 3 10 --sampler euler one_pass
+    Example: videopolicy bench --checkpoint runs/button/checkpoint --mode exact fast --reference 30
+
+    Other settings: videopolicy bench --checkpoint runs/button/checkpoint --steps 1 3 10 --sampler euler one_pass
 
     Training, on clips in memory: videopolicy bench --train small --precision bfloat16 --profile step.json
     """
@@ -50,10 +67,24 @@ class Command:
     """The checkpoint folder that training wrote: measures planning."""
     train: str | None = None
     """A preset: measures training, with random weights and clips."""
+    mode: tuple[str, ...] = ()
+    """Planning: one or more of the checkpoint's modes; all of them if no other way to sample is given."""
     steps: tuple[int, ...] = ()
-    """Planning: one or more numbers of sampling steps; by default the checkpoint's own."""
+    """Planning: one or more numbers of sampling steps; by default mode exact's own."""
     sampler: tuple[str, ...] = ()
-    """Planning: one or more samplers, each with all of --steps; by default the checkpoint's own."""
+    """Planning: one or more samplers, each with all of --steps; by default mode exact's own."""
+    video_steps: tuple[int, ...] = ()
+    """Planning: one or more numbers of sampling steps for the video; by default mode exact's own."""
+    reference: int | None = None
+    """Planning: first so many of Euler's steps with the paper's guidance, 1 to 2.5, which the ratios then refer to."""
+    env: str | None = None
+    """Planning: an env to act in, to measure success in every way."""
+    task: tuple[str, ...] = ()
+    """Planning: one or more tasks of the env."""
+    episodes: int | None = limited(None, 1, MOST_EPISODES)
+    """Planning: episodes of each task, 20 by default; every way begins in the same states."""
+    out: Path | None = None
+    """Planning: keep the evaluations here, a folder for each way, and go on with those that it holds."""
     offload: bool = False
     """Planning: keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
     stage: Literal["video", "action", "joint", "end_to_end"] | None = None
@@ -95,6 +126,11 @@ class Command:
         if given := [name for name, default in others.items() if getattr(self, name) != default]:
             option, what = given[0].replace("_", "-"), "training" if self.checkpoint else "planning"
             raise UserError(f"--{option} is about {what}; leave it out here")
+        check_limits(self)
+        if (self.env is None) != (not self.task):
+            raise UserError("--env and --task go together: give both, or neither")
+        if self.env is None and (self.episodes is not None or self.out is not None):
+            raise UserError("--episodes and --out are of episodes: give --env and --task, or leave them out")
         check_range("--repeats", self.repeats, 1, MOST_REPEATS)
         check_range("--batch-size", 1 if self.batch_size is None else self.batch_size, 1, MOST_CLIPS)
         for name in ("json", "profile"):
@@ -105,18 +141,19 @@ class Command:
                 raise UserError(f"--{name} {path} is a folder; name a file")
 
     def _planning(self, checkpoint: Path) -> dict[str, Any]:
-        first = make(checkpoint, precision=self.precision, offload=self.offload)
-        model, own = first.model, first.sampling
-        ways = list(product(self.sampler or (own.sampler,), self.steps or (own.steps,)))
-        # All of them before the first is measured: a slip in the last would waste the others.
-        policies = [CheckpointPolicy(model, replace(own, sampler=sampler, steps=steps)) for sampler, steps in ways]
-        device = described(model.device)
-        peak, weights = matmul_peak(model.device), count_weights(model)
-        print(header(device, weights, peak), end="\n\n")
-        figures = [measure(policy, self.repeats) for policy in policies]
-        print(table(figures, peak))
-        memory = peak_memory(model.device)
-        print(f"most memory used: {memory / GIGA:.2f} GB")
+        policy = make(checkpoint, precision=self.precision, offload=self.offload)
+        model, config = policy.model, policy.model.config
+        chosen: list[Way] = [] if self.reference is None else [reference(config, self.reference)]
+        chosen += ways(config, self.mode, self.sampler, self.steps, self.video_steps)
+        episodes = EPISODES if self.episodes is None else self.episodes
+        with open_starts(self.env, self.task, checkpoint, self.out, policy, episodes) as starts:
+            device = described(model.device)
+            peak, weights = matmul_peak(model.device), count_weights(model)
+            print(header(device, weights, peak), end="\n\n")
+            found = figures(policy, chosen, self.repeats, starts, episodes)
+        # A shared machine may be busier at one time than at the other.
+        peak = max(peak, matmul_peak(model.device))
+        print(tables(found, peak))
         return {
             "checkpoint": str(checkpoint),
             "repeats": self.repeats,
@@ -124,8 +161,9 @@ class Command:
             "weights": weights,
             "peak_gflops": peak / GIGA,
             "precision": self.precision,
-            "peak_memory_gb": memory / GIGA,
-            "settings": [_rates(row) for row in figures],
+            "env": self.env,
+            "tasks": self.task,
+            "settings": to_rows(found, peak),
         }
 
     def _training(self) -> dict[str, Any]:
@@ -188,20 +226,6 @@ def header(device: Mapping[str, Any], weights: Mapping[str, int], peak: float) -
     )
 
 
-def table(figures: Sequence[PlanBenchmark], peak: float) -> str:
-    """A row for each setting, columns aligned; what the columns mean is below."""
-    times = [*figures[0].parts, "total"]
-    rows = [["sampler", "steps", *times, "chunks/s", "GFLOP", "GFLOP/s", "of limit"]]
-    for row in figures:
-        spreads = [str(spread) for spread in (*row.parts.values(), row.total)]
-        speed = row.flops_per_second
-        rates = [f"{row.chunks_per_second:.2f}", f"{row.flops / GIGA:.3f}"]
-        rows.append([row.sampler, str(row.steps), *spreads, *rates, f"{speed / GIGA:.1f}", f"{speed / peak:.1%}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return "\n".join([*lines, "times in ms for one chunk: median (90th percentile); rates are at the median"])
-
-
 def _device(device: Mapping[str, Any]) -> str:
     count = device["threads"]
     threads = f", {count} thread{'s' * (count > 1)}" if device["type"] == "cpu" else ""
@@ -213,8 +237,3 @@ def _short(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}{unit}"
     return str(count)
-
-
-def _rates(figures: PlanBenchmark) -> dict[str, Any]:
-    rates = {"chunks_per_second": figures.chunks_per_second, "gflops": figures.flops_per_second / GIGA}
-    return {**asdict(figures), **rates}

@@ -11,7 +11,6 @@ from accelerate import cpu_offload
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
-from videopolicy import registry
 from videopolicy.actions.layout import Layout
 from videopolicy.actions.relative import Relative
 from videopolicy.backbones.base import Backbone, Condition
@@ -20,9 +19,7 @@ from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.guidance import LinearGuidance
-from videopolicy.diffusion.held import Held
 from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
-from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError, unknown
 from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
@@ -283,13 +280,9 @@ class Model(nn.Module, ABC):
             sampling: how.
             see: whether the video is wanted; otherwise it may be anything.
         """
-        # The levels stay on the CPU: a GPU is told each as a number, and asked nothing until all is done.
-        levels = sampling.levels()
         # A video that is looked at once need not become clean for its features to be read.
         see = see or len(sampling.asked().video.unique()) > 1
-        denoise = self.guided(condition, sampling.guidance, see=see)
-        denoise = denoise if sampling.video_steps is None else Held(denoise)
-        return registry.entry("samplers", sampling.sampler)(denoise, initial_noise(noise, levels[0]), levels)
+        return sampling.draw(self.guided(condition, sampling.guidance, see=see), noise)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """How a plan is drawn: noise levels, sampler, guidance."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -8,14 +9,23 @@ from videopolicy import registry
 from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.edm import ramp, schedule
 from videopolicy.diffusion.guidance import LinearGuidance
-from videopolicy.diffusion.joint import Levels
+from videopolicy.diffusion.held import Held
+from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
 from videopolicy.diffusion.noise.base import NoiseLaw
+from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError
 
 # Beyond this, no sampler comes measurably nearer to its limit.
 MOST_SAMPLING_STEPS = 1000
 # The mode in which a checkpoint acts unless told otherwise.
 EXACT = "exact"
+
+
+class Passes(NamedTuple):
+    """How often a plan runs the video model, and how often the head (function evaluations, NFE)."""
+
+    video: int
+    head: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,31 @@ class Sampling:
         stretch = torch.arange(self.steps + 1) * self.video_steps // self.steps
         return Levels(actions[-(-stretch * self.steps // self.video_steps)], actions)
 
+    def draw(self, denoise: Freezable, noise: Joint) -> Joint:
+        """A sample, from the first noise level to zero.
+
+        Args:
+            denoise: guided already, if it is to be.
+            noise: standard normal.
+        """
+        # The levels stay on the CPU: a GPU is told each as a number, and asked nothing until all is done.
+        levels = self.levels()
+        held = denoise if self.video_steps is None else Held(denoise)
+        return registry.entry("samplers", self.sampler)(held, initial_noise(noise, levels[0]), levels)
+
+    def passes(self) -> "Passes":
+        """What a plan costs, whatever the network; a guided pass counts as two, one for each branch."""
+        counting = _Counting()
+        self.draw(counting, Joint(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1)))
+        branches = 1 if self.guidance.off else 2
+        return Passes(branches * counting.video, branches * counting.head)
+
+    def __str__(self) -> str:
+        video = "" if self.video_steps is None else f", video {self.video_steps}"
+        first, last = self.guidance.first, self.guidance.last
+        guided = "" if self.guidance.off else f", guidance {first:g}-{last:g}"
+        return f"{self.sampler} {self.steps}{video}{guided}"
+
     def asked(self) -> Levels:
         """The pairs of levels at which the head is asked, (n,)."""
         return registry.module("samplers", self.sampler).asked(self.levels())
@@ -91,3 +126,21 @@ class Sampling:
             f"noise law {name!r} never shows the head the noise levels at which sampler {self.sampler!r} asks it in "
             f"{self.steps} steps; {instead}{law.remedy}",
         )
+
+
+class _Counting:
+    """Denoises nothing, and counts how often it is asked (`videopolicy.diffusion.joint.Freezable`)."""
+
+    def __init__(self) -> None:
+        self.video = self.head = 0
+
+    def __call__(self, x: Joint, levels: Levels, /) -> Joint:
+        return self.freeze(x, levels)(x, levels)
+
+    def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
+        self.video += 1
+        return self._actions
+
+    def _actions(self, x: Joint, levels: Levels, /) -> Joint:
+        self.head += 1
+        return x

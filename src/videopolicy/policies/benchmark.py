@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from videopolicy.hardware import Timing, count_flops, now
+from videopolicy.hardware import Timing, count_flops, forget_peak_memory, now, peak_memory, seconds_of
 from videopolicy.models.base import Model
+from videopolicy.models.sampling import Sampling
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.progress import progress_bar
 from videopolicy.types import Observation
@@ -26,58 +27,80 @@ class PlanBenchmark:
     """One chunk, drawn in one way.
 
     Attributes:
-        sampler: how it was drawn.
-        steps: noise levels.
+        sampling: how it was drawn.
+        execute: actions of it that are executed before the next is asked for.
+        first: milliseconds of the first plan of this way in this process; what ran before it has warmed what is shared.
         parts: time of each part that the model tells apart ("encode", "video", "action" and "decode" of one with a
             head), and of "other": noise, text, the sampler's arithmetic, and whatever the model does besides.
-        total: the whole plan, its video decoded.
-        flops: of one plan, as `videopolicy.hardware.count_flops` counts them.
+        acting: a plan of which no video is decoded, as a robot needs it.
+        whole: the same with its video decoded; its parts add up to it.
+        flops: of one plan for acting, as `videopolicy.hardware.count_flops` counts them.
+        memory: bytes in use at most: on a GPU while this way was measured, on a CPU by the process so far.
     """
 
-    sampler: str
-    steps: int
+    sampling: Sampling
+    execute: int
+    first: float
     parts: dict[str, Timing]
-    total: Timing
+    acting: Timing
+    whole: Timing
     flops: int
+    memory: int
 
     @property
-    def chunks_per_second(self) -> float:
-        """At the median time."""
-        return 1e3 / self.total.median
+    def control_rate(self) -> float:
+        """Actions that are executed a second of planning, at the median time of acting."""
+        return self.execute * 1e3 / self.acting.median
 
     @property
     def flops_per_second(self) -> float:
-        """At the median time."""
-        return self.flops * self.chunks_per_second
+        """At the median time of acting."""
+        return self.flops * 1e3 / self.acting.median
 
 
 def measure(policy: CheckpointPolicy, repeats: int) -> PlanBenchmark:
     """Plans one chunk again and again, one at a time, after a few plans that are not counted.
 
-    On a GPU every part waits for the one before it, so that each gets its own time; the total includes these waits.
+    Plans for acting and whole ones take turns. On a GPU every part of a whole one waits for the one before it, so that
+    each gets its own time; the whole includes these waits, acting does not.
 
     Args:
         policy: what plans, and how it samples.
         repeats: plans that are counted, at least 1.
     """
-    spec, rng = policy.spec, np.random.default_rng(0)
-    images = {view: rng.integers(0, 256, (spec.size, spec.size, 3), dtype=np.uint8) for view in spec.views}
-    # Which word is said makes no difference to the time.
-    plan = partial(policy.plan, [Observation(images, "go", policy.origin)], [0], imagine=True)
-    sampling, watch, rows = policy.sampling, Stopwatch(policy), []
+    plan = partial(policy.plan, random_observations(policy, 1), [0])
+    act, show, device = partial(plan, imagine=False), partial(plan, imagine=True), policy.model.device
+    watch, acting, rows = Stopwatch(policy), [], []
+    forget_peak_memory(device)
     with torch.inference_mode():
-        flops = count_flops(plan)
+        first = seconds_of(act, device) * 1e3
+        flops = count_flops(act)
         for _ in range(WARM_UP):
-            plan()
-        with watch.on():
-            for _ in progress_bar(range(repeats), desc=f"{sampling.sampler} {sampling.steps}", leave=False):
+            show()
+        for _ in progress_bar(range(repeats), desc=str(policy.sampling), leave=False):
+            acting.append(seconds_of(act, device))
+            with watch.on():
                 watch.reset()
-                watch.time("total", plan)
-                rows.append(watch.seconds)
+                watch.time("whole", show)
+            rows.append(watch.seconds)
     for row in rows:
-        row["other"] = row["total"] - sum(row[part] for part in watch.parts)
-    parts = {part: Timing.of([row[part] for row in rows]) for part in (*watch.parts, "other")}
-    return PlanBenchmark(sampling.sampler, sampling.steps, parts, Timing.of([row["total"] for row in rows]), flops)
+        row["other"] = row["whole"] - sum(row[part] for part in watch.parts)
+    timings = {part: Timing.of([row[part] for row in rows]) for part in (*watch.parts, "other", "whole")}
+    whole = timings.pop("whole")
+    return PlanBenchmark(
+        policy.sampling, policy.spec.execute, first, timings, Timing.of(acting), whole, flops, peak_memory(device)
+    )
+
+
+def random_observations(policy: CheckpointPolicy, count: int) -> list[Observation]:
+    """Images of even noise, the same for every policy of these views and this size."""
+    spec, rng = policy.spec, np.random.default_rng(0)
+    shape = (spec.size, spec.size, 3)
+    # Which word is said makes no difference to the time.
+    return [
+        Observation({view: rng.integers(0, 256, shape, dtype=np.uint8) for view in spec.views}, "go", policy.origin)
+        for _ in range(count)
+    ]
 
 
 def count_weights(model: Model) -> dict[str, int]:
@@ -114,7 +137,7 @@ class Stopwatch:
 
     def reset(self) -> None:
         """Starts a new record; the old one stays as it is."""
-        self.seconds: dict[str, float] = dict.fromkeys((*self.parts, "total"), 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys((*self.parts, "whole"), 0.0)
 
     def time(self, part: str, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls, and adds the time to this part's."""

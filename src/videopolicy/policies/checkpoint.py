@@ -29,7 +29,7 @@ from videopolicy.types import Observation, Plan
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
-class Draw(Protocol):
+class Sample(Protocol):
     """Draws video latents and normalised actions from noise, as `Model.sample` does."""
 
     def __call__(self, condition: Condition, noise: Joint, *, see: bool) -> Joint:
@@ -86,7 +86,7 @@ def make(
     sampling = model.config.mode(mode).changed(sampler=sampler, steps=steps, video_steps=video_steps)
     policy = CheckpointPolicy(model, sampling, provenance.tasks, provenance.noise, mode)
     if compile and model.device.type == "cuda":
-        policy.draw = Captured(model, sampling)
+        policy.sample = Captured(model, sampling)
     return policy
 
 
@@ -103,7 +103,7 @@ class CheckpointPolicy:
     Attributes:
         model: the network.
         sampling: how a plan is drawn.
-        draw: `Model.sample` with this sampling, or what gives the same.
+        sample: `Model.sample` with this sampling, or what gives the same.
         spec: see `Policy.spec`.
         origin: the state to plan from if nobody knows where the robot is, (S,): poses are then as seen from the
             gripper. None for actions that need no state.
@@ -121,8 +121,8 @@ class CheckpointPolicy:
         mode: str = EXACT,
     ) -> None:
         entry("samplers", sampling.sampler)
-        self.model, self.sampling = model.eval(), sampling
-        self.draw: Draw = partial(model.sample, sampling=sampling)
+        self.model, self.sampling, self._law = model.eval(), sampling, law
+        self.sample: Sample = partial(model.sample, sampling=sampling)
         config = model.config
         relative = self._relative = config.relative_transform if model.acts else None
         self.origin = relative.origin.astype(np.float32) if relative else None
@@ -147,6 +147,18 @@ class CheckpointPolicy:
             frames=model.frame_statistics,
         )
 
+    def resampled(self, sampling: Sampling, mode: str = EXACT) -> "CheckpointPolicy":
+        """The same network, whose plans are drawn in another way.
+
+        Args:
+            sampling: how.
+            mode: what this way is called.
+
+        Raises:
+            UserError: no such sampler.
+        """
+        return CheckpointPolicy(self.model, sampling, self.spec.tasks, self._law, mode)
+
     @torch.no_grad()
     def plan(
         self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
@@ -166,12 +178,25 @@ class CheckpointPolicy:
         self, observations: Sequence[Observation], seeds: Sequence[int], wanted: Sequence[bool]
     ) -> list[Plan]:
         states = [self._state(observation) for observation in observations]
-        codes = self.encode(observations)
-        condition = self.model.condition(codes, [observation.instruction for observation in observations])
-        drawn = self.draw(condition, self.noise(seeds), see=any(wanted))
+        drawn, codes = self.draw(observations, seeds, see=any(wanted))
         return [
             self._absolute(plan, state) for plan, state in zip(self.decode(drawn, codes, wanted), states, strict=True)
         ]
+
+    @torch.no_grad()
+    def draw(
+        self, observations: Sequence[Observation], seeds: Sequence[int], *, see: bool = True
+    ) -> tuple[Joint, Float[Tensor, "B V K h w"]]:
+        """Video latents and normalised actions, as the model has them, and the codes of the current images.
+
+        Args:
+            observations: what is seen.
+            seeds: of each plan's noise.
+            see: whether the video is wanted; otherwise it may be anything.
+        """
+        codes = self.encode(observations)
+        condition = self.model.condition(codes, [observation.instruction for observation in observations])
+        return self.sample(condition, self.noise(seeds), see=see), codes
 
     def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
         """Codes of the current images."""

@@ -2,10 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from math import isclose
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from videopolicy import registry
 from videopolicy.actions.layout import Layout
@@ -45,6 +48,7 @@ def evaluate(
     workers: int = 2,
     timeout: float = TIMEOUT,
     place: Callable[[Setup, int], Site[Any]] = ProcessSite,
+    bar: tqdm | None = None,
 ) -> Results:
     """Plays every episode that `out` does not hold yet; what an episode gives does not depend on `workers`.
 
@@ -55,6 +59,7 @@ def evaluate(
         workers: how many processes play episodes at a time.
         timeout: seconds without a word after which a process is given up; beginning an episode counts too.
         place: makes the site where so many of these processes run.
+        bar: counts the episodes, in place of a bar of their own.
 
     Returns:
         Every episode, those of an earlier, interrupted run of the same settings included. One whose process died or
@@ -67,7 +72,7 @@ def evaluate(
     """
     end_if_unguarded()
     with owned(out, "evaluate", _reads(settings)):
-        return _evaluate(policy, settings, out, workers, timeout, place)
+        return _evaluate(policy, settings, out, workers, timeout, place, bar)
 
 
 def _reads(settings: Settings) -> list[Path]:
@@ -81,12 +86,14 @@ def _evaluate(
     workers: int,
     timeout: float,
     place: Callable[[Setup, int], Site[Any]],
+    shared: tqdm | None,
 ) -> Results:
     check_range("--timeout", timeout, 1, MOST_SECONDS)
     # Too many workers are noticed here, before a simulator starts.
     site = place(_setup(policy.spec, settings), workers)
     renderer = check(policy.spec, settings)
-    if renderer:
+    # Whoever shares a bar among several evaluations says it once.
+    if renderer and shared is None:
         print("\n".join(renderer.lines()), flush=True)
     # A checkpoint is told by its contents, wherever it lies.
     where = {"target"} if settings.checkpoint else set()
@@ -94,12 +101,16 @@ def _evaluate(
     sweep(out / "recordings")
     jobs = [job for job in _jobs(settings, out) if (job.task, job.episode) not in results.ended]
     total = len(settings.tasks) * settings.episodes
-    with progress_bar(total=total, initial=len(results.rows), desc="evaluate", unit="episode") as bar:
+    with _bar(total, len(results.rows)) if shared is None else nullcontext(shared) as bar:
         for result in Scheduler(_Comparing(policy), site, workers, timeout, lived=results.lived).play(jobs):
             results.append(result)
             bar.set_postfix_str(f"success {results.successes}/{len(results.rows)}", refresh=False)
             bar.update()
     return results
+
+
+def _bar(total: int, ended: int) -> tqdm:
+    return progress_bar(total=total, initial=ended, desc="evaluate", unit="episode")
 
 
 class _Comparing:

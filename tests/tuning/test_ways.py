@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import pytest
+from tests.small import MODEL
+
+from videopolicy.diffusion.guidance import LinearGuidance
+from videopolicy.errors import UserError
+from videopolicy.models.sampling import Sampling
+from videopolicy.tuning.ways import NO_GUIDANCE, PAPER_GUIDANCE, candidates, reference, ways
+
+EXACT = Sampling(steps=8, sigma_max=10.0)
+FAST = Sampling("one_pass", 3, sigma_max=10.0)
+CONFIG = replace(MODEL, sampling=EXACT, modes={"fast": FAST})
+NOTHING = ((), (), (), ())
+
+
+def names(*asked):
+    return [way.name for way in ways(CONFIG, *asked)]
+
+
+def test_of_nothing_asked_for_it_is_every_mode():
+    assert names(*NOTHING) == ["exact", "fast"]
+    assert [way.sampling for way in ways(CONFIG, *NOTHING)] == [EXACT, FAST]
+
+
+def test_modes_by_name_then_every_combination_of_the_rest():
+    assert names(("fast",), (), (), ()) == ["fast"]
+    assert names((), ("euler", "heun"), (1, 2), ()) == ["euler 1", "euler 2", "heun 1", "heun 2"]
+    assert names(("exact",), (), (), (2,)) == ["exact", "euler 8, video 2"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ((("fats",), (), (), ()), "no mode 'fats'; did you mean 'fast'?"),
+        (((), ("eulr",), (), ()), "no sampler 'eulr'"),
+        (((), ("heun",), (), (2,)), "for sampler 'euler', not 'heun'"),
+        (((), (), (2,), (5,)), "5 noise levels for the video and 2 for the actions"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(asked, said):
+    with pytest.raises(UserError, match=said.replace("?", r"\?")):
+        ways(CONFIG, *asked)
+
+
+def test_the_reference_is_guided_over_the_checkpoints_own_noise_levels():
+    sampling = reference(CONFIG, 30).sampling
+    assert (sampling.steps, sampling.guidance, sampling.sigma_max) == (30, PAPER_GUIDANCE, EXACT.sigma_max)
+    assert sampling.passes() == (60, 60)
+
+
+def test_every_candidate_is_another_one_that_takes_fewer_passes_over_the_same_range():
+    found = [way.sampling for way in candidates(EXACT)]
+    assert len(set(found)) == len(found) > 10
+    limit = EXACT.passes()
+    for sampling in found:
+        assert sampling.passes().video < limit.video or sampling.passes().head < limit.head
+        assert (sampling.sigma_max, sampling.sigma_min) == (EXACT.sigma_max, EXACT.sigma_min)
+        assert sampling.guidance == NO_GUIDANCE
+    assert {sampling.sampler for sampling in found} == {"dpmpp", "euler", "heun", "one_pass"}
+    assert any(sampling.video_steps for sampling in found)
+
+
+def test_guidance_is_tried_and_left_out_where_the_checkpoint_is_guided():
+    guided = replace(EXACT, guidance=LinearGuidance(1.0, 2.5))
+    assert {way.sampling.guidance for way in candidates(guided)} == {guided.guidance, NO_GUIDANCE}
+
+
+def test_nothing_is_faster_than_one_step():
+    assert candidates(Sampling(steps=1)) == []
