@@ -33,7 +33,7 @@ class Timing:
         return cls(float(np.median(seconds)) * 1e3, float(np.percentile(seconds, 95)) * 1e3)
 
     def __str__(self) -> str:
-        digits = 2 if self.median < 10 else 1
+        digits = 2 if self.median < 10 else 1 if self.median < 1000 else 0
         return f"{self.median:.{digits}f} ({self.p95:.{digits}f})"
 
 
