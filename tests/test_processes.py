@@ -312,3 +312,42 @@ def test_a_script_without_a_main_guard_is_told_so_in_one_line(tmp_path, data, wh
     assert done.stdout.startswith(f"{script}: what is started from it runs it anew")
     assert done.stdout.count("\n") == 1
     assert '`if __name__ == "__main__":`' in done.stdout
+
+
+FIRST_PROCESS = """
+import signal
+from multiprocessing import get_context
+
+from videopolicy.processes import start
+
+
+class Seen:
+    def __init__(self):
+        self.held = None
+
+    def __reduce__(self):
+        return arrived, ()
+
+
+def arrived():
+    seen = Seen()
+    seen.held = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return seen
+
+
+def tell(seen):
+    print("held" if seen.held else "not held")
+
+
+if __name__ == "__main__":
+    process = get_context("spawn").Process(target=tell, args=(Seen(),))
+    start(process)
+    process.join()
+"""
+
+
+def test_even_the_first_process_has_interrupts_held_while_it_is_told_what_to_do(tmp_path):
+    script = tmp_path / "first.py"
+    script.write_text(FIRST_PROCESS, encoding="utf-8")
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, env=ENVIRONMENT, encoding="utf-8")
+    assert said.stdout == "held\n", said.stderr

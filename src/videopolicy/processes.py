@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import current_process, get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -95,6 +95,8 @@ def end_if_unguarded() -> None:
 def start(process: BaseProcess) -> None:
     """Starts a process, which calls `init_child` first; see `check_guarded` for what it may end by."""
     end_if_unguarded()
+    # It is started with the first process otherwise, and lets interrupts through again before that one is.
+    resource_tracker.ensure_running()
     with interrupts_held():
         process.start()
 

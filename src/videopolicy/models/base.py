@@ -59,7 +59,7 @@ class ModelConfig(ABC):
     latents: Any = field(default_factory=pca.Config)
     text: Any = field(default_factory=hashed_words.Config)
     sampling: Sampling = field(default_factory=Sampling)
-    modes: dict[str, Sampling] = field(default_factory=dict)
+    modes: dict[str, Sampling] = field(default_factory=dict, hash=False)
     execute: int = limited(16, 1, 10**6)
     action_layout: str = ""
     state_layout: str = ""

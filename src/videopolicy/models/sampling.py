@@ -35,19 +35,19 @@ class Sampling:
     Attributes:
         sampler: one of `videopolicy.diffusion.samplers`.
         steps: noise levels; each costs one pass of the model.
-        video_steps: fewer noise levels for the video, spread over those of the actions: at each, the video model runs
-            once, and the head denoises the actions for several of their steps; None for as many. For sampler "euler".
         sigma_max: the first level.
         sigma_min: the last level above zero.
         guidance: scale over the frames; 1 to 1 is none.
+        video_steps: fewer noise levels for the video, spread over those of the actions: at each, the video model runs
+            once, and the head denoises the actions for several of their steps; None for as many. For sampler "euler".
     """
 
     sampler: str = "euler"
     steps: int = limited(1, 1, MOST_SAMPLING_STEPS)
-    video_steps: int | None = limited(None, 1, MOST_SAMPLING_STEPS)
     sigma_max: float = limited(80.0, 1e-6, 1e6)
     sigma_min: float = limited(0.02, 1e-6, 1e6)
     guidance: LinearGuidance = LinearGuidance(1.0, 1.0)
+    video_steps: int | None = limited(None, 1, MOST_SAMPLING_STEPS)
 
     def __post_init__(self) -> None:
         check_limits(self, "sampling")

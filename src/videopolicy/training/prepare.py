@@ -29,7 +29,7 @@ from videopolicy.datasets.transforms.readable import (
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.models.base import Model, ModelConfig
-from videopolicy.progress import progress_bar, say
+from videopolicy.progress import progress_bar
 from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ENCODING, ProcessGroup, process_state
@@ -227,10 +227,9 @@ def _encode(
     checked = [replace(one, dataset=Checked(one.dataset, config.size)) for one in only_readable(sources, run)]
     try:
         _fit_and_fill(checked, config, training, run, latents, fresh)
-    except UnreadableError as error:
+    except UnreadableError:
         if not unknown:
             raise
-        say(f"note: {error}; all episodes are read, to find those that cannot be used")
         for source in unknown:
             remember(_list_of_lost(source, run), _lost(source, config))
         _fit_and_fill(only_readable(sources, run), config, training, run, latents, fresh)
