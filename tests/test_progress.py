@@ -1,3 +1,4 @@
+import gc
 import io
 import sys
 from itertools import pairwise
@@ -83,3 +84,19 @@ def test_on_a_terminal_the_bar_moves_in_its_place(monkeypatch, clock):
         clock.now += 1
     assert terminal.getvalue().count("\r") >= 20
     assert terminal.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_bar_whose_building_is_interrupted_has_nothing_to_close(monkeypatch, terminal):
+    log_of(monkeypatch, Terminal() if terminal else io.StringIO())
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("videopolicy.progress.tqdm.__init__", interrupted)
+    said = []
+    monkeypatch.setattr("sys.unraisablehook", said.append)
+    with pytest.raises(KeyboardInterrupt):
+        progress_bar(range(3))
+    gc.collect()
+    assert not said

@@ -12,7 +12,12 @@ from tqdm import tqdm
 LOG_EVERY = 10.0
 
 
-class _Lines(tqdm):
+class _Bar(tqdm):
+    # Until it is built there is nothing to close, which tqdm would complain of if the building is interrupted.
+    disable = True
+
+
+class _Lines(_Bar):
     """A bar for what is no terminal: a whole line now and then, and one at the end."""
 
     def __init__(self, items: Iterable[Any] | None, **options: Any) -> None:
@@ -49,7 +54,7 @@ def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
         items: what to count while it is iterated over; None if `update` is called instead.
         options: of tqdm's: total, initial, desc, unit, leave and so on.
     """
-    return tqdm(items, **options) if sys.stderr.isatty() else _Lines(items, **options)
+    return _Bar(items, **options) if sys.stderr.isatty() else _Lines(items, **options)
 
 
 def say(line: str) -> None:

@@ -145,7 +145,13 @@ def test_a_failure_is_recorded_as_if_it_had_been_watched(seeing, tmp_path):
         names = sorted(file.name for file in folder.iterdir())
         assert names == sorted(file.name for file in (unwatched / "recordings" / folder.name).iterdir())
         for name in names:
-            assert (folder / name).read_bytes() == (unwatched / "recordings" / folder.name / name).read_bytes()
+            seen, played_again = folder / name, unwatched / "recordings" / folder.name / name
+            if name.endswith(".mp4"):
+                # So small a picture is not coded alike every time.
+                one, other = (read_mp4(file).astype(float) for file in (seen, played_again))
+                assert one.shape == other.shape and np.abs(one - other).mean() < 1
+            else:
+                assert seen.read_bytes() == played_again.read_bytes()
 
 
 class Answering:
