@@ -1,5 +1,6 @@
 """One training step of every preset in every stage by every noise law in bf16, and one of them compiled."""
 
+import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -34,7 +35,8 @@ def main() -> None:
         for stage in (preset.training.own_stage(stage) for stage in STAGES):
             if not suits(preset, stage):
                 continue
-            for law in registry.names("noise"):
+            # A student is asked at the starts of its teacher's segments, and nowhere else.
+            for law in ("starts",) if stage.distills else registry.names("noise"):
                 training = recipe(preset, stage, law)
                 rows.attempt(partial(step, model, training), preset=name, stage=stage.name, law=law)
         del model
@@ -64,7 +66,8 @@ def step(model: Model, training: Training) -> dict[str, Any]:
     """Takes one, and makes sure that all is finite and that weights moved."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats(DEVICE)
-    taken = TrainStep(Objective(model, training), training, engine(training.precision), ProcessGroup())
+    teacher = copy.deepcopy(model) if training.stage.distills else None
+    taken = TrainStep(Objective(model, training, teacher), training, engine(training.precision), ProcessGroup())
     batch = random_clips(model, training.batch_size)
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     before = [weight.detach().flatten()[:64].clone() for weight in learning]

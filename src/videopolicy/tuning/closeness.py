@@ -58,7 +58,7 @@ class DrawnActions:
 
 
 def draw(policies: Sequence[CheckpointPolicy], observations: Sequence[Observation], bar: tqdm) -> DrawnActions:
-    """DrawnActions plans, the ways taking turns, so that their times can be compared on a machine with other work.
+    """Draws plans, the ways taking turns, so that their times can be compared on a machine with other work.
 
     Args:
         policies: one a way, of one network; what is measured of each refers to the first.

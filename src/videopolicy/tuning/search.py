@@ -68,7 +68,7 @@ def search(
     episodes: int,
     bar: tqdm,
 ) -> Search:
-    """DrawnActions plans in every candidate way, then lets those within the bound act, the fastest first.
+    """Draws plans in every candidate way, then lets those within the bound act, the fastest first.
 
     Args:
         policy: a checkpoint's, in mode exact.
