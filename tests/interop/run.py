@@ -302,7 +302,9 @@ Commit {facts["commit"]}, {facts["cores"]} cores.
 
 {used}
 
-Versions that lerobot does not ask for were installed beside it by `pip install --no-deps`.
+Versions that lerobot does not ask for were installed beside it by `pip install --no-deps`. Its torchcodec opens
+FFmpeg's shared libraries, which pip does not bring: on Debian, `apt-get install libavcodec59 libavformat59
+libavutil57 libavfilter8 libswscale6 libswresample4 libavdevice59`. This project needs none of them.
 
 ```
 python tests/interop/run.py --lerobot LEROBOT/bin/python --old OLD/bin/python --out experiments/interop
