@@ -318,7 +318,10 @@ def _meaning(config: ModelConfig) -> str:
 def _normalised(model: Model) -> str:
     if model.normalizer is None:
         return ""
-    ends = "smallest and largest value in the data"
-    if model.normalizer.method == "quantile":
-        ends = f"{BEYOND:.0%} and {1 - BEYOND:.0%} quantiles in the data, beyond which it was clipped"
-    return f"\n- Of each dimension of an action, -1 and 1 to the model are its {ends} (`statistics.json`)."
+    ends = {
+        "minmax": "smallest and largest value in the data",
+        "quantile": f"{BEYOND:.0%} and {1 - BEYOND:.0%} quantiles in the data, beyond which it was clipped",
+        "std": "mean in the data less and plus its standard deviation",
+    }
+    said = ends[model.normalizer.method]
+    return f"\n- Of each dimension of an action, -1 and 1 to the model are its {said} (`statistics.json`)."

@@ -1,7 +1,7 @@
 """The values that pass between packages. NumPy only: a robot's or a simulator's process needs no torch.
 
 Letters in the shapes: N control steps of an episode, V views, T future frames a view, A action steps,
-k committed actions, D action width, S state width, H and W pixels.
+n planned actions, D action width, S state width, H and W pixels.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,15 @@ class Observation:
         images: view name -> RGB image, upright, 0 to 255.
         instruction: what to do, in words.
         state: proprioception in the env's own units, or None.
-        committed: the actions that will be executed from now until the plan arrives, whatever it says; None if it
-            arrives at once.
+        planned: the actions that earlier plans hold for the steps from now on; None if they hold none.
+        committed: how many of these will be executed until the plan arrives, whatever it says.
     """
 
     images: Mapping[str, Image]
     instruction: str
     state: Float32[np.ndarray, "S"] | None = None
-    committed: Float32[np.ndarray, "k D"] | None = None
+    planned: Float32[np.ndarray, "n D"] | None = None
+    committed: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from tests.small import MODEL
 
-from videopolicy.backbones import unet
+from videopolicy.backbones import images, unet
 from videopolicy.backbones.base import Condition
 from videopolicy.errors import UserError
 
@@ -131,3 +131,58 @@ def test_an_unknown_tap_is_refused_when_the_network_is_built(tap):
 def test_a_shape_that_cannot_be_is_refused_by_name(change):
     with pytest.raises(UserError, match=next(iter(change))):
         replace(MODEL.backbone, **change).build(CHANNELS, WIDTH)
+
+
+def counting(net, *names):
+    """How often each of these modules runs from now on."""
+    counts = dict.fromkeys(names, 0)
+
+    def count(name):
+        def hook(*_):
+            counts[name] += 1
+
+        return hook
+
+    handles = [net.net.get_submodule(name).register_forward_hook(count(name)) for name in names]
+    return counts, handles
+
+
+@pytest.mark.parametrize("side", [4, 7])
+@pytest.mark.parametrize("channels", [(32,), (32, 64), (32, 32, 64)])
+@torch.no_grad()
+def test_of_the_same_input_a_pass_that_reuses_deep_blocks_is_the_whole_pass(channels, side):
+    attention = (True,) * len(channels)
+    taps = ("mid_block", f"up_blocks.{len(channels) - 1}", "down_blocks.0")
+    net = replace(MODEL.backbone, channels=channels, attention=attention, layers=2, taps=taps).build(CHANNELS, WIDTH)
+    given = clip(side=side)
+    whole, seen = net.eval()(*given)
+    counts, handles = counting(net, "mid_block", "down_blocks.0", taps[1])
+    with net.reusing(3):
+        for _ in range(7):
+            out, features = net(*given)
+            torch.testing.assert_close(out, whole, rtol=0, atol=0)
+            for tap, expected in zip(features.taps, seen.taps, strict=True):
+                torch.testing.assert_close(tap, expected, rtol=0, atol=0)
+    for handle in handles:
+        handle.remove()
+    assert counts == {"mid_block": 3, "down_blocks.0": 7, taps[1]: 7}
+
+
+@torch.no_grad()
+def test_reused_blocks_are_those_of_an_earlier_input_and_forgotten_afterwards(net):
+    video, condition, noise = clip()
+    whole = net(video, condition, noise)[0]
+    with net.reusing(2):
+        net(video + 1, condition, noise)
+        reused, features = net(video, condition, noise)
+    assert not torch.allclose(reused, whole)
+    torch.testing.assert_close(features.taps[0], net(video + 1, condition, noise)[1].taps[0], rtol=0, atol=0)
+    with net.reusing(2):
+        torch.testing.assert_close(net(video, condition, noise)[0], whole, rtol=0, atol=0)
+    torch.testing.assert_close(net(video, condition, noise)[0], whole, rtol=0, atol=0)
+
+
+def test_a_backbone_that_cannot_hold_deep_blocks_says_so():
+    small = images.Config(channels=(8, 16), blocks=1).build(CHANNELS, WIDTH)
+    with small.reusing(1), pytest.raises(UserError, match="--reuse is for a video model that"):
+        small.reusing(2)

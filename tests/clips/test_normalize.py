@@ -116,3 +116,48 @@ def test_statistics_say_how_they_were_found_and_old_ones_are_the_whole_range():
     assert Normalizer.from_json('{"low": [0.0], "high": [2.0]}') == Normalizer((0.0,), (2.0,), "minmax")
     with pytest.raises(UserError, match="method"):
         Normalizer.from_json('{"low": [0.0], "high": [2.0], "method": "mean"}')
+
+
+SMALL_MOTIONS = Normalizer((-1.0, 0.0, 5.0), (1.0, 10.0, 5.0))
+
+
+def drawn_chunks():
+    rng = np.random.default_rng(0)
+    return np.stack((rng.normal(0.1, 0.05, 4000), rng.normal(4, 2, 4000), np.full(4000, 5.0)), 1).clip([-1, 0, 5], 10)
+
+
+def test_by_deviation_every_dimension_that_moves_has_unit_variance():
+    chunks = drawn_chunks()
+    normalizer = SMALL_MOTIONS.with_moments(chunks)
+    normalised = normalizer.apply(chunks)
+    np.testing.assert_allclose(normalised.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(normalised.std(0), [1, 1, 0], atol=1e-4)
+    np.testing.assert_allclose(normalizer.invert(normalised), chunks, atol=1e-5)
+    assert Normalizer.from_json(normalizer.to_json()) == normalizer
+
+
+def test_by_deviation_what_a_model_says_is_clipped_to_the_whole_range():
+    normalizer = SMALL_MOTIONS.with_moments(drawn_chunks())
+    said = np.array([[100.0, 100.0, 100.0], [-100.0, -100.0, -100.0], [0.5, -0.5, 0.5]])
+    acted = normalizer.invert(normalizer.clip(said))
+    np.testing.assert_allclose(acted[:2], [[1, 10, 5], [-1, 0, 5]], atol=1e-5)
+    np.testing.assert_allclose(acted[2], normalizer.invert(said)[2])
+
+
+def test_a_dimension_that_hardly_ever_moves_is_not_blown_up():
+    chunks = np.zeros((10_000, 3))
+    chunks[0] = 1.0
+    assert SMALL_MOTIONS.with_moments(chunks).std[0] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("moments", "said"),
+    [
+        ({"method": "std"}, "0 numbers in mean, 0 in std; method std has 2"),
+        ({"mean": (0.0, 0.0), "std": (1.0, 1.0)}, "method minmax has 0"),
+        ({"method": "std", "mean": (0.0, 0.0), "std": (1.0, -1.0)}, "no deviation is negative"),
+    ],
+)
+def test_moments_belong_to_one_method(moments, said):
+    with pytest.raises(UserError, match=said):
+        Normalizer((0.0, 0.0), (1.0, 1.0), **moments)

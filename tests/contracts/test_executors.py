@@ -88,12 +88,11 @@ def test_a_plan_moves_nothing_before_it_has_arrived_and_something_then(build, ex
 def test_what_was_committed_is_what_is_then_executed(build, execute, latency):
     policy = Policy()
     actions, asked = play(build(policy, execute, latency))
-    assert policy.seen[0].committed is None, "the first plan comes before anything moves"
+    assert policy.seen[0].planned is None, "the first plan comes before anything moves"
     for step, seen in zip(asked[1:], policy.seen[1:], strict=True):
-        if not latency:
-            assert seen.committed is None
-        elif step + latency <= STEPS:
-            np.testing.assert_array_equal(seen.committed, actions[step : step + latency])
+        assert seen.committed == (0 if seen.planned is None else latency)
+        if latency and step + latency <= STEPS:
+            np.testing.assert_array_equal(seen.planned[:latency], actions[step : step + latency])
 
 
 @pytest.mark.parametrize(("execute", "latency"), RHYTHMS)

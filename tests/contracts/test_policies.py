@@ -97,6 +97,6 @@ def test_what_it_says_it_sees_matters_and_nothing_else_does(policy):
 
 
 def test_it_plans_whether_or_not_it_is_told_what_is_committed(policy):
-    committed = np.full((2, 2), 0.5, np.float32)
-    (plan,) = policy.plan([replace(OBSERVATIONS[0], committed=committed)], [3], False)
+    planned = np.full((5, 2), 0.5, np.float32)
+    (plan,) = policy.plan([replace(OBSERVATIONS[0], planned=planned, committed=2)], [3], False)
     assert plan.actions.shape == (policy.spec.chunk, 2) and np.isfinite(plan.actions).all()

@@ -13,11 +13,12 @@ class Counting:
     """Plan i holds the actions 100 i, 100 i + 1, ..."""
 
     def __init__(self, length=8):
-        self.length, self.seeds, self.committed = length, [], []
+        self.length, self.seeds, self.planned = length, [], []
 
     def __call__(self, observation, seed):
         self.seeds.append(seed)
-        self.committed.append(None if observation.committed is None else observation.committed.ravel().tolist())
+        planned = None if observation.planned is None else observation.planned.ravel().tolist()
+        self.planned.append((planned, observation.committed))
         first = 100 * (len(self.seeds) - 1)
         return Plan(np.arange(first, first + self.length, dtype=np.float32)[:, None])
 
@@ -65,7 +66,15 @@ def test_until_a_late_plan_arrives_the_one_before_goes_on_and_its_first_actions_
     actions = [executor.act(OBSERVATION).item() for _ in range(9)]
     #                  asks     arrives             arrives
     assert actions == [0, 1, 2, 3, 4, 102, 103, 104, 202]
-    assert ask.committed == [None, [3, 4], [103, 104]]
+    assert ask.planned == [(None, 0), ([3, 4, 5, 6, 7], 2), ([103, 104, 105, 106, 107], 2)]
+
+
+def test_a_plan_that_is_used_up_leaves_nothing_planned():
+    ask = Counting(length=3)
+    executor = make(ask, execute=3)
+    for _ in range(4):
+        executor.act(OBSERVATION)
+    assert ask.planned == [(None, 0), (None, 0)]
 
 
 @pytest.mark.parametrize(("execute", "length"), [(1, 1), (1, 5), (4, 4), (3, 8)])

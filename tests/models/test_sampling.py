@@ -86,3 +86,26 @@ def test_it_says_in_words_what_it_is():
     assert (
         str(Sampling(steps=8, video_steps=2, guidance=LinearGuidance(1.0, 2.5))) == "euler 8, video 2, guidance 1-2.5"
     )
+    assert str(Sampling(steps=8, reuse=3, warm_start=2.5)) == "euler 8, reuse 3, warm 2.5"
+
+
+def test_a_warm_start_begins_at_the_first_level_that_is_not_above_it():
+    sampling = Sampling(steps=10, warm_start=2.0)
+    cold, warm = sampling.levels(), sampling.levels(warm=True)
+    assert len(cold) == 11 and cold.video[-len(warm) - 1] > 2.0 >= warm.video[0]
+    assert torch.equal(warm.video, cold.video[-len(warm) :]) and torch.equal(warm.actions, cold.actions[-len(warm) :])
+    assert sampling.passes() == (len(warm) - 1, len(warm) - 1)
+
+
+def test_a_warm_start_below_every_level_takes_the_last_one_above_zero():
+    assert Sampling(steps=3, sigma_min=0.5, warm_start=0.1).levels(warm=True).video.tolist() == [0.5, 0]
+
+
+def test_from_the_truth_a_warm_start_arrives_where_the_ode_from_there_does():
+    clean = drawn((2, 3, 2, 4, 4), (2, 6, 3), 0)
+    noise, denoise = drawn((2, 3, 2, 4, 4), (2, 6, 3), 1), gaussian(clean)
+    sampling = Sampling(steps=12, warm_start=3.0)
+    levels = sampling.levels(warm=True)
+    found = sampling.draw(denoise, noise, clean)
+    assert torch.equal(found.actions, euler.sample(denoise, clean + noise * levels[0], levels).actions)
+    assert not torch.equal(found.actions, sampling.draw(denoise, noise).actions)

@@ -252,3 +252,45 @@ def test_a_sampler_that_the_noise_law_does_not_cover_is_noted_with_one_that_is(
     notes = make(tmp_path / "checkpoint", sampler=sampler, steps=steps).spec.notes
     assert len(notes) == bool(note)
     assert all(note in line and "\n" not in line for line in notes)
+
+
+def after(planned, state=None):
+    return replace(observation(), planned=planned, state=state)
+
+
+def test_a_warm_start_heeds_what_was_planned_and_is_cold_without(model):
+    warm, cold = (CheckpointPolicy(model, Sampling(steps=4, warm_start=level)) for level in (2.0, None))
+    left = warm.plan([after(None)], [1], False)[0].actions[4:]
+    seen = after(left)
+    first, again, other = (
+        policy.plan([observation], [1], False)[0].actions
+        for policy, observation in ((warm, seen), (warm, seen), (warm, after(left[:1])))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    for policy, observation in ((warm, after(None)), (cold, seen)):
+        same = cold.plan([after(None)], [1], False)[0].actions
+        np.testing.assert_array_equal(policy.plan([observation], [1], False)[0].actions, same)
+
+
+def test_a_warm_start_just_above_zero_goes_on_as_planned_and_then_holds_the_last_action(model):
+    policy = CheckpointPolicy(model, Sampling(steps=40, sigma_min=1e-3, warm_start=1e-3))
+    planned = np.linspace([-0.9, -0.4], [0.9, 1.9], 5).astype(np.float32)
+    actions = policy.plan([after(planned)], [1], False)[0].actions
+    expected = planned[np.minimum(np.arange(len(actions)), 4)]
+    np.testing.assert_allclose(actions, expected, atol=0.02)
+
+
+def test_what_is_planned_for_an_arm_is_seen_from_where_it_is_now(arm):
+    policy = CheckpointPolicy(arm.model, Sampling(steps=40, sigma_min=1e-4, warm_start=1e-4))
+    state = np.array([0.3, 0.1, 0.2, 0, 0, 0, 1], np.float32)
+    planned = np.tile(np.array([0.31, 0.12, 0.18, 0.0, 0.0, 0.1, 0.5], np.float32), (3, 1))
+    plan = policy.plan([after(planned, state)], [1], False)[0]
+    np.testing.assert_allclose(plan.actions[:, :3], np.broadcast_to(planned[0, :3], (len(plan.actions), 3)), atol=0.01)
+
+
+@pytest.mark.parametrize("planned", [np.zeros((0, 2)), np.zeros((3, 5)), np.zeros(2)])
+def test_planned_actions_of_another_shape_are_refused(model, planned):
+    policy = CheckpointPolicy(model, Sampling(steps=2, warm_start=2.0))
+    with pytest.raises(UserError, match=r"planned actions are \(n, 2\)"):
+        policy.plan([after(planned.astype(np.float32))], [1], False)

@@ -278,7 +278,8 @@ def test_who_is_told_what_is_committed_plans_on_from_there(seeing, settings, tmp
         """Heads for the disc from where the committed actions will have led."""
 
         def _plan(self, observation, seed, imagine):
-            committed = np.zeros((0, 2), np.float32) if observation.committed is None else observation.committed
+            planned = np.zeros((0, 2), np.float32) if observation.planned is None else observation.planned
+            committed = planned[: observation.committed]
             dot = observation.state
             for action in committed:
                 dot = np.clip(dot + np.float32(STRIDE) * action, -1, 1)

@@ -11,36 +11,36 @@ from videopolicy.tuning.ways import NO_GUIDANCE, PAPER_GUIDANCE, candidates, ref
 EXACT = Sampling(steps=8, sigma_max=10.0)
 FAST = Sampling("one_pass", 3, sigma_max=10.0)
 CONFIG = replace(MODEL, sampling=EXACT, modes={"fast": FAST})
-NOTHING = ((), (), (), ())
 
 
-def names(*asked):
-    return [way.name for way in ways(CONFIG, *asked)]
+def names(modes=(), **settings):
+    return [way.name for way in ways(CONFIG, modes, settings)]
 
 
 def test_of_nothing_asked_for_it_is_every_mode():
-    assert names(*NOTHING) == ["exact", "fast"]
-    assert [way.sampling for way in ways(CONFIG, *NOTHING)] == [EXACT, FAST]
+    assert names() == names(steps=()) == ["exact", "fast"]
+    assert [way.sampling for way in ways(CONFIG, ())] == [EXACT, FAST]
 
 
 def test_modes_by_name_then_every_combination_of_the_rest():
-    assert names(("fast",), (), (), ()) == ["fast"]
-    assert names((), ("euler", "heun"), (1, 2), ()) == ["euler 1", "euler 2", "heun 1", "heun 2"]
-    assert names(("exact",), (), (), (2,)) == ["exact", "euler 8, video 2"]
+    assert names(("fast",)) == ["fast"]
+    assert names(sampler=("euler", "heun"), steps=(1, 2)) == ["euler 1", "euler 2", "heun 1", "heun 2"]
+    assert names(("exact",), video_steps=(2,)) == ["exact", "euler 8, video 2"]
+    assert names(reuse=(1, 3), warm_start=(2.0,)) == ["euler 8, warm 2", "euler 8, reuse 3, warm 2"]
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ((("fats",), (), (), ()), "no mode 'fats'; did you mean 'fast'?"),
-        (((), ("eulr",), (), ()), "no sampler 'eulr'"),
-        (((), ("heun",), (), (2,)), "for sampler 'euler', not 'heun'"),
-        (((), (), (2,), (5,)), "5 noise levels for the video and 2 for the actions"),
+        ({"modes": ("fats",)}, "no mode 'fats'; did you mean 'fast'?"),
+        ({"sampler": ("eulr",)}, "no sampler 'eulr'"),
+        ({"sampler": ("heun",), "video_steps": (2,)}, "for sampler 'euler', not 'heun'"),
+        ({"steps": (2,), "video_steps": (5,)}, "5 noise levels for the video and 2 for the actions"),
     ],
 )
 def test_what_does_not_go_together_is_refused(asked, said):
     with pytest.raises(UserError, match=said.replace("?", r"\?")):
-        ways(CONFIG, *asked)
+        names(**asked)
 
 
 def test_the_reference_is_guided_over_the_checkpoints_own_noise_levels():
@@ -66,5 +66,11 @@ def test_guidance_is_tried_and_left_out_where_the_checkpoint_is_guided():
     assert {way.sampling.guidance for way in candidates(guided)} == {guided.guidance, NO_GUIDANCE}
 
 
+def test_deep_blocks_are_held_only_by_a_video_model_that_can_and_in_as_many_steps_too():
+    assert {way.sampling.reuse for way in candidates(EXACT)} == {1}
+    found = {(way.sampling.steps, way.sampling.reuse) for way in candidates(EXACT, holds_deep=True)}
+    assert {(8, 2), (8, 3), (8, 5), (5, 3), (3, 2)} < found
+
+
 def test_nothing_is_faster_than_one_step():
-    assert candidates(Sampling(steps=1)) == []
+    assert candidates(Sampling(steps=1), holds_deep=True) == []

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from videopolicy.diffusion.edm import Scaling
+from videopolicy.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,14 @@ class Backbone(nn.Module, ABC):
         time_width: width E of the noise level's embedding.
         repeated_blocks: class names of the modules that it repeats: compiled, and sharded, one by one.
         lora_targets: endings of the names of the linear layers that LoRA adapts; none if it cannot be adapted.
+        holds_deep: whether `reusing` can hold the output of its deep blocks.
     """
 
     tap_channels: tuple[int, ...]
     time_width: int
     repeated_blocks: ClassVar[tuple[str, ...]] = ()
     lora_targets: ClassVar[tuple[str, ...]] = ()
+    holds_deep: ClassVar[bool] = False
 
     def denoise(
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
@@ -124,6 +128,21 @@ class Backbone(nn.Module, ABC):
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
         """The features of `denoise` alone; a backbone that can stops behind the last tap."""
         return self.denoise(video, sigma, condition)[1]
+
+    def reusing(self, every: int) -> AbstractContextManager[None]:
+        """Within, the deep blocks run at the first of every so many passes of `denoise`; the others take their output.
+
+        Neighbouring steps of a sampler differ little there (Ma et al. 2024, DeepCache, arXiv 2312.00858).
+
+        Args:
+            every: passes; 1 runs everything at each.
+
+        Raises:
+            UserError: this backbone cannot.
+        """
+        if every > 1:
+            raise UserError("--reuse is for a video model that can hold its deep blocks, as backbone 'unet' can")
+        return nullcontext()
 
     def embed(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """The embedding of a noise level that the head is given."""

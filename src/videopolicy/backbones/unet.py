@@ -1,9 +1,10 @@
 """The spatio-temporal U-Net of Stable Video Diffusion (Blattmann et al. 2023), on diffusers' modules."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import torch
@@ -21,6 +22,32 @@ TAP = re.compile(r"(mid_block|(down|up)_blocks\.\d+)(\.(resnets|attentions|downs
 # What the taps of the pass that is under way in this thread gave; None outside of a pass, as when activations are
 # computed again for the gradient.
 _outputs: ContextVar[dict[str, Tensor] | None] = ContextVar("outputs", default=None)
+
+
+@dataclass
+class Deep:
+    """What the blocks below the finest level gave, for the passes that do not run them.
+
+    Attributes:
+        every: passes, of which the first runs them.
+        passes: so far.
+        hidden: what the last block on the way up was given; None in a pass that runs them.
+        taps: what the taps gave, in this pass or, where it runs no deep blocks, in an earlier one.
+    """
+
+    every: int
+    passes: int = 0
+    hidden: Tensor | None = None
+    taps: dict[str, Tensor] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Begins a pass."""
+        if self.passes % self.every == 0:
+            self.hidden = None
+        self.passes += 1
+
+
+_deep: ContextVar[Deep | None] = ContextVar("deep", default=None)
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,7 @@ class UNet(Backbone):
     repeated_blocks = ("SpatioTemporalResBlock", "TransformerSpatioTemporalModel")
     # Every attention's queries, keys, values and output, over space, over time and to the text.
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+    holds_deep = True
 
     def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
         super().__init__()
@@ -99,24 +127,36 @@ class UNet(Backbone):
         self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.forward`."""
-        return self._pass(video, condition, noise, len(self.net.up_blocks))
+        deep = _deep.get()
+        if deep is not None:
+            deep.begin()
+        return self._pass(video, condition, noise, len(self.net.up_blocks), deep)
 
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
         """See `Backbone.read`: of the blocks on the way up, it runs those that a tap needs."""
         return self._pass(*self.inputs(video, sigma, condition), self._needed)[1]
 
     def _pass(
-        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"], ups: int
+        self,
+        video: Float[Tensor, "B F C h w"],
+        condition: Condition,
+        noise: Float[Tensor, "B"],
+        ups: int,
+        deep: Deep | None = None,
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
-        outputs: dict[str, Tensor] = {}
+        outputs = deep.taps if deep else {}
         before = _outputs.set(outputs)
         try:
             noisy = torch.cat((video, condition.latents), 2)
-            out = self.net(noisy, noise, condition.text, condition.without_text, self.ids.to(noisy.device), ups)
+            out = self.net(noisy, noise, condition.text, condition.without_text, self.ids.to(noisy.device), ups, deep)
         finally:
             _outputs.reset(before)
         frames = video.shape[:2]
         return out, Features(tuple(outputs[name].unflatten(0, frames) for name in self.taps))
+
+    def reusing(self, every: int) -> AbstractContextManager[None]:
+        """See `Backbone.reusing`: all blocks but the first and the last are deep."""
+        return _reusing(every)
 
     def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """See `Backbone.embed_noise`."""
@@ -138,6 +178,7 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
         without_text: Bool[Tensor, "B F"] | None,
         ids: Float[Tensor, "I"],
         ups: int,
+        deep: Deep | None,
     ) -> Float[Tensor, "B F C2 h w"]:
         """One pass; what it returns means nothing if it stops before the last block.
 
@@ -148,6 +189,7 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
             without_text: frames that attend to zeros instead; attention over time does if frame 0 does.
             ids: constants whose embedding is added to that of the noise level.
             ups: blocks on the way up that run.
+            deep: gives what the blocks below the finest level would give, or keeps that; None to do neither.
         """
         batch, frames = sample.shape[:2]
         time = self.embed(noise)
@@ -162,11 +204,17 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
 
         hidden = self.conv_in(sample.flatten(0, 1))
         skips = [hidden]
-        for block in self.down_blocks:
+        held, last = deep.hidden if deep else None, self.up_blocks[-1]
+        for block in self.down_blocks if held is None else self.down_blocks[:1]:
             hidden, outputs = block(hidden_states=hidden, **(attending if _attends(block) else common))
             skips.extend(outputs)
-        hidden = self.mid_block(hidden_states=hidden, **attending)
-        for block in self.up_blocks[:ups]:
+        if held is None:
+            hidden = self.mid_block(hidden_states=hidden, **attending)
+        else:
+            hidden, skips = held, skips[: len(cast(nn.ModuleList, last.resnets))]
+        for block in self.up_blocks[:ups] if held is None else (last,):
+            if deep and block is last:
+                deep.hidden = hidden
             taken = len(cast(nn.ModuleList, block.resnets))
             skips, block_skips = skips[:-taken], tuple(skips[-taken:])
             hidden = block(
@@ -184,6 +232,15 @@ class PerFrameUNet(UNetSpatioTemporalConditionModel):
         """The embedding of the noise level, without the ids' share."""
         # Not `self.dtype`, for which diffusers walks through all modules.
         return self.time_embedding(self.time_proj(noise).to(self.conv_in.weight.dtype))
+
+
+@contextmanager
+def _reusing(every: int) -> Iterator[None]:
+    before = _deep.set(Deep(every) if every > 1 else None)
+    try:
+        yield
+    finally:
+        _deep.reset(before)
 
 
 def _keep(name: str) -> Callable[[nn.Module, Any, Any], None]:

@@ -31,11 +31,9 @@ EPISODES = 20
 MOST_REPEATS = 10**6
 MOST_CLIPS = 2**16
 # The options of one kind of measurement, which say nothing to the other, with their defaults.
+SETTINGS = ("sampler", "steps", "video_steps", "reuse", "warm_start")
 PLANNING = {
-    "mode": (),
-    "steps": (),
-    "sampler": (),
-    "video_steps": (),
+    **dict.fromkeys(("mode", *SETTINGS), ()),
     "reference": None,
     "env": None,
     "task": (),
@@ -75,6 +73,10 @@ class Command:
     """Planning: one or more samplers, each with all of --steps; by default mode exact's own."""
     video_steps: tuple[int, ...] = ()
     """Planning: one or more numbers of sampling steps for the video; by default mode exact's own."""
+    reuse: tuple[int, ...] = ()
+    """Planning: one or more numbers of steps, of which the first alone runs the deep blocks of the video model."""
+    warm_start: tuple[float, ...] = ()
+    """Planning: one or more noise levels at which a plan goes on from the one before."""
     reference: int | None = None
     """Planning: first so many of Euler's steps with the paper's guidance, 1 to 2.5, which the ratios then refer to."""
     env: str | None = None
@@ -144,7 +146,7 @@ class Command:
         policy = make(checkpoint, precision=self.precision, offload=self.offload)
         model, config = policy.model, policy.model.config
         chosen: list[Way] = [] if self.reference is None else [reference(config, self.reference)]
-        chosen += ways(config, self.mode, self.sampler, self.steps, self.video_steps)
+        chosen += ways(config, self.mode, {name: getattr(self, name) for name in SETTINGS})
         episodes = EPISODES if self.episodes is None else self.episodes
         with open_starts(self.env, self.task, checkpoint, self.out, policy, episodes) as starts:
             device = described(model.device)

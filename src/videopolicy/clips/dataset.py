@@ -278,7 +278,10 @@ class Clips:
             held = list(blocks)
             return Normalizer.fit_quantiles(held) if held else None
         ranges = [Normalizer.fit(actions) for actions in blocks]
-        return reduce(Normalizer.union, ranges) if ranges else None
+        if not ranges:
+            return None
+        whole = reduce(Normalizer.union, ranges)
+        return whole.with_moments(np.concatenate(list(self._evenly()))) if method == "std" else whole
 
     def _evenly(self) -> Iterator[Float32[np.ndarray, "b*A D"]]:
         """Actions of chunks all over the episodes that have some; a chunk for every step would take too long."""

@@ -1,8 +1,8 @@
-"""Normalising actions: the model's are in [-1, 1], the env's in its own units."""
+"""Normalising actions: the model's are of unit size, the env's in its own units."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,29 +11,37 @@ from jaxtyping import Float, Float32
 from videopolicy.configs import from_json
 from videopolicy.errors import UserError
 
-# How the range of a dimension is found in the data.
-Method = Literal["minmax", "quantile"]
+# How a dimension is brought to unit size.
+Method = Literal["minmax", "quantile", "std"]
 # The share of the values below the lower quantile, and above the upper one: q01 and q99, as OpenVLA (Kim et al. 2024,
 # BOUNDS_Q99), openpi, GR00T and LeRobot (QUANTILES) take them.
 BEYOND = 0.01
+# Of half of its range: a dimension that hardly ever moves is not blown up further.
+LEAST_STD = 0.02
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Maps each action dimension's range in the data linearly to [-1, 1].
+    """Maps each action dimension's range in the data linearly to [-1, 1], or its mean to 0 and its deviation to 1.
 
     A dimension that never changes maps to 0, and comes back as its constant whatever the model says.
 
     Attributes:
-        low: the value of each dimension that becomes -1, D of them.
-        high: the value of each dimension that becomes 1.
-        method: what they are of the data: the smallest and largest value; or quantiles, beyond which actions are
-            clipped, so that a few values far outside do not shrink all others.
+        low: the lowest value of each dimension that the model acts with, D of them.
+        high: the highest.
+        method: what they are of the data, and what is mapped: the smallest and largest value (minmax); quantiles,
+            beyond which actions are clipped, so that a few values far outside do not shrink all others (quantile); or
+            the smallest and largest value, but mean and deviation are mapped, so that small motions count as large
+            ones do (std).
+        mean: of the chunks in the data, if their mean and deviation are mapped; () otherwise.
+        std: standard deviation, likewise.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     method: Method = "minmax"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.low or len(self.low) != len(self.high):
@@ -41,6 +49,11 @@ class Normalizer:
         for dimension, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             if low > high:
                 raise UserError(f"low[{dimension}] is {low:g}, above high[{dimension}], which is {high:g}")
+        needed = len(self.low) if self.method == "std" else 0
+        if not len(self.mean) == len(self.std) == needed:
+            raise UserError(f"{len(self.mean)} numbers in mean, {len(self.std)} in std; method {self.method} has {needed}")
+        if any(std < 0 for std in self.std):
+            raise UserError(f"std is {self.std}; no deviation is negative")
 
     @classmethod
     def fit(cls, actions: Float[np.ndarray, "n D"]) -> "Normalizer":
@@ -72,13 +85,24 @@ class Normalizer:
         low, high = zip(*map(_between, columns), strict=True)
         return cls(low, high, "quantile")
 
+    def with_moments(self, chunks: Float[np.ndarray, "n D"]) -> "Normalizer":
+        """The same ranges, of which mean and deviation of these actions are mapped.
+
+        Raises:
+            UserError: an action is not finite.
+        """
+        _check_finite(chunks)
+        mean, std = chunks.mean(0, dtype=float), chunks.std(0, dtype=float)
+        least = LEAST_STD * (np.array(self.high) - np.array(self.low)) / 2
+        return replace(self, method="std", mean=tuple(mean.tolist()), std=tuple(np.maximum(std, least).tolist()))
+
     def union(self, other: "Normalizer") -> "Normalizer":
         """The ranges of what either was fitted to."""
         self.check_width(len(other.low))
         return Normalizer(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
 
     def apply(self, actions: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
-        """Env units -> [-1, 1]; beyond the fitted range, linearly beyond, or clipped if it is one of quantiles.
+        """Env units -> unit size; beyond the fitted range, linearly beyond, or clipped if it is one of quantiles.
 
         Raises:
             UserError: another width than fitted, or an action that is not finite.
@@ -93,7 +117,7 @@ class Normalizer:
         return np.where(moving, scaled, 0).astype(np.float32)
 
     def invert(self, normalised: Float[np.ndarray, "*n D"]) -> Float32[np.ndarray, "*n D"]:
-        """[-1, 1] -> env units; the inverse of `apply`, but for what that clips.
+        """Unit size -> env units; the inverse of `apply`, but for what that clips.
 
         Raises:
             UserError: another width than fitted, or a value that is not finite.
@@ -102,6 +126,10 @@ class Normalizer:
         _check_finite(normalised)
         low, half = self._affine()
         return ((normalised.astype(np.float64) + 1) * half + low).astype(np.float32)
+
+    def clip(self, normalised: Float[np.ndarray, "*n D"]) -> Float[np.ndarray, "*n D"]:
+        """Within the range: a sample may fall outside of what was demonstrated; a robot must not."""
+        return normalised.clip(self.apply(np.array(self.low)), self.apply(np.array(self.high)))
 
     def check_width(self, width: int) -> None:
         """Raises UserError if actions of this width are not what it was fitted to."""
@@ -128,6 +156,9 @@ class Normalizer:
 
     def _affine(self) -> tuple[Float[np.ndarray, "D"], Float[np.ndarray, "D"]]:
         # float64: a small range far from zero would lose its digits in float32.
+        if self.method == "std":
+            mean, std = np.array(self.mean), np.array(self.std)
+            return mean - std, std
         low, high = np.array(self.low), np.array(self.high)
         return low, (high - low) / 2
 

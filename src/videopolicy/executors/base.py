@@ -109,13 +109,12 @@ class Executor(ABC):
         return action
 
     def _request(self, observation: Observation) -> None:
-        if self.plans and self._latency:
-            observation = replace(observation, committed=self._committed())
+        ahead = range(self._step, self.until)
+        if ahead:
+            planned = np.stack([self.action_at(step) for step in ahead])
+            observation = replace(observation, planned=planned, committed=self._latency)
         self._pending = (self._step, self._ask(observation, derive_seed(self._seed, self.plans)))
         self.plans += 1
-
-    def _committed(self) -> Float32[np.ndarray, "k D"]:
-        return np.stack([self.action_at(self._step + ahead) for ahead in range(self._latency)])
 
     def _receive(self) -> None:
         """Takes the plan that is asked for, if it has arrived by now."""
@@ -142,6 +141,11 @@ class Executor(ABC):
             asked: the step at which it was asked for; row k of its actions is meant for step `asked` + k.
             actions: finite, at least `execute` + `latency` of them.
         """
+
+    @property
+    @abstractmethod
+    def until(self) -> int:
+        """The step after the last one for which the plans that have arrived have an action; 0 before any has."""
 
     @abstractmethod
     def action_at(self, step: int) -> Action:

@@ -270,8 +270,21 @@ class Model(nn.Module, ABC):
             return Denoiser(self, condition, see)
         return guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional())), see))
 
+    def unmoved(self, codes: Float[Tensor, "B V K h w"], actions: Float[Tensor, "B A D"]) -> Joint:
+        """What a warm start begins from: these actions, beside a video in which nothing moves.
+
+        Args:
+            codes: of the current image of every view.
+            actions: normalised.
+        """
+        latents = self.latents.sample(codes.flatten(0, 1), None).unflatten(0, codes.shape[:2])
+        every = latents[:, :, None].expand(-1, -1, self.config.latent_frames, -1, -1, -1)
+        return Joint(self.flatten(every, latents[:, 0]), actions)
+
     @torch.no_grad()
-    def sample(self, condition: Condition, noise: Joint, sampling: Sampling, *, see: bool = True) -> Joint:
+    def sample(
+        self, condition: Condition, noise: Joint, sampling: Sampling, *, see: bool = True, guess: Joint | None = None
+    ) -> Joint:
         """Draws video latents and normalised actions.
 
         Args:
@@ -279,10 +292,12 @@ class Model(nn.Module, ABC):
             noise: standard normal, of the shapes of `blank`.
             sampling: how.
             see: whether the video is wanted; otherwise it may be anything.
+            guess: what a warm start begins from, of the same shapes; None begins from noise.
         """
         # A video that is looked at once need not become clean for its features to be read.
         see = see or len(sampling.asked().video.unique()) > 1
-        return sampling.draw(self.guided(condition, sampling.guidance, see=see), noise)
+        with self.backbone.reusing(sampling.reuse):
+            return sampling.draw(self.guided(condition, sampling.guidance, see=see), noise, guess)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ class Sampling:
         guidance: scale over the frames; 1 to 1 is none.
         video_steps: fewer noise levels for the video, spread over those of the actions: at each, the video model runs
             once, and the head denoises the actions for several of their steps; None for as many. For sampler "euler".
+        reuse: the video model's deep blocks run at the first of every so many passes, and the others take their output;
+            for backbones that can (see `Backbone.reusing`).
+        warm_start: where a policy has planned before, it begins at the first level not above this, from what is left
+            of that plan and a video in which nothing moves, instead of from noise; None never does.
     """
 
     sampler: str = "euler"
@@ -48,6 +52,8 @@ class Sampling:
     sigma_min: float = limited(0.02, 1e-6, 1e6)
     guidance: LinearGuidance = LinearGuidance(1.0, 1.0)
     video_steps: int | None = limited(None, 1, MOST_SAMPLING_STEPS)
+    reuse: int = limited(1, 1, MOST_SAMPLING_STEPS)
+    warm_start: float | None = limited(None, 1e-6, 1e6)
 
     def __post_init__(self) -> None:
         check_limits(self, "sampling")
@@ -61,7 +67,7 @@ class Sampling:
         if self.sampler != "euler":
             raise UserError(f"noise levels of the video's own are for sampler 'euler', not {self.sampler!r}")
 
-    def changed(self, **changes: str | int | None) -> "Sampling":
+    def changed(self, **changes: str | float | None) -> "Sampling":
         """The same but for what is given and not None."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
@@ -73,31 +79,44 @@ class Sampling:
         last = float(ramp(torch.tensor(1 - 1 / steps, dtype=torch.float64), self.sigma_min, self.sigma_max))
         return Sampling(steps=steps, sigma_max=self.sigma_max, sigma_min=last)
 
-    def levels(self) -> Levels:
-        """The noise levels, then zero, (n + 1,); the video's stay for a while where it has fewer of its own."""
-        actions = schedule(self.steps, self.sigma_min, self.sigma_max)
-        if self.video_steps is None:
-            return Levels.same(actions)
-        # Of so many equal stretches, the video stays at the level of the first step.
-        stretch = torch.arange(self.steps + 1) * self.video_steps // self.steps
-        return Levels(actions[-(-stretch * self.steps // self.video_steps)], actions)
+    def levels(self, warm: bool = False) -> Levels:
+        """The noise levels, then zero, (n + 1,); the video's stay for a while where it has fewer of its own.
 
-    def draw(self, denoise: Freezable, noise: Joint) -> Joint:
+        Args:
+            warm: whether they begin at `warm_start`, or at the last level above zero if all are higher.
+        """
+        actions = schedule(self.steps, self.sigma_min, self.sigma_max)
+        levels = Levels.same(actions)
+        if self.video_steps is not None:
+            # Of so many equal stretches, the video stays at the level of the first step.
+            stretch = torch.arange(self.steps + 1) * self.video_steps // self.steps
+            levels = Levels(actions[-(-stretch * self.steps // self.video_steps)], actions)
+        if not warm or self.warm_start is None:
+            return levels
+        higher = int((levels.video > self.warm_start).sum())
+        return levels[min(higher, self.steps - 1) :]
+
+    def draw(self, denoise: Freezable, noise: Joint, guess: Joint | None = None) -> Joint:
         """A sample, from the first noise level to zero.
 
         Args:
             denoise: guided already, if it is to be.
             noise: standard normal.
+            guess: what a warm start begins from; None begins from noise.
         """
         # The levels stay on the CPU: a GPU is told each as a number, and asked nothing until all is done.
-        levels = self.levels()
+        levels = self.levels(warm=guess is not None)
+        begin = initial_noise(noise, levels[0]) if guess is None else guess + noise * levels[0]
         held = denoise if self.video_steps is None else Held(denoise)
-        return registry.entry("samplers", self.sampler)(held, initial_noise(noise, levels[0]), levels)
+        return registry.entry("samplers", self.sampler)(held, begin, levels)
 
     def passes(self) -> "Passes":
-        """What a plan costs, whatever the network; a guided pass counts as two, one for each branch."""
-        counting = _Counting()
-        self.draw(counting, Joint(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1)))
+        """What a plan costs, whatever the network; a guided pass counts as two, one for each branch.
+
+        With a warm start, it is a plan that follows another.
+        """
+        counting, blank = _Counting(), Joint(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1))
+        self.draw(counting, blank, None if self.warm_start is None else blank)
         branches = 1 if self.guidance.off else 2
         return Passes(branches * counting.video, branches * counting.head)
 
@@ -105,7 +124,9 @@ class Sampling:
         video = "" if self.video_steps is None else f", video {self.video_steps}"
         first, last = self.guidance.first, self.guidance.last
         guided = "" if self.guidance.off else f", guidance {first:g}-{last:g}"
-        return f"{self.sampler} {self.steps}{video}{guided}"
+        reuse = "" if self.reuse == 1 else f", reuse {self.reuse}"
+        warm = "" if self.warm_start is None else f", warm {self.warm_start:g}"
+        return f"{self.sampler} {self.steps}{video}{guided}{reuse}{warm}"
 
     def asked(self) -> Levels:
         """The pairs of levels at which the head is asked, (n,)."""

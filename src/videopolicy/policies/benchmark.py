@@ -1,8 +1,8 @@
 """How long a policy takes for one chunk, and how far that is from what the device can do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from videopolicy.hardware import Timing, count_flops, forget_peak_memory, now, peak_memory, seconds_of
 from videopolicy.models.base import Model
 from videopolicy.models.sampling import Sampling
+from videopolicy.policies.base import derive_seed
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.progress import progress_bar
 from videopolicy.types import Observation
@@ -61,6 +62,8 @@ class PlanBenchmark:
 def measure(policy: CheckpointPolicy, repeats: int) -> PlanBenchmark:
     """Plans one chunk again and again, one at a time, after a few plans that are not counted.
 
+    With a warm start, all but the first go on from an earlier plan.
+
     Plans for acting and whole ones take turns. On a GPU every part of a whole one waits for the one before it, so that
     each gets its own time; the whole includes these waits, acting does not.
 
@@ -68,12 +71,15 @@ def measure(policy: CheckpointPolicy, repeats: int) -> PlanBenchmark:
         policy: what plans, and how it samples.
         repeats: plans that are counted, at least 1.
     """
-    plan = partial(policy.plan, random_observations(policy, 1), [0])
-    act, show, device = partial(plan, imagine=False), partial(plan, imagine=True), policy.model.device
+    observations = random_observations(policy, 1)
+    plan, device = partial(policy.plan, seeds=[0]), policy.model.device
     watch, acting, rows = Stopwatch(policy), [], []
     forget_peak_memory(device)
     with torch.inference_mode():
-        first = seconds_of(act, device) * 1e3
+        first = seconds_of(partial(plan, observations, imagine=False), device) * 1e3
+        if policy.sampling.warm_start is not None:
+            observations = following(policy, observations)
+        act, show = partial(plan, observations, imagine=False), partial(plan, observations, imagine=True)
         flops = count_flops(act)
         for _ in range(WARM_UP):
             show()
@@ -101,6 +107,13 @@ def random_observations(policy: CheckpointPolicy, count: int) -> list[Observatio
         Observation({view: rng.integers(0, 256, shape, dtype=np.uint8) for view in spec.views}, "go", policy.origin)
         for _ in range(count)
     ]
+
+
+def following(policy: CheckpointPolicy, observations: Sequence[Observation]) -> list[Observation]:
+    """The same, as they come after plans for them which the policy draws from other noise."""
+    seeds = [derive_seed("before", row) for row in range(len(observations))]
+    plans = policy.plan(observations, seeds, imagine=False)
+    return [replace(seen, planned=plan.actions) for seen, plan in zip(observations, plans, strict=True)]
 
 
 def count_weights(model: Model) -> dict[str, int]:

@@ -26,38 +26,51 @@ class Captured:
         self._model, self._sampling = model, sampling
         self._graphs: dict[tuple[object, ...], _Graph] = {}
 
-    def __call__(self, condition: Condition, noise: Joint, *, see: bool) -> Joint:
+    def __call__(self, condition: Condition, noise: Joint, *, see: bool, guess: Joint | None = None) -> Joint:
         """Video latents and normalised actions; see `Model.sample`."""
-        kind = (see, *((name, tuple(tensor.shape)) for name, tensor in _tensors(condition, noise).items()))
+        given = _tensors(condition, noise, guess)
+        kind = (see, *((name, tuple(tensor.shape)) for name, tensor in given.items()))
         if kind not in self._graphs:
-            self._graphs[kind] = _Graph(self._model, self._sampling, condition, noise, see)
-        return self._graphs[kind].draw(condition, noise)
+            self._graphs[kind] = _Graph(self._model, self._sampling, condition, noise, see, guess)
+        return self._graphs[kind].draw(given)
 
 
 class _Graph:
-    def __init__(self, model: Model, sampling: Sampling, condition: Condition, noise: Joint, see: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        sampling: Sampling,
+        condition: Condition,
+        noise: Joint,
+        see: bool,
+        guess: Joint | None,
+    ) -> None:
         # A graph reads and writes the same memory every time.
         given, own = condition.map(torch.clone), noise.map(torch.clone)
-        self._inputs = _tensors(given, own)
+        guess = None if guess is None else guess.map(torch.clone)
+        self._inputs = _tensors(given, own, guess)
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):
-                model.sample(given, own, sampling, see=see)
+                model.sample(given, own, sampling, see=see, guess=guess)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._drawn = model.sample(given, own, sampling, see=see)
+            self._drawn = model.sample(given, own, sampling, see=see, guess=guess)
 
-    def draw(self, condition: Condition, noise: Joint) -> Joint:
-        for name, tensor in _tensors(condition, noise).items():
+    def draw(self, given: dict[str, Tensor]) -> Joint:
+        for name, tensor in given.items():
             self._inputs[name].copy_(tensor)
         self._graph.replay()
         return self._drawn.map(torch.clone)
 
 
-def _tensors(condition: Condition, noise: Joint) -> dict[str, Tensor]:
+def _tensors(condition: Condition, noise: Joint, guess: Joint | None) -> dict[str, Tensor]:
     """All that a draw is given, by name."""
     held = {field.name: getattr(condition, field.name) for field in fields(condition)}
     given = {name: value for name, value in held.items() if value is not None}
-    return {**given, "noise of the video": noise.video, "noise of the actions": noise.actions}
+    for what, part in (("noise", noise), ("guess", guess)):
+        if part is not None:
+            given |= {f"{what} of the video": part.video, f"{what} of the actions": part.actions}
+    return given

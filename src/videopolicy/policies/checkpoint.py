@@ -27,12 +27,14 @@ from videopolicy.training.performance.compile import compile_blocks
 from videopolicy.types import Observation, Plan
 
 Precision = Literal["float32", "bfloat16", "float16"]
+# What an evaluation's settings record of a sampling where it differs from a plain one.
+UNUSUAL, PLAIN = ("video_steps", "reuse", "warm_start"), Sampling()
 
 
 class Sample(Protocol):
     """Draws video latents and normalised actions from noise, as `Model.sample` does."""
 
-    def __call__(self, condition: Condition, noise: Joint, *, see: bool) -> Joint:
+    def __call__(self, condition: Condition, noise: Joint, *, see: bool, guess: Joint | None = None) -> Joint:
         """See `Model.sample`."""
         ...
 
@@ -53,6 +55,8 @@ def make(
     sampler: str | None = None,
     steps: int | None = None,
     video_steps: int | None = None,
+    reuse: int | None = None,
+    warm_start: float | None = None,
     precision: Precision = "float32",
     offload: bool = False,
     compile: bool = False,
@@ -65,6 +69,8 @@ def make(
         sampler: another than the mode's own.
         steps: another number of noise levels than the mode's own.
         video_steps: another number of noise levels of the video than the mode's own.
+        reuse: another number of passes than the mode's own, of which the first runs the video model's deep blocks.
+        warm_start: another noise level than the mode's own to begin at from what is left of the plan before.
         precision: of the weights in memory.
         offload: whether to keep large parts in main memory, and fetch them to the GPU layer by layer.
         compile: whether to compile the video model's repeated blocks and, on a GPU, to capture all passes of a plan
@@ -83,7 +89,9 @@ def make(
     if compile:
         blocks = compile_blocks(model.backbone)
         say(f"{blocks} blocks are compiled when the first plan is made: minutes, the first time on this machine")
-    sampling = model.config.mode(mode).changed(sampler=sampler, steps=steps, video_steps=video_steps)
+    sampling = model.config.mode(mode).changed(
+        sampler=sampler, steps=steps, video_steps=video_steps, reuse=reuse, warm_start=warm_start
+    )
     policy = CheckpointPolicy(model, sampling, provenance.tasks, provenance.noise, mode)
     if compile and model.device.type == "cuda":
         policy.sample = Captured(model, sampling)
@@ -109,7 +117,7 @@ class CheckpointPolicy:
             gripper. None for actions that need no state.
 
     Raises:
-        UserError: no such sampler.
+        UserError: no such sampler, or the video model cannot hold its deep blocks.
     """
 
     def __init__(
@@ -121,6 +129,7 @@ class CheckpointPolicy:
         mode: str = EXACT,
     ) -> None:
         entry("samplers", sampling.sampler)
+        model.backbone.reusing(sampling.reuse)
         self.model, self.sampling, self._law = model.eval(), sampling, law
         self.sample: Sample = partial(model.sample, sampling=sampling)
         config = model.config
@@ -140,7 +149,7 @@ class CheckpointPolicy:
                 **({} if mode == EXACT else {"mode": mode}),
                 "sampler": sampling.sampler,
                 "steps": sampling.steps,
-                **({} if sampling.video_steps is None else {"video_steps": sampling.video_steps}),
+                **{name: getattr(sampling, name) for name in UNUSUAL if getattr(sampling, name) != getattr(PLAIN, name)},
                 "precision": str(model.dtype).removeprefix("torch."),
             },
             notes=sampling.warnings(law) if model.acts else (),
@@ -168,11 +177,21 @@ class CheckpointPolicy:
         On a CPU a plan does not depend, to the bit, on what else is in the batch; on a GPU but for rounding.
         """
         wanted = [imagine] * len(observations) if isinstance(imagine, bool) else list(imagine)
+        plans: dict[int, Plan] = {}
+        for rows in self._batches(observations):
+            batch = self._plan_batch(*([every[row] for row in rows] for every in (observations, seeds, wanted)))
+            plans.update(zip(rows, batch, strict=True))
+        return [plans[row] for row in range(len(observations))]
+
+    def _batches(self, observations: Sequence[Observation]) -> list[list[int]]:
+        """Rows that are planned in one pass."""
         if self.model.device.type == "cpu":
             # Convolutions of a batch are summed in another order, and on a CPU no faster.
-            singly = zip(observations, seeds, wanted, strict=True)
-            return [self._plan_batch([observation], [seed], [show])[0] for observation, seed, show in singly]
-        return self._plan_batch(observations, seeds, wanted)
+            return [[row] for row in range(len(observations))]
+        warm, cold = [], []
+        for row, observation in enumerate(observations):
+            (warm if self._warm(observation) else cold).append(row)
+        return [rows for rows in (warm, cold) if rows]
 
     def _plan_batch(
         self, observations: Sequence[Observation], seeds: Sequence[int], wanted: Sequence[bool]
@@ -190,13 +209,32 @@ class CheckpointPolicy:
         """Video latents and normalised actions, as the model has them, and the codes of the current images.
 
         Args:
-            observations: what is seen.
+            observations: what is seen; all of them after an earlier plan, or none, if there is a warm start.
             seeds: of each plan's noise.
             see: whether the video is wanted; otherwise it may be anything.
         """
         codes = self.encode(observations)
         condition = self.model.condition(codes, [observation.instruction for observation in observations])
-        return self.sample(condition, self.noise(seeds), see=see), codes
+        guess = None
+        if self._warm(observations[0]):
+            planned = np.stack([self._planned(observation) for observation in observations])
+            guess = self.model.unmoved(codes, torch.from_numpy(planned).to(codes))
+        return self.sample(condition, self.noise(seeds), see=see, guess=guess), codes
+
+    def _warm(self, observation: Observation) -> bool:
+        """Whether the plan begins from an earlier one."""
+        return self.sampling.warm_start is not None and observation.planned is not None and self.model.acts
+
+    def _planned(self, observation: Observation) -> Float32[np.ndarray, "A D"]:
+        """What is left of earlier plans as the model has actions; the last one is repeated to the end of the chunk."""
+        planned, state = observation.planned, self._state(observation)
+        if planned is None or planned.ndim != 2 or planned.shape[1] != self.spec.action_width or not len(planned):
+            given = "none" if planned is None else f"an array of shape {planned.shape}"
+            raise UserError(f"planned actions are (n, {self.spec.action_width}), at least one of them, not {given}")
+        chunk = planned[np.minimum(np.arange(self.spec.chunk), len(planned) - 1)]
+        if self._relative is not None and state is not None:
+            chunk = self._relative.apply(chunk, state)
+        return self.model.normalizer.apply(chunk) if self.model.normalizer else chunk
 
     def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
         """Codes of the current images."""
@@ -212,10 +250,9 @@ class CheckpointPolicy:
 
     def decode(self, drawn: Joint, current: Float[Tensor, "B V K h w"], wanted: Sequence[bool]) -> list[Plan]:
         """Plans in the env's units, relative if it learnt that, with their video, if any, decoded where wanted."""
-        # A sample may fall outside of what was demonstrated; a robot must not.
-        actions = drawn.actions.clamp(-1, 1).cpu().numpy()
-        if self.model.normalizer:
-            actions = self.model.normalizer.invert(actions)
+        actions = drawn.actions.cpu().numpy()
+        if normalizer := self.model.normalizer:
+            actions = normalizer.invert(normalizer.clip(actions))
         plans, draws = [], self.model.config.generates_video
         offsets = self.model.config.window.offsets if draws else ()
         for index, show in enumerate(wanted):

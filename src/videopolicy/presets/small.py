@@ -17,5 +17,5 @@ PRESET = Preset(
         text=hashed_words.Config(),
         backbone=unet.Config(channels=(128, 256), attention=(True, True), layers=2, head_channels=32),
     ),
-    training=replace(tiny.PRESET.training, steps=20_000, batch_size=64, lr=2e-4, warmup=500, copies=4),
+    training=replace(tiny.PRESET.training, steps=20_000, batch_size=64, lr=2e-4, head_lr=5e-4, warmup=500, copies=4),
 )

@@ -1,5 +1,8 @@
 """Two CPU cores, minutes: one view of 64 pixels, 4 frames 8 control steps apart, 8 million parameters."""
 
+from videopolicy.clips.windows import Window
+from videopolicy.diffusion.noise import joint
+from videopolicy.diffusion.noise.base import LogNormal
 from videopolicy.latents import pca
 from videopolicy.models.sampling import Sampling
 from videopolicy.models.video_action import Config
@@ -10,6 +13,8 @@ from videopolicy.training.config import Training
 PRESET = Preset(
     model=Config(
         residual=True,
+        # In longer chunks the first moves of an episode, which aim, hardly count: step k of it is in k + 1 chunks only.
+        window=Window(frames=4, stride=8, actions=16),
         latents=pca.Config(channels=32),
         # As long as the longest instruction of Meta-World: every token costs a little at every step.
         text=hashed_words.Config(length=8),
@@ -17,5 +22,7 @@ PRESET = Preset(
         sampling=Sampling(steps=1, sigma_max=10.0),
         execute=8,
     ),
-    training=Training(),
+    # Aiming takes small motions sideways, a fiftieth of the variance that a range from -1 to 1 leaves to all motions.
+    # The noise levels are about the one that a plan is drawn at, sigma_max.
+    training=Training(lr=1e-3, head_lr=1e-3, normalize="std", noise=joint.Config(LogNormal(2.3, 0.8))),
 )

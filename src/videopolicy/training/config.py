@@ -114,7 +114,8 @@ class Training:
     jitter: tyro.conf.Suppress[ColorJitter] = ColorJitter()
     normalize: Method = "minmax"
     """What of each action dimension becomes -1 and 1: its smallest and largest value (minmax), or its 1 % and 99 %
-    quantiles, with what lies beyond them clipped (quantile). With --init, a head that has learnt keeps its own."""
+    quantiles, with what lies beyond them clipped (quantile); or its mean less or plus its standard deviation, so that
+    small motions count as large ones do (std). With --init, a head that has learnt keeps its own."""
     validation_episodes: int = limited(2, 0, 10**6)
     """Episodes that are measured on and not trained on; fewer if the data set is too small for it."""
     seed: int = limited(0, 0, 2**32)

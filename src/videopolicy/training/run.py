@@ -191,12 +191,12 @@ def _normalizing(begins: Model, training: Training, init: Path) -> Training:
     """The recipe, with the way in which the actions are normalised that a head has learnt.
 
     Raises:
-        UserError: the recipe asks for quantiles, and the head learnt from the whole range.
+        UserError: the recipe asks for another way than the default, and the head learnt from actions in yet another.
     """
     if begins.normalizer is None or not training.stage.action_loss:
         return training
     own = begins.normalizer.method
-    if training.normalize == "quantile" != own:
+    if training.normalize not in (Training().normalize, own):
         raise UserError(
             f"{init}: its head learnt actions that were normalised by {own}; leave --normalize out, or begin from a "
             "checkpoint of --stage video"

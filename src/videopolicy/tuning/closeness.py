@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from videopolicy.hardware import now
 from videopolicy.policies.base import derive_seed
+from videopolicy.policies.benchmark import following
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.types import Observation
 
@@ -62,15 +63,16 @@ def draw(policies: Sequence[CheckpointPolicy], observations: Sequence[Observatio
 
     Args:
         policies: one a way, of one network; what is measured of each refers to the first.
-        observations: what is seen.
+        observations: what is seen; a warm start goes on from another of the first way's plans for it.
         bar: counts the plans: one for each way and observation, and another of the first way.
     """
     actions, seconds, others = [], [], []
+    warm = any(policy.sampling.warm_start is not None for policy in policies)
     with torch.inference_mode():
         for policy in policies:
             # Not counted: the first plan of a way allocates, and chooses algorithms.
             policy.draw(observations[:1], [0], see=False)
-        for number, seen in enumerate(observations):
+        for number, seen in enumerate(following(policies[0], observations) if warm else observations):
             drawn = [_draw_one(policy, seen, derive_seed("closeness", number), bar) for policy in policies]
             actions.append([one for one, _ in drawn])
             seconds.append([taken for _, taken in drawn])
@@ -84,7 +86,9 @@ def _draw_one(
 ) -> tuple[Float[np.ndarray, "A D"], float]:
     device = policy.model.device
     start = now(device)
-    actions = policy.draw([seen], [seed], see=False)[0].actions.clamp(-1, 1).cpu().numpy()[0]
+    actions = policy.draw([seen], [seed], see=False)[0].actions.cpu().numpy()[0]
+    if normalizer := policy.model.normalizer:
+        actions = normalizer.clip(actions)
     taken = now(device) - start
     bar.update()
     return actions, taken

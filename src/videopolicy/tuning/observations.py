@@ -1,6 +1,6 @@
 """What a policy is shown where ways to draw a plan are compared: images and words, of a data set or of an env.
 
-Actions are compared as the model has them, so that none needs a state.
+Actions are compared as the model has them, so that any state does.
 """
 
 from videopolicy.datasets.base import Dataset
@@ -32,7 +32,8 @@ def recorded_observations(policy: CheckpointPolicy, dataset: Dataset, count: int
         index, share = int((number + 0.5) * len(dataset) / count), number * GOLDEN % 1
         step = int(share * dataset.length(index))
         episode = dataset.episode(index, views, step, step + 1)
-        found.append(Observation({view: frames[0] for view, frames in episode.views.items()}, episode.instruction))
+        images = {view: frames[0] for view, frames in episode.views.items()}
+        found.append(Observation(images, episode.instruction, policy.origin))
     return found
 
 

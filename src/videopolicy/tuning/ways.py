@@ -1,8 +1,9 @@
 """Ways to draw a plan that are measured beside each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from types import MappingProxyType
 
 from videopolicy import registry
 from videopolicy.diffusion.guidance import LinearGuidance
@@ -14,6 +15,8 @@ from videopolicy.policies.checkpoint import CheckpointPolicy
 PAPER_GUIDANCE = LinearGuidance(1.0, 2.5)
 # Numbers of steps that are tried: each costs about one and a half times the one before it.
 STEPS = (1, 2, 3, 5, 8, 12)
+# Passes for one run of the video model's deep blocks.
+REUSE = (2, 3, 5)
 NO_GUIDANCE = LinearGuidance(1.0, 1.0)
 REFERENCE = "reference"
 
@@ -45,32 +48,25 @@ class Way:
 
 
 def ways(
-    config: ModelConfig,
-    modes: Sequence[str],
-    samplers: Sequence[str],
-    steps: Sequence[int],
-    video_steps: Sequence[int],
+    config: ModelConfig, modes: Sequence[str], settings: Mapping[str, Sequence[str | float]] = MappingProxyType({})
 ) -> list[Way]:
     """What is to be measured of a checkpoint: modes by name, and mode exact with every combination of other settings.
 
     Args:
         config: the checkpoint's.
         modes: by name; all of the checkpoint's if nothing at all is asked for.
-        samplers: in place of mode exact's own.
-        steps: likewise.
-        video_steps: likewise.
+        settings: field of `Sampling` -> values in place of mode exact's own.
 
     Raises:
         UserError: no such mode or sampler, or settings that do not go together.
     """
-    combined = bool(samplers or steps or video_steps)
-    chosen = modes or (() if combined else (EXACT, *config.modes))
+    given = {name: values for name, values in settings.items() if values}
+    chosen = modes or (() if given else (EXACT, *config.modes))
     found = [Way(name, config.mode(name)) for name in dict.fromkeys(chosen)]
-    if combined:
-        for sampler, count, video in product(samplers or (None,), steps or (None,), video_steps or (None,)):
-            sampling = config.sampling.changed(sampler=sampler, steps=count, video_steps=video)
-            registry.entry("samplers", sampling.sampler)
-            found.append(Way(str(sampling), sampling))
+    for values in product(*given.values()) if given else ():
+        sampling = config.sampling.changed(**dict(zip(given, values, strict=True)))
+        registry.entry("samplers", sampling.sampler)
+        found.append(Way(str(sampling), sampling))
     return list(dict.fromkeys(found))
 
 
@@ -81,30 +77,35 @@ def reference(config: ModelConfig, steps: int) -> Way:
         UserError: the number is out of its range.
     """
     own = config.sampling
-    sampling = replace(own, sampler="euler", steps=steps, video_steps=None, guidance=PAPER_GUIDANCE)
-    return Way(REFERENCE, sampling)
+    levels = {"sigma_max": own.sigma_max, "sigma_min": own.sigma_min}
+    return Way(REFERENCE, Sampling(sampler="euler", steps=steps, guidance=PAPER_GUIDANCE, **levels))
 
 
-def candidates(own: Sampling) -> list[Way]:
+def candidates(own: Sampling, holds_deep: bool = False) -> list[Way]:
     """Every way to draw a plan over the same noise levels in fewer passes, with its guidance and, if any, without.
 
     A single step is Euler's whatever the sampler, and one noise level of the video is `one_pass`. A way that runs
-    neither the video model nor the head less often than `own` cannot be faster, and is left out.
+    neither the video model, its deep blocks nor the head less often than `own` cannot be faster, and is left out.
 
     Args:
         own: what they are to be faster than.
+        holds_deep: whether the video model can hold its deep blocks.
     """
-    shapes = [(name, steps, None) for name in registry.names("samplers") for steps in STEPS]
+    shapes = [(name, steps, None, 1) for name in registry.names("samplers") for steps in STEPS]
     shapes = [shape for shape in shapes if shape[0] == "euler" or shape[1] > 1]
-    shapes += [("euler", steps, video) for steps in STEPS for video in STEPS if 1 < video < steps]
+    shapes += [("euler", steps, video, 1) for steps in STEPS for video in STEPS if 1 < video < steps]
+    if holds_deep:
+        many = dict.fromkeys((*STEPS, own.steps))
+        shapes += [("euler", steps, None, reuse) for steps in many for reuse in REUSE if reuse < steps]
     found = [
-        replace(own, sampler=sampler, steps=steps, video_steps=video, guidance=guidance)
+        replace(own, sampler=sampler, steps=steps, video_steps=video, reuse=reuse, guidance=guidance)
         for guidance in dict.fromkeys((own.guidance, NO_GUIDANCE))
-        for sampler, steps, video in shapes
+        for sampler, steps, video, reuse in shapes
     ]
-    return [Way(str(sampling), sampling) for sampling in found if _cheaper(sampling, own)]
+    return [Way(str(sampling), sampling) for sampling in found if _passes(sampling) < _passes(own)]
 
 
-def _cheaper(sampling: Sampling, own: Sampling) -> bool:
-    passes, limit = sampling.passes(), own.passes()
-    return passes.video < limit.video or (passes.video == limit.video and passes.head < limit.head)
+def _passes(sampling: Sampling) -> tuple[int, int, int]:
+    """Of the deep blocks, of the video model and of the head."""
+    passes = sampling.passes()
+    return -(-passes.video // sampling.reuse), passes.video, passes.head
