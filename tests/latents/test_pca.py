@@ -113,3 +113,37 @@ def test_sizes_and_channels_that_cannot_be_are_refused():
         Config().build().fit(pictures()[:0])
     with pytest.raises(UserError, match="1 to 48 channels, not 49"):
         Config(patch=4, channels=49).build()
+
+
+def scene(count=40, seed=0):
+    """A loud background that never moves, and a faint square that does."""
+    rng = np.random.default_rng(seed)
+    frames = np.repeat(rng.integers(0, 256, (1, 16, 24, 3), dtype=np.uint8), count, 0)
+    for frame, place in zip(frames, rng.integers(0, 20, count), strict=True):
+        frame[6:10, place : place + 4] = frame[6:10, place : place + 4] // 2 + 20
+    return frames
+
+
+def test_of_a_camera_that_stands_still_what_never_moves_is_nothing():
+    frames = scene()
+    latents = Config(patch=4, channels=48, still=True).build()
+    latents.fit(frames)
+    codes = latents.encode(torch.from_numpy(frames))
+    # The square moves in the middle rows of patches alone.
+    assert codes[:, :, [0, 3]].abs().max() < 1e-4
+    assert codes.square().mean() == pytest.approx(1, rel=1e-3)
+    np.testing.assert_allclose(latents.decode(codes).numpy().astype(int), frames.astype(int), atol=1)
+    plain = Config(patch=4, channels=48).build()
+    plain.fit(frames)
+    moving = [(one - one.mean(0)).square().mean() / one.square().mean() for one in (codes, plain.encode(torch.from_numpy(frames)))]
+    assert moving[0] > 0.99 and moving[1] < 0.5
+
+
+def test_a_mean_picture_is_loaded_whatever_its_size_and_is_of_one_size():
+    frames = scene()
+    latents, loaded = (Config(patch=4, channels=8, still=True).build() for _ in range(2))
+    latents.fit(frames)
+    loaded.load_state_dict(latents.state_dict())
+    torch.testing.assert_close(loaded.encode(torch.from_numpy(frames)), latents.encode(torch.from_numpy(frames)))
+    with pytest.raises(UserError, match="16x16 pixels, but the PCA's mean picture is 24x16"):
+        loaded.encode(torch.from_numpy(frames[:, :, :16]))

@@ -1,5 +1,8 @@
 """Principal components of square patches, scaled for a denoiser: what the PCA latents are made of."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
@@ -22,29 +25,33 @@ class Components(nn.Module):
     but less so than in the pixels; one constant for all then brings the mean variance over channels to 1 (sigma_data).
 
     Attributes:
-        mean: the mean patch, pixels in [-1, 1].
+        still: whether each place of a picture has a mean of its own.
+        mean: the mean patch, pixels in [-1, 1]; of a camera that stands still the mean picture, (c, H, W).
         components: orthonormal, strongest first.
         scale: what each projection is multiplied with; all zero until fitted.
         explained: share of the patches' variance that the components hold.
     """
 
-    mean: Float32[Tensor, "c p p"]
+    mean: Float32[Tensor, "c _ _"]
     components: Float32[Tensor, "C c p p"]
     scale: Float32[Tensor, "C"]
     explained: Float32[Tensor, ""]
 
-    def __init__(self, planes: int, patch: int, channels: int) -> None:
-        """Components that are still to be fitted.
+    def __init__(self, planes: int, patch: int, channels: int, still: bool = False) -> None:
+        """Components that are yet to be fitted.
 
         Args:
             planes: c, of a picture: 3 of an RGB image, more of several frames on top of each other.
             patch: p, side of a patch in pixels.
             channels: C, components kept.
+            still: whether each place of a picture has a mean of its own, as suits a camera that stands still: what
+                never changes there is then 0, and the components are those of what does.
 
         Raises:
             UserError: more channels than a patch has values.
         """
         super().__init__()
+        self.still, self._patch = still, patch
         if not 1 <= channels <= planes * patch**2:
             over = "" if planes == 3 else f" over {planes // 3} frames"
             raise UserError(
@@ -65,7 +72,9 @@ class Components(nn.Module):
         if not len(pictures):
             raise UserError("PCA was given no frames to fit; it needs at least one")
         chunks = self._subsample(pictures).split(CHUNK)
-        size = self.mean.numel()
+        if self.still:
+            self.mean = sum(_pixels(chunk).sum(0) for chunk in chunks).to(self.mean) / sum(map(len, chunks))
+        size = self.components[0].numel()
         total, products, count = torch.zeros(size).double(), torch.zeros(size, size).double(), 0
         # Moments about an arbitrary patch that lies in the data: about zero, bright pictures would cancel digits.
         origin = self._patches(chunks[0])[0]
@@ -85,9 +94,10 @@ class Components(nn.Module):
             RuntimeError: not fitted yet.
         """
         self._check_fitted()
-        weight = self.components * self.scale[:, None, None, None]
-        bias = -(weight * self.mean).sum((1, 2, 3))
-        return F.conv2d(_pixels(pictures.to(weight.device)), weight, bias, stride=weight.shape[-1])
+        weight, pixels = self.components * self.scale[:, None, None, None], _pixels(pictures.to(self.scale.device))
+        if self.still:
+            return F.conv2d(self._moving(pixels), weight, stride=self._patch)
+        return F.conv2d(pixels, weight, -(weight * self.mean).sum((1, 2, 3)), stride=self._patch)
 
     @torch.no_grad()
     def restore(self, projections: Float[Tensor, "n C h w"]) -> UInt8[Tensor, "n c H W"]:
@@ -98,8 +108,8 @@ class Components(nn.Module):
         """
         self._check_fitted()
         weight = self.components / self.scale[:, None, None, None]
-        pixels = F.conv_transpose2d(projections.to(weight), weight, stride=weight.shape[-1])
-        pixels = pixels + self.mean.repeat(1, *projections.shape[-2:])
+        pixels = F.conv_transpose2d(projections.to(weight), weight, stride=self._patch)
+        pixels = pixels + (self.mean if self.still else self.mean.repeat(1, *projections.shape[-2:]))
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
     def _set(self, mean: Float[Tensor, "P"], covariance: Float[Tensor, "P P"]) -> None:
@@ -112,17 +122,34 @@ class Components(nn.Module):
         floored = kept.clamp(min=max(FLOOR * float(kept[0]), FLOOR))
         scale = floored.rsqrt()
         power = float((kept * scale).square().mean())
-        self.mean.copy_(mean.view_as(self.mean))
+        # Of each place by itself, what is left of the mean is 0.
+        if not self.still:
+            self.mean.copy_(mean.view_as(self.mean))
         self.components.copy_(vectors[:channels].reshape(self.components.shape))
         self.scale.copy_(scale / power**0.5 if power else scale)
         self.explained.copy_(kept.square().sum() / variances.sum() if power else torch.ones(()))
 
     def _patches(self, pictures: UInt8[Tensor, "n c H W"]) -> Float32[Tensor, "m P"]:
-        side = self.mean.shape[-1]
-        return F.unfold(_pixels(pictures), side, stride=side).transpose(1, 2).flatten(0, 1)
+        pixels = self._moving(_pixels(pictures)) if self.still else _pixels(pictures)
+        return F.unfold(pixels, self._patch, stride=self._patch).transpose(1, 2).flatten(0, 1)
+
+    def _moving(self, pixels: Float[Tensor, "n c H W"]) -> Float[Tensor, "n c H W"]:
+        if pixels.shape[1:] != self.mean.shape:
+            (height, width), (own, across) = pixels.shape[2:], self.mean.shape[1:]
+            raise UserError(
+                f"frames are {width}x{height} pixels, but the PCA's mean picture is {across}x{own}: a camera that "
+                "stands still has one size"
+            )
+        return pixels - self.mean
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+        """A mean picture has the size of the frames, which nothing says before they are seen."""
+        if self.still and (mean := state_dict.get(f"{prefix}mean")) is not None and mean.dim() == 3:
+            self.mean = self.mean.new_zeros(mean.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _subsample(self, pictures: UInt8[Tensor, "n c H W"]) -> UInt8[Tensor, "m c H W"]:
-        most = max(1, MAX_PATCHES // (pictures.shape[-2] * pictures.shape[-1] // self.mean.shape[-1] ** 2))
+        most = max(1, MAX_PATCHES // (pictures.shape[-2] * pictures.shape[-1] // self._patch**2))
         if len(pictures) <= most:
             return pictures
         return pictures[torch.linspace(0, len(pictures) - 1, most).long()]

@@ -20,12 +20,15 @@ class Config:
     Attributes:
         patch: side of a patch in pixels; the latents are this much smaller than the frame.
         channels: components kept, at most 3 * patch².
+        still: whether the mean is taken of every place of the picture by itself, which suits one camera that stands
+            still: what never moves is then 0, and what moves is large. Of several views it is the mean of them all.
     """
 
     temporal: ClassVar[int] = 1
 
     patch: int = limited(8, 1, 1024)
     channels: int = limited(16, 1, 2**16)
+    still: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self, "latents")
@@ -43,7 +46,7 @@ class PCA(Components, Latents):
     """Latents that are scaled projections on the principal components of patches; see `Components`."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(3, config.patch, config.channels)
+        super().__init__(3, config.patch, config.channels, config.still)
         self.channels = self.code_channels = config.channels
         self.downsampling = config.patch
 

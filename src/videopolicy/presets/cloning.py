@@ -17,7 +17,7 @@ PRESET = Preset(
         tiny.PRESET.model,
         window=tiny.PRESET.model.window.reaching(0),
         residual=False,
-        latents=pca.Config(patch=2, channels=12),
+        latents=pca.Config(patch=2, channels=12, still=True),
         backbone=images.Config(),
     ),
     training=replace(tiny.PRESET.training, stage=END_TO_END),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from videopolicy.backbones import unet
 from videopolicy.clips.windows import Window
+from videopolicy.latents import pca
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
 from videopolicy.text import hashed_words
@@ -11,6 +12,7 @@ from videopolicy.text import hashed_words
 PRESET = Preset(
     model=replace(
         tiny.PRESET.model,
+        latents=pca.Config(channels=32),
         views=("gripperPOV", "corner2", "corner3"),
         window=Window(frames=8, stride=4, actions=32),
         pad=1,

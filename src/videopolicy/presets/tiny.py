@@ -15,7 +15,7 @@ PRESET = Preset(
         residual=True,
         # In longer chunks the first moves of an episode, which aim, hardly count: step k of it is in k + 1 chunks only.
         window=Window(frames=4, stride=8, actions=16),
-        latents=pca.Config(channels=32),
+        latents=pca.Config(channels=32, still=True),
         # As long as the longest instruction of Meta-World: every token costs a little at every step.
         text=hashed_words.Config(length=8),
         # One step from a level where little of the data shows through: as good as many, and as fast as can be.

@@ -6,6 +6,7 @@ The fixed camera alone, at 64 pixels, misses grasps that the one on the hand can
 from dataclasses import replace
 
 from videopolicy.clips.windows import Window
+from videopolicy.latents import pca
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
 from videopolicy.text import hashed_words
@@ -13,6 +14,7 @@ from videopolicy.text import hashed_words
 PRESET = Preset(
     model=replace(
         tiny.PRESET.model,
+        latents=pca.Config(channels=32),
         views=("agentview", "eye_in_hand"),
         window=Window(frames=2, stride=16, actions=32),
         # LIBERO's longest instruction has 18 words.
