@@ -119,8 +119,9 @@ def _scaled(one: Outliers, clips: Clips) -> str:
     inside = min(high, one.high) - max(low, one.low)
     share = max(0.0, inside / (high - low)) if low < high else 1.0
     steps = sum(int(cache.lengths @ cache.has_actions) for cache in clips.caches)
-    cured = clips.normalizer.method == "minmax" and one.count <= BEYOND * steps
-    told = f"; the usual range is {100 * share:.3g} % of what is scaled to [-1, 1]"
+    cured = clips.normalizer.method != "quantile" and one.count <= BEYOND * steps
+    whole = "what it acts in" if clips.normalizer.method == "std" else "what is scaled to [-1, 1]"
+    told = f"; the usual range is {100 * share:.3g} % of {whole}"
     return told + (": remove wrong episodes, or train with --normalize quantile" if cured else "")
 
 
