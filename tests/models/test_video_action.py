@@ -141,6 +141,19 @@ def test_passes_of_the_video_model(model, sampling, passes):
     assert not drawn.actions.requires_grad
 
 
+@pytest.mark.parametrize("guidance", [GUIDED, LinearGuidance(1.0, 1.0)])
+def test_deep_blocks_run_at_the_first_of_every_so_many_passes(model, guidance):
+    counted = []
+    hook = model.backbone.net.mid_block.register_forward_hook(lambda *_: counted.append(1))
+    sampling = Sampling(steps=7, reuse=3, guidance=guidance)
+    for _ in range(2):
+        drawn = model.sample(condition(model), noise(model), sampling)
+    hook.remove()
+    assert len(counted) == 2 * 3
+    whole = model.sample(condition(model), noise(model), replace(sampling, reuse=1))
+    assert not torch.equal(drawn.actions, whole.actions)
+
+
 @torch.no_grad()
 def test_guided_in_one_pass_it_denoises_as_in_two(model):
     x, levels, given = noise(model), level(2.0), condition(model)

@@ -112,3 +112,10 @@ def test_every_number_of_the_checkpoint_belongs_to_a_part():
     model = small_model()
     assert sum(count_weights(model).values()) == sum(tensor.numel() for tensor in model.state_dict().values())
     assert count_weights(small_model(None))["head"] == 0
+
+
+@pytest.mark.parametrize("cheaper", [{"warm_start": 2.0}, {"reuse": 3}])
+def test_what_is_reused_is_not_computed(cheaper):
+    policy = sampling(steps=6)
+    saving = policy.resampled(replace(policy.sampling, **cheaper))
+    assert measure(saving, 1).flops < 0.8 * measure(policy, 1).flops

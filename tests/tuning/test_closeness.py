@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tests.small import observation, small_model
 
+from videopolicy.policies.benchmark import following
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.progress import progress_bar
 from videopolicy.tuning.closeness import DrawnActions, at_most, draw
@@ -43,3 +44,14 @@ def test_the_end_of_the_interval_is_seldom_below_the_mean():
     rng = np.random.default_rng(0)
     below = [at_most(rng.normal(1, 0.3, 12)) < 1 for _ in range(2000)]
     assert np.mean(below) == pytest.approx(0.05, abs=0.015)
+
+
+def test_a_warm_start_goes_on_from_another_plan_for_what_is_seen():
+    model = small_model()
+    own = CheckpointPolicy(model, replace(model.config.sampling, steps=6))
+    warm = own.resampled(replace(own.sampling, warm_start=2.0))
+    seen = [observation(seed) for seed in range(2)]
+    draws = draw([own, warm, own], seen, progress_bar(leave=False))
+    assert (draws.off(1) > 0).all() and draws.off(2).tolist() == [0, 0]
+    (follows,) = following(own, seen[:1])
+    assert follows.planned.shape == (8, 2) and not np.array_equal(follows.planned, own.plan(seen[:1], [0], False)[0].actions)
