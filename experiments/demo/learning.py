@@ -1,9 +1,9 @@
-"""What each change of preset `tiny` gives after the same time: trains its variants on one data set, one after the other.
+"""What each change of preset `tiny` gives after the same time: trains its variants on one data set, by turns.
 
-    videopolicy record --task button-press-topdown-v3 --episodes 50 --views corner2 --out runs/press
-    videopolicy record --task button-press-topdown-v3 --episodes 30 --seed 77000 --views corner2 --out runs/held
-    OMP_NUM_THREADS=1 python experiments/demo/learning.py --data runs/press --out runs/learning --seconds 250
-    OMP_NUM_THREADS=1 python experiments/demo/aim.py --data runs/held runs/learning/*/checkpoint
+videopolicy record --task button-press-topdown-v3 --episodes 50 --views corner2 --out runs/press
+videopolicy record --task button-press-topdown-v3 --episodes 30 --seed 77000 --views corner2 --out runs/held
+OMP_NUM_THREADS=1 python experiments/demo/learning.py --data runs/press --out runs/learning --seconds 250
+OMP_NUM_THREADS=1 python experiments/demo/aim.py --data runs/held runs/learning/*/checkpoint
 """
 
 import argparse

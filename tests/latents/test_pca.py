@@ -135,7 +135,10 @@ def test_of_a_camera_that_stands_still_what_never_moves_is_nothing():
     np.testing.assert_allclose(latents.decode(codes).numpy().astype(int), frames.astype(int), atol=1)
     plain = Config(patch=4, channels=48).build()
     plain.fit(frames)
-    moving = [(one - one.mean(0)).square().mean() / one.square().mean() for one in (codes, plain.encode(torch.from_numpy(frames)))]
+    moving = [
+        float((one - one.mean(0)).square().mean() / one.square().mean())
+        for one in (codes, plain.encode(torch.from_numpy(frames)))
+    ]
     assert moving[0] > 0.99 and moving[1] < 0.5
 
 

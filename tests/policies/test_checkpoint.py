@@ -268,9 +268,9 @@ def test_a_warm_start_heeds_what_was_planned_and_is_cold_without(model):
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
-    for policy, observation in ((warm, after(None)), (cold, seen)):
+    for policy, given in ((warm, after(None)), (cold, seen)):
         same = cold.plan([after(None)], [1], False)[0].actions
-        np.testing.assert_array_equal(policy.plan([observation], [1], False)[0].actions, same)
+        np.testing.assert_array_equal(policy.plan([given], [1], False)[0].actions, same)
 
 
 def test_a_warm_start_just_above_zero_goes_on_as_planned_and_then_holds_the_last_action(model):

@@ -54,4 +54,6 @@ def test_a_warm_start_goes_on_from_another_plan_for_what_is_seen():
     draws = draw([own, warm, own], seen, progress_bar(leave=False))
     assert (draws.off(1) > 0).all() and draws.off(2).tolist() == [0, 0]
     (follows,) = following(own, seen[:1])
-    assert follows.planned.shape == (8, 2) and not np.array_equal(follows.planned, own.plan(seen[:1], [0], False)[0].actions)
+    assert follows.planned.shape == (8, 2) and not np.array_equal(
+        follows.planned, own.plan(seen[:1], [0], False)[0].actions
+    )

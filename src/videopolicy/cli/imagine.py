@@ -81,9 +81,7 @@ class Command:
         if not model.config.generates_video:
             raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")
         own = model.config.mode(self.mode)
-        sampling = own.changed(
-            sampler=self.sampler, steps=self.steps, video_steps=self.video_steps, reuse=self.reuse
-        )
+        sampling = own.changed(sampler=self.sampler, steps=self.steps, video_steps=self.video_steps, reuse=self.reuse)
         policy = CheckpointPolicy(model, sampling, law=provenance.noise, mode=self.mode)
         files = assign(self.image, policy.spec.views)
         images = {view: read_image(file, policy.spec.size, view) for view, file in files.items()}

@@ -31,7 +31,8 @@ EPISODES = 100
 class Command:
     """Find the fastest way to plan on this device whose actions are within a bound of mode exact's, and name it.
 
-    Candidates are samplers, numbers of steps, fewer steps for the video, and, where mode exact is guided, no guidance.
+    Candidates are samplers, numbers of steps, fewer steps for the video, its deep blocks reused, and, where mode exact
+    is guided, no guidance.
     Actions are compared on observations of --data, or on the first ones of --env, from the same noise. With --env and
     --task, those within the bound act from the same starts as mode exact, the fastest first, until it is clear whether
     they are worse; the first that is not is taken. `evaluate --mode fast` then acts by it.

@@ -51,7 +51,9 @@ class Normalizer:
                 raise UserError(f"low[{dimension}] is {low:g}, above high[{dimension}], which is {high:g}")
         needed = len(self.low) if self.method == "std" else 0
         if not len(self.mean) == len(self.std) == needed:
-            raise UserError(f"{len(self.mean)} numbers in mean, {len(self.std)} in std; method {self.method} has {needed}")
+            raise UserError(
+                f"{len(self.mean)} numbers in mean, {len(self.std)} in std; method {self.method} has {needed}"
+            )
         if any(std < 0 for std in self.std):
             raise UserError(f"std is {self.std}; no deviation is negative")
 

@@ -73,7 +73,8 @@ class Components(nn.Module):
             raise UserError("PCA was given no frames to fit; it needs at least one")
         chunks = self._subsample(pictures).split(CHUNK)
         if self.still:
-            self.mean = sum(_pixels(chunk).sum(0) for chunk in chunks).to(self.mean) / sum(map(len, chunks))
+            sums = torch.stack([_pixels(chunk).sum(0, dtype=torch.float64) for chunk in chunks]).sum(0)
+            self.mean = (sums / sum(map(len, chunks))).to(self.mean)
         size = self.components[0].numel()
         total, products, count = torch.zeros(size).double(), torch.zeros(size, size).double(), 0
         # Moments about an arbitrary patch that lies in the data: about zero, bright pictures would cancel digits.

@@ -149,7 +149,7 @@ class CheckpointPolicy:
                 **({} if mode == EXACT else {"mode": mode}),
                 "sampler": sampling.sampler,
                 "steps": sampling.steps,
-                **{name: getattr(sampling, name) for name in UNUSUAL if getattr(sampling, name) != getattr(PLAIN, name)},
+                **_unusual(sampling),
                 "precision": str(model.dtype).removeprefix("torch."),
             },
             notes=sampling.warnings(law) if model.acts else (),
@@ -179,7 +179,8 @@ class CheckpointPolicy:
         wanted = [imagine] * len(observations) if isinstance(imagine, bool) else list(imagine)
         plans: dict[int, Plan] = {}
         for rows in self._batches(observations):
-            batch = self._plan_batch(*([every[row] for row in rows] for every in (observations, seeds, wanted)))
+            chosen = [observations[row] for row in rows]
+            batch = self._plan_batch(chosen, [seeds[row] for row in rows], [wanted[row] for row in rows])
             plans.update(zip(rows, batch, strict=True))
         return [plans[row] for row in range(len(observations))]
 
@@ -288,3 +289,8 @@ class CheckpointPolicy:
             if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
                 raise UserError(f"view {view!r} is {image.shape} {image.dtype}; give an RGB image, (H, W, 3) uint8")
         return np.stack([fit_to_size(observation.images[view][None], self.spec.size)[0] for view in self.spec.views])
+
+
+def _unusual(sampling: Sampling) -> dict[str, float]:
+    """Where it differs from a plain one."""
+    return {name: getattr(sampling, name) for name in UNUSUAL if getattr(sampling, name) != getattr(PLAIN, name)}

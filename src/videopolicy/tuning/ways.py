@@ -77,8 +77,7 @@ def reference(config: ModelConfig, steps: int) -> Way:
         UserError: the number is out of its range.
     """
     own = config.sampling
-    levels = {"sigma_max": own.sigma_max, "sigma_min": own.sigma_min}
-    return Way(REFERENCE, Sampling(sampler="euler", steps=steps, guidance=PAPER_GUIDANCE, **levels))
+    return Way(REFERENCE, Sampling("euler", steps, own.sigma_max, own.sigma_min, PAPER_GUIDANCE))
 
 
 def candidates(own: Sampling, holds_deep: bool = False) -> list[Way]:
