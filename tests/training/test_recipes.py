@@ -69,9 +69,7 @@ def test_half_tasks_give_actions_of_these_tasks_alone_and_video_of_all(dots, dra
     assert [line["with_actions"] for line in lines(tmp_path / "run")] == pytest.approx(shares)
 
 
-@pytest.mark.parametrize(
-    ("horizon", "offsets"), [(None, (8, 16, 24, 32)), (32, (8, 16, 24, 32)), (16, (8, 16)), (0, (0,))]
-)
+@pytest.mark.parametrize(("horizon", "offsets"), [(None, (8, 16)), (32, (8, 16, 24, 32)), (16, (8, 16)), (0, (0,))])
 def test_the_video_looks_as_far_ahead_as_said_and_the_actions_stay(dots, drawn, tmp_path, horizon, offsets):
     more = [] if horizon is None else ["--video-horizon", str(horizon)]
     train(dots, tmp_path / "run", "--batch-size", "4", "--steps", "1", *more)
@@ -86,7 +84,7 @@ def test_the_video_looks_as_far_ahead_as_said_and_the_actions_stay(dots, drawn, 
         codes = latents.encode(torch.from_numpy(episode.views["top"])).numpy()
         np.testing.assert_allclose(batch.future[clip, 0], codes[shown], atol=2e-2)
         np.testing.assert_allclose(batch.current[clip, 0], codes[start], atol=2e-2)
-        steps = np.minimum(start + np.arange(32), 35)
+        steps = np.minimum(start + np.arange(16), 35)
         np.testing.assert_allclose(clips.normalizer.invert(batch.actions[clip]), episode.actions[steps], atol=1e-5)
 
 
@@ -218,4 +216,4 @@ def test_a_head_that_reads_other_frames_is_refused(dots, tmp_path, capsys):
     more = ["--init", str(tmp_path / "acts"), "--video-horizon", "0"]
     with pytest.raises(SystemExit):
         main(["train", "--data", str(dots), "--out", str(tmp_path / "run"), *more])
-    assert "reads 4 frames a view, not 1; begin from a checkpoint of --stage video" in capsys.readouterr().err
+    assert "reads 2 frames a view, not 1; begin from a checkpoint of --stage video" in capsys.readouterr().err

@@ -80,6 +80,8 @@ class Executor(ABC):
         self._step = 0
         # When it was asked for, and the plan.
         self._pending: tuple[int, Plan] | None = None
+        # The step after the last one that the newest plan to arrive has an action for.
+        self._until = 0
         self.plans = 0
         self.forget()
 
@@ -109,7 +111,7 @@ class Executor(ABC):
         return action
 
     def _request(self, observation: Observation) -> None:
-        ahead = range(self._step, self.until)
+        ahead = range(self._step, self._until)
         if ahead:
             planned = np.stack([self.action_at(step) for step in ahead])
             observation = replace(observation, planned=planned, committed=self._latency)
@@ -127,6 +129,7 @@ class Executor(ABC):
         check_timing(self._execute, self._latency, len(plan.actions))
         if not np.isfinite(plan.actions).all():
             raise NotFiniteError("a plan's actions are not finite; the checkpoint may have diverged in training")
+        self._until = asked + len(plan.actions)
         self.arrive(asked, plan.actions)
 
     @abstractmethod
@@ -141,11 +144,6 @@ class Executor(ABC):
             asked: the step at which it was asked for; row k of its actions is meant for step `asked` + k.
             actions: finite, at least `execute` + `latency` of them.
         """
-
-    @property
-    @abstractmethod
-    def until(self) -> int:
-        """The step after the last one for which the plans that have arrived have an action; 0 before any has."""
 
     @abstractmethod
     def action_at(self, step: int) -> Action:

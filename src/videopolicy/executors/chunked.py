@@ -27,11 +27,6 @@ class Chunked(Executor):
         """See `Executor.arrive`."""
         self._asked, self._actions = asked, actions
 
-    @property
-    def until(self) -> int:
-        """See `Executor.until`."""
-        return self._asked + len(self._actions)
-
     def action_at(self, step: int) -> Action:
         """See `Executor.action_at`."""
         return self._actions[step - self._asked]

@@ -29,11 +29,6 @@ class TemporalEnsemble(Executor):
         self._plans = [(start, earlier) for start, earlier in self._plans if start + len(earlier) > asked]
         self._plans.append((asked, actions))
 
-    @property
-    def until(self) -> int:
-        """See `Executor.until`."""
-        return max((asked + len(actions) for asked, actions in self._plans), default=0)
-
     def action_at(self, step: int) -> Action:
         """See `Executor.action_at`."""
         covering = [actions[step - asked] for asked, actions in self._plans if asked <= step < asked + len(actions)]

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videopolicy import checkpoint
+from videopolicy import checkpoint, registry
 from videopolicy.configs import from_json, to_json
 from videopolicy.datasets.base import Dataset
 from videopolicy.datasets.mixture import Source, open_sources
@@ -115,7 +115,7 @@ def _prepared(
         begins, origin = checkpoint.load(init)
         distillation.check_law(stage, begins, origin.noise)
         model, licence = _of_checkpoint(begins, model or begins.config, init, training), origin.license
-        training = _normalizing(begins, training, init)
+        training = _normalizing(begins, training, init, preset)
     distillation.check(stage, begins)
     if begins and stage.distills:
         training = distillation.at_starts(training, begins.config)
@@ -187,16 +187,17 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
     return distillation.student(asked, training.student_steps) if training.stage.distills else asked
 
 
-def _normalizing(begins: Model, training: Training, init: Path) -> Training:
+def _normalizing(begins: Model, training: Training, init: Path, preset: str) -> Training:
     """The recipe, with the way in which the actions are normalised that a head has learnt.
 
     Raises:
-        UserError: the recipe asks for another way than the default, and the head learnt from actions in yet another.
+        UserError: the recipe asks for another way than its preset's, and the head learnt from actions in yet another.
     """
     if begins.normalizer is None or not training.stage.action_loss:
         return training
     own = begins.normalizer.method
-    if training.normalize not in (Training().normalize, own):
+    usual = registry.entry("presets", preset).training if preset else Training()
+    if training.normalize not in (usual.normalize, own):
         raise UserError(
             f"{init}: its head learnt actions that were normalised by {own}; leave --normalize out, or begin from a "
             "checkpoint of --stage video"
