@@ -38,7 +38,8 @@ def assert_agree(run, other):
     first, second = losses(run), losses(other)
     assert first.shape == second.shape
     np.testing.assert_allclose(first[:, :2], second[:, :2], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(first[:, 2], second[:, 2], rtol=1e-3)
+    # Of single clips at low noise levels, whose sums are taken in another order.
+    np.testing.assert_allclose(first[:, 2], second[:, 2], rtol=5e-3)
     weights, others = (checkpoint.load(folder / "checkpoint")[0].state_dict() for folder in (run, other))
     for name in weights:
         # Twenty steps of at most the rate each, the last ones less: no weight may have gone another way for long.

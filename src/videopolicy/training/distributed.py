@@ -24,6 +24,7 @@ from videopolicy.errors import UserError
 PATIENCE = timedelta(hours=1)
 # The same while the main process encodes a data set.
 ENCODING = timedelta(days=7)
+MOST_DIMENSIONS = 8
 PASSES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -115,6 +116,18 @@ class ProcessGroup:
                     sent = tensor.detach().cpu().contiguous()
                     distributed.broadcast(sent, src=0, group=self._group)
                     tensor.detach().copy_(sent)
+
+    def copy_state(self, module: nn.Module) -> None:
+        """Puts the main process's state into everyone's module, whose tensors may have got their sizes from it."""
+        mine = module.state_dict()
+        shapes = torch.tensor([[*tensor.shape, *[-1] * (MOST_DIMENSIONS - tensor.dim())] for tensor in mine.values()])
+        self.copy([shapes])
+        sizes = ([size for size in shape if size >= 0] for shape in shapes.tolist())
+        state = {name: tensor.new_empty(size) for (name, tensor), size in zip(mine.items(), sizes, strict=True)}
+        if self.main:
+            state = mine
+        self.copy(state.values())
+        module.load_state_dict(state)
 
     @contextmanager
     def main_first(self) -> Iterator[None]:

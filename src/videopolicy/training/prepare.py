@@ -83,7 +83,7 @@ def prepare(
             _encode(sources, config, training, run, latents, fresh)
     if fresh:
         # The same in every process.
-        group.copy(latents.state_dict().values())
+        group.copy_state(latents)
     sources = only_readable(sources, run)
     caches = _caches(sources, config, training, run / "cache", latents.to(process_state().device))
     weights = [source.weight for source in sources if source.weight is not None] or None
