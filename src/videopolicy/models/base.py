@@ -255,8 +255,7 @@ class Model(nn.Module, ABC):
         """
         latents = self.latents.condition(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
         latents = latents if noise is None else latents + noise
-        every = latents[:, :, None].expand(-1, -1, self.config.latent_frames, -1, -1, -1)
-        return Condition(self.flatten(every, latents[:, 0]), self.text(instructions).to(latents.device))
+        return Condition(self._of_each_frame(latents), self.text(instructions).to(latents.device))
 
     def blank(self, batch: int) -> Joint:
         """Zeros of a sample's shapes."""
@@ -278,8 +277,12 @@ class Model(nn.Module, ABC):
             actions: normalised.
         """
         latents = self.latents.sample(codes.flatten(0, 1), None).unflatten(0, codes.shape[:2])
+        return Joint(self._of_each_frame(latents), actions)
+
+    def _of_each_frame(self, latents: Float[Tensor, "B V C h w"]) -> Float[Tensor, "B F C h w"]:
+        """Each flat frame gets the latents of its own view's current image."""
         every = latents[:, :, None].expand(-1, -1, self.config.latent_frames, -1, -1, -1)
-        return Joint(self.flatten(every, latents[:, 0]), actions)
+        return self.flatten(every, latents[:, 0])
 
     @torch.no_grad()
     def sample(
