@@ -1,0 +1,94 @@
+"""The policies, and how many steps of each take as long: `python methods.py` writes calibration.json.
+
+Every training is counted in steps, so that any machine gets the same weights. One process takes a few steps of every
+policy by turns, on one thread; a study's minutes divided by the least are its steps: what else runs on the machine can
+only make a step longer.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from videopolicy.presets.base import Preset, preset
+from videopolicy.training.performance.benchmark import measure
+
+CALIBRATION = Path(__file__).with_name("calibration.json")
+ROUNDS, STEPS = 6, 3
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training after another.
+
+    Attributes:
+        stage: what learns.
+        share: of the study's minutes.
+    """
+
+    stage: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """A policy, and the order in which its parts learn.
+
+    Attributes:
+        presets: env -> preset.
+        plenty: where all demonstrations have actions.
+        scarce: where few have.
+    """
+
+    presets: Mapping[str, str]
+    plenty: tuple[Phase, ...]
+    scarce: tuple[Phase, ...]
+
+
+def _both(name: str) -> dict[str, str]:
+    return {"metaworld": name, "libero": f"{name}_libero"}
+
+
+JOINT, CLONING = (Phase("joint"),), (Phase("end_to_end"),)
+VIDEO_FIRST = (Phase("video", 0.75), Phase("action", 0.25))
+METHODS = {
+    "tiny": Method(_both("tiny"), JOINT, VIDEO_FIRST),
+    "cloning": Method(_both("cloning"), CLONING, CLONING),
+}
+
+
+def steps(name: str, phase: Phase, minutes: float) -> int:
+    """The steps of a phase of a preset's training that take so long."""
+    measured = json.loads(CALIBRATION.read_text(encoding="utf-8"))["milliseconds_a_step"]
+    return round(minutes * phase.share * 60e3 / measured[f"{name} {phase.stage}"])
+
+
+def recipe(name: str, stage: str) -> Preset:
+    """A preset in a stage."""
+    found = preset(name)
+    return replace(found, training=replace(found.training, stage=found.training.own_stage(stage)))
+
+
+def calibrate() -> None:
+    """Measures every preset's every stage in turn, again and again."""
+    torch.set_num_threads(1)
+    ways = {
+        (name, phase.stage)
+        for method in METHODS.values()
+        for name in method.presets.values()
+        for phase in (*method.plenty, *method.scarce)
+    }
+    rounds: dict[str, list[float]] = {f"{name} {stage}": [] for name, stage in sorted(ways)}
+    for _ in range(ROUNDS):
+        for name, stage in sorted(ways):
+            found = recipe(name, stage)
+            rounds[f"{name} {stage}"].append(measure(found.model, found.training, STEPS).step.median)
+    facts = {"milliseconds_a_step": {name: round(min(ms), 1) for name, ms in rounds.items()}}
+    CALIBRATION.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(facts, indent=1))
+
+
+if __name__ == "__main__":
+    calibrate()

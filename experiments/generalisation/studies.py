@@ -1,0 +1,88 @@
+"""The questions: what is recorded, whose actions are known, and what is played."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import halves
+
+from videopolicy.datasets.base import Dataset
+from videopolicy.rollout.protocols import load
+
+HERE = Path(__file__).parent
+LIBERO = HERE.parent / "libero_object"
+MT10 = tuple(task.name for task in load("mt10").tasks)
+HELD_OUT = "window-close-v3"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question.
+
+    Attributes:
+        protocol: what is played, by name or as a file.
+        tasks: what is recorded, 50 demonstrations each.
+        conditions: name -> which demonstrations keep their actions, as settings of a list of data sets.
+        data: the folder that the demonstrations are recorded in, which studies may share.
+        minutes: of training on one core, of everything that a policy is made of.
+        scarce: whether few demonstrations have actions: a policy of video then learns its video first, of all.
+        env: where.
+        views: that are recorded.
+    """
+
+    protocol: str
+    tasks: tuple[str, ...]
+    conditions: Mapping[str, Callable[[Dataset], dict[str, Any]]]
+    data: str
+    minutes: float
+    scarce: bool = False
+    env: str = "metaworld"
+    views: tuple[str, ...] = ("corner2",)
+
+
+def first(count: int) -> Callable[[Dataset], dict[str, Any]]:
+    """The first so many demonstrations keep their actions."""
+    return lambda data: {"actions_of": list(range(count))}
+
+
+def every(data: Dataset) -> dict[str, Any]:
+    """All of them do."""
+    return {}
+
+
+STUDIES = {
+    "many_tasks": Study("mt10", MT10, {"all": every}, data="mt10", minutes=16),
+    "few_actions": Study(
+        str(HERE / "few_actions.toml"),
+        (halves.TASK,),
+        {f"{count:02}": first(count) for count in (1, 2, 5, 10)},
+        data=halves.TASK,
+        minutes=6,
+        scarce=True,
+    ),
+    "half_space": Study(
+        str(HERE / "half_space.toml"),
+        (halves.TASK,),
+        {"left": lambda data: {"actions_of": halves.left(data)}},
+        data=halves.TASK,
+        minutes=6,
+        scarce=True,
+    ),
+    "held_out_task": Study(
+        str(HERE / "held_out_task.toml"),
+        MT10,
+        {"nine": lambda data: {"actions_for": [task for task in MT10 if task != HELD_OUT]}},
+        data="mt10",
+        minutes=10,
+    ),
+    "libero_object": Study(
+        str(LIBERO / "two_tasks.toml"),
+        tuple(task.name for task in load(str(LIBERO / "two_tasks.toml")).tasks),
+        {"all": every},
+        data="libero_object",
+        minutes=16,
+        env="libero",
+        views=("agentview", "eye_in_hand"),
+    ),
+}
