@@ -57,7 +57,7 @@ class Config(NoiseLaw):
     def grid(self, count: int) -> Levels:
         """See `NoiseLaw.grid`: the head reads levels as evenly spread over all that it may."""
         video, actions = middles(self.video, count), scattered(middles(self.actions, count))
-        return Levels(video, actions, middles(Read(self), count))
+        return Levels(video, actions, middles(ReadLevels(self), count))
 
     @property
     def _highest(self) -> float:
@@ -65,7 +65,7 @@ class Config(NoiseLaw):
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadLevels:
     """The levels of the video that the head reads (`videopolicy.diffusion.noise.base.Marginal`).
 
     Attributes:
