@@ -8,7 +8,7 @@ from videopolicy.presets.base import Preset
 PRESET = Preset(
     model=replace(
         small.PRESET.model,
-        backbone=replace(small.PRESET.model.backbone, taps=vpp.PRESET.model.backbone.taps),
+        backbone=replace(small.BACKBONE, taps=vpp.BACKBONE.taps),
         sampling=vpp.PRESET.model.sampling,
     ),
     training=replace(small.PRESET.training, noise=vpp.PRESET.training.noise),

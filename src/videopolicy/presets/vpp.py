@@ -16,16 +16,19 @@ the video, log-logistic levels of scale 0.5 for the actions, ten steps. What dev
 
 from dataclasses import replace
 
+from videopolicy.backbones import unet
 from videopolicy.diffusion.noise import pinned
 from videopolicy.diffusion.noise.base import LogLogistic, LogNormal
 from videopolicy.models.sampling import Sampling
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
 
+BACKBONE = unet.Config(taps=("up_blocks.0", "up_blocks.1"))
+
 PRESET = Preset(
     model=replace(
         tiny.PRESET.model,
-        backbone=replace(tiny.PRESET.model.backbone, taps=("up_blocks.0", "up_blocks.1")),
+        backbone=BACKBONE,
         sampling=Sampling("one_pass", steps=10, sigma_max=160.0, sigma_min=0.002),
     ),
     training=replace(
