@@ -103,6 +103,12 @@ def test_detached_the_actions_send_no_gradient_into_the_video(model):
     assert reached == [False, True]
 
 
+@torch.no_grad()
+def test_the_video_alone_is_that_of_both(model):
+    x, given, at = noise(model), condition(model), levels([2.0, 0.5], [1.0, 3.0])
+    torch.testing.assert_close(model.video_alone(x, at, given), model.denoise(x, at, given).video)
+
+
 @pytest.mark.parametrize("name", registry.names("samplers"))
 def test_every_sampler_draws_from_it(model, name):
     try:

@@ -41,11 +41,19 @@ def test_a_level_for_every_clip_above_zero_and_by_the_generator_alone(law):
 
 def test_its_marginals_are_those_that_it_names(law):
     drawn = law.sample(MANY, generator())
-    for level, marginal in zip((drawn.video, drawn.actions), law.marginals(), strict=True):
+    parts = zip((drawn.video, drawn.actions), law.counts(drawn), law.marginals(), strict=True)
+    for level, marginal in ((level[counts], marginal) for level, counts, marginal in parts):
         quantiles = [marginal.quantile(share) for share in (0.1, 0.5, 0.9)]
         assert quantiles == sorted(quantiles)
         shares = [float((level < quantile).float().mean()) for quantile in quantiles]
         assert shares == pytest.approx([0.1, 0.5, 0.9], abs=0.015)
+
+
+def test_it_says_of_every_clip_whether_its_parts_count_and_each_counts_in_many(law):
+    for levels in (law.sample(MANY, generator()), law.grid(5)):
+        for level, counts in zip((levels.video, levels.actions), law.counts(levels), strict=True):
+            assert counts.shape == level.shape and counts.dtype == torch.bool
+            assert counts.float().mean() > 0.2
 
 
 def test_it_covers_the_pairs_that_it_draws(law):

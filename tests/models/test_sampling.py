@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.diffusion.samplers.gaussian import FreezableGaussian, drawn
 
+from videopolicy import registry
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.held import Held
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.samplers import euler, one_pass
+from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError
 from videopolicy.models.sampling import Sampling
 
@@ -109,3 +113,75 @@ def test_from_the_truth_a_warm_start_arrives_where_the_ode_from_there_does():
     found = sampling.draw(denoise, noise, clean)
     assert torch.equal(found.actions, euler.sample(denoise, clean + noise * levels[0], levels).actions)
     assert not torch.equal(found.actions, sampling.draw(denoise, noise).actions)
+
+
+CASCADE = Sampling("cascade", steps=5, video_steps=3, video_until=0.667, sigma_max=20.0)
+
+
+def test_the_video_comes_to_its_stop_while_the_actions_wait_and_stays_until_they_are_done():
+    levels = CASCADE.levels()
+    assert len(levels) == 3 + 5 + 1
+    assert levels.actions.tolist()[3:] == Sampling(steps=5, sigma_max=20.0).levels().actions.tolist()
+    assert set(levels.actions[:4].tolist()) == {20.0}
+    assert levels.video[0] == 20 and (levels.video[:4].diff() < 0).all()
+    assert levels.video[3:-1].tolist() == pytest.approx([0.667] * 5)
+    assert levels.video[-1] == levels.actions[-1] == 0
+
+
+def test_where_no_number_is_given_the_video_takes_as_many_steps_as_the_actions():
+    assert replace(CASCADE, video_steps=None).passes() == (5 + 1, 5)
+    assert replace(CASCADE, video_steps=12).passes() == (12 + 1, 5)
+    assert replace(CASCADE, guidance=LinearGuidance(1.0, 2.5)).passes() == (8, 10)
+
+
+def test_the_head_reads_the_video_where_it_stops_and_there_alone():
+    assert CASCADE.asked().video.tolist() == pytest.approx([0.667] * 5)
+    assert CASCADE.asked().actions.tolist() == Sampling(steps=5, sigma_max=20.0).levels().actions[:-1].tolist()
+
+
+def test_from_a_level_just_below_the_first_a_cascade_is_one_pass():
+    x = drawn((2, 3, 2, 4, 4), (2, 6, 3), 1)
+    near = replace(CASCADE, video_until=19.999, video_steps=1)
+    found, passed = near.draw(gaussian(x), x), Sampling("one_pass", 5, sigma_max=20.0).draw(gaussian(x), x)
+    torch.testing.assert_close(found.video, passed.video, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.actions, passed.actions)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampler": "euler", "video_until": 1.0}, "for sampler 'cascade', not 'euler'"),
+        ({"sampler": "cascade", "video_until": 80.0}, "begins at 80"),
+        ({"sampler": "cascade", "video_steps": 3}, "--video-until"),
+        ({"sampler": "cascade", "video_until": 1.0, "warm_start": 2.0}, "warm start"),
+        ({"sampler": "cascade", "video_until": -1.0}, "video_until"),
+    ],
+)
+def test_a_stop_that_cannot_be_is_refused(changes, said):
+    with pytest.raises(UserError, match=said):
+        Sampling(**changes)
+
+
+def test_another_sampler_leaves_behind_what_is_not_for_it():
+    assert CASCADE.changed(sampler="one_pass") == Sampling("one_pass", 5, sigma_max=20.0)
+    assert CASCADE.changed(sampler="euler", video_steps=2) == Sampling("euler", 5, sigma_max=20.0, video_steps=2)
+    assert CASCADE.changed(sampler="cascade", steps=2) == replace(CASCADE, steps=2)
+    assert Sampling(steps=4, video_steps=2).changed(sampler="heun") == Sampling("heun", 4)
+
+
+def test_it_says_where_the_video_stops():
+    assert str(CASCADE) == "cascade 5, video 3, until 0.667"
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp"])
+def test_a_last_clean_denoise_from_a_level_above_zero_is_a_higher_last_level(sampler):
+    """Cosmos Policy's: from 80 to 4 in steps, and then what the denoiser answers there."""
+    sampling = Sampling(sampler, steps=5, sigma_max=80.0, sigma_min=4.0)
+    levels = sampling.levels()
+    assert levels.video.tolist()[0] == pytest.approx(80) and levels.video.tolist()[-2:] == pytest.approx([4, 0])
+    x = drawn((2, 3, 2, 4, 4), (2, 6, 3), 0)
+    whole = sampling.draw(gaussian(x), x)
+    stopped = registry.entry("samplers", sampler)(gaussian(x), initial_noise(x, levels[0]), levels[:-1])
+    clean = gaussian(x)(stopped, levels[-2])
+    torch.testing.assert_close(whole.video, clean.video, rtol=0, atol=1e-4)
+    torch.testing.assert_close(whole.actions, clean.actions, rtol=0, atol=1e-4)

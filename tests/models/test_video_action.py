@@ -18,6 +18,7 @@ from videopolicy.training.objective import Objective, total
 from videopolicy.training.stages import JOINT, STAGES
 
 GUIDED = LinearGuidance(1.0, 2.0)
+CASCADE = Sampling("cascade", steps=3, video_steps=2, video_until=1.0)
 INSTRUCTIONS = ["reach the red disc", "press"]
 
 
@@ -127,6 +128,8 @@ def test_each_sample_has_its_own_noise_level(model):
         (Sampling("one_pass", steps=3), 1),
         (Sampling("euler", steps=3, guidance=GUIDED), 3),
         (Sampling("one_pass", steps=3, guidance=GUIDED), 1),
+        (Sampling("cascade", steps=3, video_steps=2, video_until=1.0), 3),
+        (Sampling("cascade", steps=3, video_steps=2, video_until=1.0, guidance=GUIDED), 3),
     ],
     ids=lambda value: getattr(value, "sampler", ""),
 )
@@ -165,11 +168,20 @@ def test_guided_in_one_pass_it_denoises_as_in_two(model):
     torch.testing.assert_close(found.actions, expected.actions, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("sampling", [Sampling("one_pass", steps=3), Sampling(steps=3, video_steps=1)])
+@pytest.mark.parametrize("sampling", [Sampling("one_pass", steps=3), Sampling(steps=3, video_steps=1), CASCADE])
 def test_actions_are_the_same_whether_the_video_is_wanted_or_not(model, sampling):
     seen = model.sample(condition(model), noise(model), sampling)
     blind = model.sample(condition(model), noise(model), sampling, see=False)
     assert torch.equal(seen.actions, blind.actions)
+
+
+@pytest.mark.parametrize("see", [True, False])
+def test_on_the_way_to_where_the_video_stops_the_head_does_not_run(model, see):
+    counted = []
+    hook = model.head.register_forward_hook(lambda *_: counted.append(1))
+    model.sample(condition(model), noise(model), CASCADE, see=see)
+    hook.remove()
+    assert len(counted) == CASCADE.passes().head == 3
 
 
 @torch.no_grad()

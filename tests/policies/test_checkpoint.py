@@ -12,7 +12,7 @@ from videopolicy.checkpoint import Provenance
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.datasets.transforms.resize import Resized
 from videopolicy.diffusion.joint import Joint
-from videopolicy.diffusion.noise import independent, joint, pinned, starts
+from videopolicy.diffusion.noise import asynchronous, cascade, flash, independent, joint, pinned, starts
 from videopolicy.errors import UserError
 from videopolicy.models.sampling import Sampling
 from videopolicy.policies.base import PolicySpec
@@ -242,6 +242,10 @@ def test_a_policy_without_video_shows_none_and_sees_every_image():
         (pinned.Config().resolve(Sampling().sigma_max), "euler", 4, "sample by one_pass, or train by noise law"),
         (pinned.Config(sigma=3.0), "euler", 4, "asks it in 4 steps; train by noise law 'independent'"),
         (starts.Config(2, sigma_max=80.0), "euler", 4, "asks it in 4 steps; sample in 2 steps, as it was taught"),
+        (flash.Config(), "one_pass", 4, ""),
+        (asynchronous.Config(), "euler", 4, ""),
+        (asynchronous.Config(), "one_pass", 4, ""),
+        (cascade.Config(), "one_pass", 4, "sample by cascade with --video-until 1 or less"),
         (None, "one_pass", 4, ""),
     ],
 )

@@ -61,6 +61,16 @@ def test_every_candidate_is_another_one_that_takes_fewer_passes_over_the_same_ra
     assert any(sampling.video_steps for sampling in found)
 
 
+def test_where_the_video_stops_it_does_so_in_other_numbers_of_steps_too():
+    own = Sampling("cascade", 8, video_steps=5, video_until=0.7)
+    found = [way.sampling for way in candidates(own)]
+    stopping = [sampling for sampling in found if sampling.video_until is not None]
+    assert {sampling.sampler for sampling in stopping} == {"cascade"}
+    assert {sampling.video_until for sampling in stopping} == {0.7}
+    assert len({(sampling.steps, sampling.video_steps) for sampling in stopping}) == len(stopping) > 3
+    assert {sampling.sampler for sampling in found} == {"cascade", "dpmpp", "euler", "heun", "one_pass"}
+
+
 def test_guidance_is_tried_and_left_out_where_the_checkpoint_is_guided():
     guided = replace(EXACT, guidance=LinearGuidance(1.0, 2.5))
     assert {way.sampling.guidance for way in candidates(guided)} == {guided.guidance, NO_GUIDANCE}

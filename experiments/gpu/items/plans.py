@@ -1,7 +1,6 @@
 """A plan for two observations at once by every preset with each sampler in bf16, and one of them compiled."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,7 +34,7 @@ def main() -> None:
 
 def plan(model: Model, sampler: str) -> dict[str, Any]:
     """Plans twice, and times the second time."""
-    policy = CheckpointPolicy(model, replace(model.config.sampling, sampler=sampler, steps=STEPS))
+    policy = CheckpointPolicy(model, model.config.sampling.changed(sampler=sampler, steps=STEPS))
     seen = [observation(model.config, seed) for seed in (0, 1)]
     draw = partial(policy.plan, seen, [0, 1], imagine=True)
     draw()

@@ -31,7 +31,7 @@ EPISODES = 20
 MOST_REPEATS = 10**6
 MOST_CLIPS = 2**16
 # The options of one kind of measurement, which say nothing to the other, with their defaults.
-SETTINGS = ("sampler", "steps", "video_steps", "reuse", "warm_start")
+SETTINGS = ("sampler", "steps", "video_steps", "video_until", "reuse", "warm_start")
 PLANNING = {
     **dict.fromkeys(("mode", *SETTINGS), ()),
     "reference": None,
@@ -73,6 +73,8 @@ class Command:
     """Planning: one or more samplers, each with all of --steps; by default mode exact's own."""
     video_steps: tuple[int, ...] = ()
     """Planning: one or more numbers of sampling steps for the video; by default mode exact's own."""
+    video_until: tuple[float, ...] = ()
+    """Planning: one or more noise levels at which the video stops, for sampler cascade."""
     reuse: tuple[int, ...] = ()
     """Planning: one or more numbers of steps, of which the first alone runs the deep blocks of the video model."""
     warm_start: tuple[float, ...] = ()

@@ -29,7 +29,18 @@ from videopolicy.rollout.transport.processes import ProcessSite
 EPISODES = 20
 ENV = "metaworld"
 # Of which a policy takes those that its `make` names.
-OPTIONS = ("mode", "sampler", "steps", "video_steps", "reuse", "warm_start", "precision", "offload", "compile")
+OPTIONS = (
+    "mode",
+    "sampler",
+    "steps",
+    "video_steps",
+    "video_until",
+    "reuse",
+    "warm_start",
+    "precision",
+    "offload",
+    "compile",
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ class Command:
     """Checkpoints: sampling steps of a plan; by default the mode's own."""
     video_steps: int | None = None
     """Checkpoints: fewer sampling steps for the video than for the actions; by default the mode's own."""
+    video_until: float | None = None
+    """Checkpoints: sampler cascade denoises the video to this noise level first; by default the mode's own."""
     reuse: int | None = None
     """Checkpoints: run the video model's deep blocks at the first of every so many steps; by default the mode's own."""
     warm_start: float | None = None

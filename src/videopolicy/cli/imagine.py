@@ -54,6 +54,8 @@ class Command:
     """Sampling steps; by default the mode's own."""
     video_steps: int | None = None
     """Fewer sampling steps for the video than for the actions; by default the mode's own."""
+    video_until: float | None = None
+    """Sampler cascade denoises the video to this noise level first; by default the mode's own."""
     reuse: int | None = None
     """Run the video model's deep blocks at the first of every so many steps; by default the mode's own."""
     sampler: str | None = None
@@ -81,7 +83,13 @@ class Command:
         if not model.config.generates_video:
             raise UserError(f"{self.checkpoint}: this policy draws no video; `videopolicy evaluate` shows what it does")
         own = model.config.mode(self.mode)
-        sampling = own.changed(sampler=self.sampler, steps=self.steps, video_steps=self.video_steps, reuse=self.reuse)
+        sampling = own.changed(
+            sampler=self.sampler,
+            steps=self.steps,
+            video_steps=self.video_steps,
+            video_until=self.video_until,
+            reuse=self.reuse,
+        )
         policy = CheckpointPolicy(model, sampling, law=provenance.noise, mode=self.mode)
         files = assign(self.image, policy.spec.views)
         images = {view: read_image(file, policy.spec.size, view) for view, file in files.items()}

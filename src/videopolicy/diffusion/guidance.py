@@ -61,9 +61,17 @@ class _Guided:
         return self.guidance.combine(conditional, unconditional)
 
     def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
+        return _Guided(self.guidance, self._freezable().freeze(_twice(x), _each_twice(levels)))
+
+    def video_alone(self, x: Joint, levels: Levels, /) -> Float[Tensor, "B F C h w"]:
+        both = self._freezable().video_alone(_twice(x), _each_twice(levels))
+        conditional, unconditional = (Joint(part, x.actions) for part in both.split(len(x.video)))
+        return self.guidance.combine(conditional, unconditional).video
+
+    def _freezable(self) -> Freezable:
         if not isinstance(self.both, Freezable):
             raise TypeError("a guided denoiser can be frozen only if what it guides has `freeze`")
-        return _Guided(self.guidance, self.both.freeze(_twice(x), _each_twice(levels)))
+        return self.both
 
 
 def _twice(x: Joint) -> Joint:

@@ -154,6 +154,10 @@ class Denoise(Protocol):
 class Freezable(Denoise, Protocol):
     """A denoiser whose video model can be run once and then left alone."""
 
+    def video_alone(self, x: Joint, levels: Levels, /) -> Float[Tensor, "B F C h w"]:
+        """The video of what it answers to x at these levels; the head does not run, where the video needs none."""
+        ...
+
     def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
         """Runs the video model on x at these levels.
 

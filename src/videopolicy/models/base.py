@@ -182,6 +182,10 @@ class Model(nn.Module, ABC):
             UserError: this kind of model cannot denoise actions without running the whole network.
         """
 
+    def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
+        """The video of what `denoise` answers, for whoever has no use for the actions yet."""
+        return self.denoise(x, levels, condition).video
+
     @property
     @abstractmethod
     def action_modules(self) -> tuple[nn.Module, ...]:
@@ -320,6 +324,10 @@ class Denoiser:
     def __call__(self, x: Joint, levels: Levels) -> Joint:
         """Video and actions at these levels."""
         return self.model.denoise(x, levels.each(x), self.condition)
+
+    def video_alone(self, x: Joint, levels: Levels) -> Float[Tensor, "B F C h w"]:
+        """The video at these levels."""
+        return self.model.video_alone(x, levels.each(x), self.condition)
 
     def freeze(self, x: Joint, levels: Levels) -> Denoise:
         """Runs the video model once; from then on only actions are denoised."""

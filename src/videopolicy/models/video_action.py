@@ -94,6 +94,10 @@ class VideoActionModel(Model):
 
         return actions_only
 
+    def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
+        """See `Model.video_alone`: the head does not run."""
+        return self.denoise_video(x.video, levels.video, condition)[0]
+
     def denoise_video(
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:

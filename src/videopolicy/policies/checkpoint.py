@@ -28,7 +28,7 @@ from videopolicy.types import Observation, Plan
 
 Precision = Literal["float32", "bfloat16", "float16"]
 # What an evaluation's settings record of a sampling where it differs from a plain one.
-UNUSUAL, PLAIN = ("video_steps", "reuse", "warm_start"), Sampling()
+UNUSUAL, PLAIN = ("video_steps", "video_until", "reuse", "warm_start"), Sampling()
 
 
 class Sample(Protocol):
@@ -55,6 +55,7 @@ def make(
     sampler: str | None = None,
     steps: int | None = None,
     video_steps: int | None = None,
+    video_until: float | None = None,
     reuse: int | None = None,
     warm_start: float | None = None,
     precision: Precision = "float32",
@@ -69,6 +70,7 @@ def make(
         sampler: another than the mode's own.
         steps: another number of noise levels than the mode's own.
         video_steps: another number of noise levels of the video than the mode's own.
+        video_until: another noise level at which the video stops than the mode's own.
         reuse: another number of passes than the mode's own, of which the first runs the video model's deep blocks.
         warm_start: another noise level than the mode's own to begin at from what is left of the plan before.
         precision: of the weights in memory.
@@ -90,7 +92,12 @@ def make(
         blocks = compile_blocks(model.backbone)
         say(f"{blocks} blocks are compiled when the first plan is made: minutes, the first time on this machine")
     sampling = model.config.mode(mode).changed(
-        sampler=sampler, steps=steps, video_steps=video_steps, reuse=reuse, warm_start=warm_start
+        sampler=sampler,
+        steps=steps,
+        video_steps=video_steps,
+        video_until=video_until,
+        reuse=reuse,
+        warm_start=warm_start,
     )
     policy = CheckpointPolicy(model, sampling, provenance.tasks, provenance.noise, mode)
     if compile and model.device.type == "cuda":

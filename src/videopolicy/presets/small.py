@@ -9,6 +9,8 @@ from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
 from videopolicy.text import hashed_words
 
+BACKBONE = unet.Config(channels=(128, 256), attention=(True, True), layers=2, head_channels=32)
+
 PRESET = Preset(
     model=replace(
         tiny.PRESET.model,
@@ -17,7 +19,7 @@ PRESET = Preset(
         window=Window(frames=8, stride=4, actions=32),
         pad=1,
         text=hashed_words.Config(),
-        backbone=unet.Config(channels=(128, 256), attention=(True, True), layers=2, head_channels=32),
+        backbone=BACKBONE,
     ),
     training=replace(tiny.PRESET.training, steps=20_000, batch_size=64, lr=2e-4, head_lr=5e-4, warmup=500, copies=4),
 )

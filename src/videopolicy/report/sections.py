@@ -98,6 +98,7 @@ _SAID = {
     "record": "episodes recorded of each task",
     "steps": "sampling steps of a plan",
     "video_steps": "sampling steps of its video",
+    "video_until": "noise level at which its video stops",
     "reuse": "steps for one run of the video model's deep blocks",
     "warm_start": "noise level at which a plan goes on from the one before",
 }

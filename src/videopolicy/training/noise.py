@@ -83,14 +83,15 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
         groups = config.flat_frames if training.dropout_by_frame else 1
         return torch.rand(clips, groups, generator=generator) < share
 
+    levels = training.noise.sample(clips, generator)
     return StepNoise(
-        levels=counting(training.noise.sample(clips, generator), training.stage),
+        levels=counting(levels, training.stage),
         noise=Joint(normal(clips, config.flat_frames, *picture), normal(clips, steps, width)),
         conditioning=normal(clips, len(config.views), *picture),
         no_image=some(training.image_dropout),
         no_text=some(training.text_dropout),
         seeds=torch.randint(2**62, (clips,), generator=generator),
-        counts=counted(training.stage, batch, config.flat_frames),
+        counts=counted(training, batch, config.flat_frames, levels),
     )
 
 
@@ -101,14 +102,20 @@ def counting(levels: Levels, stage: Stage) -> Levels:
     return levels if stage.video_loss else levels.read()
 
 
-def counted(stage: Stage, batch: ClipBatch, frames: int) -> Counts:
-    """What counts in the loss of a batch: all frames if the stage has a loss of the video, actions where there are any.
+def counted(training: Training, batch: ClipBatch, frames: int, levels: Levels) -> Counts:
+    """What counts in the loss of a batch, on the levels' device.
+
+    All frames if the stage has a loss of the video, the actions where there are any; of both, what the noise law has
+    count at the levels that it drew.
 
     Args:
-        stage: what is taught.
+        training: the recipe: its stage and its noise law.
         batch: the clips.
         frames: F, flat frames of a clip.
+        levels: of each clip, (B,).
     """
-    clips, steps, _ = batch.actions.shape
-    acting = torch.from_numpy(np.asarray(batch.has_actions)) & stage.action_loss
-    return Counts(torch.full((clips, frames), stage.video_loss), acting[:, None].expand(clips, steps))
+    stage, steps = training.stage, batch.actions.shape[1]
+    video, actions = training.noise.counts(levels)
+    acting = torch.from_numpy(np.asarray(batch.has_actions)).to(actions.device) & stage.action_loss & actions
+    video = video & stage.video_loss
+    return Counts(video[:, None].expand(-1, frames), acting[:, None].expand(-1, steps))

@@ -87,9 +87,9 @@ class Objective(nn.Module):
     def losses_at(self, batch: ClipBatch, levels: Levels, noise: Joint) -> Losses:
         """The loss of a batch at these noise levels (0-d), with this standard normal noise, nothing dropped."""
         stage, clean = self.training_config.stage, self.clean(batch, None)
-        everywhere = counting(levels, stage).each(clean)
-        counts = counted(stage, batch, clean.video.shape[1])
-        return self._losses(clean, noise, everywhere, self.condition(batch), counts)
+        everywhere = levels.each(clean)
+        counts = counted(self.training_config, batch, clean.video.shape[1], everywhere)
+        return self._losses(clean, noise, counting(everywhere, stage), self.condition(batch), counts)
 
     def imagine(self, batch: ClipBatch, noise: Joint) -> Joint:
         """Video latents and normalised actions that the model draws for the clips of a batch from this noise."""

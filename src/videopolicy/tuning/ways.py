@@ -8,7 +8,7 @@ from types import MappingProxyType
 from videopolicy import registry
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.models.base import ModelConfig
-from videopolicy.models.sampling import EXACT, Sampling
+from videopolicy.models.sampling import CASCADE, EXACT, Sampling, plain_samplers
 from videopolicy.policies.checkpoint import CheckpointPolicy
 
 # The paper's guidance (preset svd), with which a plan takes twice the passes.
@@ -83,21 +83,32 @@ def reference(config: ModelConfig, steps: int) -> Way:
 def candidates(own: Sampling, holds_deep: bool = False) -> list[Way]:
     """Every way to draw a plan over the same noise levels in fewer passes, with its guidance and, if any, without.
 
-    A single step is Euler's whatever the sampler, and one noise level of the video is `one_pass`. A way that runs
+    A single step is Euler's whatever the sampler, and one noise level of the video is `one_pass`. A video that stops on
+    its way goes on doing so in other numbers of steps. A way that runs
     neither the video model, its deep blocks nor the head less often than `own` cannot be faster, and is left out.
 
     Args:
         own: what they are to be faster than.
         holds_deep: whether the video model can hold its deep blocks.
     """
-    shapes = [(name, steps, None, 1) for name in registry.names("samplers") for steps in STEPS]
+    shapes = [(name, steps, None, 1) for name in plain_samplers() for steps in STEPS]
     shapes = [shape for shape in shapes if shape[0] == "euler" or shape[1] > 1]
     shapes += [("euler", steps, video, 1) for steps in STEPS for video in STEPS if 1 < video < steps]
+    if own.video_until is not None:
+        shapes += [(CASCADE, steps, video, 1) for steps in STEPS for video in STEPS]
     if holds_deep:
         many = dict.fromkeys((*STEPS, own.steps))
         shapes += [("euler", steps, None, reuse) for steps in many for reuse in REUSE if reuse < steps]
     found = [
-        replace(own, sampler=sampler, steps=steps, video_steps=video, reuse=reuse, guidance=guidance)
+        replace(
+            own,
+            sampler=sampler,
+            steps=steps,
+            video_steps=video,
+            video_until=own.video_until if sampler == CASCADE else None,
+            reuse=reuse,
+            guidance=guidance,
+        )
         for guidance in dict.fromkeys((own.guidance, NO_GUIDANCE))
         for sampler, steps, video, reuse in shapes
     ]

@@ -41,6 +41,11 @@ class Gaussian:
 @dataclass
 class FreezableGaussian(Gaussian):
     frozen_at: list[float] = field(default_factory=list)
+    video_asked: list[float] = field(default_factory=list)
+
+    def video_alone(self, x: Joint, levels: Levels) -> Tensor:
+        self.video_asked.append(float(levels.video))
+        return Gaussian(self.mean, self.spread)(x, levels).video
 
     def freeze(self, x: Joint, levels: Levels) -> "Frozen":
         self.frozen_at.append(float(levels.video))
@@ -60,12 +65,16 @@ class Frozen:
 class Twice:
     """Two denoisers as one of clips that stand in its batch twice, as guidance wants it."""
 
-    conditional: Gaussian
-    unconditional: Gaussian
+    conditional: FreezableGaussian
+    unconditional: FreezableGaussian
 
     def __call__(self, x: Joint, levels: Levels) -> Joint:
         first, second = halves(x)
         return Joint.cat((self.conditional(first, levels), self.unconditional(second, levels)))
+
+    def video_alone(self, x: Joint, levels: Levels) -> Tensor:
+        first, second = halves(x)
+        return torch.cat((self.conditional.video_alone(first, levels), self.unconditional.video_alone(second, levels)))
 
     def freeze(self, x: Joint, levels: Levels) -> "Twice":
         first, second = halves(x)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from videopolicy.diffusion.joint import Levels
-from videopolicy.diffusion.noise.base import LogNormal, NoiseLaw, middles
+from videopolicy.diffusion.noise.base import Distribution, LogNormal, NoiseLaw, middles, scattered
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Config(NoiseLaw):
         actions: levels of the actions.
     """
 
-    video: LogNormal = LogNormal(1.0, 1.6)
-    actions: LogNormal = LogNormal(1.0, 1.6)
+    video: Distribution = LogNormal(1.0, 1.6)
+    actions: Distribution = LogNormal(1.0, 1.6)
 
     def sample(self, batch: int, generator: torch.Generator) -> Levels:
         """See `NoiseLaw.sample`."""
         return Levels(self.video.sample(batch, generator), self.actions.sample(batch, generator))
 
-    def marginals(self) -> tuple[LogNormal, LogNormal]:
+    def marginals(self) -> tuple[Distribution, Distribution]:
         """See `NoiseLaw.marginals`."""
         return self.video, self.actions
 
@@ -34,5 +34,4 @@ class Config(NoiseLaw):
 
     def grid(self, count: int) -> Levels:
         """See `NoiseLaw.grid`: every level of either part once, each beside another's of the other part."""
-        beside = [(2 * i + 1) % count for i in range(count)] if count % 2 else list(range(count))[::-1]
-        return Levels(middles(self.video, count), middles(self.actions, count)[beside])
+        return Levels(middles(self.video, count), scattered(middles(self.actions, count)))

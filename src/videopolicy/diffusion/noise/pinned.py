@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from videopolicy.diffusion.joint import Levels
-from videopolicy.diffusion.noise.base import LogNormal, NoiseLaw, check_level, middles, nearly
+from videopolicy.diffusion.noise.base import Distribution, LogNormal, NoiseLaw, check_level, middles, nearly
 from videopolicy.errors import UserError
 
 
@@ -23,8 +23,8 @@ class Config(NoiseLaw):
     """
 
     sigma: float | None = None
-    video: LogNormal = LogNormal(1.0, 1.6)
-    actions: LogNormal = LogNormal(1.0, 1.6)
+    video: Distribution = LogNormal(1.0, 1.6)
+    actions: Distribution = LogNormal(1.0, 1.6)
 
     def __post_init__(self) -> None:
         if self.sigma is not None:
@@ -39,7 +39,7 @@ class Config(NoiseLaw):
         video, actions = self.video.sample(batch, generator), self.actions.sample(batch, generator)
         return Levels(video, actions, torch.full_like(video, self._read_at))
 
-    def marginals(self) -> tuple[LogNormal, LogNormal]:
+    def marginals(self) -> tuple[Distribution, Distribution]:
         """See `NoiseLaw.marginals`."""
         return self.video, self.actions
 

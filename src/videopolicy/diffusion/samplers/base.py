@@ -11,7 +11,7 @@ from torch import Tensor
 
 from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
 
-__all__ = ["Denoise", "Freezable", "Joint", "Levels", "asked", "at_zero", "initial_noise", "slope"]
+__all__ = ["Denoise", "Freezable", "Joint", "Levels", "asked", "at_zero", "freezable", "initial_noise", "slope"]
 
 
 def initial_noise(noise: Joint, first: Levels) -> Joint:
@@ -22,6 +22,17 @@ def initial_noise(noise: Joint, first: Levels) -> Joint:
 def slope(denoise: Denoise, x: Joint, levels: Levels) -> Joint:
     """The right-hand side of the ODE, dx/dsigma."""
     return (x - denoise(x, levels)) / levels
+
+
+def freezable(sampler: str, denoise: Denoise) -> Freezable:
+    """The same denoiser, for a sampler that freezes it.
+
+    Raises:
+        TypeError: it cannot be frozen.
+    """
+    if not isinstance(denoise, Freezable):
+        raise TypeError(f"{sampler} needs a denoiser with `freeze`; {type(denoise).__name__} has none")
+    return denoise
 
 
 def at_zero(levels: Levels | Tensor) -> bool:

@@ -4,7 +4,7 @@ The video model runs once, on noise at the first level; only the small action he
 """
 
 from videopolicy.diffusion.samplers import euler
-from videopolicy.diffusion.samplers.base import Denoise, Freezable, Joint, Levels
+from videopolicy.diffusion.samplers.base import Denoise, Joint, Levels, freezable
 
 
 def sample(denoise: Denoise, x: Joint, levels: Levels) -> Joint:
@@ -13,9 +13,7 @@ def sample(denoise: Denoise, x: Joint, levels: Levels) -> Joint:
     Raises:
         TypeError: the denoiser cannot be frozen (see `videopolicy.diffusion.joint.Freezable`).
     """
-    if not isinstance(denoise, Freezable):
-        raise TypeError(f"one_pass needs a denoiser with `freeze`; {type(denoise).__name__} has none")
-    return euler.sample(denoise.freeze(x, levels[0]), x, levels)
+    return euler.sample(freezable("one_pass", denoise).freeze(x, levels[0]), x, levels)
 
 
 def asked(levels: Levels) -> Levels:

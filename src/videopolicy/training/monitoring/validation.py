@@ -101,7 +101,7 @@ class Validator:
             for batch, noise in self._batches(MEASURED):
                 losses = self.objective.losses_at(batch, levels, noise)
                 of_video, of_actions = losses.by_clip()
-                video += of_video.tolist()
+                video += of_video[losses.counts.video.any(1)].tolist()
                 action += of_actions[losses.counts.has_actions].tolist()
             for part, values, sigma in (("video", video, levels.video), ("action", action, levels.actions)):
                 if values and part in training.stage.losses:
