@@ -6,7 +6,7 @@ to level 1 (flow time 1/2) first. They train a head on a frozen video model: `--
 --init RUN1/checkpoint`; without `--stage` both learn at once, the features detached.
 
 Of the paper and its code: video levels ln sigma ~ N(0, 1) times the root of the latent frames (2 here), 5 % of them
-log-uniform from 200 on; t_actions with density ~ sqrt(t); ten steps. What deviates:
+log-uniform from 200 on; t_actions with density ~ sqrt(t) (the code: even); ten steps. What deviates:
 - The tail of the video's levels ends at 1000, not 100,000; the actions' t begins at 0, not 0.001.
 - Our taps and head, not layer 20 of a transformer and cross-attention; both clocks enter it as ours do. No state.
 - Euler's steps as far apart as Karras et al. space them, from 200 (t = 0.995).
