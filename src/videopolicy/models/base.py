@@ -229,6 +229,18 @@ class Model(nn.Module, ABC):
         """The flat frames of every view, without the pad."""
         return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.latent_frames))
 
+    def likeliest(
+        self, future: Float[Tensor, "B V t K h w"], first: Float[Tensor, "B K h w"]
+    ) -> Float[Tensor, "B F C h w"]:
+        """The most likely latents of the flat frames.
+
+        Args:
+            future: codes of the future frames.
+            first: codes of the first view's current image, for the pad.
+        """
+        latents = self.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
+        return self.flatten(latents, self.latents.sample(first, None))
+
     @torch.no_grad()
     def decode(
         self, video: Float[Tensor, "B F C h w"], current: Float[Tensor, "B V K h w"]

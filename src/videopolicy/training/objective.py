@@ -119,12 +119,8 @@ class Objective(nn.Module):
         """
         model, future = self.model, self._placed(batch.future)
         first = self._placed(batch.current[:, 0])
-        if seeds is None:
-            latents = model.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
-            pad = model.latents.sample(first, None)
-        else:
-            latents, pad = self._sampled(future, first, seeds)
-        return Joint(model.flatten(latents, pad), self._placed(batch.actions))
+        video = model.likeliest(future, first) if seeds is None else model.flatten(*self._sampled(future, first, seeds))
+        return Joint(video, self._placed(batch.actions))
 
     def condition(self, batch: ClipBatch, noise: Float[Tensor, "B V C h w"] | None = None) -> Condition:
         """What a batch is denoised given; this standard normal noise, scaled, is added to its images' latents."""
