@@ -207,7 +207,7 @@ def test_a_policy_without_video_imagines_nothing(folder, capsys):
 @pytest.fixture(scope="module")
 def unified(folder):
     save(
-        fitted(replace(example, views=("front",))), Provenance("joint", noise=independent.Config()), folder / "unified"
+        fitted(replace(example, views=("front",))), Provenance("joint", 1, noise=independent.Config()), folder / "unified"
     )
     return folder
 

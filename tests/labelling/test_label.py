@@ -202,7 +202,7 @@ def refused_line(capsys, *arguments):
 def test_the_verb_names_the_checkpoint_and_says_what_it_wrote(listed, tmp_path, capsys):
     (tmp_path / "arm").mkdir()
     checkpoint = tmp_path / "arm" / "checkpoint"
-    save(fitted(example), Provenance("joint", noise=independent.Config()), checkpoint)
+    save(fitted(example), Provenance("joint", 1, noise=independent.Config()), checkpoint)
     command(listed(), "--checkpoint", checkpoint, "--out", tmp_path / "out", "--draws", "2", "--steps", "2")
     said = capsys.readouterr().out
     assert "labelled 3 episodes: confidence " in said and "note:" not in said
@@ -214,9 +214,9 @@ def test_the_verb_names_the_checkpoint_and_says_what_it_wrote(listed, tmp_path, 
 
 @pytest.mark.slow
 def test_the_verb_refuses_what_cannot_label_and_warns_of_a_law_that_does_not_cover_it(listed, data, tmp_path, capsys):
-    save(fitted(example, None), Provenance("video"), tmp_path / "video")
-    save(small_model(), Provenance("joint", noise=joint.Config()), tmp_path / "joint")
-    save(small_model(**CLONING), Provenance("end_to_end"), tmp_path / "cloning")
+    save(fitted(example, None), Provenance("video", 1), tmp_path / "video")
+    save(small_model(), Provenance("joint", 1, noise=joint.Config()), tmp_path / "joint")
+    save(small_model(**CLONING), Provenance("end_to_end", 1), tmp_path / "cloning")
     out = ("--out", tmp_path / "out")
     assert str(tmp_path / "nowhere") in refused_line(capsys, listed(), "--checkpoint", tmp_path / "nowhere", *out)
     assert "video alone" in refused_line(capsys, listed(), "--checkpoint", tmp_path / "video", *out)

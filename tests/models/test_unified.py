@@ -160,7 +160,7 @@ def test_video_that_was_learnt_alone_gains_the_path_of_actions(tmp_path):
     new = set(whole.state_dict()) - set(video.state_dict())
     assert new and all(name.startswith(("head.", "tokens.")) for name in new)
     assert set(video.state_dict()) <= set(whole.state_dict())
-    save(whole, Provenance("joint"), tmp_path / "c")
+    save(whole, Provenance("joint", 1), tmp_path / "c")
     again, _ = load(tmp_path / "c")
     assert again.config == example and torch.equal(again.tokens.registers, whole.tokens.registers)
 
