@@ -7,7 +7,20 @@ import pytest
 from videopolicy.errors import UserError
 from videopolicy.places import check_place
 
-VERBS = ["train", "evaluate", "record", "convert", "demo", "import", "export", "report", "imagine", "diagnose", "check"]
+VERBS = [
+    "train",
+    "evaluate",
+    "record",
+    "convert",
+    "demo",
+    "import",
+    "export",
+    "report",
+    "imagine",
+    "diagnose",
+    "check",
+    "label",
+]
 
 
 @pytest.fixture

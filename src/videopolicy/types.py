@@ -47,6 +47,8 @@ class Episode:
         task: the env's name of the task ("button-press-topdown-v3"), "" if unknown.
         success: whether the task was done; None if unspecified.
         seed: the seed that the env was reset with; None if there was none.
+        labelled_by: what read the actions from the video, as `videopolicy label` names it; "" if they were recorded.
+        confidence: how far these labels can be relied on, 0 to 1 (see `videopolicy.labelling`); None if recorded.
     """
 
     views: Mapping[str, Frames]
@@ -57,6 +59,8 @@ class Episode:
     task: str = ""
     success: bool | None = None
     seed: int | None = None
+    labelled_by: str = ""
+    confidence: float | None = None
 
     def __len__(self) -> int:
         """The number of control steps N; 0 if neither frames nor actions were read."""

@@ -1,14 +1,17 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.small import ARM, CLONING, NORMALIZER, SIZE, relative_model, small_model
+from tests.models.examples.unified import example
+from tests.small import ARM, CLONING, NORMALIZER, SIZE, fitted, relative_model, small_model
 
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.imagine import assign, read_image
 from videopolicy.cli.main import main
+from videopolicy.diffusion.noise import independent
 from videopolicy.media import read_mp4
 from videopolicy.policies.checkpoint import make
 from videopolicy.types import Observation
@@ -199,3 +202,73 @@ def test_a_cut_or_a_deep_image_is_refused(tmp_path, folder, capsys):
 def test_a_policy_without_video_imagines_nothing(folder, capsys):
     line = refused(capsys, folder, "cloning", str(folder / "front.png"), out="nothing")
     assert "this policy draws no video" in line and not (folder / "nothing").exists()
+
+
+@pytest.fixture(scope="module")
+def unified(folder):
+    save(
+        fitted(replace(example, views=("front",))),
+        Provenance("joint", 1, noise=independent.Config()),
+        folder / "unified",
+    )
+    return folder
+
+
+def given(folder, name, rows):
+    file = folder / name
+    if file.suffix == ".npy":
+        np.save(file, np.array(rows, np.float32))
+    else:
+        file.write_text(json.dumps(rows), encoding="utf-8")
+    return file
+
+
+def test_given_actions_change_what_is_imagined_and_are_the_plan(unified, capsys):
+    first = imagine(unified, "unified", str(unified / "front.png"), out="free", more=("--steps", "3"))
+    planned = json.loads((first / "plan.json").read_text(encoding="utf-8"))["actions"]
+    other = (np.array(planned) * -1).clip(NORMALIZER.low, NORMALIZER.high)
+    films = {}
+    for name, file in {
+        "plan": first / "plan.json",
+        "rows": given(unified, "rows.json", planned),
+        "array": given(unified, "array.npy", planned),
+        "other": given(unified, "other.npy", other),
+    }.items():
+        more = ("--steps", "3", "--actions", str(file))
+        out = imagine(unified, "unified", str(unified / "front.png"), out=f"from_{name}", more=more)
+        films[name] = read_mp4(out / "imagined.mp4")
+        kept = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+        np.testing.assert_allclose(kept["actions"], other if name == "other" else planned, rtol=1e-5)
+        assert kept["given_actions"] == str(file)
+    assert np.array_equal(films["plan"], films["rows"]) and np.array_equal(films["plan"], films["array"])
+    assert not np.array_equal(films["plan"], films["other"])
+    assert "note: noise law" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "said"),
+    [
+        ("a.npy", np.zeros((8, 3)), "actions are (8, 3), but a chunk of this policy's is (8, 2)"),
+        ("b.json", {"actions": [[0, 0]] * 7}, "actions are (7, 2)"),
+        ("c.npy", np.full((8, 2), np.nan), "row 0, number 0 is not finite"),
+        ("d.json", [[0, 0]] * 7 + [[0, 90]], "actions[7][1] is 90, but those that the policy was trained on are from"),
+        ("e.json", {"moves": []}, 'rows of numbers as "actions"'),
+        ("f.json", [[0, 0], [0]], 'rows of numbers as "actions"'),
+        ("g.npy", np.zeros(4), "this is of shape (4,)"),
+    ],
+)
+def test_actions_that_cannot_be_the_policys_are_refused(unified, capsys, name, rows, said):
+    file = given(unified, name, rows)
+    assert said in refused(capsys, unified, "unified", str(unified / "front.png"), more=("--actions", str(file)))
+
+
+def test_objects_in_an_array_file_are_never_unpacked(unified, capsys):
+    np.save(unified / "objects.npy", np.array([{}], object), allow_pickle=True)
+    more = ("--actions", str(unified / "objects.npy"))
+    assert "give a .npy file" in refused(capsys, unified, "unified", str(unified / "front.png"), more=more)
+
+
+def test_a_checkpoint_that_takes_no_actions_says_so(folder, capsys):
+    file = given(folder, "still.npy", np.zeros((8, 2)))
+    line = refused(capsys, folder, "one", str(folder / "front.png"), more=("--actions", str(file)))
+    assert "takes none" in line and "--preset uwm" in line

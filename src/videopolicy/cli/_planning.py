@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from videopolicy.configs import to_json
+from videopolicy.models.sampling import Passes
 from videopolicy.policies.benchmark import PlanBenchmark, measure, random_observations
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.progress import progress_bar
@@ -30,6 +31,7 @@ class Figures:
         off: mean absolute distance of its normalised actions from mode exact's, from the same noise, on random images.
         times_faster: than the first way, at the medians of acting.
         results: the episodes that it played; none without an env.
+        passes: of the video model and of the head, a plan.
     """
 
     way: Way
@@ -37,6 +39,7 @@ class Figures:
     off: float
     times_faster: float
     results: Sequence[Result]
+    passes: Passes
 
     @property
     def successes(self) -> int:
@@ -66,7 +69,8 @@ def figures(
     for index, (way, plan) in enumerate(zip(ways, plans, strict=True)):
         # The first drawn is mode exact, what the distances refer to.
         off, faster = float(draws.off(index + 1).mean()), plans[0].acting.median / plan.acting.median
-        found.append(Figures(way, plan, off, faster, results[index]))
+        passes = way.sampling.passes(policy.model.looks_once)
+        found.append(Figures(way, plan, off, faster, results[index], passes))
     return found
 
 
@@ -101,7 +105,7 @@ def _played(
 
 
 def _costs(one: Figures, peak: float) -> list[str]:
-    plan, passes = one.plan, one.way.sampling.passes()
+    plan, passes = one.plan, one.passes
     return [
         str(one.way),
         str(plan.acting),
@@ -132,7 +136,7 @@ def _legend(found: Sequence[Figures]) -> list[str]:
 
 
 def _row(one: Figures, peak: float) -> dict[str, Any]:
-    plan, passes, n = one.plan, one.way.sampling.passes(), len(one.results)
+    plan, passes, n = one.plan, one.passes, len(one.results)
     interval = clopper_pearson(one.successes, n)
     success = {"successes": one.successes, "episodes": n, "low": interval.low, "high": interval.high}
     return {

@@ -1,5 +1,6 @@
 """Imagines what happens next from one image a view: a video and the actions that go with it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from jaxtyping import Float32
 from PIL import Image as Pictures
 from PIL import ImageOps
 
 from videopolicy.cli._files import write_json
 from videopolicy.cli._threads import choose_threads
+from videopolicy.diffusion.clocks import FORWARD_DYNAMICS
 from videopolicy.errors import UserError, check_range, unknown
 from videopolicy.images import fit_to_size
 from videopolicy.media import write_mp4
@@ -36,6 +39,8 @@ class Command:
 
     Example: videopolicy imagine --checkpoint runs/button/checkpoint --image corner2=now.png \
 --instruction "press the button from above" --out imagined
+
+    What would happen if these actions were executed, by a checkpoint of preset uwm: add --actions plan.json
     """
 
     checkpoint: Path
@@ -46,6 +51,9 @@ class Command:
     """The folder that the video and the plan are written to."""
     image: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="[VIEW=]FILE")] = ()
     """One for each view of the checkpoint; a file alone will do if it has just one."""
+    actions: Path | None = None
+    """Imagine what these actions lead to, instead of others: a chunk in the env's own units, one row a control step, as
+    an array in a .npy file, or as "actions" in a .json file such as the plan.json of an earlier imagination."""
     seed: int = 0
     """Seeds the noise: another seed, another future."""
     mode: str = EXACT
@@ -69,13 +77,14 @@ class Command:
         """Imagines, writes both files, and says where they are.
 
         Raises:
-            UserError: no such checkpoint, view, image or sampler; a missing view; no instruction; a bad seed.
+            UserError: no such checkpoint, view, image or sampler; a missing view; no instruction; a bad seed; actions
+                that are none, or a checkpoint that takes none.
         """
         choose_threads()
         if not self.instruction.strip():
             raise UserError('--instruction is empty; say what to do, such as "press the button from above"')
         check_range("--seed", self.seed, 0, SEEDS - 1)
-        with owned(self.out, "imagine", [self.checkpoint]):
+        with owned(self.out, "imagine", [self.checkpoint, *([self.actions] if self.actions else [])]):
             self._imagine()
 
     def _imagine(self) -> None:
@@ -91,6 +100,7 @@ class Command:
             reuse=self.reuse,
         )
         policy = CheckpointPolicy(model, sampling, law=provenance.noise, mode=self.mode)
+        actions = None if self.actions is None else read_actions(self.actions)
         files = assign(self.image, policy.spec.views)
         images = {view: read_image(file, policy.spec.size, view) for view, file in files.items()}
         try:
@@ -100,9 +110,15 @@ class Command:
         known = provenance.instructions
         if known and self.instruction.strip().lower() not in {instruction.lower() for instruction in known}:
             print(f"note: the checkpoint was not trained with this instruction, but with: {'; '.join(known)}")
-        for note in policy.spec.notes:
+        observation = Observation(images, self.instruction, policy.origin)
+        if actions is None:
+            notes = policy.spec.notes
+            plan = policy.plan([observation], [self.seed], imagine=True)[0]
+        else:
+            notes = sampling.clock_warnings(FORWARD_DYNAMICS, provenance.noise)
+            plan = policy.foresee(observation, self.seed, actions)
+        for note in notes:
             print(f"note: {note}")
-        plan = policy.plan([Observation(images, self.instruction, policy.origin)], [self.seed], imagine=True)[0]
         write_mp4(self.out / "imagined.mp4", film(images, plan), FPS)
         write_json(self.out / "plan.json", self._description(policy, files, plan))
         print(f"wrote {self.out / 'imagined.mp4'} and {self.out / 'plan.json'}")
@@ -114,6 +130,7 @@ class Command:
             "images": {view: str(file) for view, file in files.items()},
             "seed": self.seed,
             **policy.spec.sampling,
+            **({"given_actions": str(self.actions)} if self.actions else {}),
             "views": policy.spec.views,
             "offsets": plan.offsets,
         }
@@ -175,6 +192,31 @@ def read_image(file: Path, size: int, view: str) -> Image:
     if done:
         print(f"view {view!r}: {file} is {width}x{height} pixels; {' and '.join(done)}")
     return fit_to_size(np.asarray(picture)[None], size)[0]
+
+
+def read_actions(file: Path) -> Float32[np.ndarray, "A D"]:
+    """The actions in a file: an array in a .npy file, or the rows of "actions" in a .json file.
+
+    Raises:
+        UserError: no such file, or it holds no table of finite numbers.
+    """
+    wrong = f"--actions {file}: give a .npy file with an array of numbers, (steps, width), or a .json file with"
+    try:
+        if file.suffix == ".json":
+            found = json.loads(file.read_text(encoding="utf-8"))
+            actions = np.array(found["actions"] if isinstance(found, dict) else found, np.float32)
+        else:
+            actions = np.load(file, allow_pickle=False).astype(np.float32)
+    except OSError as error:
+        raise UserError(f"--actions {file}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise UserError(f'{wrong} rows of numbers as "actions" ({error})') from error
+    if actions.ndim != 2:
+        raise UserError(f'{wrong} rows of numbers as "actions"; this is of shape {actions.shape}')
+    if not np.isfinite(actions).all():
+        row, column = np.argwhere(~np.isfinite(actions))[0].tolist()
+        raise UserError(f"--actions {file}: row {row}, number {column} is not finite; every action must be a number")
+    return actions
 
 
 def film(images: dict[str, Image], plan: Plan) -> Frames:

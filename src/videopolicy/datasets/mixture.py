@@ -9,6 +9,7 @@ views = {corner2 = "top"} # the model's view = the data set's own
 actions = false           # video only; true if left out
 actions_for = ["push"]    # instead: tasks that keep their actions
 actions_of = [0, 3, 7]    # or: episodes that keep them, by their numbers; with actions_for, both must hold
+min_confidence = 0.8      # of actions that `videopolicy label` read from video, those that are kept; recorded ones are
 action_columns = ["arm"]  # see `videopolicy.datasets.reading`; state_columns, mask, swap_red_blue likewise
 ```
 """
@@ -44,6 +45,7 @@ class MixtureEntry:
         actions: whether any episode keeps its actions.
         actions_for: the tasks or instructions whose episodes do; None for all.
         actions_of: the numbers of the episodes that do; None for all.
+        min_confidence: of episodes whose actions were read from video, the least of those that keep them; None for all.
         action_columns: see `videopolicy.datasets.reading.Reading`.
         state_columns: the same.
         mask: the same.
@@ -57,6 +59,7 @@ class MixtureEntry:
     actions: bool = True
     actions_for: tuple[str, ...] | None = None
     actions_of: tuple[int, ...] | None = None
+    min_confidence: float | None = None
     action_columns: tuple[str, ...] = ()
     state_columns: tuple[str, ...] = ()
     mask: str | None = None
@@ -65,7 +68,9 @@ class MixtureEntry:
     def __post_init__(self) -> None:
         if self.weight is not None and not 0 < self.weight < float("inf"):
             raise UserError(f"weight is {self.weight}; it must be above 0")
-        for key in ("actions_for", "actions_of"):
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise UserError(f"min_confidence is {self.min_confidence}; a confidence is from 0 to 1")
+        for key in ("actions_for", "actions_of", "min_confidence"):
             if not self.actions and getattr(self, key) is not None:
                 raise UserError(f"actions = false and {key} exclude each other")
 
@@ -201,8 +206,9 @@ def _source(path: Path, index: int, entry: MixtureEntry, strict: bool) -> Source
     _check_tasks(tasks or (), [dataset])
     if entry.actions_of is not None:
         _check_numbers(f"{path}: data[{index}].actions_of", entry.actions_of, dataset)
-    plain = entry.views is None and tasks is None and entry.actions_of is None
-    shown = dataset if plain else Selection(dataset, entry.views, tasks, entry.actions_of)
+    chosen = (tasks, entry.actions_of, entry.min_confidence)
+    plain = entry.views is None and chosen == (None, None, None)
+    shown = dataset if plain else Selection(dataset, entry.views, *chosen)
     return Source(shown, folder.resolve().name, entry.weight, entry.views or {}, strict)
 
 

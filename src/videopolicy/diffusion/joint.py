@@ -152,17 +152,18 @@ class Denoise(Protocol):
 
 @runtime_checkable
 class Freezable(Denoise, Protocol):
-    """A denoiser whose video model can be run once and then left alone."""
+    """A denoiser whose video can be left as noisy as it is, while the actions are denoised."""
 
     def video_alone(self, x: Joint, levels: Levels, /) -> Float[Tensor, "B F C h w"]:
         """The video of what it answers to x at these levels; the head does not run, where the video needs none."""
         ...
 
     def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
-        """Runs the video model on x at these levels.
+        """Leaves the video as it is in x, at its level.
 
         Returns:
-            A denoiser that always answers with the video denoised here, and reads actions out of these features.
+            A denoiser of the actions beside that video. It answers with the video denoised here; or, of a network that
+            the actions enter, with the one denoised beside the actions that it is asked for.
         """
         ...
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from accelerate import cpu_offload
@@ -18,6 +18,7 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
+from videopolicy.diffusion.clocks import Clocks
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
 from videopolicy.errors import UserError, unknown
@@ -141,9 +142,13 @@ class Model(nn.Module, ABC):
         latents: pixels <-> latents.
         text: instruction -> tokens.
         backbone: the video denoiser.
+        takes_actions: whether noisy actions enter the video model, so that given ones change the video.
+        looks_once: whether the video model runs once in `freeze`, however many steps the actions take from there.
     """
 
     backbone: Backbone
+    takes_actions: ClassVar[bool] = False
+    looks_once: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, normalizer: Normalizer | None) -> None:
         super().__init__()
@@ -170,16 +175,16 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
-        """Runs the video model once; from then on only actions are denoised, beside the video denoised here.
+        """Leaves the video as noisy as it is; from then on only actions are denoised, beside the video denoised here.
+
+        The video model runs once; where `looks_once` is false, with every step of the actions, and the video denoised
+        is then the last one.
 
         Args:
             x: a noisy sample, (B, ...).
             levels: its noise levels, one a sample, (B,).
             condition: what it is denoised given.
             see: whether the video is wanted; otherwise it stays noisy, and less of the video model may run.
-
-        Raises:
-            UserError: this kind of model cannot denoise actions without running the whole network.
         """
 
     def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
@@ -227,6 +232,18 @@ class Model(nn.Module, ABC):
     def unflatten(self, flat: Shaped[Tensor, "B F *s"]) -> Shaped[Tensor, "B V t *s"]:
         """The flat frames of every view, without the pad."""
         return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.latent_frames))
+
+    def likeliest(
+        self, future: Float[Tensor, "B V t K h w"], first: Float[Tensor, "B K h w"]
+    ) -> Float[Tensor, "B F C h w"]:
+        """The most likely latents of the flat frames.
+
+        Args:
+            future: codes of the future frames.
+            first: codes of the first view's current image, for the pad.
+        """
+        latents = self.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
+        return self.flatten(latents, self.latents.sample(first, None))
 
     @torch.no_grad()
     def decode(
@@ -305,6 +322,32 @@ class Model(nn.Module, ABC):
         see = see or len(sampling.asked().video.unique()) > 1
         with self.backbone.reusing(sampling.reuse):
             return sampling.draw(self.guided(condition, sampling.guidance, see=see), noise, guess)
+
+    @torch.no_grad()
+    def predict(
+        self, condition: Condition, noise: Joint, sampling: Sampling, clocks: Clocks, given: Joint | None = None
+    ) -> Joint:
+        """Draws video latents or normalised actions beside what is given, over the sampling's noise levels.
+
+        Args:
+            condition: what to go by.
+            noise: standard normal, of the shapes of `blank`.
+            sampling: noise levels, guidance and reuse; Euler's method, whatever its sampler.
+            clocks: what is drawn, and what the other part is meanwhile.
+            given: the truth; a part whose clock is another may be anything.
+
+        Raises:
+            UserError: actions are given to a model that takes none.
+        """
+        if clocks.actions == "given" and not self.takes_actions:
+            raise UserError(
+                "this model reads actions out of its video and takes none, so it cannot say what given ones lead to; "
+                "train one that can with --preset uwm"
+            )
+        seen = clocks.video == "falls"
+        with self.backbone.reusing(sampling.reuse):
+            denoise = self.guided(condition, sampling.guidance, see=seen)
+            return clocks.draw(denoise, noise, sampling.levels(), sampling.sigma_min, given)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from videopolicy import registry
 from videopolicy.configs import check_limits, limited
+from videopolicy.diffusion.clocks import Clocks
 from videopolicy.diffusion.edm import ramp, schedule
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.held import Held
@@ -154,15 +155,18 @@ class Sampling:
         held = denoise if self.video_steps is None or self.video_until is not None else Held(denoise)
         return registry.entry("samplers", self.sampler)(held, begin, levels)
 
-    def passes(self) -> "Passes":
+    def passes(self, looks_once: bool = True) -> "Passes":
         """What a plan costs, whatever the network; a guided pass counts as two, one for each branch.
 
         With a warm start, it is a plan that follows another.
+
+        Args:
+            looks_once: see `videopolicy.models.base.Model`.
         """
         counting, blank = _Counting(), Joint(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1))
         self.draw(counting, blank, None if self.warm_start is None else blank)
         branches = 1 if self.guidance.off else 2
-        return Passes(branches * counting.video, branches * counting.head)
+        return Passes(branches * (counting.video if looks_once else counting.head), branches * counting.head)
 
     def __str__(self) -> str:
         video = "" if self.video_steps is None else f", video {self.video_steps}"
@@ -185,11 +189,25 @@ class Sampling:
             name for name in plain_samplers() if law.covers(replace(self, sampler=name, **LIKE_THE_ACTIONS).asked())
         ]
         instead = f"sample by {' or '.join(better)}, or " if better else ""
-        name = (registry.plugin_of(type(law)) or ("", type(law).__name__))[1]
+        name = _name(law)
         return (
             f"noise law {name!r} never shows the head the noise levels at which sampler {self.sampler!r} asks it in "
             f"{self.steps} steps; {instead}{law.remedy}",
         )
+
+    def clock_warnings(self, clocks: Clocks, law: NoiseLaw | None) -> tuple[str, ...]:
+        """A line if these clocks lead to pairs of levels that training by this law never shows; None is unknown."""
+        if law is None or law.covers(clocks.asked(self.levels(), self.sigma_min)):
+            return ()
+        name, part = _name(law), "video" if clocks.video == "given" else "actions"
+        return (
+            f"noise law {name!r} never shows the model {part} as clean as those that are given beside noise in the "
+            "other part, so what it reads there is a guess; train by noise law 'independent'",
+        )
+
+
+def _name(law: NoiseLaw) -> str:
+    return (registry.plugin_of(type(law)) or ("", type(law).__name__))[1]
 
 
 def plain_samplers() -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from videopolicy import checkpoint
 from videopolicy.backbones.base import Condition
+from videopolicy.clips.normalize import Normalizer
+from videopolicy.diffusion.clocks import FORWARD_DYNAMICS
 from videopolicy.diffusion.joint import Joint
 from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.errors import UserError
@@ -229,6 +231,32 @@ class CheckpointPolicy:
             guess = self.model.unmoved(codes, torch.from_numpy(planned).to(codes))
         return self.sample(condition, self.noise(seeds), see=see, guess=guess), codes
 
+    @torch.no_grad()
+    def foresee(self, observation: Observation, seed: int, actions: Float32[np.ndarray, "A D"]) -> Plan:
+        """What would happen if these actions were executed: forward dynamics.
+
+        Args:
+            observation: what is seen.
+            seed: of the noise.
+            actions: a whole chunk, in the env's own units.
+
+        Returns:
+            These actions, and the video that they lead to.
+
+        Raises:
+            UserError: the model takes no actions (see `videopolicy.models.base.Model.predict`); or these are of
+                another shape, no finite numbers, or far from all that it was trained on.
+        """
+        chunk, width = self.spec.chunk, self.spec.action_width
+        if actions.shape != (chunk, width):
+            raise UserError(f"actions are {actions.shape}, but a chunk of this policy's is ({chunk}, {width})")
+        learnt = self._learnt(actions, self._state(observation), check=True)
+        codes, blank = self.encode([observation]), self.model.blank(1)
+        condition = self.model.condition(codes, [observation.instruction])
+        given = Joint(blank.video, torch.from_numpy(learnt)[None].to(blank.actions))
+        drawn = self.model.predict(condition, self.noise([seed]), self.sampling, FORWARD_DYNAMICS, given)
+        return replace(self.decode(drawn, codes, [True])[0], actions=actions)
+
     def _warm(self, observation: Observation) -> bool:
         """Whether the plan begins from an earlier one."""
         return self.sampling.warm_start is not None and observation.planned is not None and self.model.acts
@@ -239,10 +267,20 @@ class CheckpointPolicy:
         if planned is None or planned.ndim != 2 or planned.shape[1] != self.spec.action_width or not len(planned):
             given = "none" if planned is None else f"an array of shape {planned.shape}"
             raise UserError(f"planned actions are (n, {self.spec.action_width}), at least one of them, not {given}")
-        chunk = planned[np.minimum(np.arange(self.spec.chunk), len(planned) - 1)]
+        return self._learnt(planned[np.minimum(np.arange(self.spec.chunk), len(planned) - 1)], state)
+
+    def _learnt(
+        self, chunk: Float32[np.ndarray, "A D"], state: Float32[np.ndarray, "S"] | None, *, check: bool = False
+    ) -> Float32[np.ndarray, "A D2"]:
+        """A chunk in the env's units as the model has actions, if asked after a check that it can be one."""
         if self._relative is not None and state is not None:
             chunk = self._relative.apply(chunk, state)
-        return self.model.normalizer.apply(chunk) if self.model.normalizer else chunk
+        normalizer = self.model.normalizer
+        if normalizer is None:
+            return chunk
+        if check:
+            _check_reach(chunk, normalizer)
+        return normalizer.apply(chunk)
 
     def encode(self, observations: Sequence[Observation]) -> Float[Tensor, "B V K h w"]:
         """Codes of the current images."""
@@ -258,9 +296,7 @@ class CheckpointPolicy:
 
     def decode(self, drawn: Joint, current: Float[Tensor, "B V K h w"], wanted: Sequence[bool]) -> list[Plan]:
         """Plans in the env's units, relative if it learnt that, with their video, if any, decoded where wanted."""
-        actions = drawn.actions.cpu().numpy()
-        if normalizer := self.model.normalizer:
-            actions = normalizer.invert(normalizer.clip(actions))
+        actions = self._in_env_units(drawn.actions.cpu().numpy())
         plans, draws = [], self.model.config.generates_video
         offsets = self.model.config.window.offsets if draws else ()
         for index, show in enumerate(wanted):
@@ -270,6 +306,17 @@ class CheckpointPolicy:
                 imagined = dict(zip(self.spec.views, frames.cpu().numpy(), strict=True))
             plans.append(Plan(actions[index], imagined, offsets))
         return plans
+
+    def executable(
+        self, actions: Float32[np.ndarray, "A D2"], state: Float32[np.ndarray, "S"] | None
+    ) -> Float32[np.ndarray, "A D"]:
+        """Normalised actions in the env's own units; of relative ones, state is where they begin."""
+        actions = self._in_env_units(actions)
+        return actions if self._relative is None or state is None else self._relative.invert(actions, state)
+
+    def _in_env_units(self, actions: Float32[np.ndarray, "*B A D"]) -> Float32[np.ndarray, "*B A D"]:
+        normalizer = self.model.normalizer
+        return normalizer.invert(normalizer.clip(actions)) if normalizer else actions
 
     def _state(self, observation: Observation) -> Float32[np.ndarray, "S"] | None:
         """Where relative actions begin; None if there are none."""
@@ -296,6 +343,18 @@ class CheckpointPolicy:
             if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
                 raise UserError(f"view {view!r} is {image.shape} {image.dtype}; give an RGB image, (H, W, 3) uint8")
         return np.stack([fit_to_size(observation.images[view][None], self.spec.size)[0] for view in self.spec.views])
+
+
+def _check_reach(chunk: Float32[np.ndarray, "A D"], normalizer: Normalizer) -> None:
+    """Refuses actions that lie beyond those of training by more than the range of these: those of other units."""
+    low, high = np.array(normalizer.low), np.array(normalizer.high)
+    beyond = np.argwhere((high > low) & ((chunk < 2 * low - high) | (chunk > 2 * high - low)))
+    if len(beyond):
+        row, column = beyond[0].tolist()
+        raise UserError(
+            f"actions[{row}][{column}] is {chunk[row, column]:g}, but those that the policy was trained on are from "
+            f"{low[column]:g} to {high[column]:g}; give them in the env's own units"
+        )
 
 
 def _unusual(sampling: Sampling) -> dict[str, float]:

@@ -97,6 +97,8 @@ class Objective(nn.Module):
 
     def _losses(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition, counts: Counts) -> Losses:
         model, detach = self.model, self.training_config.stage.detach
+        counts = Counts(counts.video.to(model.device), counts.actions.to(model.device))
+        levels = unlabelled(levels, counts, model.config.sampling.sigma_max)
         noisy = clean + noise * levels
         if self.teacher is not None:
             noisy, clean = self.teacher.lesson(clean, noise, levels, condition)
@@ -106,7 +108,6 @@ class Objective(nn.Module):
             read = levels.read()
             seen = model.denoise(clean + noise * read, read, condition, detach=detach)
             denoised = Joint(denoised.video, seen.actions)
-        counts = Counts(counts.video.to(model.device), counts.actions.to(model.device))
         return denoising_loss(denoised, clean, levels, counts)
 
     def clean(self, batch: ClipBatch, seeds: Int64[Tensor, "B"] | None) -> Joint:
@@ -118,12 +119,8 @@ class Objective(nn.Module):
         """
         model, future = self.model, self._placed(batch.future)
         first = self._placed(batch.current[:, 0])
-        if seeds is None:
-            latents = model.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
-            pad = model.latents.sample(first, None)
-        else:
-            latents, pad = self._sampled(future, first, seeds)
-        return Joint(model.flatten(latents, pad), self._placed(batch.actions))
+        video = model.likeliest(future, first) if seeds is None else model.flatten(*self._sampled(future, first, seeds))
+        return Joint(video, self._placed(batch.actions))
 
     def condition(self, batch: ClipBatch, noise: Float[Tensor, "B V C h w"] | None = None) -> Condition:
         """What a batch is denoised given; this standard normal noise, scaled, is added to its images' latents."""
@@ -181,6 +178,21 @@ def total(losses: Losses, of: Counted | None = None, pool_losses: bool = False) 
     if pool_losses:
         return (losses.video.sum() + losses.actions.sum()) / max(of.frames + of.steps, 1)
     return losses.actions.sum() / max(of.steps, 1) + losses.video.sum() / max(of.frames, 1)
+
+
+def unlabelled(levels: Levels, counts: Counts, sigma_max: float) -> Levels:
+    """The same noise levels, but the highest one for actions that do not count: of them, nothing but noise is shown.
+
+    A model that takes noisy actions would else learn that in a video without actions the robot's are the mean ones.
+    UWM (Zhu et al. 2025, arXiv 2504.02792) trains on such clips at its highest level, too.
+
+    Args:
+        levels: of each clip, (B,).
+        counts: what counts in the loss.
+        sigma_max: the level at which sampling starts.
+    """
+    actions = torch.where(counts.has_actions, levels.actions, sigma_max)
+    return Levels(levels.video, actions, levels.features)
 
 
 def check_generates_video(generates_video: bool, stage: Stage) -> None:

@@ -78,7 +78,7 @@ def search(
         episodes: starts of each task, at most.
         bar: counts plans, then episodes.
     """
-    ways = candidates(policy.sampling, policy.model.backbone.holds_deep)
+    ways = candidates(policy.sampling, policy.model.backbone.holds_deep, policy.model.looks_once)
     policies = [policy, *(way.apply(policy) for way in ways)]
     bar.reset(total=(len(policies) + 1) * len(observations))
     draws = draw(policies, observations, bar)

@@ -80,17 +80,24 @@ def reference(config: ModelConfig, steps: int) -> Way:
     return Way(REFERENCE, Sampling("euler", steps, own.sigma_max, own.sigma_min, PAPER_GUIDANCE))
 
 
-def candidates(own: Sampling, holds_deep: bool = False) -> list[Way]:
+def candidates(own: Sampling, holds_deep: bool = False, looks_once: bool = True) -> list[Way]:
     """Every way to draw a plan over the same noise levels in fewer passes, with its guidance and, if any, without.
 
     A single step is Euler's whatever the sampler, and one noise level of the video is `one_pass`. A video that stops on
-    its way goes on doing so in other numbers of steps. A way that runs
-    neither the video model, its deep blocks nor the head less often than `own` cannot be faster, and is left out.
+    its way goes on doing so in other numbers of steps. A way that runs neither the video model, its deep blocks nor the
+    head less often than `own` cannot be faster, and is left out.
 
     Args:
         own: what they are to be faster than.
         holds_deep: whether the video model can hold its deep blocks.
+        looks_once: see `videopolicy.models.base.Model`.
     """
+
+    def passes(sampling: Sampling) -> tuple[int, int, int]:
+        """Of the deep blocks, of the video model and of the head."""
+        video, head = sampling.passes(looks_once)
+        return -(-video // sampling.reuse), video, head
+
     shapes = [(name, steps, None, 1) for name in plain_samplers() for steps in STEPS]
     shapes = [shape for shape in shapes if shape[0] == "euler" or shape[1] > 1]
     shapes += [("euler", steps, video, 1) for steps in STEPS for video in STEPS if 1 < video < steps]
@@ -112,10 +119,4 @@ def candidates(own: Sampling, holds_deep: bool = False) -> list[Way]:
         for guidance in dict.fromkeys((own.guidance, NO_GUIDANCE))
         for sampler, steps, video, reuse in shapes
     ]
-    return [Way(str(sampling), sampling) for sampling in found if _passes(sampling) < _passes(own)]
-
-
-def _passes(sampling: Sampling) -> tuple[int, int, int]:
-    """Of the deep blocks, of the video model and of the head."""
-    passes = sampling.passes()
-    return -(-passes.video // sampling.reuse), passes.video, passes.head
+    return [Way(str(sampling), sampling) for sampling in found if passes(sampling) < passes(own)]

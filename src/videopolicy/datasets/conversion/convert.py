@@ -59,7 +59,7 @@ class Outcome:
     resumed: tuple[int, int] = (0, 0)
 
 
-def convert(source: ConversionSource, target: Path, workers: int) -> Outcome:
+def convert(source: ConversionSource, target: Path, workers: int, card: str = "") -> Outcome:
     """Writes a data set of the project's own format; it appears whole, after it was read back, or not at all.
 
     What is written does not depend on the number of workers, nor on how often the conversion was stopped.
@@ -69,6 +69,7 @@ def convert(source: ConversionSource, target: Path, workers: int) -> Outcome:
             stop it if its reading is strict.
         target: the data set's folder; must not exist, or be empty.
         workers: processes.
+        card: the data set's README.md; "" leaves it without one.
 
     Raises:
         UserError: the source or the target will not do, another process is writing the target, no episode can be
@@ -90,6 +91,8 @@ def convert(source: ConversionSource, target: Path, workers: int) -> Outcome:
         outcome = replace(_finish(dataset, job, runs, folder / "whole"), resumed=(there, len(runs)))
         refuse_existing(target)
         with name_path_in_errors(target):
+            if card:
+                (folder / "whole" / "README.md").write_text(card, encoding="utf-8")
             (folder / "whole").rename(target)
     return outcome
 
@@ -200,7 +203,7 @@ def _compare(dataset: Dataset, episodes: list[int], written: LeRobot) -> None:
         raise UserError(f"{written.path}: {len(written)} episodes came back of {len(episodes)}")
     for number, index in enumerate(progress_bar(episodes, desc="read back", unit="episode")):
         one, other = dataset.episode(index, ()), written.episode(number, ())
-        told = [(e.instruction, e.task, e.success, e.seed) for e in (one, other)]
+        told = [(e.instruction, e.task, e.success, e.seed, e.labelled_by, e.confidence) for e in (one, other)]
         values = [[None if v is None else v.tobytes() for v in (e.actions, e.states)] for e in (one, other)]
         if told[0] != told[1] or values[0] != values[1] or dataset.length(index) != written.length(number):
             raise UserError(

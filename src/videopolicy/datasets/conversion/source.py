@@ -50,13 +50,17 @@ class ConversionSource:
     flip: Mapping[str, Flip] = field(default_factory=dict)
     rotate: Mapping[str, Rotation] = field(default_factory=dict)
 
+    def as_it_is(self) -> Dataset:
+        """The data set before any change."""
+        return open_any(self.path, self.format, self.reading)
+
     def open(self) -> tuple[Dataset, str]:
         """The data set as it is to be seen, and the fingerprint of what is on disk.
 
         Raises:
             UserError: it cannot be opened, or a change does not suit it.
         """
-        dataset = opened = open_any(self.path, self.format, self.reading)
+        dataset = opened = self.as_it_is()
         views = {_plain(view): view for view in dataset.views} if self.views is None else self.views
         if list(views.items()) != [(view, view) for view in dataset.views]:
             dataset = Selection(dataset, views)

@@ -14,7 +14,7 @@ _RECIPE, _UNSURE = "recipe.json", "recipe.json.partial"
 
 
 @contextmanager
-def staging(target: Path, recipe: dict[str, Any]) -> Iterator[Path]:
+def staging(target: Path, recipe: dict[str, Any], verb: str = "convert") -> Iterator[Path]:
     """Within the block, the folder is this process's own; what was made in it from the same recipe is still there.
 
     Afterwards it is removed if nothing in it is of use: if none of its `shards` is complete, or the target is there.
@@ -22,16 +22,17 @@ def staging(target: Path, recipe: dict[str, Any]) -> Iterator[Path]:
     Args:
         target: the data set's folder.
         recipe: names everything that decides what is made, in words that an error can show.
+        verb: what makes it, as a user calls it.
 
     Raises:
         UserError: another process is at it, or what is there was made from another recipe.
     """
-    folder = staging_folder(target)
-    with owned(target, "convert"):
+    folder = staging_folder(target, verb)
+    with owned(target, verb):
         try:
             with name_path_in_errors(folder):
                 folder.mkdir(exist_ok=True)
-            _check(folder, recipe, target)
+            _check(folder, recipe, target, verb)
             with name_path_in_errors(folder):
                 (folder / _UNSURE).write_text(json.dumps(recipe), encoding="utf-8")
                 (folder / _UNSURE).replace(folder / _RECIPE)
@@ -44,9 +45,9 @@ def staging(target: Path, recipe: dict[str, Any]) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def staging_folder(target: Path) -> Path:
+def staging_folder(target: Path, verb: str = "convert") -> Path:
     """Where it is for this target."""
-    return target.absolute().with_name(f".{target.name}.convert")
+    return target.absolute().with_name(f".{target.name}.{verb}")
 
 
 def _begun(folder: Path) -> bool:
@@ -57,7 +58,7 @@ def _is_there(target: Path) -> bool:
     return target.is_dir() and any(target.iterdir())
 
 
-def _check(folder: Path, recipe: dict[str, Any], target: Path) -> None:
+def _check(folder: Path, recipe: dict[str, Any], target: Path, verb: str) -> None:
     try:
         found = json.loads((folder / _RECIPE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -69,6 +70,7 @@ def _check(folder: Path, recipe: dict[str, Any], target: Path) -> None:
     differ = [name for name in recipe if found.get(name) != recipe[name]]
     if differ and _begun(folder):
         raise UserError(
-            f"{folder} holds part of another conversion to {target} (another {', '.join(differ)}); give that command "
-            "again to go on with it, or remove this folder, or name another data set"
+            f"{folder} holds part of what another `videopolicy {verb}` was to write to {target} (another "
+            f"{', '.join(differ)}); give that command again to go on with it, or remove this folder, or name another "
+            "data set"
         )

@@ -100,6 +100,8 @@ class LeRobot:
             entry.task,
             entry.success,
             entry.seed,
+            entry.labelled_by,
+            entry.confidence,
         )
 
     def timestamps(self, index: int) -> np.ndarray | None:

@@ -86,7 +86,10 @@ class _Assembly:
             totals[spec.IMAGES + view] = stats.of_histogram(counts, self.frames)
         episodes = self.target / spec.EPISODES.format(**spec.place(0))
         episodes.parent.mkdir(parents=True, exist_ok=True)
-        episodes.write_bytes(tables.to_bytes(tables.of_episodes(self.rows)))
+        table = tables.of_episodes(self.rows)
+        if not any(row[spec.EPISODE_LABELLED_BY] for row in self.rows):
+            table = table.drop_columns([spec.EPISODE_LABELLED_BY, spec.EPISODE_CONFIDENCE])
+        episodes.write_bytes(tables.to_bytes(table))
         (self.target / spec.TASKS).write_bytes(tables.to_bytes(tables.of_tasks(list(self.tasks))))
         (self.target / spec.STATS).write_text(json.dumps(totals, indent=2), encoding="utf-8")
         (self.target / spec.INFO).write_text(json.dumps(self._info(self.kind), indent=2), encoding="utf-8")
@@ -120,6 +123,8 @@ class _Assembly:
             spec.EPISODE_TASK: entry.task,
             spec.EPISODE_SUCCESS: entry.success,
             spec.EPISODE_SEED: entry.seed,
+            spec.EPISODE_LABELLED_BY: entry.labelled_by,
+            spec.EPISODE_CONFIDENCE: entry.confidence,
         }
         for name, values in steps.items():
             row |= _flat(name, stats.of_vectors(values))

@@ -24,7 +24,13 @@ from videopolicy.datasets.lerobot.rows import read_table, schema
 from videopolicy.datasets.notes import Note
 from videopolicy.errors import UserError
 
-_OWN = (spec.EPISODE_TASK, spec.EPISODE_SUCCESS, spec.EPISODE_SEED)
+_OWN = (
+    spec.EPISODE_TASK,
+    spec.EPISODE_SUCCESS,
+    spec.EPISODE_SEED,
+    spec.EPISODE_LABELLED_BY,
+    spec.EPISODE_CONFIDENCE,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class Listed:
         task: the env's name of the task, "" if unspecified.
         success: whether it was done, or None.
         seed: the env's seed, or None.
+        labelled_by: what read the actions from the video, "" if they were recorded.
+        confidence: in these labels, or None.
     """
 
     index: int
@@ -65,6 +73,8 @@ class Listed:
     task: str = ""
     success: bool | None = None
     seed: int | None = None
+    labelled_by: str = ""
+    confidence: float | None = None
 
 
 @dataclass
@@ -192,7 +202,7 @@ def _listed(info: Info, row: dict[str, Any], keys: Sequence[str]) -> Listed:
         data = info.place("data", *place)
     for key in keys:
         if place := _place(row, f"videos/{key}"):
-            begin, end = (_seconds(row.get(f"videos/{key}/{end}_timestamp")) for end in ("from", "to"))
+            begin, end = (_number(row.get(f"videos/{key}/{end}_timestamp")) for end in ("from", "to"))
             spans[key] = Span(info.place("video", *place, key), begin, end)
     success, seed = row.get(spec.EPISODE_SUCCESS), row.get(spec.EPISODE_SEED)
     return Listed(
@@ -204,6 +214,8 @@ def _listed(info: Info, row: dict[str, Any], keys: Sequence[str]) -> Listed:
         _text(row.get(spec.EPISODE_TASK) or ""),
         success if isinstance(success, bool) else None,
         seed if isinstance(seed, int) else None,
+        _text(row.get(spec.EPISODE_LABELLED_BY) or ""),
+        _number(row.get(spec.EPISODE_CONFIDENCE)),
     )
 
 
@@ -245,7 +257,7 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
-def _seconds(value: Any) -> float | None:
+def _number(value: Any) -> float | None:
     number = isinstance(value, int | float) and math.isfinite(value)
     return float(value) if number else None
 

@@ -32,6 +32,8 @@ class EpisodeEntry:
         task: the env's name of the task, "" if unspecified.
         success: whether it was done, or None.
         seed: the env's seed, or None.
+        labelled_by: what read the actions from the video, "" if they were recorded.
+        confidence: in these labels, or None.
     """
 
     index: int
@@ -43,6 +45,8 @@ class EpisodeEntry:
     task: str = ""
     success: bool | None = None
     seed: int | None = None
+    labelled_by: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,9 +162,8 @@ def _entries(
         length = min([steps, *(footage.count for footage in videos.values())])
         tasks, told = _instructions(listing, listed, file, run)
         notes += told
-        entries.append(
-            EpisodeEntry(index, length, tasks, file, run.start, videos, listed.task, listed.success, listed.seed)
-        )
+        known = (listed.task, listed.success, listed.seed, listed.labelled_by, listed.confidence)
+        entries.append(EpisodeEntry(index, length, tasks, file, run.start, videos, *known))
     return entries, lost, notes
 
 

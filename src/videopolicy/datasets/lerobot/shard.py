@@ -84,6 +84,8 @@ class ShardEntry:
     success: bool | None
     seed: int | None
     length: int
+    labelled_by: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ class ShardWriter:
             length += len(block)
         if first is None:
             raise UserError(f"{where} has no frames")
-        self._entries.append(ShardEntry(first.instruction, first.task, first.success, first.seed, length))
+        marks = first.labelled_by, first.confidence
+        self._entries.append(ShardEntry(first.instruction, first.task, first.success, first.seed, length, *marks))
         self._histograms.append(counts)
 
     def finish(self) -> None:

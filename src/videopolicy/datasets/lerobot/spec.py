@@ -8,7 +8,8 @@
     videos/KEY/chunk-000/file-000.mp4           the same episodes, one after the other, one file a view
 
 Three columns of the episodes' table are this project's own, and ignored by others: EPISODE_TASK (the env's name of
-the task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null). So are three entries of info.json, present where
+the task), EPISODE_SUCCESS (bool or null), EPISODE_SEED (int or null); and, where actions were read from video,
+EPISODE_LABELLED_BY (text) and EPISODE_CONFIDENCE (float or null). So are three entries of info.json, present where
 there is something to say: ACTION_LAYOUT and STATE_LAYOUT (see `videopolicy.actions.layout`), and NOTES (what a
 conversion left out, mended or did not use, one line each).
 """
@@ -27,6 +28,7 @@ VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 ACTION, STATE, IMAGES = "action", "observation.state", "observation.images."
 EPISODE_TASK, EPISODE_SUCCESS, EPISODE_SEED = "videopolicy/task", "videopolicy/success", "videopolicy/seed"
+EPISODE_LABELLED_BY, EPISODE_CONFIDENCE = "videopolicy/labelled_by", "videopolicy/confidence"
 ACTION_LAYOUT, STATE_LAYOUT, NOTES = "videopolicy/action_layout", "videopolicy/state_layout", "videopolicy/notes"
 
 # Files in a folder, at most.

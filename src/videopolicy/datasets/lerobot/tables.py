@@ -36,7 +36,13 @@ def to_bytes(table: pa.Table) -> pa.Buffer:
 def of_episodes(rows: list[dict[str, Any]]) -> pa.Table:
     """The table of episodes, from one dictionary an episode."""
     table = pa.Table.from_pylist(rows)
-    own = {spec.EPISODE_TASK: pa.string(), spec.EPISODE_SUCCESS: pa.bool_(), spec.EPISODE_SEED: pa.int64()}
+    own = {
+        spec.EPISODE_TASK: pa.string(),
+        spec.EPISODE_SUCCESS: pa.bool_(),
+        spec.EPISODE_SEED: pa.int64(),
+        spec.EPISODE_LABELLED_BY: pa.string(),
+        spec.EPISODE_CONFIDENCE: pa.float64(),
+    }
     # A column of nulls alone would get no type.
     schema = pa.schema([pa.field(f.name, own.get(f.name, f.type)) for f in table.schema])
     return table.cast(schema)

@@ -19,6 +19,8 @@ class Selection(Derived):
         actions_for: instructions or task names whose episodes keep their actions; None keeps all, () none.
         actions_of: numbers (see `Dataset.number`) of the episodes that keep them, if their task does; None keeps all,
             () none.
+        min_confidence: of episodes whose actions were read from video, the least of those that keep them; None keeps
+            all.
 
     Raises:
         UserError: the data set lacks a view.
@@ -30,16 +32,19 @@ class Selection(Derived):
         views: Mapping[str, str] | None = None,
         actions_for: Collection[str] | None = None,
         actions_of: Collection[int] | None = None,
+        min_confidence: float | None = None,
     ) -> None:
         self._names = {view: view for view in dataset.views} if views is None else dict(views)
         self._actions_for = None if actions_for is None else frozenset(actions_for)
         self._actions_of = None if actions_of is None else frozenset(actions_of)
+        self._min_confidence = min_confidence
         for view in self._names.values():
             if view not in dataset.views:
                 raise UserError(f"{dataset.path}: {unknown('view', view, dataset.views)}")
         recipe: list[Any] = [self._names, None if self._actions_for is None else sorted(self._actions_for)]
         # Only where it is said: caches know the other selections by the shorter recipe.
         recipe += [] if self._actions_of is None else [sorted(self._actions_of)]
+        recipe += [] if min_confidence is None else [{"min_confidence": min_confidence}]
         super().__init__(dataset, recipe)
         self.views = tuple(self._names)
         self.action_width = None if frozenset() in (self._actions_for, self._actions_of) else dataset.action_width
@@ -61,4 +66,5 @@ class Selection(Derived):
     def _keeps(self, index: int, episode: Episode) -> bool:
         tasks, numbers = self._actions_for, self._actions_of
         of_task = tasks is None or episode.task in tasks or episode.instruction in tasks
-        return of_task and (numbers is None or self.inner.number(index) in numbers)
+        sure = self._min_confidence is None or episode.confidence is None or episode.confidence >= self._min_confidence
+        return sure and of_task and (numbers is None or self.inner.number(index) in numbers)

@@ -1,6 +1,7 @@
 """One pass of the video model, then actions alone, as Video Prediction Policy acts (Hu et al. 2024, arXiv 2412.14803).
 
-The video model runs once, on noise at the first level; only the small action head runs at every step.
+The video model runs once, on noise at the first level; only the small action head runs at every step. A network that
+takes noisy actions runs at every step, beside the same noise, as UWM acts (Zhu et al. 2025, arXiv 2504.02792).
 """
 
 from videopolicy.diffusion.samplers import euler
