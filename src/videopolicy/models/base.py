@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import cpu_offload
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
 from videopolicy.actions.layout import Layout
@@ -20,6 +20,7 @@ from videopolicy.clips.windows import Window
 from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
+from videopolicy.diffusion.loss import Counts
 from videopolicy.errors import UserError, unknown
 from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
@@ -181,6 +182,28 @@ class Model(nn.Module, ABC):
         Raises:
             UserError: this kind of model cannot denoise actions without running the whole network.
         """
+
+    def reveal(
+        self,
+        condition: Condition,
+        clean: Joint,
+        counts: Counts,
+        has_actions: Bool[Tensor, "B"],
+        seeds: Int64[Tensor, "B"],
+    ) -> tuple[Condition, Counts]:
+        """What a lesson shows of the truth beside the noisy sample, and what then counts: by default nothing, and all.
+
+        Args:
+            condition: what the clips are denoised given.
+            clean: the truth; it may hold anything as the actions of a clip that has none.
+            counts: what the stage counts of them, on the CPU.
+            has_actions: which clips have actions, on the CPU, whether they count or not.
+            seeds: of what is drawn for each clip, on the CPU, so that no clip heeds the ones beside it.
+
+        Returns:
+            The condition with what is shown, and no more than `counts`.
+        """
+        return condition, counts
 
     @property
     @abstractmethod
