@@ -105,7 +105,7 @@ def draw_lessons(
     for clip, seed in enumerate(seeds.tolist()):
         rng = np.random.default_rng((seed, STREAM))
         useful = [mode for mode in modes if mode.teaches(video[clip], actions[clip])] or modes
-        mode = useful[rng.integers(len(useful))]
+        mode = useful[int(rng.integers(len(useful)))]
         share = masked_share(rng.random()) if mode.masked is None else mode.masked
         order = torch.from_numpy(rng.permutation(math.prod(size)))
         drawn.append(mode)
