@@ -15,6 +15,25 @@ from videopolicy.errors import UserError
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a masked model is shown of the truth, none of it noisy (see `videopolicy.models.masked`).
+
+    Attributes:
+        video: clean latents of the flat frames.
+        pixels: which of their pixels are shown, in all flat frames alike.
+        moves: codes of the actions of each flat frame, (B, F, E, 1, 1); zeros where they are not shown.
+    """
+
+    video: Float[Tensor, "B F C h w"]
+    pixels: Bool[Tensor, "B h w"]
+    moves: Float[Tensor, "B F E 1 1"]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Known":
+        """The same change of every tensor."""
+        return Known(change(self.video), change(self.pixels), change(self.moves))
+
+
+@dataclass(frozen=True)
 class Condition:
     """What a video is denoised given.
 
@@ -26,18 +45,21 @@ class Condition:
         text: tokens of each clip's instruction, (B, L, W).
         without_text: flat frames that are not shown the instruction, (B, F); None if all are.
         origin: what the video is denoised as a difference from, of its own shape; None if it is denoised as it is.
+        known: what a masked model is shown of the truth; None if nothing.
     """
 
     latents: Float[Tensor, "B F C h w"]
     text: Float[Tensor, "B L W"]
     without_text: Bool[Tensor, "B F"] | None = None
     origin: Float[Tensor, "B F C h w"] | None = None
+    known: Known | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
         """The same change of every tensor that there is."""
         without_text = None if self.without_text is None else change(self.without_text)
         origin = None if self.origin is None else change(self.origin)
-        return Condition(change(self.latents), change(self.text), without_text, origin)
+        known = None if self.known is None else self.known.map(change)
+        return Condition(change(self.latents), change(self.text), without_text, origin, known)
 
     def to(self, dtype: torch.dtype) -> "Condition":
         """The same for a network in another precision; the origin is none of the network's business."""
@@ -46,12 +68,7 @@ class Condition:
     @staticmethod
     def cat(conditions: "Sequence[Condition]") -> "Condition":
         """Joins conditions of one kind along the batch."""
-
-        def along_batch(name: str) -> Any:
-            parts = [getattr(condition, name) for condition in conditions]
-            return None if parts[0] is None else torch.cat(parts)
-
-        return Condition(**{field.name: along_batch(field.name) for field in fields(Condition)})
+        return _joined(conditions)
 
     def unconditional(self) -> "Condition":
         """The same with nothing to go by: zeros, what dropout shows in training."""
@@ -97,8 +114,8 @@ class Backbone(nn.Module, ABC):
 
     tap_channels: tuple[int, ...]
     time_width: int
-    repeated_blocks: ClassVar[tuple[str, ...]] = ()
-    lora_targets: ClassVar[tuple[str, ...]] = ()
+    repeated_blocks: tuple[str, ...] = ()
+    lora_targets: tuple[str, ...] = ()
     holds_deep: ClassVar[bool] = False
 
     def denoise(
@@ -112,10 +129,7 @@ class Backbone(nn.Module, ABC):
             condition: what the video is denoised given.
         """
         out, features = self(*self.inputs(video, sigma, condition))
-        scale = Scaling()(sigma[:, None, None, None, None])
-        kept = scale.skip * _shifted(video, condition)
-        kept = kept if condition.origin is None else condition.origin + kept
-        return kept + scale.out * out.float(), features
+        return self.outputs(out, video, sigma, condition), features
 
     def inputs(
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
@@ -124,6 +138,19 @@ class Backbone(nn.Module, ABC):
         scale, dtype = Scaling()(sigma[:, None, None, None, None]), next(self.parameters()).dtype
         noisy = _shifted(video, condition) * scale.inp
         return noisy.to(dtype), condition.to(dtype), scale.noise.flatten()
+
+    def outputs(
+        self,
+        out: Float[Tensor, "B F C h w"],
+        video: Float[Tensor, "B F C h w"],
+        sigma: Float[Tensor, "B"],
+        condition: Condition,
+    ) -> Float[Tensor, "B F C h w"]:
+        """The best guess of the clean video, made of what `forward` gave to denoise this one."""
+        scale = Scaling()(sigma[:, None, None, None, None])
+        kept = scale.skip * _shifted(video, condition)
+        kept = kept if condition.origin is None else condition.origin + kept
+        return kept + scale.out * out.float()
 
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
         """The features of `denoise` alone; a backbone that can stops behind the last tap."""
@@ -174,3 +201,14 @@ class Backbone(nn.Module, ABC):
 
 def _shifted(video: Float[Tensor, "B F C h w"], condition: Condition) -> Float[Tensor, "B F C h w"]:
     return video if condition.origin is None else video - condition.origin
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Tensors, or values that hold them, along the batch; None of nothing."""
+    first = parts[0]
+    if first is None:
+        return None
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    names = [field.name for field in fields(first)]
+    return type(first)(**{name: _joined([getattr(part, name) for part in parts]) for name in names})

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from accelerate import cpu_offload
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
 from videopolicy.actions.layout import Layout
@@ -21,6 +21,7 @@ from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.clocks import Clocks
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Denoise, Freezable, Joint, Levels
+from videopolicy.diffusion.loss import Counts
 from videopolicy.errors import UserError, unknown
 from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
@@ -190,6 +191,28 @@ class Model(nn.Module, ABC):
     def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
         """The video of what `denoise` answers, for whoever has no use for the actions yet."""
         return self.denoise(x, levels, condition).video
+
+    def reveal(
+        self,
+        condition: Condition,
+        clean: Joint,
+        counts: Counts,
+        has_actions: Bool[Tensor, "B"],
+        seeds: Int64[Tensor, "B"],
+    ) -> tuple[Condition, Counts]:
+        """What a lesson shows of the truth beside the noisy sample, and what then counts: by default nothing, and all.
+
+        Args:
+            condition: what the clips are denoised given.
+            clean: the truth; it may hold anything as the actions of a clip that has none.
+            counts: what the stage counts of them, on the CPU.
+            has_actions: which clips have actions, on the CPU, whether they count or not.
+            seeds: of what is drawn for each clip, on the CPU, so that no clip heeds the ones beside it.
+
+        Returns:
+            The condition with what is shown, and no more than `counts`.
+        """
+        return condition, counts
 
     @property
     @abstractmethod

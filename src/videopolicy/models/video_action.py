@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videopolicy.backbones import unet
-from videopolicy.backbones.base import Condition, Features
+from videopolicy.backbones.base import Backbone, Condition, Features
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.edm import Scaling
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
@@ -37,6 +37,10 @@ class Config(ModelConfig):
         """See `ModelConfig.generates_video`."""
         return self.backbone.generates_video
 
+    def build_backbone(self, latent_channels: int, text_width: int) -> Backbone:
+        """The video denoiser with fresh weights, for latents of C channels and tokens of width W."""
+        return self.backbone.build(latent_channels, text_width)
+
     def build(self, normalizer: Normalizer | None) -> "VideoActionModel":
         """See `ModelConfig.build`."""
         return VideoActionModel(self, normalizer)
@@ -53,7 +57,7 @@ class VideoActionModel(Model):
 
     def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
-        self.backbone = config.backbone.build(self.latents.channels, self.text.width)
+        self.backbone = config.build_backbone(self.latents.channels, self.text.width)
         views, frames, width = len(config.views), config.latent_frames, self.action_width
         taps, time = self.backbone.tap_channels, self.backbone.time_width
         self.head: Head | None = config.head.build(taps, time, views, frames, width) if width else None

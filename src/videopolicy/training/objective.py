@@ -81,7 +81,9 @@ class Objective(nn.Module):
         normal = noise.noise.map(lambda part: part.to(device, non_blocking=True))
         condition = self.condition(batch, noise.conditioning)
         condition = condition.drop(latents=noise.no_image.to(device), text=noise.no_text.to(device))
-        return self._losses(clean, normal, levels, condition, noise.counts)
+        has_actions = torch.from_numpy(np.asarray(batch.has_actions))
+        condition, counts = self.model.reveal(condition, clean, noise.counts, has_actions, noise.seeds)
+        return self._losses(clean, normal, levels, condition, counts)
 
     @torch.no_grad()
     def losses_at(self, batch: ClipBatch, levels: Levels, noise: Joint) -> Losses:
