@@ -20,7 +20,12 @@ from videopolicy.types import Observation
 WARM_UP = 3
 # A model's methods whose time is a part's; none of them calls another. They are no part of the contract of a model: one
 # without them is timed as a whole, between the encoding and the decoding of its images.
-MODEL_METHODS = {"denoise_video": "video", "pool_features": "action", "denoise_actions": "action"}
+MODEL_METHODS = {
+    "denoise_video": "video",
+    "read_present": "video",
+    "pool_features": "action",
+    "denoise_actions": "action",
+}
 
 
 @dataclass(frozen=True)
