@@ -58,15 +58,11 @@ class Condition:
         """The same with nothing to go by: zeros, what dropout shows in training."""
         return replace(self, latents=torch.zeros_like(self.latents), text=torch.zeros_like(self.text))
 
-    def at(self, frames: Sequence[int]) -> "Condition":
+    def at(self, frames: slice) -> "Condition":
         """What some of the flat frames are denoised given."""
-        chosen = list(frames)
-        return Condition(
-            self.latents[:, chosen],
-            self.text,
-            None if self.without_text is None else self.without_text[:, chosen],
-            None if self.origin is None else self.origin[:, chosen],
-        )
+        without_text = None if self.without_text is None else self.without_text[:, frames]
+        origin = None if self.origin is None else self.origin[:, frames]
+        return Condition(self.latents[:, frames], self.text, without_text, origin)
 
     def drop(self, latents: Bool[Tensor, "B G"], text: Bool[Tensor, "B G"]) -> "Condition":
         """Hides latents and text where marked True: of every flat frame by itself (G = F) or of whole clips (G = 1)."""

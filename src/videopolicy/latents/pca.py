@@ -55,8 +55,9 @@ class PCA(Components, Latents):
     """Latents that are scaled projections on the principal components of patches; see `Components`."""
 
     def __init__(self, config: Config) -> None:
-        self.channels, self.code_channels = config.channels, config.conditioning or config.channels
-        super().__init__(3, config.patch, config.channels, config.still, self.code_channels - config.channels)
+        kept = config.conditioning or config.channels
+        super().__init__(3, config.patch, config.channels, config.still, beyond=kept - config.channels)
+        self.channels, self.code_channels = config.channels, kept
         self.downsampling = config.patch
 
     @property

@@ -114,8 +114,7 @@ class VideoActionModel(Model):
 
     def read_present(self, condition: Condition) -> Features:
         """Features of the current images, (B, V, ...): a clip of one frame a view, at noise level `PRESENT`."""
-        first = range(self.config.pad, self.config.flat_frames, self.config.latent_frames)
-        given = condition.at(first)
+        given = condition.at(slice(self.config.pad, None, self.config.latent_frames))
         # Where an image is hidden, a residual model is told of no motion, as it is where there is an image.
         video = self._current(given) if given.origin is None else given.origin
         return self.backbone.read(video, video.new_full((len(video),), PRESENT), given)
@@ -138,14 +137,13 @@ class VideoActionModel(Model):
         self, future: Features | None, sigma: Float[Tensor, "B"], condition: Condition, through: float = 1.0
     ) -> Float[Tensor, "B G"]:
         """The vector of what the head reads; it may read nothing of the future, whose noise level is this."""
-        if self.config.reads == "future" and future is not None:
-            return self.pool_features(future.through(through), sigma)
-        present = self.read_present(condition)
         if future is None or self.config.reads == "present":
+            present = self.read_present(condition)
             return self.pool_features(present.through(through), torch.full_like(sigma, PRESENT))
-        pairs = zip(future.taps, present.taps, strict=True)
-        moved = tuple((self.unflatten(tap) - now[:, :, None]).flatten(1, 2) for tap, now in pairs)
-        return self.pool_features(Features(moved).through(through), sigma)
+        if self.config.reads == "difference":
+            pairs = zip(future.taps, self.read_present(condition).taps, strict=True)
+            future = Features(tuple((self.unflatten(tap) - now[:, :, None]).flatten(1, 2) for tap, now in pairs))
+        return self.pool_features(future.through(through), sigma)
 
     def _current(self, condition: Condition) -> Float[Tensor, "B F C h w"]:
         """The current image of each flat frame's view, as what is denoised would show it."""
