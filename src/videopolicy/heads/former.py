@@ -86,7 +86,7 @@ class VideoFormer(nn.Module):
         parts = []
         for tap, projection, kind in zip(taps, self.projections, self.taps, strict=True):
             pixels = projection(tap.permute(0, 2, 1, 4, 5, 3))
-            place = places(*tap.shape[-2:], self.views.shape[1], tap.device).to(pixels)
+            place = places(tap.shape[-2], tap.shape[-1], self.views.shape[1], tap.device).to(pixels)
             parts.append((pixels + kind + place + self.views[:, None, None]).flatten(2, 4))
         return torch.cat(parts, 2)
 
