@@ -68,6 +68,16 @@ def upgrade_result(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "ended": _ENDINGS[ended]} if ended in _ENDINGS else values
 
 
+def upgrade_run(settings: dict[str, Any]) -> dict[str, Any]:
+    """The content of a run's config.json; a stage once had the action loss stop at the features, or not."""
+    training = settings.get("training") if isinstance(settings, dict) else None
+    stage = training.get("stage") if isinstance(training, dict) else None
+    if not isinstance(training, dict) or not isinstance(stage, dict) or "detach" not in stage:
+        return settings
+    kept = {name: value for name, value in stage.items() if name != "detach"}
+    return {**settings, "training": {**training, "stage": {**kept, "through": float(not stage["detach"])}}}
+
+
 def is_old_run(facts: Any) -> bool:
     """Whether a run's config.json holds a recipe of the first edition, which cannot be gone on with."""
     training = facts.get("training") if isinstance(facts, dict) else None

@@ -131,6 +131,7 @@ def test_ctrl_c_ends_with_130_and_a_checkpoint_to_go_on_from(data, tmp_path, cap
         (["--init", "nowhere", "--views", "top"], "--views and --init exclude each other"),
         (["--views", "top", "top"], "--views is top top; name each view once"),
         (["--features", "attached", "--stage", "video"], "--features is about --stage joint"),
+        (["--features", "1.5"], "--features is 1.5"),
         (["--video-horizon", "-8"], "--video-horizon is -8"),
     ],
 )

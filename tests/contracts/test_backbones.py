@@ -178,9 +178,39 @@ def test_every_tap_sends_gradient_back_unless_detached(backbone, generates):
             tap.square().mean(), list(backbone.parameters()), allow_unused=True, retain_graph=True
         )
         assert any(part is not None and part.any() for part in gradient)
-    detached = features.detach()
+    detached = features.through(0.0)
     assert not any(tap.requires_grad for tap in detached.taps)
     assert video.requires_grad == generates
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_share_of_the_gradient_goes_on_through_the_same_taps(backbone, share):
+    _, features = backbone.denoise(*inputs())
+    passed = features.through(share)
+    for tap, again in zip(features.taps, passed.taps, strict=True):
+        assert torch.equal(tap, again)
+        whole, part = (
+            torch.autograd.grad(seen.square().mean(), list(backbone.parameters()), allow_unused=True, retain_graph=True)
+            for seen in (tap, again)
+        )
+        for one, other in zip(whole, part, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                torch.testing.assert_close(share * one, other)
+
+
+@torch.no_grad()
+def test_images_may_be_given_in_more_channels_than_are_denoised(name, generates):
+    video, sigma, condition = inputs()
+    more = draw(2, 3, CHANNELS + 5, 8, 8, seed=7)
+    wide = example("backbones", name).build(CHANNELS, WIDTH, CHANNELS + 5).eval()
+    denoised, features = wide.denoise(video, sigma, Condition(more, condition.text))
+    assert denoised.shape == video.shape
+    changed = more.clone()
+    changed[:, :, -1] += 1
+    other = wide.denoise(video, sigma, Condition(changed, condition.text))
+    assert not torch.equal(other[1].taps[-1], features.taps[-1])
+    assert not generates or not torch.equal(other[0], denoised)
 
 
 @torch.no_grad()

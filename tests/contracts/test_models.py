@@ -94,16 +94,19 @@ def test_frozen_it_keeps_the_video_and_goes_on_with_the_actions(model):
     torch.testing.assert_close(frozen(moved, later).actions, beside.actions)
 
 
-def test_detached_the_actions_send_no_gradient_into_the_video(model):
-    reached = []
-    for detach in (True, False):
+def test_the_actions_send_a_share_of_their_gradient_into_the_video(model):
+    """None if they are detached; the answer is the same."""
+    given, at, found = condition(model).map(torch.detach), levels([1.0] * 2, [1.0] * 2), {}
+    for share in (0.0, 0.5, 1.0):
         model.zero_grad()
-        denoised = model.denoise(noise(model), levels([1.0] * 2, [1.0] * 2), condition(model), detach=detach)
+        denoised = model.denoise(noise(model), at, given, through=share)
         denoised.actions.square().mean().backward()
-        weights = [weight for weight in model.backbone.parameters() if weight.grad is not None]
-        reached.append(any(weight.grad.any() for weight in weights))
+        weights = [weight.grad for weight in model.backbone.parameters() if weight.grad is not None]
+        found[share] = denoised.actions, [weight for weight in weights if weight.any()]
     model.zero_grad()
-    assert reached == [False, True]
+    assert not found[0.0][1] and found[1.0][1]
+    assert torch.equal(found[0.0][0], found[1.0][0]) and torch.equal(found[0.5][0], found[1.0][0])
+    assert sum(part.norm() for part in found[0.5][1]) < sum(part.norm() for part in found[1.0][1])
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from videopolicy.latents import pca
 from videopolicy.models.sampling import Sampling
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.training.run import train
-from videopolicy.training.stages import JOINT
+from videopolicy.training.stages import ATTACHED
 
 # Video is mostly clean, as inverse dynamics want it.
 LAW = independent.Config(LogNormal(-2.0, 1.5), LogNormal(0.0, 1.57))
@@ -27,7 +27,7 @@ LAW = independent.Config(LogNormal(-2.0, 1.5), LogNormal(0.0, 1.57))
 def test_actions_read_from_video_are_nearer_to_the_executed_ones_than_their_mean(tmp_path):
     recipe = replace(
         TRAINING, steps=500, batch_size=16, lr=2e-3, head_lr=2e-3, warmup=20, ema_decay=0.98, noise=LAW,
-        stage=replace(JOINT, detach=False), log_every=500, validation_episodes=0, normalize="std",
+        stage=ATTACHED, log_every=500, validation_episodes=0, normalize="std",
     )  # fmt: skip
     data = write_data(tmp_path / "data", episodes=28)
     listed = tmp_path / "list.toml"

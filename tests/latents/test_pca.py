@@ -70,6 +70,29 @@ def test_latents_are_uncorrelated_and_a_variance_is_the_root_of_its_components()
     torch.testing.assert_close(projected / projected[0], (variances / variances[0]).square(), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("still", [False, True])
+def test_the_image_whole_is_conditioned_on_and_nothing_else_changes(still):
+    frames, unseen = pictures(), pictures(seed=1)
+    plain = fitted(frames, patch=4, channels=6, still=still)
+    whole = fitted(frames, patch=4, channels=6, still=still, conditioning=48)
+    assert (plain.channels, plain.code_channels, plain.condition_channels) == (6, 6, 6)
+    assert (whole.channels, whole.code_channels, whole.condition_channels) == (6, 48, 48)
+    codes, few = whole.encode(unseen), plain.encode(unseen)
+    torch.testing.assert_close(whole.sample(codes, None), few)
+    torch.testing.assert_close(whole.condition(codes)[:, :6], plain.condition(few))
+    assert whole.explained == plain.explained < 1
+    shown = [one.decode(one.sample(given, None)).int() for one, given in ((whole, codes), (plain, few))]
+    assert (shown[0] - shown[1]).abs().max() <= 1
+    assert (whole.decode(whole.condition(codes)).int() - unseen.int()).abs().max() <= 1, "an image is whole"
+
+
+def test_fewer_components_to_condition_on_than_to_denoise_are_refused():
+    with pytest.raises(UserError, match=r"latents\.conditioning is 5; .* at least the 6 components"):
+        Config(patch=4, channels=6, conditioning=5)
+    with pytest.raises(UserError, match="1 to 48 channels, not 49"):
+        Config(patch=4, channels=6, conditioning=49).build()
+
+
 @pytest.mark.parametrize("value", [0, 200])
 def test_frames_without_variance_give_finite_latents(value):
     latents = fitted(torch.full((3, 16, 16, 3), value, dtype=torch.uint8), patch=8, channels=16)

@@ -14,9 +14,8 @@ from videopolicy.models.masked import Config, MaskedModel
 from videopolicy.models.sampling import Sampling
 from videopolicy.training.noise import StepNoise, draw_noise, generator_of
 from videopolicy.training.objective import Counted, Objective, total
-from videopolicy.training.stages import ACTION, JOINT
+from videopolicy.training.stages import ACTION, ATTACHED, JOINT
 
-ATTACHED = replace(JOINT, detach=False)
 WORDS = ["reach the red disc", "press"]
 NEW = torch.Generator
 

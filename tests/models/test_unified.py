@@ -17,7 +17,7 @@ from videopolicy.models.sampling import Sampling
 from videopolicy.presets.base import preset
 from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.objective import Objective, total
-from videopolicy.training.stages import ACTION, JOINT
+from videopolicy.training.stages import ACTION
 from videopolicy.tuning.ways import candidates
 
 STEPS = Sampling(steps=3)
@@ -125,7 +125,7 @@ def with_actions(clips: ClipBatch, actions: np.ndarray, has: list[bool]) -> Clip
 
 def test_clips_without_actions_show_noise_of_the_highest_level_and_count_for_nothing():
     model = fitted(example)
-    objective = Objective(model, replace(TRAINING, noise=independent.Config(), stage=replace(JOINT, detach=False)))
+    objective = Objective(model, replace(TRAINING, noise=independent.Config(), stage=ATTACHED))
     clips, has = batch(model), [True, False, True]
     drawn = draw_noise(model, objective.training_config, clips, generator_of(0, 0))
     drawn = replace(drawn, counts=replace(drawn.counts, actions=torch.tensor(has)[:, None].expand(3, 8)))

@@ -220,17 +220,17 @@ def test_without_a_normaliser_it_imagines_and_says_that_it_cannot_act():
         model.sample(condition(model), noise(model), Sampling("one_pass", steps=2))
 
 
-@pytest.mark.parametrize("detach", [True, False])
-def test_the_action_loss_reaches_the_video_model_only_if_features_are_not_detached(detach):
+@pytest.mark.parametrize("through", [0.0, 0.5, 1.0])
+def test_the_action_loss_reaches_the_video_model_only_if_features_are_not_detached(through):
     model = small_model()
-    training = replace(TRAINING, stage=replace(JOINT, detach=detach))
+    training = replace(TRAINING, stage=replace(JOINT, through=through))
     clips = batch(model)
     Objective(model, training)(clips, draw_noise(model, training, clips, generator_of(0, 0))).mean_actions.backward()
     reached = {
         part: any(p.grad is not None and p.grad.any() for p in getattr(model, part).parameters())
         for part in ("text", "backbone", "head")
     }
-    assert reached == {"text": not detach, "backbone": not detach, "head": True}
+    assert reached == {"text": bool(through), "backbone": bool(through), "head": True}
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_the_action_loss_reaches_the_video_model_only_if_features_are_not_detach
 def test_a_stage_changes_what_it_trains_and_not_a_bit_more(stage, still):
     model = small_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    training = replace(TRAINING, stage=replace(STAGES[stage], detach=False), weight_decay=0.1)
+    training = replace(TRAINING, stage=replace(STAGES[stage], through=1.0), weight_decay=0.1)
     objective = Objective(model, training)
     optimizer = torch.optim.AdamW(objective.parameter_groups(), weight_decay=0.1)
     for step in range(3):

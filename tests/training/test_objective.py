@@ -27,9 +27,8 @@ def model():
     return small_model()
 
 
-def objective(model, stage="joint", detach=None, **changes):
-    chosen = STAGES[stage] if detach is None else replace(STAGES[stage], detach=detach)
-    return Objective(model, replace(TRAINING, stage=chosen, **changes))
+def objective(model, stage="joint", **changes):
+    return Objective(model, replace(TRAINING, stage=STAGES[stage], **changes))
 
 
 def loss_of(loss, clips, seed=0):
@@ -62,6 +61,7 @@ def test_what_is_minimised():
     found = {stage: loss_of(objective(model, stage=stage), batch(model)) for stage in OF_CLIPS}
     video, actions = found["joint"].video.mean(), found["joint"].actions.mean()
     expected = {"video": video, "action": actions, "joint": video + actions, "end_to_end": actions}
+    expected["attached"] = expected["joint"]
     for stage, losses in found.items():
         torch.testing.assert_close(total(losses), expected[stage])
 
@@ -70,7 +70,7 @@ def test_clips_without_actions_do_not_count_whatever_they_hold(model):
     mixed, other = batch(model), batch(model)
     mixed.has_actions[1] = other.has_actions[1] = False
     other.actions[1] = 5.0
-    loss = objective(model, detach=False)
+    loss = objective(model, stage="attached")
     gradients = []
     for clips in (mixed, other):
         losses = loss_of(loss, clips)
@@ -85,7 +85,7 @@ def test_checkpointed_gradients_are_the_same_and_keep_less():
     gradients, kept = [], []
     for recompute in (False, True):
         model, sizes = small_model(), []
-        loss = objective(model, gradient_checkpointing=recompute, detach=False)
+        loss = objective(model, stage="attached", gradient_checkpointing=recompute)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
             losses = loss_of(loss, batch(model))
         total(losses).backward()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -128,26 +129,27 @@ def test_the_second_stage_acts_through_the_video_model_of_the_first(trainer):
     assert not same(fresh.objective.model.backbone, learnt.backbone)
 
 
-@pytest.mark.parametrize("detach", [True, False])
-def test_the_action_loss_reaches_the_video_model_only_if_attached(trainer, detach):
-    run = trainer(stage=replace(JOINT, detach=detach))
+@pytest.mark.parametrize("through", [0.0, 0.5, 1.0])
+def test_the_action_loss_reaches_the_video_model_only_if_attached(trainer, through):
+    run = trainer(stage=replace(JOINT, through=through))
     policy, batch = run.objective.model, run.clips.batch(np.arange(3), None)
     run.objective(batch, draw_noise(policy, run.training, batch, generator_of(0, 0))).mean_actions.backward()
     reached = [weight.grad is not None and bool(weight.grad.any()) for weight in policy.backbone.parameters()]
-    assert any(reached) != detach
+    assert any(reached) == bool(through)
     assert any(weight.grad.any() for weight in policy.head.parameters())
 
 
 def test_attached_features_change_what_the_video_model_learns(dots, tmp_path):
     """The preset detaches them by itself."""
     learnt = {}
-    for features in ("", "detached", "attached"):
+    for features in ("", "detached", "0", "0.5", "attached"):
         out = tmp_path / (features or "plain")
         more = ["--features", features] if features else []
         train(dots, out, "--batch-size", "2", "--steps", "1", *more)
         learnt[features] = checkpoint.load(out / "checkpoint")[0].backbone
-    assert same(learnt[""], learnt["detached"])
-    assert not same(learnt[""], learnt["attached"])
+    assert same(learnt[""], learnt["detached"]) and same(learnt[""], learnt["0"])
+    different = [learnt[features] for features in ("", "0.5", "attached")]
+    assert not any(same(one, other) for one, other in combinations(different, 2))
 
 
 def test_clips_without_actions_teach_the_head_nothing(trainer, dataset):

@@ -13,6 +13,7 @@ from videopolicy.diffusion.noise import joint, pinned
 from videopolicy.errors import UserError
 from videopolicy.training.prepare import suited
 from videopolicy.training.run import RunSettings, train
+from videopolicy.training.stages import ATTACHED, JOINT
 
 # Settings that are right are gone on with from the state, which is an empty folder here.
 GOES_ON = "every state is damaged"
@@ -51,6 +52,20 @@ def test_the_same_settings_go_on_and_others_are_named(data, out):
         go_on(data, out, training=replace(TRAINING, lr=0.5, seed=9))
     with pytest.raises(UserError, match="the run was begun with another model;"):
         go_on(data, out, model=replace(MODEL, execute=1))
+
+
+@pytest.mark.parametrize(("stage", "detach"), [(JOINT, True), (ATTACHED, False)])
+def test_a_run_goes_on_whose_stage_told_whether_features_are_detached(data, out, stage, detach):
+    path, training = out / "config.json", replace(TRAINING, stage=stage)
+    told = json.loads(path.read_text(encoding="utf-8"))
+    told["training"] = to_json(training)
+    del told["training"]["stage"]["through"]
+    told["training"]["stage"]["detach"] = detach
+    path.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(UserError, match=GOES_ON):
+        go_on(data, out, training=training)
+    with pytest.raises(UserError, match="begun with another stage;"):
+        go_on(data, out, training=replace(training, stage=replace(stage, through=0.5)))
 
 
 def test_a_setting_that_the_run_did_not_know_yet_had_its_default(data, out):

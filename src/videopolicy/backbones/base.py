@@ -41,14 +41,15 @@ class Condition:
     attention wants tokens of every frame, and over time of every pixel.
 
     Attributes:
-        latents: conditioning latents of the current image of each flat frame's own view, (B, F, C, h, w).
+        latents: conditioning latents of the current image of each flat frame's own view, (B, F, Q, h, w); Q may differ
+            from the C channels of what is denoised.
         text: tokens of each clip's instruction, (B, L, W).
         without_text: flat frames that are not shown the instruction, (B, F); None if all are.
         origin: what the video is denoised as a difference from, of its own shape; None if it is denoised as it is.
         known: what a masked model is shown of the truth; None if nothing.
     """
 
-    latents: Float[Tensor, "B F C h w"]
+    latents: Float[Tensor, "B F Q h w"]
     text: Float[Tensor, "B L W"]
     without_text: Bool[Tensor, "B F"] | None = None
     origin: Float[Tensor, "B F C h w"] | None = None
@@ -74,6 +75,12 @@ class Condition:
         """The same with nothing to go by: zeros, what dropout shows in training."""
         return replace(self, latents=torch.zeros_like(self.latents), text=torch.zeros_like(self.text))
 
+    def at(self, frames: slice) -> "Condition":
+        """What some of the flat frames are denoised given."""
+        without_text = None if self.without_text is None else self.without_text[:, frames]
+        origin = None if self.origin is None else self.origin[:, frames]
+        return Condition(self.latents[:, frames], self.text, without_text, origin)
+
     def drop(self, latents: Bool[Tensor, "B G"], text: Bool[Tensor, "B G"]) -> "Condition":
         """Hides latents and text where marked True: of every flat frame by itself (G = F) or of whole clips (G = 1)."""
         hidden = replace(self, latents=self.latents.masked_fill(latents[:, :, None, None, None], 0))
@@ -93,9 +100,11 @@ class Features:
 
     taps: tuple[Float[Tensor, "B F _ _ _"], ...]
 
-    def detach(self) -> "Features":
-        """The same values, with no gradient into the backbone."""
-        return Features(tuple(tap.detach() for tap in self.taps))
+    def through(self, share: float) -> "Features":
+        """The same values, with this share of the gradient into the backbone; with 0 they are detached from it."""
+        if share == 1:
+            return self
+        return Features(tuple(torch.lerp(tap.detach(), tap, share) if share else tap.detach() for tap in self.taps))
 
 
 class Backbone(nn.Module, ABC):

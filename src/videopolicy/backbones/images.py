@@ -38,9 +38,9 @@ class Config:
         if self.blocks < 1:
             raise UserError(f"an image encoder has at least one block a level, not {self.blocks}")
 
-    def build(self, latent_channels: int, text_width: int) -> "Images":
-        """An encoder with fresh weights for latents of C channels and tokens of width W."""
-        return Images(self, latent_channels, text_width)
+    def build(self, latent_channels: int, text_width: int, condition_channels: int | None = None) -> "Images":
+        """An encoder with fresh weights for tokens of width W, and conditioning latents of Q channels or else C."""
+        return Images(self, condition_channels or latent_channels, text_width)
 
 
 class Images(Backbone):
@@ -48,10 +48,10 @@ class Images(Backbone):
 
     repeated_blocks = ("EncoderLevel",)
 
-    def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
+    def __init__(self, config: Config, condition_channels: int, text_width: int) -> None:
         super().__init__()
         first = config.channels[0]
-        self.stem = nn.Conv2d(latent_channels, first, 3, padding=1)
+        self.stem = nn.Conv2d(condition_channels, first, 3, padding=1)
         self.levels = nn.ModuleList()
         for before, after in pairwise((first, *config.channels)):
             blocks = [FilmBlock(after, text_width) for _ in range(config.blocks)]

@@ -84,9 +84,12 @@ class Config:
             if self.head_channels < 1 or width % self.head_channels:
                 raise UserError(f"head_channels of {self.head_channels} do not divide a level of {width} channels")
 
-    def build(self, latent_channels: int, text_width: int) -> "UNet":
-        """A U-Net with fresh weights for latents of C channels and tokens of width W."""
-        return UNet(self, latent_channels, text_width)
+    def build(self, latent_channels: int, text_width: int, condition_channels: int | None = None) -> "UNet":
+        """A U-Net with fresh weights for latents of C channels, tokens of width W, conditioning latents of Q channels.
+
+        Q is C unless it is given.
+        """
+        return UNet(self, latent_channels, text_width, condition_channels)
 
 
 class UNet(Backbone):
@@ -97,10 +100,12 @@ class UNet(Backbone):
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
     holds_deep = True
 
-    def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
+    def __init__(
+        self, config: Config, latent_channels: int, text_width: int, condition_channels: int | None = None
+    ) -> None:
         super().__init__()
         self.net = PerFrameUNet(
-            in_channels=2 * latent_channels,
+            in_channels=latent_channels + (condition_channels or latent_channels),
             out_channels=latent_channels,
             block_out_channels=config.channels,
             down_block_types=tuple(f"{'CrossAttn' * attends}DownBlockSpatioTemporal" for attends in config.attention),

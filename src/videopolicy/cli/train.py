@@ -19,6 +19,8 @@ from videopolicy.training.run import train
 
 PRESET = "tiny"
 MOST_AHEAD = 10**4
+# What --features says in words.
+THROUGH = {"detached": 0.0, "attached": 1.0}
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Command:
     """A checkpoint to start from; without one, all weights are fresh."""
     relative: bool = False
     """Learn poses relative to the state at the chunk's beginning; the data name their action and state layouts."""
-    features: Literal["attached", "detached"] | None = None
-    """Stage joint: whether the action loss trains the video model, too, or stops at its features; else the preset's."""
+    features: Literal["attached", "detached"] | float | None = None
+    """Stage joint: whether the action loss trains the video model, too, or stops at its features, or which share of its
+    gradient, 0 to 1, goes on through them; else the preset's."""
     video_horizon: int | None = None
     """Control steps that the video covers, the preset's own if not given; with 0 it draws the current images."""
     views: tuple[str, ...] = ()
@@ -83,8 +86,9 @@ class Command:
         model, training = self._model(), self.training
         recipe = registry.entry("presets", self.preset).training
         training = replace(training, stage=recipe.own_stage(training.stage.name))
-        if self.features:
-            training = replace(training, stage=replace(training.stage, detach=self.features == "detached"))
+        if self.features is not None:
+            share = THROUGH[self.features] if isinstance(self.features, str) else self.features
+            training = replace(training, stage=replace(training.stage, through=share))
         sources = open_sources(self.data, self.format, self.reading)
         if self.actions_for:
             sources = actions_for(sources, self.actions_for)
@@ -106,8 +110,10 @@ class Command:
             raise UserError(f"--views is {' '.join(self.views)}; name each view once")
         if self.video_horizon is not None:
             check_range("--video-horizon", self.video_horizon, 0, MOST_AHEAD)
+        if isinstance(self.features, float):
+            check_range("--features", self.features, 0, 1)
         stage = self.training.stage
-        if self.features and not (stage.video_loss and stage.action_loss):
+        if self.features is not None and not (stage.video_loss and stage.action_loss):
             raise UserError(f"--features is about --stage joint; stage {stage.name!r} has one loss alone; leave it out")
 
     def _model(self) -> ModelConfig:

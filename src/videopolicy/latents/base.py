@@ -41,6 +41,11 @@ class Latents(nn.Module, ABC):
     temporal: int = 1
     pretrained: ClassVar[bool] = False
 
+    @property
+    def condition_channels(self) -> int:
+        """Q, of the latents that the video model is conditioned on; C unless they hold more of an image."""
+        return self.channels
+
     def fit(self, frames: UInt8[np.ndarray, "n H W 3"]) -> None:
         """Adapts the latents to a data set before anything is trained; pretrained ones have nothing to do."""
 
@@ -69,7 +74,7 @@ class Latents(nn.Module, ABC):
         """Latents to denoise, of about unit scale."""
 
     @abstractmethod
-    def condition(self, codes: Float[Tensor, "n K h w"]) -> Float[Tensor, "n C h w"]:
+    def condition(self, codes: Float[Tensor, "n K h w"]) -> Float[Tensor, "n Q h w"]:
         """Latents that the video model is conditioned on."""
 
     @abstractmethod

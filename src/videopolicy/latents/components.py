@@ -23,21 +23,22 @@ class Components(nn.Module):
 
     Component k is divided by the square root of its standard deviation, so that the strong components stay stronger,
     but less so than in the pixels; one constant for all then brings the mean variance over channels to 1 (sigma_data).
+    Components beyond these channels have the same scale, and do not change that of the others.
 
     Attributes:
         still: whether each place of a picture has a mean of its own.
         mean: the mean patch, pixels in [-1, 1]; of a camera that stands still the mean picture, (c, H, W).
         components: orthonormal, strongest first.
         scale: what each projection is multiplied with; all zero until fitted.
-        explained: share of the patches' variance that the components hold.
+        explained: share of the patches' variance that the C components hold.
     """
 
     mean: Float32[Tensor, "c _ _"]
-    components: Float32[Tensor, "C c p p"]
-    scale: Float32[Tensor, "C"]
+    components: Float32[Tensor, "K c p p"]
+    scale: Float32[Tensor, "K"]
     explained: Float32[Tensor, ""]
 
-    def __init__(self, planes: int, patch: int, channels: int, still: bool = False) -> None:
+    def __init__(self, planes: int, patch: int, channels: int, still: bool = False, beyond: int = 0) -> None:
         """Components that are yet to be fitted.
 
         Args:
@@ -46,20 +47,20 @@ class Components(nn.Module):
             channels: C, components kept.
             still: whether each place of a picture has a mean of its own, as suits a camera that stands still: what
                 never changes there is then 0, and the components are those of what does.
+            beyond: components kept beyond these, weaker ones; K = C + beyond.
 
         Raises:
             UserError: more channels than a patch has values.
         """
         super().__init__()
-        self.still, self._patch = still, patch
-        if not 1 <= channels <= planes * patch**2:
+        self.still, self._patch, self._channels = still, patch, channels
+        kept = channels + beyond
+        if not 1 <= kept <= planes * patch**2:
             over = "" if planes == 3 else f" over {planes // 3} frames"
-            raise UserError(
-                f"PCA of {patch}x{patch} patches{over} has 1 to {planes * patch**2} channels, not {channels}"
-            )
+            raise UserError(f"PCA of {patch}x{patch} patches{over} has 1 to {planes * patch**2} channels, not {kept}")
         self.register_buffer("mean", torch.zeros(planes, patch, patch))
-        self.register_buffer("components", torch.zeros(channels, planes, patch, patch))
-        self.register_buffer("scale", torch.zeros(channels))
+        self.register_buffer("components", torch.zeros(kept, planes, patch, patch))
+        self.register_buffer("scale", torch.zeros(kept))
         self.register_buffer("explained", torch.zeros(()))
 
     @torch.no_grad()
@@ -88,7 +89,7 @@ class Components(nn.Module):
         self._set(origin.double() + mean, products / count - mean.outer(mean))
 
     @torch.no_grad()
-    def project(self, pictures: UInt8[Tensor, "n c H W"]) -> Float[Tensor, "n C h w"]:
+    def project(self, pictures: UInt8[Tensor, "n c H W"]) -> Float[Tensor, "n K h w"]:
         """Scaled projections of every patch; on the device of the components.
 
         Raises:
@@ -101,14 +102,15 @@ class Components(nn.Module):
         return F.conv2d(pixels, weight, -(weight * self.mean).sum((1, 2, 3)), stride=self._patch)
 
     @torch.no_grad()
-    def restore(self, projections: Float[Tensor, "n C h w"]) -> UInt8[Tensor, "n c H W"]:
-        """Pictures of these projections, rounded and clipped to 0 to 255.
+    def restore(self, projections: Float[Tensor, "n m h w"]) -> UInt8[Tensor, "n c H W"]:
+        """Pictures of these projections on the first m components, rounded and clipped to 0 to 255.
 
         Raises:
             RuntimeError: not fitted yet.
         """
         self._check_fitted()
-        weight = self.components / self.scale[:, None, None, None]
+        known = projections.shape[1]
+        weight = self.components[:known] / self.scale[:known, None, None, None]
         pixels = F.conv_transpose2d(projections.to(weight), weight, stride=self._patch)
         pixels = pixels + (self.mean if self.still else self.mean.repeat(1, *projections.shape[-2:]))
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -118,17 +120,16 @@ class Components(nn.Module):
         variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1).T
         # An eigenvector's sign is arbitrary; fixed, the same frames give the same latents on every machine.
         vectors = vectors * vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
-        channels = len(self.scale)
-        kept = variances[:channels].sqrt()
+        kept = variances[: len(self.scale)].sqrt()
         floored = kept.clamp(min=max(FLOOR * float(kept[0]), FLOOR))
         scale = floored.rsqrt()
-        power = float((kept * scale).square().mean())
+        power = float((kept * scale)[: self._channels].square().mean())
         # Of each place by itself, what is left of the mean is 0.
         if not self.still:
             self.mean.copy_(mean.view_as(self.mean))
-        self.components.copy_(vectors[:channels].reshape(self.components.shape))
+        self.components.copy_(vectors[: len(self.scale)].reshape(self.components.shape))
         self.scale.copy_(scale / power**0.5 if power else scale)
-        self.explained.copy_(kept.square().sum() / variances.sum() if power else torch.ones(()))
+        self.explained.copy_(kept[: self._channels].square().sum() / variances.sum() if power else torch.ones(()))
 
     def _patches(self, pictures: UInt8[Tensor, "n c H W"]) -> Float32[Tensor, "m P"]:
         pixels = self._moving(_pixels(pictures)) if self.still else _pixels(pictures)

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from videopolicy.configs import check_limits, limited
+from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.latents.components import Components
 
@@ -22,6 +23,8 @@ class Config:
         channels: components kept, at most 3 * patch².
         still: whether the mean is taken of every place of the picture by itself, which suits one camera that stands
             still: what never moves is then 0, and what moves is large. Of several views it is the mean of them all.
+        conditioning: components of the current image that the video model is conditioned on, of which it denoises the
+            first `channels`; None for these alone. With all 3 * patch² of them it is given the image whole.
     """
 
     temporal: ClassVar[int] = 1
@@ -29,9 +32,15 @@ class Config:
     patch: int = limited(8, 1, 1024)
     channels: int = limited(16, 1, 2**16)
     still: bool = False
+    conditioning: int | None = limited(None, 1, 2**16)
 
     def __post_init__(self) -> None:
         check_limits(self, "latents")
+        if self.conditioning is not None and self.conditioning < self.channels:
+            raise UserError(
+                f"latents.conditioning is {self.conditioning}; an image is conditioned on by at least the "
+                f"{self.channels} components that are denoised"
+            )
 
     def build(self) -> "PCA":
         """The latents, still to be fitted.
@@ -46,9 +55,15 @@ class PCA(Components, Latents):
     """Latents that are scaled projections on the principal components of patches; see `Components`."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(3, config.patch, config.channels, config.still)
-        self.channels = self.code_channels = config.channels
+        kept = config.conditioning or config.channels
+        super().__init__(3, config.patch, config.channels, config.still, beyond=kept - config.channels)
+        self.channels, self.code_channels = config.channels, kept
         self.downsampling = config.patch
+
+    @property
+    def condition_channels(self) -> int:
+        """See `Latents.condition_channels`."""
+        return self.code_channels
 
     def fit(self, frames: UInt8[np.ndarray, "n H W 3"] | UInt8[Tensor, "n H W 3"]) -> None:
         """Fits the components in place, on at most about 260,000 patches of evenly spaced frames.
@@ -60,7 +75,7 @@ class PCA(Components, Latents):
         self.check_size(frames)
         self.fit_pictures(frames.permute(0, 3, 1, 2))
 
-    def encode(self, frames: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n C h w"]:
+    def encode(self, frames: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n K h w"]:
         """Scaled projections of every patch; on the device of the components.
 
         Raises:
@@ -70,11 +85,11 @@ class PCA(Components, Latents):
         self.check_size(frames)
         return self.project(frames.permute(0, 3, 1, 2))
 
-    def sample(self, codes: Float[Tensor, "n C h w"], generator: torch.Generator | None) -> Float[Tensor, "n C h w"]:
-        """The codes themselves: nothing is random."""
-        return codes
+    def sample(self, codes: Float[Tensor, "n K h w"], generator: torch.Generator | None) -> Float[Tensor, "n C h w"]:
+        """The first of the codes themselves: nothing is random."""
+        return codes[:, : self.channels]
 
-    def condition(self, codes: Float[Tensor, "n C h w"]) -> Float[Tensor, "n C h w"]:
+    def condition(self, codes: Float[Tensor, "n K h w"]) -> Float[Tensor, "n K h w"]:
         """The codes themselves."""
         return codes
 

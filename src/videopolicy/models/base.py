@@ -161,14 +161,14 @@ class Model(nn.Module, ABC):
         self.text: Text = config.text.build()
 
     @abstractmethod
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, detach: bool = False) -> Joint:
+    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
         """The best guess of the clean sample.
 
         Args:
             x: a noisy sample, (B, ...).
             levels: its noise levels, one a sample, (B,).
             condition: what it is denoised given.
-            detach: whether the gradient of the actions stops at the features of the video.
+            through: the share of the gradient of the actions that goes on through the video's features; 0 stops it.
 
         Returns:
             Video and actions; a model of video alone gives the actions back as they came.
@@ -288,7 +288,7 @@ class Model(nn.Module, ABC):
         self,
         codes: Float[Tensor, "B V K h w"],
         instructions: Sequence[str],
-        noise: Float[Tensor, "B V C h w"] | None = None,
+        noise: Float[Tensor, "B V Q h w"] | None = None,
     ) -> Condition:
         """What to denoise given: each flat frame gets its own view's current image, and the instruction.
 
@@ -323,7 +323,7 @@ class Model(nn.Module, ABC):
         latents = self.latents.sample(codes.flatten(0, 1), None).unflatten(0, codes.shape[:2])
         return Joint(self._of_each_frame(latents), actions)
 
-    def _of_each_frame(self, latents: Float[Tensor, "B V C h w"]) -> Float[Tensor, "B F C h w"]:
+    def _of_each_frame(self, latents: Float[Tensor, "B V _ h w"]) -> Float[Tensor, "B F _ h w"]:
         """Each flat frame gets the latents of its own view's current image."""
         every = latents[:, :, None].expand(-1, -1, self.config.latent_frames, -1, -1, -1)
         return self.flatten(every, latents[:, 0])

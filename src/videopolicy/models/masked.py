@@ -17,6 +17,7 @@ from videopolicy.configs import limited
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
 from videopolicy.diffusion.loss import Counts
 from videopolicy.errors import UserError, unknown
+from videopolicy.latents.base import Latents
 from videopolicy.models import video_action
 from videopolicy.models.masked_backbone import MaskedBackbone, PixelConfig, Seen
 from videopolicy.models.masking import MODES, draw_lessons
@@ -39,6 +40,8 @@ class Config(video_action.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.reads != "future":
+            raise UserError(f"a masked model reads the future with holes, not {self.reads!r}; leave `reads` as it is")
         if not self.training_modes or len(set(self.training_modes)) < len(self.training_modes):
             raise UserError(
                 f"training_modes are one or more of {', '.join(MODES)}, each once, not {self.training_modes}"
@@ -47,10 +50,11 @@ class Config(video_action.Config):
             if name not in MODES:
                 raise unknown("training mode", name, MODES)
 
-    def build_backbone(self, latent_channels: int, text_width: int) -> Backbone:
+    def build_backbone(self, latents: Latents, text_width: int) -> Backbone:
         """See `video_action.Config.build_backbone`."""
-        inner = super().build_backbone(latent_channels + self.move_channels, text_width)
-        return MaskedBackbone(inner, self.pixels, latent_channels, self.move_channels)
+        extra = self.move_channels
+        inner = self.backbone.build(latents.channels + extra, text_width, latents.condition_channels + extra)
+        return MaskedBackbone(inner, self.pixels, latents.channels, extra)
 
     def build(self, normalizer: Normalizer | None) -> "MaskedModel":
         """See `ModelConfig.build`."""
@@ -83,9 +87,9 @@ class MaskedModel(VideoActionModel):
         """See `Model.action_modules`."""
         return tuple(module for module in (self.head, self.action_encoder) if module is not None)
 
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, detach: bool = False) -> Joint:
+    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
         """See `Model.denoise`."""
-        return self._looked(condition, see=True, detach=detach)(x, levels)
+        return self._looked(condition, see=True, through=through)(x, levels)
 
     def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
         """See `Model.freeze`; as one pass does for every noise level, the video goes on being denoised, too."""
@@ -136,7 +140,7 @@ class MaskedModel(VideoActionModel):
         shown = (part.to(self.device) for part in (lessons.pixels, lessons.actions, lessons.image))
         return self.knowing(condition, clean, *shown), lessons.counts
 
-    def _looked(self, condition: Condition, *, see: bool, detach: bool = False) -> Denoise:
+    def _looked(self, condition: Condition, *, see: bool, through: float = 1.0) -> Denoise:
         """Runs the backbone, of which actions alone need no more than its features; then both heads answer."""
         ones = condition.latents.new_ones(len(condition.latents))
         seen = self.look(condition) if see else None
@@ -144,7 +148,7 @@ class MaskedModel(VideoActionModel):
         vector = None
         if self.head is not None:
             # The features are those of no noise level.
-            vector = self.pool_features(features.detach() if detach else features, ones)
+            vector = self.pool_features(features.through(through), ones)
 
         def answer(x: Joint, levels: Levels) -> Joint:
             levels = levels.each(x)

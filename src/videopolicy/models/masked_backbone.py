@@ -129,9 +129,9 @@ class Holes(nn.Module):
         self.hole = nn.Parameter(torch.zeros(channels, 1, 1))
         nn.init.normal_(self.hole, std=0.02)
 
-    def forward(self, like: Float[Tensor, "B F C h w"], known: Known | None) -> Float[Tensor, "B F C h w"]:
-        """The known pixels among holes, of this shape; of nothing known, holes."""
-        holes = self.hole.to(like).expand_as(like)
+    def forward(self, like: Float[Tensor, "B F Q h w"], known: Known | None) -> Float[Tensor, "B F C h w"]:
+        """The known pixels among holes, in as many frames of this size; of nothing known, holes."""
+        holes = self.hole.to(like).expand(*like.shape[:2], -1, *like.shape[3:])
         return holes if known is None else torch.where(known.pixels[:, None, None], known.video.to(like), holes)
 
 

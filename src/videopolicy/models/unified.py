@@ -66,9 +66,9 @@ class UnifiedModel(video_action.VideoActionModel):
         """See `Model.action_modules`: the tokens, too, which a model of video does without."""
         return (*super().action_modules, *(() if self.tokens is None else (self.tokens,)))
 
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, detach: bool = False) -> Joint:
-        """See `Model.denoise`; the loss of the video reaches the tokens, whether it is detached or not."""
-        return super().denoise(x, levels, self._told(x, levels, condition), detach=detach)
+    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
+        """See `Model.denoise`; the loss of the video reaches the tokens, whatever goes through the features."""
+        return super().denoise(x, levels, self._told(x, levels, condition), through=through)
 
     def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
         """See `Model.freeze`: every step of the actions is a pass of the whole network."""

@@ -1,8 +1,9 @@
 """A video model, and a head that reads the actions out of its features (Liang et al. 2025, Video Policy)."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,7 +15,11 @@ from videopolicy.diffusion.joint import Denoise, Joint, Levels
 from videopolicy.errors import UserError
 from videopolicy.heads import unet1d
 from videopolicy.heads.base import Head
+from videopolicy.latents.base import Latents
 from videopolicy.models.base import Model, ModelConfig
+
+# Noise level at which a head sees the current image: that of the noise on the conditioning latents in training.
+PRESENT = 0.02
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,17 @@ class Config(ModelConfig):
 
     Attributes:
         residual: whether the video model denoises the difference from the current image, so that what stands still
-            costs it nothing to draw; needs conditioning latents that are in the scale of the others.
+            costs it nothing to draw; needs conditioning latents that begin with the others' channels, in their scale.
+        reads: what the head sees: features of the noisy future; of the present, which are those of the current images
+            alone as a clip of one frame a view, hardly noisy, so that no action ever depends on an imagined frame and
+            acting runs the video model on one frame (Yuan et al. 2026, Fast-WAM, arXiv 2603.16666); or the difference
+            of each future frame's features to the present's. All but "future" need latents as `residual` does.
         backbone: the video denoiser.
         head: features -> actions.
     """
 
     residual: bool = False
+    reads: Literal["future", "present", "difference"] = "future"
     backbone: Any = field(default_factory=unet.Config)
     head: Any = field(default_factory=unet1d.Config)
 
@@ -37,9 +47,9 @@ class Config(ModelConfig):
         """See `ModelConfig.generates_video`."""
         return self.backbone.generates_video
 
-    def build_backbone(self, latent_channels: int, text_width: int) -> Backbone:
-        """The video denoiser with fresh weights, for latents of C channels and tokens of width W."""
-        return self.backbone.build(latent_channels, text_width)
+    def build_backbone(self, latents: Latents, text_width: int) -> Backbone:
+        """The video denoiser with fresh weights, for these latents and tokens of width W."""
+        return self.backbone.build(latents.channels, text_width, latents.condition_channels)
 
     def build(self, normalizer: Normalizer | None) -> "VideoActionModel":
         """See `ModelConfig.build`."""
@@ -57,8 +67,8 @@ class VideoActionModel(Model):
 
     def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
-        self.backbone = config.build_backbone(self.latents.channels, self.text.width)
-        views, frames, width = len(config.views), config.latent_frames, self.action_width
+        self.backbone = config.build_backbone(self.latents, self.text.width)
+        views, frames, width = len(config.views), self._frames_read, self.action_width
         taps, time = self.backbone.tap_channels, self.backbone.time_width
         self.head: Head | None = config.head.build(taps, time, views, frames, width) if width else None
         if self.head is not None and config.window.actions % self.head.multiple:
@@ -75,23 +85,25 @@ class VideoActionModel(Model):
     def condition(self, *args: Any, **kwargs: Any) -> Condition:
         """See `Model.condition`."""
         condition = super().condition(*args, **kwargs)
-        return replace(condition, origin=condition.latents) if self.config.residual else condition
+        return replace(condition, origin=self._current(condition)) if self.config.residual else condition
 
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, detach: bool = False) -> Joint:
+    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
         """See `Model.denoise`."""
         video, features = self.denoise_video(x.video, levels.video, condition)
         if self.head is None:
             return Joint(video, x.actions)
-        vector = self.pool_features(features.detach() if detach else features, levels.video)
+        vector = self._see(features, levels.video, condition, through)
         return Joint(video, self.denoise_actions(x.actions, levels.actions, vector))
 
     def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
         """See `Model.freeze`."""
         if see:
             video, features = self.denoise_video(x.video, levels.video, condition)
+        elif self.config.reads == "present":
+            video, features = x.video, None
         else:
             video, features = x.video, self.backbone.read(x.video, levels.video, condition)
-        vector = self.pool_features(features, levels.video)
+        vector = self._see(features, levels.video, condition)
 
         def actions_only(x: Joint, levels: Levels) -> Joint:
             return Joint(video, self.denoise_actions(x.actions, levels.each(x).actions, vector))
@@ -108,9 +120,17 @@ class VideoActionModel(Model):
         """The best guess of the clean video, and the features that the head reads."""
         return self.backbone.denoise(video, sigma, condition)
 
+    def read_present(self, condition: Condition) -> Features:
+        """Features of the current images, (B, V, ...): a clip of one frame a view, at noise level `PRESENT`."""
+        given = condition.at(slice(self.config.pad, None, self.config.latent_frames))
+        # Where an image is hidden, a residual model is told of no motion, as it is where there is an image.
+        video = self._current(given) if given.origin is None else given.origin
+        return self.backbone.read(video, video.new_full((len(video),), PRESENT), given)
+
     def pool_features(self, features: Features, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B G"]:
-        """One vector of the features of all views' frames, of video at this noise level."""
-        taps = tuple(self.unflatten(tap) for tap in features.taps)
+        """One vector of the features of all views' frames, which stand last, of video at this noise level."""
+        views, frames = len(self.config.views), self._frames_read
+        taps = tuple(tap[:, -views * frames :].unflatten(1, (views, frames)) for tap in features.taps)
         return self._head.adapt(taps, self._time(sigma))
 
     def denoise_actions(
@@ -120,6 +140,27 @@ class VideoActionModel(Model):
         scale = Scaling()(sigma[:, None, None])
         denoised = self._head((actions * scale.inp).to(self.dtype), vector, self._time(sigma))
         return scale.skip * actions + scale.out * denoised.float()
+
+    def _see(
+        self, future: Features | None, sigma: Float[Tensor, "B"], condition: Condition, through: float = 1.0
+    ) -> Float[Tensor, "B G"]:
+        """The vector of what the head reads; it may read nothing of the future, whose noise level is this."""
+        if future is None or self.config.reads == "present":
+            present = self.read_present(condition)
+            return self.pool_features(present.through(through), torch.full_like(sigma, PRESENT))
+        if self.config.reads == "difference":
+            pairs = zip(future.taps, self.read_present(condition).taps, strict=True)
+            future = Features(tuple((self.unflatten(tap) - now[:, :, None]).flatten(1, 2) for tap, now in pairs))
+        return self.pool_features(future.through(through), sigma)
+
+    def _current(self, condition: Condition) -> Float[Tensor, "B F C h w"]:
+        """The current image of each flat frame's view, as what is denoised would show it."""
+        return condition.latents[:, :, : self.latents.channels]
+
+    @property
+    def _frames_read(self) -> int:
+        """Of each view, in what the head sees."""
+        return 1 if self.config.reads == "present" else self.config.latent_frames
 
     def _time(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         embedding = self.backbone.embed(sigma)

@@ -66,7 +66,7 @@ PRESET = Preset(
         text_dropout=0.1,
         image_dropout=0.1,
         dropout_by_frame=True,
-        stage=replace(JOINT, detach=False),
+        stage=replace(JOINT, through=1.0),
         gradient_checkpointing=True,
         copies=4,
         jitter=ColorJitter(0.2, 0.2, 0.2, 0.05),

@@ -20,7 +20,7 @@ from videopolicy.diffusion.noise import independent
 from videopolicy.models import masked
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
-from videopolicy.training.stages import JOINT
+from videopolicy.training.stages import ATTACHED
 
 LEVELS = tiny.PRESET.training.noise.levels
 SAMPLING = replace(tiny.PRESET.model.sampling, sampler="one_pass")
@@ -29,7 +29,7 @@ PRESET = Preset(
     model=replace(masked.Config(**vars(tiny.PRESET.model)), sampling=SAMPLING),
     training=replace(
         tiny.PRESET.training,
-        stage=replace(JOINT, name="attached", detach=False),
+        stage=ATTACHED,
         noise=independent.Config(LEVELS, LEVELS),
     ),
 )

@@ -11,7 +11,7 @@ from videopolicy.diffusion.noise import independent
 from videopolicy.diffusion.noise.base import LogNormal
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
-from videopolicy.training.stages import JOINT
+from videopolicy.training.stages import ATTACHED
 
 STEPS = 10
 # UWM draws t evenly on a squared cosine schedule: sigma = tan(pi t / 2), whose logarithm has this mean and deviation.
@@ -25,5 +25,5 @@ PRESET = Preset(
         sampling=replace(_MODEL.sampling, sampler="one_pass", steps=STEPS),
         modes={"joint": replace(_MODEL.sampling, steps=STEPS)},
     ),
-    training=replace(_TRAINING, noise=independent.Config(LEVELS, LEVELS), stage=replace(JOINT, detach=False)),
+    training=replace(_TRAINING, noise=independent.Config(LEVELS, LEVELS), stage=ATTACHED),
 )

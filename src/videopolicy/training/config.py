@@ -62,8 +62,8 @@ class Training:
 
     stage: StageOption = JOINT
     """What learns: the video model (video), the head on a frozen video model (action), both, each by its own loss
-    (joint), or everything by the action loss alone (end_to_end); or both learn to arrive in few steps where the policy
-    of --init arrives in many (distill)."""
+    (joint) or the video model by both (attached), or everything by the action loss alone (end_to_end); or both learn to
+    arrive in few steps where the policy of --init arrives in many (distill)."""
     student_steps: int = limited(1, 1, MOST_STUDENT_STEPS)
     """Stage distill: the steps in which the student then acts."""
     steps: int = limited(2000, 1, 10**9)

@@ -33,7 +33,7 @@ class StepNoise:
 
     levels: Levels
     noise: Joint
-    conditioning: Float[Tensor, "B V C h w"]
+    conditioning: Float[Tensor, "B V Q h w"]
     no_image: Bool[Tensor, "B G"]
     no_text: Bool[Tensor, "B G"]
     seeds: Int64[Tensor, "B"]
@@ -74,7 +74,7 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
     """
     config, (clips, steps, width) = model.config, batch.actions.shape
     side = config.size // model.latents.downsampling
-    picture = (model.latents.channels, side, side)
+    picture, image = ((channels, side, side) for channels in (model.latents.channels, model.latents.condition_channels))
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
@@ -87,7 +87,7 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
     return StepNoise(
         levels=counting(levels, training.stage),
         noise=Joint(normal(clips, config.flat_frames, *picture), normal(clips, steps, width)),
-        conditioning=normal(clips, len(config.views), *picture),
+        conditioning=normal(clips, len(config.views), *image),
         no_image=some(training.image_dropout),
         no_text=some(training.text_dropout),
         seeds=torch.randint(2**62, (clips,), generator=generator),

@@ -98,17 +98,17 @@ class Objective(nn.Module):
         return self.model.sample(self.condition(batch), noise, self.model.config.sampling)
 
     def _losses(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition, counts: Counts) -> Losses:
-        model, detach = self.model, self.training_config.stage.detach
+        model, through = self.model, self.training_config.stage.through
         counts = Counts(counts.video.to(model.device), counts.actions.to(model.device))
         levels = unlabelled(levels, counts, model.config.sampling.sigma_max)
         noisy = clean + noise * levels
         if self.teacher is not None:
             noisy, clean = self.teacher.lesson(clean, noise, levels, condition)
-        denoised = model.denoise(noisy, levels, condition, detach=detach)
+        denoised = model.denoise(noisy, levels, condition, through=through)
         if levels.features is not None:
             # The head reads another pass than the one in which the video is learnt.
             read = levels.read()
-            seen = model.denoise(clean + noise * read, read, condition, detach=detach)
+            seen = model.denoise(clean + noise * read, read, condition, through=through)
             denoised = Joint(denoised.video, seen.actions)
         return denoising_loss(denoised, clean, levels, counts)
 
@@ -124,7 +124,7 @@ class Objective(nn.Module):
         video = model.likeliest(future, first) if seeds is None else model.flatten(*self._sampled(future, first, seeds))
         return Joint(video, self._placed(batch.actions))
 
-    def condition(self, batch: ClipBatch, noise: Float[Tensor, "B V C h w"] | None = None) -> Condition:
+    def condition(self, batch: ClipBatch, noise: Float[Tensor, "B V Q h w"] | None = None) -> Condition:
         """What a batch is denoised given; this standard normal noise, scaled, is added to its images' latents."""
         current = self._placed(batch.current)
         if noise is None:

@@ -24,7 +24,7 @@ from videopolicy.training.loop import Origin, Trainer, lr_factor, share_done
 from videopolicy.training.monitoring import trackers
 from videopolicy.training.monitoring.validation import set_apart
 from videopolicy.training.prepare import only_readable, prepare, suited
-from videopolicy.upgrades import is_old_run
+from videopolicy.upgrades import is_old_run, upgrade_run
 
 # What a resumed run may change: how long it goes on, what it needs of memory, and how often it tells of itself.
 FREE = {"steps", "minutes", "accumulate", "compile", "log_every", "validate_every", "save_every"}
@@ -256,7 +256,7 @@ def _check_same(out: Path, now: RunSettings) -> Training:
             f"another folder: --out NEW --init {out / 'checkpoint'}, without --resume"
         )
     # A run begun before there was some setting had what is now its default.
-    settings = from_json(RunSettings, found, file=file)
+    settings = from_json(RunSettings, upgrade_run(found), file=file)
     old, new = to_json(settings), to_json(now)
     old, new = ({**values.pop("training"), **values} for values in (old, new))
     if differing := [name for name, value in new.items() if name not in FREE and old[name] != value]:

@@ -11,8 +11,8 @@ class Config(unet.Config):
 
     head_channels: int = 32
 
-    def build(self, latent_channels: int, text_width: int) -> "NarrowUNet":
-        return NarrowUNet(self, latent_channels, text_width)
+    def build(self, latent_channels: int, text_width: int, condition_channels: int | None = None) -> "NarrowUNet":
+        return NarrowUNet(self, latent_channels, text_width, condition_channels)
 
 
 class NarrowUNet(unet.UNet):

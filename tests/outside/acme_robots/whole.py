@@ -35,7 +35,7 @@ class Whole(Model):
 
     def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
-        self.backbone = config.backbone.build(self.latents.channels, self.text.width)
+        self.backbone = config.backbone.build(self.latents.channels, self.text.width, self.latents.condition_channels)
         outputs, times = config.window.actions * self.action_width, self.backbone.time_width
         self.head = nn.Linear(self.backbone.tap_channels[-1] + times + outputs, outputs) if outputs else None
 
@@ -43,11 +43,11 @@ class Whole(Model):
     def action_modules(self) -> tuple[nn.Module, ...]:
         return () if self.head is None else (self.head,)
 
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, detach: bool = False) -> Joint:
+    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
         video, features = self.backbone.denoise(x.video, levels.video, condition)
         if self.head is None:
             return Joint(video, x.actions)
-        tap = (features.detach() if detach else features).taps[-1].mean((1, 3, 4))
+        tap = features.through(through).taps[-1].mean((1, 3, 4))
         scale = Scaling()(levels.actions[:, None, None])
         known = (tap, self.backbone.embed(levels.actions).detach(), (x.actions * scale.inp).flatten(1).to(self.dtype))
         raw = self.head(torch.cat(known, 1)).view_as(x.actions).float()
