@@ -15,6 +15,7 @@ from videopolicy.errors import UserError
 from videopolicy.heads import unet1d
 from videopolicy.heads.base import Head
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.models.state import StateEncoder
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class VideoActionModel(Model):
 
     Attributes:
         head: features -> actions; None for a model of video alone.
+        state: brings the robot's state to what the head reads; None without proprioception.
     """
 
     config: Config
@@ -62,11 +64,13 @@ class VideoActionModel(Model):
                 f"a chunk of {config.window.actions} actions does not suit the head; "
                 f"its length must be a multiple of {self.head.multiple}"
             )
+        reads = config.proprioception and self.head is not None
+        self.state = StateEncoder(config.state_width, self.head.width) if reads else None
 
     @property
     def action_modules(self) -> tuple[nn.Module, ...]:
         """See `Model.action_modules`."""
-        return () if self.head is None else (self.head,)
+        return tuple(module for module in (self.head, self.state) if module is not None)
 
     def condition(self, *args: Any, **kwargs: Any) -> Condition:
         """See `Model.condition`."""
@@ -78,7 +82,7 @@ class VideoActionModel(Model):
         video, features = self.denoise_video(x.video, levels.video, condition)
         if self.head is None:
             return Joint(video, x.actions)
-        vector = self.pool_features(features.detach() if detach else features, levels.video)
+        vector = self.pool_features(features.detach() if detach else features, levels.video, condition.state)
         return Joint(video, self.denoise_actions(x.actions, levels.actions, vector))
 
     def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
@@ -87,7 +91,7 @@ class VideoActionModel(Model):
             video, features = self.denoise_video(x.video, levels.video, condition)
         else:
             video, features = x.video, self.backbone.read(x.video, levels.video, condition)
-        vector = self.pool_features(features, levels.video)
+        vector = self.pool_features(features, levels.video, condition.state)
 
         def actions_only(x: Joint, levels: Levels) -> Joint:
             return Joint(video, self.denoise_actions(x.actions, levels.each(x).actions, vector))
@@ -100,10 +104,13 @@ class VideoActionModel(Model):
         """The best guess of the clean video, and the features that the head reads."""
         return self.backbone.denoise(video, sigma, condition)
 
-    def pool_features(self, features: Features, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B G"]:
-        """One vector of the features of all views' frames, of video at this noise level."""
+    def pool_features(
+        self, features: Features, sigma: Float[Tensor, "B"], state: Float[Tensor, "B _"] | None = None
+    ) -> Float[Tensor, "B G"]:
+        """One vector of the features of all views' frames, of video at this noise level, and of `Condition.state`."""
         taps = tuple(self.unflatten(tap) for tap in features.taps)
-        return self._head.adapt(taps, self._time(sigma))
+        vector = self._head.adapt(taps, self._time(sigma))
+        return vector if self.state is None or state is None else self.state(vector, state)
 
     def denoise_actions(
         self, actions: Float[Tensor, "B A D"], sigma: Float[Tensor, "B"], vector: Float[Tensor, "B G"]
