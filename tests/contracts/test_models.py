@@ -1,6 +1,7 @@
 """What every model must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -89,6 +90,24 @@ def test_frozen_it_answers_as_it_does_live_at_the_level_where_it_froze(model):
         pytest.skip("it runs the whole network for every level of the actions, and says so")
     torch.testing.assert_close(frozen.video, live.video)
     torch.testing.assert_close(frozen.actions, live.actions)
+
+
+@torch.no_grad()
+def test_it_reads_the_robots_state_or_says_that_it_cannot(config):
+    try:
+        model = build(replace(config, proprioception=True, state_width=3), NORMALIZER, 0).eval()
+    except UserError:
+        pytest.skip("it reads no state, and says so")
+    x, given, at = noise(model), condition(model), levels([1.0] * 2, [1.0] * 2)
+    known = replace(given, state=torch.tensor([[1.0, 0, 0, 1], [1.0, 0, 0, 1]]))
+    moved = replace(known, state=known.state + torch.tensor([0.0, 2, 0, 0]))
+    fresh = model.denoise(x, at, known).actions
+    torch.testing.assert_close(fresh, model.denoise(x, at, given).actions, msg="fresh weights say nothing of it")
+    for weight in (weight for module in model.action_modules for weight in module.parameters()):
+        weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
+    now, then, hidden = (model.denoise(x, at, one) for one in (known, moved, given))
+    assert (now.actions - then.actions).abs().max() > 1e-4 < (now.actions - hidden.actions).abs().max()
+    assert torch.equal(now.video, then.video), "the video is none of the state's business"
 
 
 def test_detached_the_actions_send_no_gradient_into_the_video(model):

@@ -28,8 +28,8 @@ class ClipBatch:
         actions: normalised; zeros where a clip has none.
         has_actions: whether each clip has actions.
         instructions: one a clip.
-        state: the robot's at the clip's first step, normalised, and zeros where a clip has no actions either; None of
-            clips that are made without it.
+        state: the robot's at the clip's first step, normalised; zeros of a data set without actions, for which nobody
+            asks. None of clips that are made without it.
     """
 
     current: Float32[np.ndarray, "B V K h w"]
