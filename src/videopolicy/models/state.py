@@ -8,9 +8,7 @@ HIDDEN = 128
 
 
 class StateEncoder(nn.Module):
-    """Adds what the robot's state says to the vector of features that a head reads.
-
-    A fresh one adds nothing, so that a head which has learnt without it goes on as it was.
+    """Adds what the robot's state says to the vector of features that a head reads; a fresh one adds nothing.
 
     Args:
         width: S, of the state.
