@@ -54,8 +54,8 @@ class Config:
 class ResNet18(Backbone):
     """Keypoints of each frame's current image, modulated by the instruction; the noisy video is not used.
 
-    Latents are patches of pixels, as small as the pictures that a ResNet's first convolution leaves: one of 3x3 takes its
-    place, and nothing is made smaller, nor pooled, before the levels.
+    Latents are patches of pixels, as small as the pictures that a ResNet's first convolution leaves: one of 3x3 takes
+    its place, and nothing is made smaller, nor pooled, before the levels.
     """
 
     repeated_blocks = ("ResNetStage",)
