@@ -185,7 +185,7 @@ def test_a_state_that_is_missing_or_another_is_refused(given, said):
 
 def test_a_checkpoint_keeps_what_the_states_were(tmp_path):
     model = reading_model()
-    checkpoint.save(model, Provenance("joint"), tmp_path / "checkpoint")
+    checkpoint.save(model, Provenance("joint", 1), tmp_path / "checkpoint")
     loaded, _ = checkpoint.load(tmp_path / "checkpoint")
     assert loaded.state_normalizer == STATES and same(loaded, model)
     seen = of(model, state=np.float32([0.5, 3]))
@@ -196,7 +196,7 @@ def test_a_checkpoint_keeps_what_the_states_were(tmp_path):
 
 def test_a_checkpoint_from_before_it_reads_no_state(tmp_path):
     model, folder = small_model(), tmp_path / "checkpoint"
-    checkpoint.save(model, Provenance("joint"), folder)
+    checkpoint.save(model, Provenance("joint", 1), folder)
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
     for name in ("proprioception", "state_width"):
@@ -211,7 +211,7 @@ def test_a_checkpoint_from_before_it_reads_no_state(tmp_path):
 
 
 def test_a_head_that_learnt_without_the_state_does_not_begin_to_read_it(data, tmp_path):
-    checkpoint.save(small_model(), Provenance("joint"), tmp_path / "checkpoint")
+    checkpoint.save(small_model(), Provenance("joint", 1), tmp_path / "checkpoint")
     reading = replace(MODEL, proprioception=True)
     with pytest.raises(UserError, match="learnt without the robot's state; leave --proprioception out"):
         train(data, reading, TRAINING, tmp_path / "run", init=tmp_path / "checkpoint")
