@@ -38,8 +38,10 @@ class Condition:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
         """The same change of every tensor that there is."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Condition(**{name: None if value is None else change(value) for name, value in held.items()})
+        rest = (self.without_text, self.origin, self.state)
+        return Condition(
+            change(self.latents), change(self.text), *(None if part is None else change(part) for part in rest)
+        )
 
     def to(self, dtype: torch.dtype) -> "Condition":
         """The same for a network in another precision; origin and state are none of its business."""

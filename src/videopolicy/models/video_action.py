@@ -64,8 +64,9 @@ class VideoActionModel(Model):
                 f"a chunk of {config.window.actions} actions does not suit the head; "
                 f"its length must be a multiple of {self.head.multiple}"
             )
-        reads = config.proprioception and self.head is not None
-        self.state = StateEncoder(config.state_width, self.head.width) if reads else None
+        self.state: StateEncoder | None = None
+        if config.proprioception and self.head is not None:
+            self.state = StateEncoder(config.state_width, self.head.width)
 
     @property
     def action_modules(self) -> tuple[nn.Module, ...]:

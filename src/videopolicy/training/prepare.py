@@ -86,22 +86,8 @@ def prepare(
         group.copy_state(latents)
     sources = only_readable(sources, run)
     caches = _caches(sources, config, training, run / "cache", latents.to(process_state().device))
-    weights = [source.weight for source in sources if source.weight is not None] or None
-    acts = training.stage.action_loss
-    relative = config.relative_transform if acts else None
-    learnt = _learnt(training, init, begun)
-    clips = Clips(
-        caches,
-        config.window,
-        learnt.actions,
-        weights,
-        normalize=training.normalize,
-        relative=relative,
-        episodes=_useful(Episodes.of(caches), config, training),
-        proprioception=config.proprioception and acts,
-        state_normalizer=learnt.states,
-    )
-    model = build(config, clips.normalizer if acts else None, training.seed)
+    clips = _clips(caches, sources, config, training, _learnt(training, init, begun))
+    model = build(config, clips.normalizer if training.stage.action_loss else None, training.seed)
     model.state_normalizer = clips.state_normalizer
     model.latents.load_state_dict(latents.cpu().state_dict())
     if group.main:
@@ -109,6 +95,24 @@ def prepare(
     if init:
         _begin_from(model, init)
     return model, clips
+
+
+def _clips(
+    caches: Sequence[Cache], sources: Sequence[Source], config: ModelConfig, training: Training, learnt: Statistics
+) -> Clips:
+    """The clips of all sources, in the ranges that are learnt already, if any are."""
+    acts = training.stage.action_loss
+    return Clips(
+        caches,
+        config.window,
+        learnt.actions,
+        [source.weight for source in sources if source.weight is not None] or None,
+        normalize=training.normalize,
+        relative=config.relative_transform if acts else None,
+        episodes=_useful(Episodes.of(caches), config, training),
+        proprioception=config.proprioception and acts,
+        state_normalizer=learnt.states,
+    )
 
 
 def _learnt(training: Training, init: Model | None, begun: Path | None) -> Statistics:
