@@ -38,7 +38,9 @@ def assert_agree(run, other):
     first, second = losses(run), losses(other)
     assert first.shape == second.shape
     np.testing.assert_allclose(first[:, :2], second[:, :2], rtol=0, atol=1e-5)
-    # Of single clips at low noise levels, whose sums are taken in another order.
+    # From the same weights, sums are taken in another order, and nothing else differs. Later Adam has moved weights whose
+    # gradients are rounding errors apart, by up to its rate a step, which some clips' gradients feel more than others'.
+    np.testing.assert_allclose(first[0, 2], second[0, 2], rtol=1e-5)
     np.testing.assert_allclose(first[:, 2], second[:, 2], rtol=5e-3)
     weights, others = (checkpoint.load(folder / "checkpoint")[0].state_dict() for folder in (run, other))
     for name in weights:
