@@ -109,7 +109,7 @@ def save(
             for name, tensor in (weights or model.state_dict()).items()
         }
         save_file(stored, aside / "model.safetensors")
-        statistics = Statistics(model.normalizer, dict(model.frame_statistics))
+        statistics = Statistics(model.normalizer, dict(model.frame_statistics), model.state_normalizer)
         (aside / "statistics.json").write_text(statistics.to_json() + "\n", encoding="utf-8")
         hashes = {name: sha256(aside / name) for name in HASHED}
         description = Description(FORMAT, model.config, provenance, hashes)
@@ -171,7 +171,7 @@ def _rebuilt(folder: Path, config: ModelConfig, statistics: Statistics, dtype: t
         model = config.build(statistics.actions)
     finally:
         torch.set_default_dtype(before)
-    model.frame_statistics = statistics.frames
+    model.frame_statistics, model.state_normalizer = statistics.frames, statistics.states
     model.latents.float()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model
@@ -265,8 +265,8 @@ license: {provenance.license}
 ---
 {_kind(model, provenance)}
 
-- Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction; images of another size \
-are cropped to their middle square and resized.{imagines}
+- Sees: {", ".join(config.views)}, {config.size} x {config.size} pixels, and an instruction{_felt(config)}; \
+images of another size are cropped to their middle square and resized.{imagines}
 - Acts in chunks of {window.actions} x {model.action_width} actions, of which {config.execute} are executed\
 {f", at {config.fps:g} control steps a second" if config.fps else ""}.{_meaning(config)}{_normalised(model)}
 - {parameters / 1e6:.1f} million parameters; stage {provenance.stage!r}, {provenance.steps} steps, \
@@ -306,6 +306,13 @@ def _shown(provenance: Provenance) -> str:
     if seen:
         groups.append(("Seen on video only: it may imagine these, but nobody showed it how to do them:", seen))
     return "\n\n".join("\n".join((title, *(f"- {name}" for name in names))) for title, names in groups)
+
+
+def _felt(config: ModelConfig) -> str:
+    if not config.proprioception:
+        return ""
+    meaning = f" (`{config.state_layout}`)" if config.state_layout else ""
+    return f", and the robot's state, {config.state_width} numbers{meaning}"
 
 
 def _meaning(config: ModelConfig) -> str:

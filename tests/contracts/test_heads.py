@@ -38,7 +38,7 @@ def built(name, views=1, width=7):
 def test_shapes_for_any_number_of_views_and_action_width(name, views, width):
     head, time = built(name, views, width), draw(2, TIME)
     vector = head.adapt(taps(views=views), time)
-    assert vector.shape[0] == 2 and vector.dim() == 2
+    assert vector.shape == (2, head.width)
     assert head(draw(2, STEPS, width), vector, time).shape == (2, STEPS, width)
 
 

@@ -1,5 +1,7 @@
 """What every model must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.contracts.plugins import example, skip_unless_it_can_run
@@ -8,7 +10,8 @@ from tests.small import NORMALIZER
 from videopolicy import registry
 from videopolicy.configs import from_json, to_json
 from videopolicy.diffusion.joint import Joint, Levels
-from videopolicy.models.base import Denoiser, Model, ModelConfig
+from videopolicy.models.base import Model, ModelConfig
+from videopolicy.models.denoiser import Denoiser
 from videopolicy.models.sampling import Sampling
 from videopolicy.training.prepare import build
 
@@ -92,6 +95,23 @@ def test_frozen_it_keeps_the_video_and_goes_on_with_the_actions(model):
     moved = Joint(x.video * 0, noise(model, seed=1).actions)
     beside = model.denoise(Joint(x.video, moved.actions), levels([2.0] * 2, [0.5] * 2), given)
     torch.testing.assert_close(frozen(moved, later).actions, beside.actions)
+
+
+def test_it_reads_the_robots_state_or_says_that_it_cannot(config):
+    try:
+        model = build(replace(config, proprioception=True, state_width=3), NORMALIZER, 0).eval()
+    except UserError:
+        pytest.skip("it reads no state, and says so")
+    x, given, at = noise(model), condition(model), levels([1.0] * 2, [1.0] * 2)
+    known = replace(given, state=torch.tensor([[1.0, 0, 0, 1], [1.0, 0, 0, 1]]))
+    moved = replace(known, state=known.state + torch.tensor([0.0, 2, 0, 0]))
+    fresh = model.denoise(x, at, known).actions
+    torch.testing.assert_close(fresh, model.denoise(x, at, given).actions, msg="fresh weights say nothing of it")
+    for weight in (weight for module in model.action_modules for weight in module.parameters()):
+        weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
+    now, then, hidden = (model.denoise(x, at, one) for one in (known, moved, given))
+    assert (now.actions - then.actions).abs().max() > 1e-4 < (now.actions - hidden.actions).abs().max()
+    assert torch.equal(now.video, then.video), "the video is none of the state's business"
 
 
 def test_the_actions_send_a_share_of_their_gradient_into_the_video(model):

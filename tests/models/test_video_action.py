@@ -10,7 +10,7 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.errors import UserError
-from videopolicy.models.base import Denoiser
+from videopolicy.models.denoiser import Denoiser
 from videopolicy.models.sampling import Sampling
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.training.noise import draw_noise, generator_of

@@ -47,6 +47,8 @@ class Condition:
         without_text: flat frames that are not shown the instruction, (B, F); None if all are.
         origin: what the video is denoised as a difference from, of its own shape; None if it is denoised as it is.
         known: what a masked model is shown of the truth; None if nothing.
+        state: the robot's state of each clip, normalised, and a 1; zeros where it is hidden, (B, S + 1). It is for the
+            head, as no video is denoised by it; None if the model reads no state.
     """
 
     latents: Float[Tensor, "B F Q h w"]
@@ -54,16 +56,18 @@ class Condition:
     without_text: Bool[Tensor, "B F"] | None = None
     origin: Float[Tensor, "B F C h w"] | None = None
     known: Known | None = None
+    state: Float[Tensor, "B _"] | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
         """The same change of every tensor that there is."""
-        without_text = None if self.without_text is None else change(self.without_text)
-        origin = None if self.origin is None else change(self.origin)
+        without_text, origin, state = (
+            None if part is None else change(part) for part in (self.without_text, self.origin, self.state)
+        )
         known = None if self.known is None else self.known.map(change)
-        return Condition(change(self.latents), change(self.text), without_text, origin, known)
+        return Condition(change(self.latents), change(self.text), without_text, origin, known, state)
 
     def to(self, dtype: torch.dtype) -> "Condition":
-        """The same for a network in another precision; the origin is none of the network's business."""
+        """The same for a network in another precision; origin and state are none of its business."""
         return replace(self, latents=self.latents.to(dtype), text=self.text.to(dtype))
 
     @staticmethod
@@ -73,13 +77,18 @@ class Condition:
 
     def unconditional(self) -> "Condition":
         """The same with nothing to go by: zeros, what dropout shows in training."""
-        return replace(self, latents=torch.zeros_like(self.latents), text=torch.zeros_like(self.text))
+        state = None if self.state is None else torch.zeros_like(self.state)
+        return replace(self, latents=torch.zeros_like(self.latents), text=torch.zeros_like(self.text), state=state)
+
+    def hide_state(self, hidden: Bool[Tensor, "B"]) -> "Condition":
+        """Hides the state, if there is one, of the clips that are marked True."""
+        return self if self.state is None else replace(self, state=self.state.masked_fill(hidden[:, None], 0))
 
     def at(self, frames: slice) -> "Condition":
         """What some of the flat frames are denoised given."""
         without_text = None if self.without_text is None else self.without_text[:, frames]
         origin = None if self.origin is None else self.origin[:, frames]
-        return Condition(self.latents[:, frames], self.text, without_text, origin)
+        return replace(self, latents=self.latents[:, frames], without_text=without_text, origin=origin)
 
     def drop(self, latents: Bool[Tensor, "B G"], text: Bool[Tensor, "B G"]) -> "Condition":
         """Hides latents and text where marked True: of every flat frame by itself (G = F) or of whole clips (G = 1)."""

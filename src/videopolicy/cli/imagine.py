@@ -136,7 +136,7 @@ class Command:
         }
         if not policy.spec.action_width:
             return described
-        acts = {"action_layout": policy.spec.action_layout, "relative_to_gripper": policy.origin is not None}
+        acts = {"action_layout": policy.spec.action_layout, "relative_to_gripper": policy.model.config.relative}
         return {**described, **acts, "actions": plan.actions.tolist()}
 
 

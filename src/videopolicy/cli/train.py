@@ -54,6 +54,8 @@ class Command:
     """A checkpoint to start from; without one, all weights are fresh."""
     relative: bool = False
     """Learn poses relative to the state at the chunk's beginning; the data name their action and state layouts."""
+    proprioception: bool = False
+    """Read the actions out of the robot's state, too, which the data must have."""
     features: Literal["attached", "detached"] | float | None = None
     """Stage joint: whether the action loss trains the video model, too, or stops at its features, or which share of its
     gradient, 0 to 1, goes on through them; else the preset's."""
@@ -125,6 +127,8 @@ class Command:
             model = replace(model, views=self.views)
         if self.relative:
             model = replace(model, relative=True)
+        if self.proprioception:
+            model = replace(model, proprioception=True)
         if self.video_horizon is None:
             return model
         if not model.generates_video:

@@ -113,9 +113,16 @@ class Cache:
 
     def known_actions(self) -> Iterator[Float32[np.ndarray, "n D"]]:
         """The actions of every episode that has them."""
-        if self.actions is not None:
+        return self._where_acted(self.actions)
+
+    def known_states(self) -> Iterator[Float32[np.ndarray, "n S"]]:
+        """The states of every episode that has actions, if any were recorded."""
+        return self._where_acted(self.states)
+
+    def _where_acted(self, values: Float32[np.ndarray, "steps D"] | None) -> Iterator[Float32[np.ndarray, "n D"]]:
+        if values is not None:
             for number in np.nonzero(self.has_actions)[0]:
-                yield self.actions[self.starts[number] : self.starts[number] + self.lengths[number]]
+                yield values[self.starts[number] : self.starts[number] + self.lengths[number]]
 
 
 def build_cache(

@@ -1,6 +1,6 @@
 """Clips of latent caches: every control step of every episode starts one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -28,6 +28,8 @@ class ClipBatch:
         actions: normalised; zeros where a clip has none.
         has_actions: whether each clip has actions.
         instructions: one a clip.
+        state: the robot's at the clip's first step, normalised; zeros of a data set without actions, for which nobody
+            asks. None of clips that are made without it.
     """
 
     current: Float32[np.ndarray, "B V K h w"]
@@ -35,6 +37,7 @@ class ClipBatch:
     actions: Float32[np.ndarray, "B A D"]
     has_actions: Bool[np.ndarray, "B"]
     instructions: list[str]
+    state: Float32[np.ndarray, "B S"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,7 @@ class Clips:
     Attributes:
         window: which frames and actions a clip holds.
         normalizer: of the actions; None if no episode has any.
+        state_normalizer: of the states; None of clips without them.
         episodes: where the clips come from.
         fps: control steps a second.
         caches: the codes and actions of each data set.
@@ -123,6 +127,8 @@ class Clips:
         normalize: Method = "minmax",
         relative: Relative | None = None,
         episodes: Episodes | None = None,
+        proprioception: bool = False,
+        state_normalizer: Normalizer | None = None,
     ) -> None:
         """Clips of this window.
 
@@ -131,13 +137,15 @@ class Clips:
             window: which of them belong to a clip.
             normalizer: of the actions; None fits one to the caches'.
             weights: shares of the caches in the training order; None for their numbers of clips.
-            normalize: how the ranges are found if no normaliser is given.
+            normalize: how the ranges of actions and states are found if no normaliser is given.
             relative: sees the actions of a clip from the state at its beginning; None leaves them as they are.
             episodes: only these; None takes all.
+            proprioception: whether each clip has the state at its first step.
+            state_normalizer: of the states, if they are wanted; None fits one to those of the caches with actions.
 
         Raises:
             UserError: an episode is shorter than the window, a cache of other windows, actions of another width than
-                the normaliser's, or relative actions without states.
+                the normaliser's, or relative actions or proprioception without states.
         """
         self.window, self.episodes = window, Episodes.of(caches) if episodes is None else episodes
         window.check(self.episodes.lengths.tolist())
@@ -145,8 +153,10 @@ class Clips:
             cache.check_window(window)
         self.fps = caches[0].fps
         self.caches, self.relative, self._weights = tuple(caches), relative, weights
-        if relative and any(cache.actions is not None and cache.states is None for cache in caches):
-            raise UserError("relative actions need the states of every data set with actions; one has none")
+        for wanted, what in ((relative, "relative actions need"), (proprioception, "proprioception needs")):
+            if wanted and any(cache.actions is not None and cache.states is None for cache in caches):
+                raise UserError(f"{what} the states of every data set with actions; one has none")
+        self.state_normalizer = (state_normalizer or self._fitted_states(normalize)) if proprioception else None
         self.normalizer = normalizer or self._fitted(normalize)
         for cache in caches:
             if self.normalizer and cache.actions is not None:
@@ -226,7 +236,16 @@ class Clips:
     def _only(self, chosen: Int64[np.ndarray, "e"]) -> "Clips":
         weights = self._weights if len(set(self.episodes.source[chosen])) == len(self.caches) else None
         episodes = self.episodes.take(chosen)
-        return Clips(self.caches, self.window, self.normalizer, weights, relative=self.relative, episodes=episodes)
+        return Clips(
+            self.caches,
+            self.window,
+            self.normalizer,
+            weights,
+            relative=self.relative,
+            episodes=episodes,
+            proprioception=self.state_normalizer is not None,
+            state_normalizer=self.state_normalizer,
+        )
 
     def _gather(self, indices: Int[np.ndarray, "B"], copies: Int[np.ndarray, "B"]) -> ClipBatch:
         if np.any(indices < 0) or np.any(indices >= len(self)):
@@ -247,6 +266,7 @@ class Clips:
             actions=self._actions(sources, steps, has_actions),
             has_actions=has_actions,
             instructions=[self.episodes.instructions[episode] for episode in episodes],
+            state=self._states(sources, first + starts),
         )
 
     def _actions(
@@ -260,6 +280,18 @@ class Clips:
                 actions[mine] = self.normalizer.apply(self._chunks(cache, steps[mine]))
         return actions
 
+    def _states(
+        self, sources: Int64[np.ndarray, "B"], steps: Int[np.ndarray, "B"]
+    ) -> Float32[np.ndarray, "B S"] | None:
+        if self.state_normalizer is None:
+            return None
+        states = np.zeros((len(steps), len(self.state_normalizer.low)), np.float32)
+        for source, cache in enumerate(self.caches):
+            mine = sources == source
+            if cache.actions is not None and cache.states is not None and mine.any():
+                states[mine] = self.state_normalizer.apply(cache.states[steps[mine]])
+        return states
+
     def _chunks(self, cache: Cache, steps: Int[np.ndarray, "b A"]) -> Float32[np.ndarray, "b A D"]:
         """The actions at these steps, in the env's units; seen from the first of them if relative."""
         assert cache.actions is not None
@@ -272,16 +304,16 @@ class Clips:
     def _fitted(self, method: Method) -> Normalizer | None:
         """The ranges of all known actions, read in blocks; None if there are none."""
         known = (actions for cache in self.caches for actions in cache.known_actions())
-        blocks = known if self.relative is None else self._evenly()
-        if method == "quantile":
-            # What is read here is mapped from disk, or relative and then few enough to hold.
-            held = list(blocks)
-            return Normalizer.fit_quantiles(held) if held else None
-        ranges = [Normalizer.fit(actions) for actions in blocks]
-        if not ranges:
-            return None
-        whole = reduce(Normalizer.union, ranges)
-        return whole.with_moments(np.concatenate(list(self._evenly()))) if method == "std" else whole
+        return _fit(method, known if self.relative is None else self._evenly(), self._evenly)
+
+    def _fitted_states(self, method: Method) -> Normalizer | None:
+        """The ranges of the states beside known actions; None if there are none."""
+        steps = sum(int(cache.lengths @ cache.has_actions) for cache in self.caches)
+
+        def spread() -> Iterator[Float32[np.ndarray, "n S"]]:
+            return (states[:: max(1, steps // RANGED)] for cache in self.caches for states in cache.known_states())
+
+        return _fit(method, (states for cache in self.caches for states in cache.known_states()), spread)
 
     def _evenly(self) -> Iterator[Float32[np.ndarray, "b*A D"]]:
         """Actions of chunks all over the episodes that have some; a chunk for every step would take too long."""
@@ -297,6 +329,28 @@ class Clips:
                 if len(steps):
                     chunks = self._chunks(cache, steps)
                     yield chunks.reshape(-1, chunks.shape[-1])
+
+
+def _fit(
+    method: Method,
+    blocks: Iterator[Float32[np.ndarray, "_ D"]],
+    evenly: Callable[[], Iterator[Float32[np.ndarray, "_ D"]]],
+) -> Normalizer | None:
+    """The ranges of all blocks; None if there are none.
+
+    Args:
+        method: how they are found.
+        blocks: mapped from disk, or few enough to hold.
+        evenly: as many of the values as tell mean and deviation.
+    """
+    if method == "quantile":
+        held = list(blocks)
+        return Normalizer.fit_quantiles(held) if held else None
+    ranges = [Normalizer.fit(values) for values in blocks]
+    if not ranges:
+        return None
+    whole = reduce(Normalizer.union, ranges)
+    return whole.with_moments(np.concatenate(list(evenly()))) if method == "std" else whole
 
 
 def _spread(ranked: Sequence[int], count: int, total: int) -> Bool[np.ndarray, "E"]:

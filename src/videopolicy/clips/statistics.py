@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of its training data: the ranges of actions, and what frames look like."""
+"""What a checkpoint keeps of its training data: the ranges of actions and states, and what frames look like."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -62,10 +62,12 @@ class Statistics:
     Attributes:
         actions: ranges that the normaliser was fitted to; None if the model has no actions.
         frames: view -> what its training frames look like; {} if unknown.
+        states: ranges that the normaliser of the robot's state was fitted to; None if the model reads no state.
     """
 
     actions: Normalizer | None = None
     frames: dict[str, FrameStatistics] = field(default_factory=dict)
+    states: Normalizer | None = None
 
     def to_json(self) -> str:
         """JSON text that `from_json` reads back without loss."""

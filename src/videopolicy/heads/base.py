@@ -11,9 +11,11 @@ class Head(nn.Module, ABC):
 
     Attributes:
         multiple: the length of a chunk is a multiple of this.
+        width: length G of the vector of features.
     """
 
     multiple: int = 1
+    width: int
 
     @abstractmethod
     def adapt(self, taps: tuple[Float[Tensor, "B V T _ _ _"], ...], time: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:

@@ -58,6 +58,7 @@ class UNet1D(Head):
         super().__init__()
         self.multiple = 2 ** (len(config.channels) - 1)
         self.adapter = config.adapter.build(taps, time_width, views, frames)
+        self.width = self.adapter.width
         widths, kernel, act = config.channels, config.kernel, ACTIVATIONS[config.activation]
         self.time = nn.Sequential(act(), nn.Linear(time_width, config.time_width))
         condition = self.adapter.width + config.time_width

@@ -25,6 +25,7 @@ from videopolicy.diffusion.loss import Counts
 from videopolicy.errors import UserError, unknown
 from videopolicy.latents import pca
 from videopolicy.latents.base import Latents
+from videopolicy.models.denoiser import Denoiser
 from videopolicy.models.sampling import EXACT, Sampling
 from videopolicy.text import hashed_words
 from videopolicy.text.base import Text
@@ -47,10 +48,12 @@ class ModelConfig(ABC):
         execute: actions of a chunk that are executed before the policy observes again.
         action_layout: what the dimensions of the env's actions mean (see `videopolicy.actions.layout`), "" if
             unspecified.
-        state_layout: the same of the env's state; needed for relative actions alone.
+        state_layout: the same of the env's state; needed for relative actions.
         relative: whether the model learns poses relative to the state at the chunk's first step (see
             `videopolicy.actions.relative`); the normaliser is then of relative actions.
         fps: control steps a second of the data that it learns from; None if unspecified.
+        proprioception: whether the actions are read out of the robot's state, too.
+        state_width: S of that state, as the data have it; 0 while it is unknown.
     """
 
     views: tuple[str, ...] = ("corner2",)
@@ -67,6 +70,8 @@ class ModelConfig(ABC):
     state_layout: str = ""
     relative: bool = False
     fps: float | None = limited(None, 0.001, 10**6)
+    proprioception: bool = False
+    state_width: int = limited(0, 0, 10**4)
 
     def __post_init__(self) -> None:
         check_limits(self, "model")
@@ -139,6 +144,7 @@ class Model(nn.Module, ABC):
         config: what it was built from.
         normalizer: the env's units (of relative actions, if it learns those) <-> the model's; None for a model of
             video alone.
+        state_normalizer: the env's units of the state <-> the model's; None without proprioception.
         frame_statistics: view -> what the frames that it learnt from look like; {} if unknown.
         latents: pixels <-> latents.
         text: instruction -> tokens.
@@ -155,6 +161,7 @@ class Model(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.normalizer = normalizer
+        self.state_normalizer: Normalizer | None = None
         self.frame_statistics: Mapping[str, FrameStatistics] = {}
         _check_width(config, self.action_width)
         self.latents: Latents = config.latents.build()
@@ -289,6 +296,7 @@ class Model(nn.Module, ABC):
         codes: Float[Tensor, "B V K h w"],
         instructions: Sequence[str],
         noise: Float[Tensor, "B V Q h w"] | None = None,
+        states: Float[Tensor, "B S"] | None = None,
     ) -> Condition:
         """What to denoise given: each flat frame gets its own view's current image, and the instruction.
 
@@ -296,10 +304,12 @@ class Model(nn.Module, ABC):
             codes: of the current image of every view.
             instructions: one a clip.
             noise: added to the latents of each image, if given; all frames of a view share it.
+            states: the robot's, normalised; None hides them from a model that reads them.
         """
         latents = self.latents.condition(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
         latents = latents if noise is None else latents + noise
-        return Condition(self._of_each_frame(latents), self.text(instructions).to(latents.device))
+        text = self.text(instructions).to(latents.device)
+        return Condition(self._of_each_frame(latents), text, state=self._state(states, latents))
 
     def blank(self, batch: int) -> Joint:
         """Zeros of a sample's shapes."""
@@ -322,6 +332,13 @@ class Model(nn.Module, ABC):
         """
         latents = self.latents.sample(codes.flatten(0, 1), None).unflatten(0, codes.shape[:2])
         return Joint(self._of_each_frame(latents), actions)
+
+    def _state(self, states: Float[Tensor, "B S"] | None, like: Tensor) -> Float[Tensor, "B _"] | None:
+        if not self.config.proprioception:
+            return None
+        if states is None:
+            return like.new_zeros(len(like), self.config.state_width + 1)
+        return torch.cat((states, states.new_ones(len(states), 1)), 1)
 
     def _of_each_frame(self, latents: Float[Tensor, "B V _ h w"]) -> Float[Tensor, "B F _ h w"]:
         """Each flat frame gets the latents of its own view's current image."""
@@ -371,33 +388,6 @@ class Model(nn.Module, ABC):
         with self.backbone.reusing(sampling.reuse):
             denoise = self.guided(condition, sampling.guidance, see=seen)
             return clocks.draw(denoise, noise, sampling.levels(), sampling.sigma_min, given)
-
-
-@dataclass(frozen=True)
-class Denoiser:
-    """A model and what it goes by, as samplers want them (`videopolicy.diffusion.joint.Freezable`).
-
-    Attributes:
-        model: denoises.
-        condition: what it is denoised given.
-        see: whether the video of a frozen one is wanted.
-    """
-
-    model: Model
-    condition: Condition
-    see: bool = True
-
-    def __call__(self, x: Joint, levels: Levels) -> Joint:
-        """Video and actions at these levels."""
-        return self.model.denoise(x, levels.each(x), self.condition)
-
-    def video_alone(self, x: Joint, levels: Levels) -> Float[Tensor, "B F C h w"]:
-        """The video at these levels."""
-        return self.model.video_alone(x, levels.each(x), self.condition)
-
-    def freeze(self, x: Joint, levels: Levels) -> Denoise:
-        """Runs the video model once; from then on only actions are denoised."""
-        return self.model.freeze(x, levels.each(x), self.condition, see=self.see)
 
 
 def _check_width(config: ModelConfig, width: int) -> None:

@@ -85,7 +85,7 @@ class MaskedModel(VideoActionModel):
     @property
     def action_modules(self) -> tuple[nn.Module, ...]:
         """See `Model.action_modules`."""
-        return tuple(module for module in (self.head, self.action_encoder) if module is not None)
+        return (*super().action_modules, *(() if self.action_encoder is None else (self.action_encoder,)))
 
     def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
         """See `Model.denoise`."""
@@ -148,7 +148,7 @@ class MaskedModel(VideoActionModel):
         vector = None
         if self.head is not None:
             # The features are those of no noise level.
-            vector = self.pool_features(features.through(through), ones)
+            vector = self.pool_features(features.through(through), ones, condition.state)
 
         def answer(x: Joint, levels: Levels) -> Joint:
             levels = levels.each(x)

@@ -17,6 +17,7 @@ from videopolicy.heads import unet1d
 from videopolicy.heads.base import Head
 from videopolicy.latents.base import Latents
 from videopolicy.models.base import Model, ModelConfig
+from videopolicy.models.state import StateEncoder
 
 # Noise level at which a head sees the current image: that of the noise on the conditioning latents in training.
 PRESENT = 0.02
@@ -61,6 +62,7 @@ class VideoActionModel(Model):
 
     Attributes:
         head: features -> actions; None for a model of video alone.
+        state: brings the robot's state to what the head reads; None without proprioception.
     """
 
     config: Config
@@ -76,11 +78,14 @@ class VideoActionModel(Model):
                 f"a chunk of {config.window.actions} actions does not suit the head; "
                 f"its length must be a multiple of {self.head.multiple}"
             )
+        self.state: StateEncoder | None = None
+        if config.proprioception and self.head is not None:
+            self.state = StateEncoder(config.state_width, self.head.width)
 
     @property
     def action_modules(self) -> tuple[nn.Module, ...]:
         """See `Model.action_modules`."""
-        return () if self.head is None else (self.head,)
+        return tuple(module for module in (self.head, self.state) if module is not None)
 
     def condition(self, *args: Any, **kwargs: Any) -> Condition:
         """See `Model.condition`."""
@@ -127,11 +132,20 @@ class VideoActionModel(Model):
         video = self._current(given) if given.origin is None else given.origin
         return self.backbone.read(video, video.new_full((len(video),), PRESENT), given)
 
-    def pool_features(self, features: Features, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B G"]:
-        """One vector of the features of all views' frames, which stand last, of video at this noise level."""
+    def pool_features(
+        self, features: Features, sigma: Float[Tensor, "B"], state: Float[Tensor, "B _"] | None = None
+    ) -> Float[Tensor, "B G"]:
+        """One vector of the features of all views' frames, which stand last, and of `Condition.state`.
+
+        Args:
+            features: of video at this noise level.
+            sigma: the level.
+            state: the robot's, if the model reads it.
+        """
         views, frames = len(self.config.views), self._frames_read
         taps = tuple(tap[:, -views * frames :].unflatten(1, (views, frames)) for tap in features.taps)
-        return self._head.adapt(taps, self._time(sigma))
+        vector = self._head.adapt(taps, self._time(sigma))
+        return vector if self.state is None or state is None else self.state(vector, state)
 
     def denoise_actions(
         self, actions: Float[Tensor, "B A D"], sigma: Float[Tensor, "B"], vector: Float[Tensor, "B G"]
@@ -147,11 +161,11 @@ class VideoActionModel(Model):
         """The vector of what the head reads; it may read nothing of the future, whose noise level is this."""
         if future is None or self.config.reads == "present":
             present = self.read_present(condition)
-            return self.pool_features(present.through(through), torch.full_like(sigma, PRESENT))
+            return self.pool_features(present.through(through), torch.full_like(sigma, PRESENT), condition.state)
         if self.config.reads == "difference":
             pairs = zip(future.taps, self.read_present(condition).taps, strict=True)
             future = Features(tuple((self.unflatten(tap) - now[:, :, None]).flatten(1, 2) for tap, now in pairs))
-        return self.pool_features(future.through(through), sigma)
+        return self.pool_features(future.through(through), sigma, condition.state)
 
     def _current(self, condition: Condition) -> Float[Tensor, "B F C h w"]:
         """The current image of each flat frame's view, as what is denoised would show it."""

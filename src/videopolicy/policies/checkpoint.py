@@ -123,7 +123,7 @@ class CheckpointPolicy:
         sample: `Model.sample` with this sampling, or what gives the same.
         spec: see `Policy.spec`.
         origin: the state to plan from if nobody knows where the robot is, (S,): poses are then as seen from the
-            gripper. None for actions that need no state.
+            gripper, or the state is one in the middle of those that it learnt from. None if no state is needed.
 
     Raises:
         UserError: no such sampler, or the video model cannot hold its deep blocks.
@@ -143,7 +143,10 @@ class CheckpointPolicy:
         self.sample: Sample = partial(model.sample, sampling=sampling)
         config = model.config
         relative = self._relative = config.relative_transform if model.acts else None
+        states = self._states = model.state_normalizer if model.acts else None
         self.origin = relative.origin.astype(np.float32) if relative else None
+        if states and not relative:
+            self.origin = states.invert(np.zeros(config.state_width))
         self.spec = PolicySpec(
             views=config.views,
             size=config.size,
@@ -151,7 +154,7 @@ class CheckpointPolicy:
             chunk=config.window.actions,
             execute=config.execute,
             action_layout=config.action_layout,
-            state_layout=str(relative.state_layout) if relative else "",
+            state_layout=str(relative.state_layout) if relative else config.state_layout if states else "",
             fps=config.fps,
             tasks=tasks,
             sampling={
@@ -224,7 +227,8 @@ class CheckpointPolicy:
             see: whether the video is wanted; otherwise it may be anything.
         """
         codes = self.encode(observations)
-        condition = self.model.condition(codes, [observation.instruction for observation in observations])
+        instructions = [observation.instruction for observation in observations]
+        condition = self.model.condition(codes, instructions, states=self._felt(observations))
         guess = None
         if self._warm(observations[0]):
             planned = np.stack([self._planned(observation) for observation in observations])
@@ -318,15 +322,23 @@ class CheckpointPolicy:
         normalizer = self.model.normalizer
         return normalizer.invert(normalizer.clip(actions)) if normalizer else actions
 
-    def _state(self, observation: Observation) -> Float32[np.ndarray, "S"] | None:
-        """Where relative actions begin; None if there are none."""
-        if self._relative is None:
+    def _felt(self, observations: Sequence[Observation]) -> Float[Tensor, "B S"] | None:
+        """The states as the model has them; None if it reads none."""
+        if self._states is None:
             return None
-        width = self._relative.state_layout.width
-        if observation.state is None or observation.state.shape != (width,):
+        states = np.stack([state for state in map(self._state, observations) if state is not None])
+        if not np.isfinite(states).all():
+            raise UserError("the state in an observation is not finite; look at what the robot says of itself")
+        return torch.from_numpy(self._states.apply(states)).to(self.model.device)
+
+    def _state(self, observation: Observation) -> Float32[np.ndarray, "S"] | None:
+        """Where relative actions begin, and what the model reads of the robot; None if neither is so."""
+        if self.origin is None:
+            return None
+        if observation.state is None or observation.state.shape != self.origin.shape:
             given = "none" if observation.state is None else f"one of shape {observation.state.shape}"
-            wanted = f"the state {self.spec.state_layout!r}, {width} wide"
-            raise UserError(f"the policy acts from {wanted}, but is given {given}")
+            layout = f" {self.spec.state_layout!r}" if self.spec.state_layout else ""
+            raise UserError(f"the policy acts from the state{layout}, {len(self.origin)} wide, but is given {given}")
         return observation.state
 
     def _absolute(self, plan: Plan, state: Float32[np.ndarray, "S"] | None) -> Plan:

@@ -101,8 +101,13 @@ class Training:
     """Share of clips shown without their instruction."""
     image_dropout: float = limited(0.0, 0, 1)
     """Share of clips shown without their current images."""
+    state_dropout: float = limited(0.0, 0, 1)
+    """Share of clips shown without the robot's state, if the model reads it (--proprioception)."""
+    random_shift: int = limited(0, 0, 1024)
+    """Latent pixels by which the images of each view of a clip are shifted at most, current and future ones alike,
+    with their edges repeated. Of latents with a still picture, what differs from it is shifted alone."""
     dropout_by_frame: bool = False
-    """Draw both dropouts for every frame by itself, as the paper's authors do, not for every clip."""
+    """Draw the dropouts of text and images for every frame by itself, as the paper's authors do, not for every clip."""
     pool_losses: bool = False
     """One mean over all frames and action steps together, as the paper's authors do, not the sum of both means."""
     gradient_checkpointing: bool = False

@@ -7,7 +7,7 @@ from jaxtyping import Float32
 
 from videopolicy.clips.cache import Cache
 from videopolicy.clips.dataset import Clips, Episodes
-from videopolicy.clips.normalize import BEYOND
+from videopolicy.clips.normalize import BEYOND, Normalizer
 from videopolicy.datasets import notes
 from videopolicy.datasets.mixture import Source
 from videopolicy.datasets.outliers import Outliers, Watch
@@ -90,12 +90,19 @@ def _differing(source: Source, used: Set[int], span: int) -> list[str]:
 
 
 def _far_outside(source: Source, clips: Clips, place: int) -> list[str]:
-    """Values that decide how all others are scaled; of the states, if actions are seen from there."""
+    """Values that decide how all others are scaled; of the states, if they are read or actions are seen from there."""
     cache, lines = clips.caches[place], []
-    for name, vectors in (("actions", cache.actions), ("states", cache.states if clips.relative else None)):
+    # Ranges of relative actions are others than those of the actions in the data.
+    actions, states = None if clips.relative else clips.normalizer, clips.state_normalizer
+    for name, vectors, ranges in (
+        ("actions", cache.actions, actions),
+        ("states", cache.states if clips.relative or states else None, states),
+    ):
         for one in _outliers(cache, vectors) if cache.actions is not None and vectors is not None else []:
             where = notes.numbered([source.dataset.number(index) for index in one.episodes])
-            lines.append(f"warning: dimension {one.dimension} of the {name}: {one} ({where}){_scaled(one, clips)}")
+            lines.append(
+                f"warning: dimension {one.dimension} of the {name}: {one} ({where}){_scaled(one, clips, ranges)}"
+            )
     return lines
 
 
@@ -111,16 +118,16 @@ def _outliers(cache: Cache, vectors: Float32[np.ndarray, "steps D"]) -> list[Out
     return watch.outliers(of)
 
 
-def _scaled(one: Outliers, clips: Clips) -> str:
-    """What becomes of the usual values, and a remedy; "" of relative actions, whose ranges are others."""
-    if clips.normalizer is None or clips.relative:
+def _scaled(one: Outliers, clips: Clips, ranges: Normalizer | None) -> str:
+    """What becomes of the usual values, and a remedy; "" of values that are not scaled themselves."""
+    if ranges is None:
         return ""
-    low, high = clips.normalizer.low[one.dimension], clips.normalizer.high[one.dimension]
+    low, high = ranges.low[one.dimension], ranges.high[one.dimension]
     inside = min(high, one.high) - max(low, one.low)
     share = max(0.0, inside / (high - low)) if low < high else 1.0
     steps = sum(int(cache.lengths @ cache.has_actions) for cache in clips.caches)
-    cured = clips.normalizer.method != "quantile" and one.count <= BEYOND * steps
-    whole = "what it acts in" if clips.normalizer.method == "std" else "what is scaled to [-1, 1]"
+    cured = ranges.method != "quantile" and one.count <= BEYOND * steps
+    whole = "the whole range" if ranges.method == "std" else "what is scaled to [-1, 1]"
     told = f"; the usual range is {100 * share:.3g} % of {whole}"
     return told + (": remove wrong episodes, or train with --normalize quantile" if cured else "")
 

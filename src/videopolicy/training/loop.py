@@ -173,13 +173,14 @@ class Trainer:
         """Writes the state to resume from, and the checkpoint (averaged weights); every process must take part."""
         if self._saved == self.step:
             return
-        model, normalizer = self.objective.model, self.clips.normalizer
+        model, normalizer, states = self.objective.model, self.clips.normalizer, self.clips.state_normalizer
         facts = {
             "step": self.step,
             "seconds": self.seconds,
             "position": self.step * self.training.batch_size,
             "processes": self.group.size,
             "normalizer": normalizer.to_json() if normalizer else None,
+            "state_normalizer": states.to_json() if states else None,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
         save_state(self.run / STATE, self._state, facts, self.group)

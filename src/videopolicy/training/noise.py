@@ -29,6 +29,8 @@ class StepNoise:
         no_text: what is not shown the instruction, likewise.
         seeds: of what the latents draw from their codes, a clip.
         counts: what counts in the loss.
+        no_state: clips that are not shown the robot's state.
+        shift: latent pixels by which the images of each view are shifted, down and to the right.
     """
 
     levels: Levels
@@ -38,6 +40,8 @@ class StepNoise:
     no_text: Bool[Tensor, "B G"]
     seeds: Int64[Tensor, "B"]
     counts: Counts
+    no_state: Bool[Tensor, "B"]
+    shift: Int64[Tensor, "B V 2"]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "StepNoise":
         """The same change of every tensor."""
@@ -49,6 +53,8 @@ class StepNoise:
             change(self.no_text),
             change(self.seeds),
             Counts(change(self.counts.video), change(self.counts.actions)),
+            change(self.no_state),
+            change(self.shift),
         )
 
     def rows(self, start: int, stop: int) -> "StepNoise":
@@ -79,6 +85,8 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
+    farthest = training.random_shift
+
     def some(share: float) -> Bool[Tensor, "B G"]:
         groups = config.flat_frames if training.dropout_by_frame else 1
         return torch.rand(clips, groups, generator=generator) < share
@@ -92,6 +100,9 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
         no_text=some(training.text_dropout),
         seeds=torch.randint(2**62, (clips,), generator=generator),
         counts=counted(training, batch, config.flat_frames, levels),
+        # Drawn last: what is drawn before them was drawn so before there were these.
+        no_state=torch.rand(clips, generator=generator) < training.state_dropout,
+        shift=torch.randint(-farthest, farthest + 1, (clips, len(config.views), 2), generator=generator),
     )
 
 

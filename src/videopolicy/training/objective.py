@@ -17,6 +17,7 @@ from videopolicy.models.base import Model
 from videopolicy.training import distillation, lora
 from videopolicy.training.config import Training
 from videopolicy.training.noise import StepNoise, counted, counting
+from videopolicy.training.shift import shifted
 from videopolicy.training.stages import Stage
 
 
@@ -32,7 +33,7 @@ class Objective(nn.Module):
             begins: the model whose weights it began from, which a stage may learn from.
 
         Raises:
-            UserError: the stage is not for this model.
+            UserError: the stage, or another part of the recipe, is not for this model.
         """
         super().__init__()
         stage = training.stage
@@ -40,6 +41,7 @@ class Objective(nn.Module):
         if stage.action_loss and not model.acts:
             raise UserError(f"stage {stage.name!r} needs actions, but no episode has any; use --stage video")
         check_generates_video(model.config.generates_video, stage)
+        check_recipe(model, training)
         self.model = model
         self.training_config = training
         self.teacher = distillation.Teacher(begins, model.config.sampling.steps) if begins and stage.distills else None
@@ -75,12 +77,13 @@ class Objective(nn.Module):
             batch: the clips.
             noise: theirs, and what is hidden of each.
         """
-        device = self.model.device
+        device, batch = self.model.device, shifted(batch, noise.shift)
         clean = self.clean(batch, noise.seeds)
         levels = noise.levels.map(lambda level: level.to(device))
         normal = noise.noise.map(lambda part: part.to(device, non_blocking=True))
         condition = self.condition(batch, noise.conditioning)
         condition = condition.drop(latents=noise.no_image.to(device), text=noise.no_text.to(device))
+        condition = condition.hide_state(noise.no_state.to(device))
         has_actions = torch.from_numpy(np.asarray(batch.has_actions))
         condition, counts = self.model.reveal(condition, clean, noise.counts, has_actions, noise.seeds)
         return self._losses(clean, normal, levels, condition, counts)
@@ -127,10 +130,10 @@ class Objective(nn.Module):
     def condition(self, batch: ClipBatch, noise: Float[Tensor, "B V Q h w"] | None = None) -> Condition:
         """What a batch is denoised given; this standard normal noise, scaled, is added to its images' latents."""
         current = self._placed(batch.current)
-        if noise is None:
-            return self.model.condition(current, batch.instructions)
-        scaled = self.training_config.conditioning_noise * noise.to(current, non_blocking=True)
-        return self.model.condition(current, batch.instructions, scaled)
+        states = None if batch.state is None else self._placed(batch.state)
+        if noise is not None:
+            noise = self.training_config.conditioning_noise * noise.to(current, non_blocking=True)
+        return self.model.condition(current, batch.instructions, noise, states)
 
     def _sampled(
         self, future: Float[Tensor, "B V T K h w"], first: Float[Tensor, "B K h w"], seeds: Int64[Tensor, "B"]
@@ -201,3 +204,12 @@ def check_generates_video(generates_video: bool, stage: Stage) -> None:
     """Raises UserError if a stage would teach video to a model that has none, or leave its encoder as it is."""
     if not generates_video and (stage.video_loss or not stage.trains_video):
         raise UserError(f"this model generates no video, so stage {stage.name!r} is not for it; use --stage end_to_end")
+
+
+def check_recipe(model: Model, training: Training) -> None:
+    """Raises UserError if a recipe asks for what would do nothing to this model, or leave nothing of its images."""
+    side = model.config.size // model.latents.downsampling
+    if training.random_shift >= side:
+        raise UserError(f"--random-shift {training.random_shift} leaves nothing of {side} latent pixels; give less")
+    if training.state_dropout and model.acts and not model.config.proprioception:
+        raise UserError("--state-dropout hides a state that this model does not read; add --proprioception")

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from videopolicy.actions.relative import Relative
 from videopolicy.clips.cache import Cache, build_cache
 from videopolicy.clips.dataset import Clips, Episodes
 from videopolicy.clips.normalize import Normalizer
-from videopolicy.clips.statistics import FrameStatistics, first_frames
+from videopolicy.clips.statistics import FrameStatistics, Statistics, first_frames
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.mixture import Source, reconcile
 from videopolicy.datasets.transforms.readable import (
@@ -34,6 +33,7 @@ from videopolicy.training import lora
 from videopolicy.training.config import Training
 from videopolicy.training.distributed import ENCODING, ProcessGroup, process_state
 from videopolicy.training.objective import check_generates_video
+from videopolicy.training.proprioception import check_relative, state_width
 from videopolicy.training.state import facts_of, weights_of
 from videopolicy.types import Frames
 
@@ -86,18 +86,9 @@ def prepare(
         group.copy_state(latents)
     sources = only_readable(sources, run)
     caches = _caches(sources, config, training, run / "cache", latents.to(process_state().device))
-    weights = [source.weight for source in sources if source.weight is not None] or None
-    relative = config.relative_transform if training.stage.action_loss else None
-    clips = Clips(
-        caches,
-        config.window,
-        _learnt(training, init, begun),
-        weights,
-        normalize=training.normalize,
-        relative=relative,
-        episodes=_useful(Episodes.of(caches), config, training),
-    )
+    clips = _clips(caches, sources, config, training, _learnt(training, init, begun))
     model = build(config, clips.normalizer if training.stage.action_loss else None, training.seed)
+    model.state_normalizer = clips.state_normalizer
     model.latents.load_state_dict(latents.cpu().state_dict())
     if group.main:
         model.frame_statistics = _first_frames(sources, clips.episodes, config.views)
@@ -106,14 +97,37 @@ def prepare(
     return model, clips
 
 
-def _learnt(training: Training, init: Model | None, begun: Path | None) -> Normalizer | None:
-    """That of the run that is gone on with, or of the head to start from.
+def _clips(
+    caches: Sequence[Cache], sources: Sequence[Source], config: ModelConfig, training: Training, learnt: Statistics
+) -> Clips:
+    """The clips of all sources, in the ranges that are learnt already, if any are."""
+    acts = training.stage.action_loss
+    return Clips(
+        caches,
+        config.window,
+        learnt.actions,
+        [source.weight for source in sources if source.weight is not None] or None,
+        normalize=training.normalize,
+        relative=config.relative_transform if acts else None,
+        episodes=_useful(Episodes.of(caches), config, training),
+        proprioception=config.proprioception and acts,
+        state_normalizer=learnt.states,
+    )
+
+
+def _learnt(training: Training, init: Model | None, begun: Path | None) -> Statistics:
+    """The ranges of the run that is gone on with, or of the head to start from.
 
     A head that never learns must never act: the stage "video" leaves it, and its normaliser, to a later stage.
     """
-    if begun and (kept := facts_of(begun)["normalizer"]):
-        return Normalizer.from_json(kept)
-    return init.normalizer if init and training.stage.action_loss else None
+    if begun and (kept := facts_of(begun))["normalizer"]:
+        states = kept.get("state_normalizer")
+        return Statistics(
+            Normalizer.from_json(kept["normalizer"]), states=Normalizer.from_json(states) if states else None
+        )
+    if init and training.stage.action_loss:
+        return Statistics(init.normalizer, states=init.state_normalizer)
+    return Statistics()
 
 
 def _begin_from(model: Model, init: Model) -> None:
@@ -159,7 +173,8 @@ def suited(
     own = config if learnt else replace(config, action_layout="", state_layout="")
     states = [source.dataset.state_layout for source in sources if source.dataset.action_width is not None]
     state_layout = own.state_layout or next(filter(None, states), "")
-    sources = reconcile(sources, config.views, config.size, own.action_layout, state_layout if config.relative else "")
+    reads = config.relative or (config.proprioception and training.stage.action_loss)
+    sources = reconcile(sources, config.views, config.size, own.action_layout, state_layout if reads else "")
     for source in sources:
         _check_lengths(source.dataset, config)
     config = replace(config, fps=_rate(sources[0].dataset, config.fps if learnt else None))
@@ -181,8 +196,10 @@ def suited(
         (dataset.action_layout for dataset in acting if dataset.action_layout), ""
     )
     config = replace(config, action_layout=action_layout, state_layout=state_layout)
+    if config.proprioception:
+        config = replace(config, state_width=state_width(acting, config.state_width if learnt else 0))
     if relative := config.relative_transform:
-        _check_relative(acting, relative)
+        check_relative(acting, relative)
     return sources, config
 
 
@@ -361,17 +378,6 @@ def _acts(dataset: Dataset, span: int) -> bool:
                 if dataset.episode(index, (), 0, 1).actions is not None:
                     return True
     return False
-
-
-def _check_relative(acting: Sequence[Dataset], relative: Relative) -> None:
-    needed = relative.layout.width, relative.state_layout.width
-    for dataset in acting:
-        if (dataset.action_width, dataset.state_width) != needed:
-            raise UserError(
-                f"{dataset.path}: relative actions need {needed[0]} numbers of each action and {needed[1]} of each "
-                f"state, but it has {dataset.action_width or 0} and {dataset.state_width or 0}; train on its video "
-                "alone (actions = false in a list of data sets), or leave --relative out"
-            )
 
 
 def _check_instructions(config: ModelConfig, sources: Sequence[Source], init: Model | None) -> None:

@@ -67,8 +67,8 @@ def train(
 
     Args:
         data: data sets, opened or by their paths; a .toml file lists several (see `videopolicy.datasets.mixture`).
-        model: its shape; None for that of the checkpoint to start from. With `init`, only its window and whether its
-            actions are relative count, as the weights decide the rest.
+        model: its shape; None for that of the checkpoint to start from. With `init`, only its window, and whether its
+            actions are relative and it reads states, count, as the weights decide the rest.
         training: the recipe.
         out: the run's folder: checkpoint, losses, sampled videos, TensorBoard.
         init: a checkpoint to start from; without one, all weights are fresh.
@@ -169,7 +169,7 @@ def _sources(data: Data) -> Sequence[Source]:
 
 
 def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Training) -> ModelConfig:
-    """The checkpoint's own shape, with what a run may ask of it: another window, or relative actions.
+    """The checkpoint's own shape, with what a run may ask of it: another window, relative actions, the state.
 
     Raises:
         UserError: its head was trained otherwise.
@@ -183,7 +183,14 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
         )
     if begins.acts and model.relative and not own.relative:
         raise UserError(f"{init}: its head learnt actions that are not relative; leave --relative out")
-    asked = replace(own, window=model.window, relative=own.relative or model.relative)
+    if learnt and model.proprioception and not own.proprioception:
+        raise UserError(f"{init}: its head learnt without the robot's state; leave --proprioception out")
+    asked = replace(
+        own,
+        window=model.window,
+        relative=own.relative or model.relative,
+        proprioception=own.proprioception or model.proprioception,
+    )
     return distillation.student(asked, training.student_steps) if training.stage.distills else asked
 
 

@@ -197,7 +197,8 @@ def _memory(refusal: Callable[[], UserError]) -> Iterator[None]:
 
 
 def _rows(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
-    return ClipBatch(**{field.name: getattr(batch, field.name)[start:stop] for field in fields(batch)})
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return ClipBatch(**{name: None if value is None else value[start:stop] for name, value in values.items()})
 
 
 def _columns(losses: Losses) -> tuple[Tensor, ...]:

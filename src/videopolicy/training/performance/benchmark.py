@@ -122,6 +122,7 @@ def random_clips(model: Model, clips: int) -> ClipBatch:
         actions=rng.uniform(-1, 1, (clips, config.window.actions, model.action_width)).astype(np.float32),
         has_actions=np.ones(clips, bool),
         instructions=["go"] * clips,
+        state=np.zeros((clips, config.state_width), np.float32) if config.proprioception else None,
     )
 
 

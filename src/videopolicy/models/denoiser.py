@@ -1,0 +1,47 @@
+"""A model together with what it denoises given, as samplers want it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from videopolicy.backbones.base import Condition
+from videopolicy.diffusion.joint import Denoise, Joint, Levels
+
+
+class Conditional(Protocol):
+    """What denoises given a condition: see `videopolicy.models.base.Model`, which says what each of these does."""
+
+    def denoise(self, x: Joint, levels: Levels, condition: Condition) -> Joint: ...
+
+    def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]: ...
+
+    def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise: ...
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A model and what it goes by (`videopolicy.diffusion.joint.Freezable`).
+
+    Attributes:
+        model: denoises.
+        condition: what it is denoised given.
+        see: whether the video of a frozen one is wanted.
+    """
+
+    model: Conditional
+    condition: Condition
+    see: bool = True
+
+    def __call__(self, x: Joint, levels: Levels) -> Joint:
+        """Video and actions at these levels."""
+        return self.model.denoise(x, levels.each(x), self.condition)
+
+    def video_alone(self, x: Joint, levels: Levels) -> Float[Tensor, "B F C h w"]:
+        """The video at these levels."""
+        return self.model.video_alone(x, levels.each(x), self.condition)
+
+    def freeze(self, x: Joint, levels: Levels) -> Denoise:
+        """Runs the video model once; from then on only actions are denoised."""
+        return self.model.freeze(x, levels.each(x), self.condition, see=self.see)
