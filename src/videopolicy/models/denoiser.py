@@ -11,13 +11,19 @@ from videopolicy.diffusion.joint import Denoise, Joint, Levels
 
 
 class Conditional(Protocol):
-    """What denoises given a condition: see `videopolicy.models.base.Model`, which says what each of these does."""
+    """What denoises given a condition, as `videopolicy.models.base.Model` does."""
 
-    def denoise(self, x: Joint, levels: Levels, condition: Condition) -> Joint: ...
+    def denoise(self, x: Joint, levels: Levels, condition: Condition) -> Joint:
+        """See `Model.denoise`."""
+        ...
 
-    def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]: ...
+    def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
+        """See `Model.video_alone`."""
+        ...
 
-    def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise: ...
+    def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
+        """See `Model.freeze`."""
+        ...
 
 
 @dataclass(frozen=True)
