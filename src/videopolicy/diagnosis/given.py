@@ -30,7 +30,7 @@ CLEANEST = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class Showing:
     """How noisy a given future is while the head reads the actions out of it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Shown:
     told: str
 
 
-def how_shown(sampling: Sampling, law: NoiseLaw | None) -> Shown:
+def how_shown(sampling: Sampling, law: NoiseLaw | None) -> Showing:
     """As cleanly as training has taught the head to read it.
 
     Nearly clean, if the law shows the head clean video beside actions of every noise; else as noisy as its actions,
@@ -57,15 +57,15 @@ def how_shown(sampling: Sampling, law: NoiseLaw | None) -> Shown:
         low = max(sampling.sigma_min, law.marginals()[0].quantile(CLEANEST))
         clean, same = Levels(torch.full_like(actions, low), actions), Levels.same(actions)
         if law.covers(clean[:-1]):
-            return Shown(clean, f"nearly clean, at noise level {low:.2g}")
+            return Showing(clean, f"nearly clean, at noise level {low:.2g}")
         if law.covers(same[:-1]):
             first, last = float(actions[0]), float(actions[-2])
-            return Shown(same, f"as noisy as its actions, in {len(actions) - 1} steps from {first:g} to {last:.2g}")
+            return Showing(same, f"as noisy as its actions, in {len(actions) - 1} steps from {first:g} to {last:.2g}")
     asked = sampling.asked()
     levels = Levels(torch.cat((asked.video, asked.video[-1:])), torch.cat((asked.actions, asked.actions[-1:] * 0)))
     first, last = float(asked.video[0]), float(asked.video[-1])
     way = f"from {first:g} to {last:.2g}" if first != last else f"at noise level {first:g}"
-    return Shown(levels, f"only as noisy as when it acts, {way}, where little of it may be left to see")
+    return Showing(levels, f"only as noisy as when it acts, {way}, where little of it may be left to see")
 
 
 class Informed:
