@@ -161,7 +161,7 @@ def _errors(
     steps = window.frame_indices(start, len(episode))
     true = informed.latents_of({view: frames[steps] for view, frames in episode.views.items()})
     drawn, _ = policy.draw([observation], [seed])
-    futures = (drawn.video, true, informed.still(observation))
-    read = [drawn.actions, *(informed.draw([observation], [seed], video) for video in futures)]
-    off = torch.cat(read).cpu().numpy() - wanted
+    futures = torch.cat((drawn.video, true, informed.still(observation)))
+    read = informed.draw([observation] * len(futures), [seed] * len(futures), futures)
+    off = torch.cat((drawn.actions, read)).cpu().numpy() - wanted
     return np.abs(off[:, :execute]).mean((1, 2))
