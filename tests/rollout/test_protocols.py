@@ -125,3 +125,10 @@ def test_mt10_is_metaworlds_own_ten():
     rendering.choose()
     env_dict = pytest.importorskip("metaworld.env_dict")
     assert [task.name for task in load("mt10").tasks] == list(env_dict.MT10_V3)
+
+
+def test_objects_that_are_kept_for_judging_are_tasks_of_the_whole_suite():
+    kept, whole = (load(name) for name in ("unseen_objects", "libero_object"))
+    assert len(kept.tasks) == 4
+    assert set(kept.tasks) < set(whole.tasks)
+    assert kept.episodes == whole.episodes

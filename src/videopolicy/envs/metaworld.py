@@ -130,6 +130,11 @@ class MetaWorld(Env):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 
+    @property
+    def model(self) -> Any:
+        """MuJoCo's model, which stays through all episodes; its look may be changed before anything is drawn."""
+        return self._env.model
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[State, dict[str, Any]]:
         """Starts an episode; see `Env.reset`."""
         gymnasium.Env.reset(self, seed=seed)

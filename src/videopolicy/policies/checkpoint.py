@@ -120,6 +120,7 @@ class CheckpointPolicy:
     Attributes:
         model: the network.
         sampling: how a plan is drawn.
+        law: of the noise levels that it was trained at; None if unknown.
         sample: `Model.sample` with this sampling, or what gives the same.
         spec: see `Policy.spec`.
         origin: the state to plan from if nobody knows where the robot is, (S,): poses are then as seen from the
@@ -139,7 +140,7 @@ class CheckpointPolicy:
     ) -> None:
         entry("samplers", sampling.sampler)
         model.backbone.reusing(sampling.reuse)
-        self.model, self.sampling, self._law = model.eval(), sampling, law
+        self.model, self.sampling, self.law = model.eval(), sampling, law
         self.sample: Sample = partial(model.sample, sampling=sampling)
         config = model.config
         relative = self._relative = config.relative_transform if model.acts else None
@@ -178,7 +179,7 @@ class CheckpointPolicy:
         Raises:
             UserError: no such sampler.
         """
-        return CheckpointPolicy(self.model, sampling, self.spec.tasks, self._law, mode)
+        return CheckpointPolicy(self.model, sampling, self.spec.tasks, self.law, mode)
 
     @torch.no_grad()
     def plan(

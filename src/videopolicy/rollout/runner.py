@@ -203,13 +203,14 @@ def _recorded(spec: PolicySpec, settings: Settings, renderer: Renderer | None) -
         **{name.name: getattr(settings, name.name) for name in fields(Evaluated)},
         protocol=protocol and protocol.name,
         protocol_sha256=protocol and protocol.sha256,
-        checkpoint_sha256=_fingerprint(settings.checkpoint) if settings.checkpoint else None,
+        checkpoint_sha256=fingerprint(settings.checkpoint) if settings.checkpoint else None,
         sampling=spec.sampling,
         renderer=str(renderer or ""),
     )
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
+    """Of a checkpoint's contents, wherever it lies."""
     # The model card may be edited; it does not act.
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):

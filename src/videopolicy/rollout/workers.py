@@ -152,7 +152,7 @@ def _play(env: Env, job: EpisodeJob, setup: Setup, pipe: Pipe) -> Result:
 
     executor = setup.build_executor(ask)
     executor.reset(job.noise_seed)
-    ended, steps = _control(env, executor, recorder, job)
+    ended, steps = control(env, executor, recorder, job)
     success = ended == SUCCESS
     # What cannot be told in numbers cannot be shown either.
     recorded = bool(recorder) and ended != ENV_NAN and not (success and job.failure_only)
@@ -175,8 +175,18 @@ def _play(env: Env, job: EpisodeJob, setup: Setup, pipe: Pipe) -> Result:
     )
 
 
-def _control(env: Env, executor: Executor, recorder: Recorder | None, job: EpisodeJob) -> tuple[str, int]:
-    """Plays the episode; returns how it ended, and its steps."""
+def control(env: Env, executor: Executor, recorder: Recorder | None, job: EpisodeJob) -> tuple[str, int]:
+    """Plays an episode.
+
+    Args:
+        env: where.
+        executor: at the beginning of the episode.
+        recorder: what it is recorded by, if it is.
+        job: which episode.
+
+    Returns:
+        How it ended, and its steps.
+    """
     steps, ended = 0, ""
     # Rendering costs more than physics, so it happens only for the policy or for what is recorded for certain.
     films = recorder is not None and not job.failure_only
