@@ -97,6 +97,7 @@ def test_frozen_it_keeps_the_video_and_goes_on_with_the_actions(model):
     torch.testing.assert_close(frozen(moved, later).actions, beside.actions)
 
 
+@torch.no_grad()
 def test_it_reads_the_robots_state_or_says_that_it_cannot(config):
     try:
         model = build(replace(config, proprioception=True, state_width=3), NORMALIZER, 0).eval()
