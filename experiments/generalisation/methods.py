@@ -51,11 +51,24 @@ def _both(name: str) -> dict[str, str]:
     return {"metaworld": name, "libero": f"{name}_libero"}
 
 
-JOINT, CLONING = (Phase("joint"),), (Phase("end_to_end"),)
+JOINT, CLONING, ATTACHED = (Phase("joint"),), (Phase("end_to_end"),), (Phase("attached"),)
 VIDEO_FIRST = (Phase("video", 0.75), Phase("action", 0.25))
 METHODS = {
     "tiny": Method(_both("tiny"), JOINT, VIDEO_FIRST),
     "cloning": Method(_both("cloning"), CLONING, CLONING),
+    # The relatives, each in the stages that its authors train in.
+    "vpp": Method({"metaworld": "vpp"}, VIDEO_FIRST, VIDEO_FIRST),
+    "vpp_former": Method({"metaworld": "vpp_former"}, VIDEO_FIRST, VIDEO_FIRST),
+    "mimic": Method({"metaworld": "mimic"}, JOINT, VIDEO_FIRST),
+    "flash": Method({"metaworld": "flash"}, JOINT, VIDEO_FIRST),
+    "xwam": Method({"metaworld": "xwam"}, JOINT, VIDEO_FIRST),
+    "lingbot": Method({"metaworld": "lingbot"}, JOINT, VIDEO_FIRST),
+    "uwm": Method({"metaworld": "uwm"}, ATTACHED, ATTACHED),
+    "uwm_separate": Method({"metaworld": "uwm_separate"}, ATTACHED, ATTACHED),
+    "uva": Method({"metaworld": "uva"}, ATTACHED, ATTACHED),
+    "fast_wam": Method({"metaworld": "fast_wam"}, ATTACHED, ATTACHED),
+    "diffusion_policy": Method({"metaworld": "diffusion_policy"}, CLONING, CLONING),
+    "diffusion_policy_state": Method({"metaworld": "diffusion_policy_state"}, CLONING, CLONING),
 }
 
 

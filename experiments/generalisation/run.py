@@ -65,6 +65,8 @@ def main() -> None:
     options = parser.parse_args()
     study, runs = STUDIES[options.study], options.runs.resolve()
     folder, data = runs / options.study, runs / "data" / study.data
+    if missing := [name for name in options.methods if study.env not in METHODS[name].presets]:
+        parser.error(f"there is no preset of {', '.join(missing)} for {study.env}; leave it out")
     if not data.exists():
         what = ("--env", study.env, "--task", *study.tasks, "--views", *study.views, "--size", 64)
         command("record", *what, "--out", data, log=data.with_suffix(".log"))
