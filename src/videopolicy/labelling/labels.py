@@ -76,7 +76,8 @@ class Labelled(Derived):
     def __init__(self, dataset: Dataset, labelling: Labelling, numbers: Sequence[int]) -> None:
         super().__init__(dataset, [labelling.by, list(numbers)])
         self._labelling, self._numbers = labelling, frozenset(numbers)
-        self.action_width, self.action_layout = labelling.action_width, labelling.action_layout
+        self.action_width: int | None = labelling.action_width
+        self.action_layout = labelling.action_layout
         told = Note("assumed", f"actions, read from the video by inverse dynamics of {labelling.by}", tuple(numbers))
         self.notes = (*(note for note in dataset.notes if note.kind != "video only"), told)
 
@@ -115,7 +116,8 @@ def open_one(path: Path, format: str | None = None, reading: Reading = AS_IT_IS)
     Raises:
         UserError: what `open_sources` refuses; or a list of several.
     """
-    sources = open_sources((path,), format, reading)
-    if len(sources) > 1:
+    sources = open_sources([path], format, reading)
+    first, *others = sources
+    if others:
         raise UserError(f"{path} lists {len(sources)} data sets; label one at a time, each from a list of its own")
-    return sources[0].dataset
+    return first.dataset

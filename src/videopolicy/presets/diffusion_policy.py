@@ -20,6 +20,7 @@ from dataclasses import replace
 from videopolicy.backbones import resnet18
 from videopolicy.diffusion.noise import independent
 from videopolicy.diffusion.noise.base import LogNormal
+from videopolicy.heads import unet1d
 from videopolicy.heads.adapter import AdapterConfig
 from videopolicy.latents import pca
 from videopolicy.models.sampling import Sampling
@@ -28,6 +29,8 @@ from videopolicy.presets.base import Preset
 
 # There is no video whose level could matter, and the encoder runs once a plan.
 LEVELS = LogNormal(0.0, 1.6)
+# Keypoints are numbers, and no picture.
+HEAD = unet1d.Config(adapter=AdapterConfig(size=1, channels=(64,)))
 
 PRESET = Preset(
     model=replace(
@@ -35,8 +38,7 @@ PRESET = Preset(
         # Without a still picture, so that what is shifted is the image.
         latents=pca.Config(patch=2, channels=12),
         backbone=resnet18.Config(channels=(32, 64, 128, 256)),
-        # Keypoints are numbers, and no picture.
-        head=replace(cloning.PRESET.model.head, adapter=AdapterConfig(size=1, channels=(64,))),
+        head=HEAD,
         sampling=Sampling("one_pass", steps=10),
     ),
     training=replace(

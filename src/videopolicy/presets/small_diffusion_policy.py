@@ -18,7 +18,7 @@ PRESET = Preset(
         residual=False,
         latents=diffusion_policy.PRESET.model.latents,
         backbone=resnet18.Config(),
-        head=replace(diffusion_policy.PRESET.model.head, channels=(256, 512, 1024)),
+        head=replace(diffusion_policy.HEAD, channels=(256, 512, 1024)),
         sampling=diffusion_policy.PRESET.model.sampling,
     ),
     training=replace(

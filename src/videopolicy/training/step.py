@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -198,7 +198,8 @@ def _memory(refusal: Callable[[], UserError]) -> Iterator[None]:
 
 def _rows(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return ClipBatch(**{name: None if value is None else value[start:stop] for name, value in values.items()})
+    taken: dict[str, Any] = {name: None if value is None else value[start:stop] for name, value in values.items()}
+    return ClipBatch(**taken)
 
 
 def _columns(losses: Losses) -> tuple[Tensor, ...]:
