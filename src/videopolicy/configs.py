@@ -228,6 +228,8 @@ def _one_of(hint: Any, value: Any, at: str) -> Any:
     others = [option for option in options if option is not NoneType]
     if len(others) == 1:
         return _read(others[0], value, at)
+    if isinstance(value, dict) and all(is_dataclass(option) for option in others):
+        return _read(_most_alike(others, value), value, at)
     # Its very own type goes first, so that a whole number stays one where either would do.
     for option in sorted(others, key=lambda option: option is not type(value)):
         try:
@@ -235,6 +237,15 @@ def _one_of(hint: Any, value: Any, at: str) -> Any:
         except UserError:
             continue
     raise _wrong(hint, value, at)
+
+
+def _most_alike(options: list[Any], values: dict[str, Any]) -> Any:
+    """The dataclass whose fields the values name best, so that a mistake in one of them is told of that field."""
+
+    def strangers(option: Any) -> int:
+        return len({known.name for known in fields(option)} ^ set(values))
+
+    return min(options, key=strangers)
 
 
 def _items(hint: Any, values: list[Any], at: str) -> list[Any]:
@@ -278,7 +289,7 @@ def _said(hint: Any) -> str:
     """What a field takes, in words."""
     origin, options = get_origin(hint) or hint, get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(_said(option) for option in options if option is not NoneType)
+        return " or ".join(dict.fromkeys(_said(option) for option in options if option is not NoneType))
     if origin is Literal:
         return f"one of {', '.join(map(_shown, options))}"
     if origin in _LISTS:
