@@ -56,6 +56,32 @@ class Item:
     needs: str | None = None
 
 
+# Compared at equal time, most telling first: each is trained for five minutes in one call, and played.
+COMPARED = (
+    "small",
+    "small_diffusion_policy",
+    "small_vpp",
+    "small_uwm_separate",
+    "small_fast_wam",
+    "small_uva",
+    "small_mimic",
+    "small_uwm",
+    "small_vpp_former",
+    "small_flash",
+    "small_xwam",
+    "small_lingbot",
+)
+
+
+def compared(name: str) -> "tuple[Item, Item]":
+    """Trains a preset on MT10, and plays it."""
+    train, play = f"train-{name}", f"evaluate-{name}"
+    return (
+        Item(train, ("mt10.py", "train", name), f"`{name}` on them for five minutes", 400, 360, needs="mt10-record"),
+        Item(play, ("mt10.py", "evaluate", name), "how often it succeeds", 400, 60, needs=train),
+    )
+
+
 QUEUE = (
     Item("steps", ("steps.py",), "a training step of every preset, stage and noise law", 300),
     Item("plans", ("plans.py",), "a plan of every preset by each sampler", 150),
@@ -67,6 +93,7 @@ QUEUE = (
     Item("mt10-train", ("mt10.py", "train"), "`small` on them", 570, 180, leaves=130, needs="mt10-record"),
     Item("mt10-evaluate", ("mt10.py", "evaluate"), "how often it succeeds", 400, 60, needs="mt10-train"),
     Item("home", ("home.py", "send"), "its checkpoint in pieces that travel", 60, 15, needs="mt10-train"),
+    *(item for name in COMPARED for item in compared(name)),
 )
 
 

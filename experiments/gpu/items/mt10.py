@@ -1,4 +1,8 @@
-"""The preset `small` on Meta-World's MT10, in three parts: `mt10.py record|train|evaluate`."""
+"""Presets of the size of `small` on Meta-World's MT10, in three parts: `mt10.py record|train|evaluate [PRESET]`.
+
+Without a name `small` trains for as long as there is time, and goes on in the next call. A preset that is named trains
+for `MINUTES`, so that all of those named are compared at equal time.
+"""
 
 import shutil
 from dataclasses import replace
@@ -17,7 +21,7 @@ from videopolicy.training import state
 from videopolicy.training.distributed import ProcessGroup
 from videopolicy.training.run import train as run_training
 
-DEMONSTRATIONS, EPISODES = 50, 10
+DEMONSTRATIONS, EPISODES, MINUTES = 50, 10, 5.0
 TASKS = tuple(task.name for task in load("mt10").tasks)
 # Seconds in which the trained model is measured once more and saved.
 SAVING = 30
@@ -31,9 +35,19 @@ def main() -> None:
         rows.add(**row)
 
 
-def shape(dry: bool) -> Preset:
+def named(given: Given) -> str:
+    """The preset."""
+    return (*given.what[1:], "small")[0]
+
+
+def folder(given: Given) -> Path:
+    """The run."""
+    return given.work / "-".join(("mt10", *given.what[1:]))
+
+
+def shape(name: str, dry: bool) -> Preset:
     """The preset; at toy size as short as a run can be."""
-    preset = chosen("small", dry)
+    preset = chosen(name, dry)
     training = replace(preset.training, precision="bf16", save_every=2000, validate_every=2000)
     if dry:
         training = replace(training, batch_size=2, copies=1, steps=4)
@@ -51,7 +65,7 @@ def record(given: Given) -> list[dict[str, Any]]:
     shutil.rmtree(aside, ignore_errors=True)
     names, episodes = tasks(given.dry), 1 if given.dry else DEMONSTRATIONS
     begun = given.left
-    Record(names, aside, episodes, shape(given.dry).model.views, workers=processors()).run()
+    Record(names, aside, episodes, shape("small", given.dry).model.views, workers=processors()).run()
     aside.rename(data)
     return [
         {"tasks": len(tasks(given.dry)), "episodes": episodes * len(tasks(given.dry)), "seconds": begun - given.left}
@@ -59,18 +73,20 @@ def record(given: Given) -> list[dict[str, Any]]:
 
 
 def train(given: Given) -> list[dict[str, Any]]:
-    """Trains for the time that is left; where it was stopped before, it goes on."""
-    preset, out = shape(given.dry), given.work / "mt10"
+    """Trains for its minutes, or the time that is left; where it was stopped before, it goes on."""
+    name, out = named(given), folder(given)
+    preset = shape(name, given.dry)
     # What was made of an earlier checkpoint.
-    for folder in (out / "evaluation", given.work / "pieces"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for old in (out / "evaluation", given.work / "pieces"):
+        shutil.rmtree(old, ignore_errors=True)
     data, training = given.work / "data", preset.training
     if not state.exists(out / state.STATE):
         # The first step encodes the data, so that the minutes below are training alone.
         shutil.rmtree(out, ignore_errors=True)
-        run_training(data, preset.model, replace(training, steps=1), out, preset="small")
-    minutes = (_facts(out)["seconds"] + max(given.left - SAVING, SAVING)) / 60
-    run_training(data, preset.model, replace(training, minutes=minutes), out, resume=True, preset="small")
+        run_training(data, preset.model, replace(training, steps=1), out, preset=name)
+    left = (_facts(out)["seconds"] + max(given.left - SAVING, SAVING)) / 60
+    minutes = MINUTES if given.what[1:] else left
+    run_training(data, preset.model, replace(training, minutes=minutes), out, resume=True, preset=name)
     facts = _facts(out)
     rate = facts["position"] / facts["seconds"]
     return [{"steps": facts["step"], "minutes": facts["seconds"] / 60, "clips_per_second": rate}]
@@ -82,7 +98,7 @@ def _facts(out: Path) -> dict[str, Any]:
 
 def evaluate(given: Given) -> list[dict[str, Any]]:
     """Plays fewer episodes than the protocol has; what was played before is not played again."""
-    checkpoint, out = given.work / "mt10" / "checkpoint", given.work / "mt10" / "evaluation"
+    checkpoint, out = folder(given) / "checkpoint", folder(given) / "evaluation"
     own: dict[str, Any] = {"protocol": "mt10", "episodes": EPISODES}
     if given.dry:
         own = {"task": tasks(True), "episodes": 1}

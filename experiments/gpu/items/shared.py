@@ -136,8 +136,8 @@ def chosen(name: str, dry: bool) -> Preset:
 
 def toy(name: str, config: ModelConfig) -> ModelConfig:
     """A preset's shape with all its parts, so small that a CPU does a step in a second."""
-    if name == "small":
-        return replace(config, backbone=unet.Config())
+    if name.startswith("small") and isinstance(config, Config) and isinstance(config.backbone, unet.Config):
+        return replace(config, backbone=unet.Config(taps=config.backbone.taps))
     if name == "svd" and isinstance(config, Config):
         taps = ("up_blocks.2", "up_blocks.1.resnets.1", "up_blocks.0.resnets.1")
         shape = {"channels": (32, 32, 32), "head_channels": 16, "attention": (True, True, False), "id_width": 8}

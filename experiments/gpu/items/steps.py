@@ -1,4 +1,4 @@
-"""One training step of every preset in every stage by every noise law in bf16, and one of them compiled."""
+"""One training step of every preset in bf16, of some in every stage by every noise law, and one of them compiled."""
 
 import copy
 from dataclasses import replace
@@ -23,6 +23,8 @@ from videopolicy.training.step import TrainStep
 
 # The full-size one is compiled where its throughput is measured.
 COMPILED = "small"
+# One of each model, and the full-size one; the others differ from them in what they are trained by.
+WHOLE = ("tiny", "uwm", "uva", "fast_wam", "cloning", "svd")
 CLIPS = 2
 
 
@@ -32,18 +34,23 @@ def main() -> None:
     every = presets(given.dry)
     for name, preset in every.items():
         model = random_model(preset.model)
-        for stage in (preset.training.own_stage(stage) for stage in STAGES):
-            if not suits(preset, stage):
-                continue
-            # A student is asked at the starts of its teacher's segments, and nowhere else.
-            for law in ("starts",) if stage.distills else registry.names("noise"):
-                training = recipe(preset, stage, law)
-                rows.attempt(partial(step, model, training), preset=name, stage=stage.name, law=law)
+        for stage, law in ways(name, preset):
+            training = recipe(preset, stage, law)
+            rows.attempt(partial(step, model, training), preset=name, stage=stage.name, law=law)
         del model
     preset = every[COMPILED]
     training = replace(recipe(preset, preset.training.stage, "joint"), compile=True)
     about = {"preset": COMPILED, "stage": f"{training.stage.name}, compiled", "law": "joint"}
     rows.attempt(partial(step, random_model(preset.model), training), **about)
+
+
+def ways(name: str, preset: Preset) -> list[tuple[Stage, str]]:
+    """The stages and noise laws in which it takes a step."""
+    if name not in WHOLE:
+        return [(preset.training.stage, (registry.plugin_of(type(preset.training.noise)) or ("", ""))[1])]
+    stages = [stage for stage in (preset.training.own_stage(stage) for stage in STAGES) if suits(preset, stage)]
+    # A student is asked at the starts of its teacher's segments, and nowhere else.
+    return [(stage, law) for stage in stages for law in (("starts",) if stage.distills else registry.names("noise"))]
 
 
 def suits(preset: Preset, stage: Stage) -> bool:
