@@ -70,6 +70,10 @@ class UnifiedModel(video_action.VideoActionModel):
         """See `Model.denoise`; the loss of the video reaches the tokens, whatever goes through the features."""
         return super().denoise(x, levels, self._told(x, levels, condition), through=through)
 
+    def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
+        """See `Model.video_alone`."""
+        return super().video_alone(x, levels, self._told(x, levels, condition))
+
     def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
         """See `Model.freeze`: every step of the actions is a pass of the whole network."""
         if not self.acts:
