@@ -33,7 +33,7 @@ FUNCTIONS = {"joined", "heard", "belong", "naming", "within", "refused", "collec
 TEXT = (
     r"--world\b",
     r"--(action|state|\{\w+\})-space\b",
-    r"(?<!Meta-)(?<!real )(\b|\\n)[Ww]orlds?\b(?![- ](models?|action))",
+    r"(?<!Meta-)(?<!real )(\b|\\n)[Ww]orlds?\b(?![- ]([Mm]odels?|action))",
     r"\bMeta-Env\b",
     r"\bdemos\b",
     r"\bheld_out\.jsonl\b",

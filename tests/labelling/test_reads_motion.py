@@ -1,4 +1,4 @@
-"""Inverse dynamics that were learnt for a minute, on a world in which motion is all that there is to see."""
+"""Inverse dynamics that were learnt for a minute, in an env in which motion is all that there is to see."""
 
 from dataclasses import replace
 

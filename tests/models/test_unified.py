@@ -17,7 +17,7 @@ from videopolicy.models.sampling import Sampling
 from videopolicy.presets.base import preset
 from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.objective import Objective, total
-from videopolicy.training.stages import ACTION
+from videopolicy.training.stages import ACTION, ATTACHED
 from videopolicy.tuning.ways import candidates
 
 STEPS = Sampling(steps=3)

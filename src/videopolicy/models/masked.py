@@ -95,14 +95,14 @@ class MaskedModel(VideoActionModel):
         """See `Model.freeze`; as one pass does for every noise level, the video goes on being denoised, too."""
         return self._looked(condition, see=see)
 
-    def look(self, condition: Condition) -> Seen:
+    def encode_known(self, condition: Condition) -> Seen:
         """One pass of the backbone."""
-        return self.backbone.look(condition)
+        return self.backbone.encode_known(condition)
 
     def denoise_pixels(
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition, seen: Seen
     ) -> Float[Tensor, "B F C h w"]:
-        """The best guess of the clean video, given the pass of `look`."""
+        """The best guess of the clean video, given the pass of `encode_known`."""
         return self.backbone.answer(video, sigma, condition, seen)
 
     def knowing(
@@ -143,7 +143,7 @@ class MaskedModel(VideoActionModel):
     def _looked(self, condition: Condition, *, see: bool, through: float = 1.0) -> Denoise:
         """Runs the backbone, of which actions alone need no more than its features; then both heads answer."""
         ones = condition.latents.new_ones(len(condition.latents))
-        seen = self.look(condition) if see else None
+        seen = self.encode_known(condition) if see else None
         features = seen.features if seen else self.backbone.read(condition.latents, ones, condition)
         vector = None
         if self.head is not None:

@@ -71,14 +71,14 @@ class MaskedBackbone(Backbone):
         shown = latent_channels + move_channels + sum(self.tap_channels)
         self.pixels = PixelHead(config, latent_channels, shown, self.time_width)
 
-    def look(self, condition: Condition) -> Seen:
+    def encode_known(self, condition: Condition) -> Seen:
         """The pass of the network inside; it heeds nothing that is noisy."""
         return Seen(*self.inner.denoise(*self._shown(condition)))
 
     def answer(
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition, seen: Seen
     ) -> Float[Tensor, "B F C h w"]:
-        """The best guess of the clean video, given the pass of `look`; known pixels are as they are known."""
+        """The best guess of the clean video, given the pass of `encode_known`; known pixels are as they are known."""
         noisy, _, noise = self.inputs(video, sigma, condition)
         clean = self.outputs(self.pixels(noisy, self.embed_noise(noise), seen), video, sigma, condition)
         known = condition.known
@@ -88,7 +88,7 @@ class MaskedBackbone(Backbone):
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.denoise`."""
-        seen = self.look(condition)
+        seen = self.encode_known(condition)
         return self.answer(video, sigma, condition, seen), seen.features
 
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
@@ -99,7 +99,7 @@ class MaskedBackbone(Backbone):
         self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.forward`."""
-        seen = self.look(condition)
+        seen = self.encode_known(condition)
         return self.pixels(video, self.embed_noise(noise), seen), seen.features
 
     def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:

@@ -16,10 +16,10 @@ from videopolicy.diffusion.noise.base import (
     FlowTime,
     Marginal,
     NoiseLaw,
+    between,
     flow_level,
     inverse,
     middles,
-    within,
 )
 
 # Parts of equal probability by which an expectation is computed.
@@ -64,7 +64,7 @@ class Config(NoiseLaw):
 
     def covers(self, asked: Levels) -> bool:
         """See `NoiseLaw.covers`: pairs whose video is no less noisy than the actions."""
-        return within(asked.actions, LEAST, MOST) and within(asked.video, asked.actions, MOST)
+        return between(asked.actions, LEAST, MOST) and between(asked.video, asked.actions, MOST)
 
     @property
     def remedy(self) -> str:

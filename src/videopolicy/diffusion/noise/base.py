@@ -137,7 +137,7 @@ class FlowTime:
 
     def covers(self, sigma: Float[Tensor, "n"]) -> bool:
         """Whether all levels are among those that it draws."""
-        return within(sigma, LEAST, self.quantile(1))
+        return between(sigma, LEAST, self.quantile(1))
 
     def _level(self, share: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         return flow_level(self.last * share ** (1 / self.alpha), self.shift)
@@ -215,7 +215,7 @@ def nearly(one: Tensor, other: Tensor | float) -> bool:
     return bool(((one - other).abs() <= SAME * one.abs()).all())
 
 
-def within(sigma: Tensor, least: Tensor | float, most: Tensor | float) -> bool:
+def between(sigma: Tensor, least: Tensor | float, most: Tensor | float) -> bool:
     """Whether all levels lie between these two, up to rounding."""
     return bool(((sigma >= least * (1 - SAME)) & (sigma <= most * (1 + SAME))).all())
 

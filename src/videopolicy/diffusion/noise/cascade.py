@@ -10,7 +10,7 @@ import torch
 
 from videopolicy.configs import check_limits, limited
 from videopolicy.diffusion.joint import Levels
-from videopolicy.diffusion.noise.base import CLEAN, Distribution, FlowTime, NoiseLaw, middles, scattered, within
+from videopolicy.diffusion.noise.base import CLEAN, Distribution, FlowTime, NoiseLaw, between, middles, scattered
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Config(NoiseLaw):
 
     def covers(self, asked: Levels) -> bool:
         """See `NoiseLaw.covers`: pairs whose video is no noisier than `read` has it."""
-        return within(asked.video, CLEAN, self._highest)
+        return between(asked.video, CLEAN, self._highest)
 
     @property
     def remedy(self) -> str:
