@@ -150,11 +150,13 @@ class Model(nn.Module, ABC):
         text: instruction -> tokens.
         backbone: the video denoiser.
         takes_actions: whether noisy actions enter the video model, so that given ones change the video.
+        reads_state: whether it can read the robot's state.
         looks_once: whether the video model runs once in `freeze`, however many steps the actions take from there.
     """
 
     backbone: Backbone
     takes_actions: ClassVar[bool] = False
+    reads_state: ClassVar[bool] = False
     looks_once: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, normalizer: Normalizer | None) -> None:
@@ -164,6 +166,8 @@ class Model(nn.Module, ABC):
         self.state_normalizer: Normalizer | None = None
         self.frame_statistics: Mapping[str, FrameStatistics] = {}
         _check_width(config, self.action_width)
+        if config.proprioception and not self.reads_state:
+            raise UserError("this kind of model reads no state of the robot; leave --proprioception out")
         self.latents: Latents = config.latents.build()
         self.text: Text = config.text.build()
 
@@ -193,6 +197,9 @@ class Model(nn.Module, ABC):
             levels: its noise levels, one a sample, (B,).
             condition: what it is denoised given.
             see: whether the video is wanted; otherwise it stays noisy, and less of the video model may run.
+
+        Raises:
+            UserError: this kind of model cannot be frozen.
         """
 
     def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:

@@ -66,6 +66,7 @@ class VideoActionModel(Model):
     """
 
     config: Config
+    reads_state = True
 
     def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
