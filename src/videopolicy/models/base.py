@@ -214,7 +214,7 @@ class Model(nn.Module, ABC):
         has_actions: Bool[Tensor, "B"],
         seeds: Int64[Tensor, "B"],
     ) -> tuple[Condition, Counts]:
-        """What a lesson shows of the truth beside the noisy sample, and what then counts: by default nothing, and all.
+        """The condition with what training shows of the truth, and what then counts: by default nothing, and all.
 
         Args:
             condition: what the clips are denoised given.
@@ -222,9 +222,6 @@ class Model(nn.Module, ABC):
             counts: what the stage counts of them, on the CPU.
             has_actions: which clips have actions, on the CPU, whether they count or not.
             seeds: of what is drawn for each clip, on the CPU, so that no clip heeds the ones beside it.
-
-        Returns:
-            The condition with what is shown, and no more than `counts`.
         """
         return condition, counts
 
