@@ -102,7 +102,7 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
         counts=counted(training, batch, config.flat_frames, levels),
         # Drawn last: what is drawn before them was drawn so before there were these.
         no_state=torch.rand(clips, generator=generator) < training.state_dropout,
-        shift=torch.randint(-farthest, farthest + 1, (clips, len(config.views), 2), generator=generator),
+        shift=torch.randint(2 * farthest + 1, (clips, len(config.views), 2), generator=generator) - farthest,
     )
 
 
