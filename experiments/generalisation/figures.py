@@ -34,7 +34,8 @@ def write(name: str, study: Study, folder: Path) -> None:
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for condition, methods in conditions.items():
         for method, found in methods.items():
-            print(f"{condition} {method}: {found['success']}; minus {BASELINE}: {found.get('difference', '-')}")
+            less = f"; less {BASELINE}: {found['difference']['told']}" if "difference" in found else ""
+            print(f"{condition} {method}: {found['success']['told']}{less}")
 
 
 def played(folder: Path, condition: str) -> dict[str, list[Path]]:
@@ -74,7 +75,8 @@ def rng() -> np.random.Generator:
 
 def in_points(found: OverTrainings) -> dict[str, Any]:
     """As plain numbers."""
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(found).items()}
+    plain = {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(found).items()}
+    return {**plain, "told": str(found), **({"warning": found.warning} if found.warning else {})}
 
 
 def trained(run: Path) -> dict[str, Any]:
@@ -92,12 +94,12 @@ def rates(rows: list[Result]) -> dict[str, Any]:
     return {name: rate(outcomes) for name, outcomes in every.items()}
 
 
-def rate(outcomes: list[bool]) -> dict[str, Any]:
+def rate(won: list[bool]) -> dict[str, Any]:
     """Successes, episodes, and Clopper and Pearson's interval."""
-    interval = clopper_pearson(sum(outcomes), len(outcomes))
+    interval = clopper_pearson(sum(won), len(won))
     return {
-        "successes": sum(outcomes),
-        "episodes": len(outcomes),
+        "successes": sum(won),
+        "episodes": len(won),
         "interval_95": [round(interval.low, 3), round(interval.high, 3)],
     }
 

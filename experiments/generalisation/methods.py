@@ -72,10 +72,19 @@ METHODS = {
 }
 
 
+def measured() -> dict[str, float]:
+    """Milliseconds of a step of each preset's stages, as `python methods.py` has measured them."""
+    return json.loads(CALIBRATION.read_text(encoding="utf-8"))["milliseconds_a_step"]
+
+
+def unmeasured(name: str, phases: tuple[Phase, ...]) -> list[str]:
+    """What of these phases of a preset's training is not in the calibration."""
+    return [f"{name} {phase.stage}" for phase in phases if f"{name} {phase.stage}" not in measured()]
+
+
 def steps(name: str, phase: Phase, minutes: float) -> int:
     """The steps of a phase of a preset's training that take so long."""
-    measured = json.loads(CALIBRATION.read_text(encoding="utf-8"))["milliseconds_a_step"]
-    return round(minutes * phase.share * 60e3 / measured[f"{name} {phase.stage}"])
+    return round(minutes * phase.share * 60e3 / measured()[f"{name} {phase.stage}"])
 
 
 def recipe(name: str, stage: str) -> Preset:

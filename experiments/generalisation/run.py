@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures import write
-from methods import METHODS, Method, Phase, steps
+from methods import METHODS, Method, Phase, steps, unmeasured
 from studies import STUDIES, Study
 
 from videopolicy.datasets.formats import open_any
@@ -67,6 +67,10 @@ def main() -> None:
     folder, data = runs / options.study, runs / "data" / study.data
     if missing := [name for name in options.methods if study.env not in METHODS[name].presets]:
         parser.error(f"there is no preset of {', '.join(missing)} for {study.env}; leave it out")
+    if missing := [way for name in options.methods for way in unmeasured(*phases_of(study, METHODS[name]))]:
+        parser.error(
+            f"no calibration of {', '.join(missing)}; run `python experiments/generalisation/methods.py` first"
+        )
     if not data.exists():
         what = ("--env", study.env, "--task", *study.tasks, "--views", *study.views, "--size", 64)
         command("record", *what, "--out", data, log=data.with_suffix(".log"))
@@ -101,9 +105,14 @@ def train_and_play(study: Study, data: Path, trainings: list[Training]) -> None:
         play(study, training, init)
 
 
+def phases_of(study: Study, method: Method) -> tuple[str, tuple[Phase, ...]]:
+    """The preset that a study trains, and how."""
+    return method.presets[study.env], method.scarce if study.scarce else method.plenty
+
+
 def train_phases(study: Study, data: Path, training: Training, method: Method) -> Path:
     """One phase after the other; those that need no actions are shared by all conditions of a seed."""
-    name, phases = method.presets[study.env], method.scarce if study.scarce else method.plenty
+    name, phases = phases_of(study, method)
     begin: tuple[object, ...] = ("--preset", name)
     run = training.run
     for index, phase in enumerate(phases):

@@ -83,7 +83,12 @@ def compared(name: str) -> "tuple[Item, Item]":
 
 
 QUEUE = (
-    Item("steps", ("steps.py",), "a training step of every preset, stage and noise law", 300),
+    Item(
+        "steps",
+        ("steps.py",),
+        "a training step of every preset; of one of each model in every stage by every noise law",
+        300,
+    ),
     Item("plans", ("plans.py",), "a plan of every preset by each sampler", 150),
     Item("shipped", ("shipped.py",), "the shipped checkpoint on Meta-World", 150),
     Item("latency", ("latency.py",), "a chunk of actions by the full-size model", 330, least=90),

@@ -309,7 +309,7 @@ def _shown(provenance: Provenance) -> str:
 
 
 def _felt(config: ModelConfig) -> str:
-    if not config.proprioception:
+    if not config.proprioception or not config.state_width:
         return ""
     meaning = f" (`{config.state_layout}`)" if config.state_layout else ""
     return f", and the robot's state, {config.state_width} numbers{meaning}"

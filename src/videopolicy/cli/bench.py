@@ -91,7 +91,7 @@ class Command:
     """Planning: keep the evaluations here, a folder for each way, and go on with those that it holds."""
     offload: bool = False
     """Planning: keep the model in main memory and fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
-    stage: Literal["video", "action", "joint", "end_to_end"] | None = None
+    stage: Literal["video", "action", "joint", "attached", "end_to_end"] | None = None
     """Training: what learns; the preset's own if not given."""
     batch_size: int | None = None
     """Training: clips a step; the preset's own if not given."""

@@ -15,9 +15,13 @@ from videopolicy.diagnosis.diagnosis import diagnose
 from videopolicy.diagnosis.oracle import consult
 from videopolicy.diagnosis.plots import draw
 from videopolicy.diagnosis.text import text
+from videopolicy.errors import UserError
 from videopolicy.ownership import owned
 from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.results import evaluation_folder, read_evaluation
+
+# Of each task, with --oracle.
+EPISODES = 20
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ class Command:
     """Instead of judging recordings, show the head the true future, in recorded steps of the data and in the env, where
     its expert shows it: what then still fails is the head's. Give data that the policy was not trained on. Writes
     oracle.json."""
-    episodes: int = limited(20, 0, MOST_EPISODES)
-    """With --oracle: so many evaluated episodes of each task are played again; 0 reads recorded steps alone."""
+    episodes: int | None = limited(None, 0, MOST_EPISODES)
+    """With --oracle: so many evaluated episodes of each task are played again, 20 by default; 0 reads recorded steps
+    alone."""
 
     def run(self) -> None:
         """Measures, writes, and prints what was found.
@@ -53,6 +58,8 @@ class Command:
         """
         check_limits(self)
         choose_threads()
+        if self.episodes is not None and not self.oracle:
+            raise UserError("--episodes is about --oracle; leave it out")
         folder = evaluation_folder(self.run_folder)
         out = self.out or folder / "diagnosis"
         with owned(out, "diagnose", [self.data]):
@@ -63,7 +70,7 @@ class Command:
 
     def _consult(self, folder: Path, out: Path) -> None:
         settings, rows = read_evaluation(self.run_folder)
-        found = consult(settings, rows, open_any(self.data), self.episodes)
+        found = consult(settings, rows, open_any(self.data), EPISODES if self.episodes is None else self.episodes)
         out.mkdir(parents=True, exist_ok=True)
         about = {"evaluation": str(folder), "data": str(self.data)}
         write_json(out / "oracle.json", about | {"verdict": oracle_text.verdict(found)} | found.to_json())

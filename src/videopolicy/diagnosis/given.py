@@ -54,7 +54,8 @@ def how_shown(sampling: Sampling, law: NoiseLaw | None) -> Showing:
     """
     actions = schedule(max(STEPS, sampling.steps), sampling.sigma_min, sampling.sigma_max)
     if law is not None:
-        low = max(sampling.sigma_min, law.marginals()[0].quantile(CLEANEST))
+        # Of what the head reads, which a law may draw apart from the levels of the video's own loss.
+        low = max(sampling.sigma_min, float(law.grid(round(1 / CLEANEST)).read().video.min()))
         clean, same = Levels(torch.full_like(actions, low), actions), Levels.same(actions)
         if law.covers(clean[:-1]):
             return Showing(clean, f"nearly clean, at noise level {low:.2g}")
@@ -88,6 +89,8 @@ class Informed:
             raise UserError(
                 "this policy imagines no video, so there is no future to show its head; diagnose one that does"
             )
+        if not policy.model.reads_future:
+            raise UserError("this policy's head reads no imagined future, so none can be at fault; diagnose another")
         self._policy = policy.resampled(policy.sampling)
         self.shown = how_shown(policy.sampling, policy.law)
 
@@ -129,8 +132,7 @@ class Informed:
         model, spec = self.model, self.spec
         windows = np.stack([fit_to_size(frames[view], spec.size) for view in spec.views])
         codes = model.latents.encode_window(torch.from_numpy(windows).to(model.device))
-        future = model.latents.sample(codes[:, 1:].flatten(0, 1), None).unflatten(0, (len(codes), -1))
-        return model.flatten(future[None], model.latents.sample(codes[:1, 0], None))
+        return model.likeliest(codes[None, :, 1:], codes[:1, 0])
 
     @torch.no_grad()
     def still(self, observation: Observation) -> Float[Tensor, "1 F C h w"]:

@@ -135,6 +135,10 @@ def _check(policy: CheckpointPolicy, dataset: Dataset) -> None:
         raise UserError(
             f"{dataset.path}: {width}, but the policy's are {spec.action_width} wide; give data of its kind"
         )
+    for part, own in (("action", spec.action_layout), ("state", spec.state_layout)):
+        other = getattr(dataset, f"{part}_layout")
+        if own and other and own != other:
+            raise UserError(f"{dataset.path}: {part}s mean {other!r}, but the policy's {own!r}; give data of its kind")
     if spec.fps and not isclose(dataset.fps, spec.fps, rel_tol=SAME_RATE):
         raise UserError(
             f"{dataset.path}: {dataset.fps:g} control steps a second, but the policy acts at {spec.fps:g}; "

@@ -43,6 +43,15 @@ class ActionReader:
                 of its own of another width or meaning.
         """
         config, spec = self.policy.model.config, self.policy.spec
+        if not self.policy.model.reads_future:
+            raise UserError(
+                "this model reads no actions out of a given video; label by one of preset uwm or uwm_separate"
+            )
+        if config.proprioception and dataset.state_width != config.state_width:
+            raise UserError(
+                f"{dataset.path}: the checkpoint acts from a state of {config.state_width} numbers, but its states "
+                f"have {dataset.state_width or 'none'}"
+            )
         for view in spec.views:
             if view not in dataset.views:
                 raise UserError(f"{dataset.path}: {unknown('view', view, dataset.views)}; the checkpoint sees it")
@@ -115,7 +124,17 @@ class ActionReader:
         frames = torch.from_numpy(np.stack(clips)).to(model.device)
         codes = model.latents.encode_window(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         current, future = codes[:, :, 0], codes[:, :, 1:]
-        return model.condition(current, words), model.likeliest(future, current[:, 0])
+        condition = model.condition(current, words, states=self._felt(dataset, index, starts))
+        return condition, model.likeliest(future, current[:, 0])
+
+    def _felt(self, dataset: Dataset, index: int, starts: range) -> Float[Tensor, "n S"] | None:
+        """The states where these chunks begin, as the model has them; None if it reads none."""
+        model = self.policy.model
+        if model.state_normalizer is None:
+            return None
+        found = [dataset.episode(index, (), start, start + 1).states for start in starts]
+        states = np.concatenate([state for state in found if state is not None])
+        return torch.from_numpy(model.state_normalizer.apply(states)).to(model.device)
 
     def _state(self, dataset: Dataset, index: int, start: int) -> Float32[np.ndarray, "S"] | None:
         if not self.policy.spec.state_layout:

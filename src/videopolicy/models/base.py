@@ -151,12 +151,14 @@ class Model(nn.Module, ABC):
         backbone: the video denoiser.
         takes_actions: whether noisy actions enter the video model, so that given ones change the video.
         reads_state: whether it can read the robot's state.
+        reads_future: whether the actions are read out of the noisy video, so that a given one leads to others.
         looks_once: whether the video model runs once in `freeze`, however many steps the actions take from there.
     """
 
     backbone: Backbone
     takes_actions: ClassVar[bool] = False
     reads_state: ClassVar[bool] = False
+    reads_future: bool = True
     looks_once: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, normalizer: Normalizer | None) -> None:
@@ -190,16 +192,13 @@ class Model(nn.Module, ABC):
         """Leaves the video as noisy as it is; from then on only actions are denoised, beside the video denoised here.
 
         The video model runs once; where `looks_once` is false, with every step of the actions, and the video denoised
-        is then the last one.
+        is then the last one. A kind of model that cannot do either raises UserError.
 
         Args:
             x: a noisy sample, (B, ...).
             levels: its noise levels, one a sample, (B,).
             condition: what it is denoised given.
             see: whether the video is wanted; otherwise it stays noisy, and less of the video model may run.
-
-        Raises:
-            UserError: this kind of model cannot be frozen.
         """
 
     def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
@@ -384,10 +383,10 @@ class Model(nn.Module, ABC):
             UserError: actions are given to a model that takes none.
         """
         if clocks.actions == "given" and not self.takes_actions:
-            raise UserError(
-                "this model reads actions out of its video and takes none, so it cannot say what given ones lead to; "
-                "train one that can with --preset uwm"
-            )
+            told = "this model reads actions out of its video and takes none, so it cannot say what given ones lead to"
+            raise UserError(f"{told}; train one that can with --preset uwm")
+        if clocks.video == "given" and not self.reads_future:
+            raise UserError("this model reads no actions out of a given video; --preset uwm makes one that does")
         seen = clocks.video == "falls"
         with self.backbone.reusing(sampling.reuse):
             denoise = self.guided(condition, sampling.guidance, see=seen)

@@ -73,6 +73,8 @@ class MaskedModel(VideoActionModel):
 
     def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
+        # What is noisy enters neither head's view of the scene; a given video would have to be shown as known.
+        self.reads_future = False
         steps, frames = config.window.actions, config.latent_frames
         if steps % frames:
             raise UserError(
@@ -123,7 +125,10 @@ class MaskedModel(VideoActionModel):
             image: which clips are shown their current images.
         """
         condition = condition.drop(latents=~image[:, None], text=torch.zeros_like(image)[:, None])
-        return replace(condition, known=Known(clean.video, pixels, self._moves(clean.actions, actions)))
+        # The pad holds copies of the first view's current image.
+        pad, future = clean.video.split((self.config.pad, self.config.flat_frames - self.config.pad), 1)
+        video = torch.cat((pad.masked_fill(~image[:, None, None, None, None], 0), future), 1)
+        return replace(condition, known=Known(video, pixels, self._moves(clean.actions, actions)))
 
     def reveal(
         self,

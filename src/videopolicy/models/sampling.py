@@ -166,7 +166,8 @@ class Sampling:
         counting, blank = _Counting(), Joint(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1))
         self.draw(counting, blank, None if self.warm_start is None else blank)
         branches = 1 if self.guidance.off else 2
-        return Passes(branches * (counting.video if looks_once else counting.head), branches * counting.head)
+        video = counting.looks if looks_once else counting.head
+        return Passes(branches * (counting.alone + video), branches * counting.head)
 
     def __str__(self) -> str:
         video = "" if self.video_steps is None else f", video {self.video_steps}"
@@ -219,17 +220,17 @@ class _Counting:
     """Denoises nothing, and counts how often it is asked (`videopolicy.diffusion.joint.Freezable`)."""
 
     def __init__(self) -> None:
-        self.video = self.head = 0
+        self.alone = self.looks = self.head = 0
 
     def __call__(self, x: Joint, levels: Levels, /) -> Joint:
         return self.freeze(x, levels)(x, levels)
 
     def video_alone(self, x: Joint, levels: Levels, /) -> Float[Tensor, "B F C h w"]:
-        self.video += 1
+        self.alone += 1
         return x.video
 
     def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
-        self.video += 1
+        self.looks += 1
         return self._actions
 
     def _actions(self, x: Joint, levels: Levels, /) -> Joint:

@@ -70,6 +70,7 @@ class VideoActionModel(Model):
 
     def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
+        self.reads_future = config.reads != "present"
         self.backbone = config.build_backbone(self.latents, self.text.width)
         views, frames, width = len(config.views), self._frames_read, self.action_width
         taps, time = self.backbone.tap_channels, self.backbone.time_width

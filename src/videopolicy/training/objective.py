@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from videopolicy.backbones.base import Condition
@@ -86,7 +86,7 @@ class Objective(nn.Module):
         condition = condition.hide_state(noise.no_state.to(device))
         has_actions = torch.from_numpy(np.asarray(batch.has_actions))
         condition, counts = self.model.reveal(condition, clean, noise.counts, has_actions, noise.seeds)
-        return self._losses(clean, normal, levels, condition, counts)
+        return self._losses(clean, normal, unlabelled(levels, has_actions, self._highest), condition, counts)
 
     @torch.no_grad()
     def losses_at(self, batch: ClipBatch, levels: Levels, noise: Joint) -> Losses:
@@ -94,7 +94,8 @@ class Objective(nn.Module):
         stage, clean = self.training_config.stage, self.clean(batch, None)
         everywhere = levels.each(clean)
         counts = counted(self.training_config, batch, clean.video.shape[1], everywhere)
-        return self._losses(clean, noise, counting(everywhere, stage), self.condition(batch), counts)
+        shown = unlabelled(counting(everywhere, stage), torch.from_numpy(np.asarray(batch.has_actions)), self._highest)
+        return self._losses(clean, noise, shown, self.condition(batch), counts)
 
     def imagine(self, batch: ClipBatch, noise: Joint) -> Joint:
         """Video latents and normalised actions that the model draws for the clips of a batch from this noise."""
@@ -103,7 +104,6 @@ class Objective(nn.Module):
     def _losses(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition, counts: Counts) -> Losses:
         model, through = self.model, self.training_config.stage.through
         counts = Counts(counts.video.to(model.device), counts.actions.to(model.device))
-        levels = unlabelled(levels, counts, model.config.sampling.sigma_max)
         noisy = clean + noise * levels
         if self.teacher is not None:
             noisy, clean = self.teacher.lesson(clean, noise, levels, condition)
@@ -146,6 +146,10 @@ class Objective(nn.Module):
             pads.append(sample(start[None], generator))
         return torch.stack(clips), torch.cat(pads)
 
+    @property
+    def _highest(self) -> float:
+        return self.model.config.sampling.sigma_max
+
     def _placed(self, array: np.ndarray) -> Tensor:
         # From pinned memory the device fetches it by itself; from any other this waits, whatever it is told.
         return torch.from_numpy(array).to(self.model.device, non_blocking=True)
@@ -185,18 +189,18 @@ def total(losses: Losses, of: Counted | None = None, pool_losses: bool = False) 
     return losses.actions.sum() / max(of.steps, 1) + losses.video.sum() / max(of.frames, 1)
 
 
-def unlabelled(levels: Levels, counts: Counts, sigma_max: float) -> Levels:
-    """The same noise levels, but the highest one for actions that do not count: of them, nothing but noise is shown.
+def unlabelled(levels: Levels, has_actions: Bool[Tensor, "B"], sigma_max: float) -> Levels:
+    """The same noise levels, but the highest one for actions that nobody recorded: nothing but noise is shown of them.
 
     A model that takes noisy actions would else learn that in a video without actions the robot's are the mean ones.
     UWM (Zhu et al. 2025, arXiv 2504.02792) trains on such clips at its highest level, too.
 
     Args:
         levels: of each clip, (B,).
-        counts: what counts in the loss.
+        has_actions: which clips have actions.
         sigma_max: the level at which sampling starts.
     """
-    actions = torch.where(counts.has_actions, levels.actions, sigma_max)
+    actions = torch.where(has_actions.to(levels.actions.device), levels.actions, sigma_max)
     return Levels(levels.video, actions, levels.features)
 
 

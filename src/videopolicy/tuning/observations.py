@@ -33,7 +33,8 @@ def recorded_observations(policy: CheckpointPolicy, dataset: Dataset, count: int
         step = int(share * dataset.length(index))
         episode = dataset.episode(index, views, step, step + 1)
         images = {view: frames[0] for view, frames in episode.views.items()}
-        found.append(Observation(images, episode.instruction, policy.origin))
+        state = policy.origin if policy.origin is None or episode.states is None else episode.states[0]
+        found.append(Observation(images, episode.instruction, state))
     return found
 
 
