@@ -68,7 +68,7 @@ def main() -> None:
     if missing := [name for name in options.methods if study.env not in METHODS[name].presets]:
         parser.error(f"there is no preset of {', '.join(missing)} for {study.env}; leave it out")
     if missing := [way for name in options.methods for way in unmeasured(*phases_of(study, METHODS[name]))]:
-        parser.error(f"no calibration of {', '.join(missing)}; first run `python {HERE.name}/methods.py`")
+        parser.error(f"no calibration of {', '.join(missing)}; run `python experiments/generalisation/methods.py`")
     if not data.exists():
         what = ("--env", study.env, "--task", *study.tasks, "--views", *study.views, "--size", 64)
         command("record", *what, "--out", data, log=data.with_suffix(".log"))

@@ -42,13 +42,20 @@ NARROW = {
     "backbone": replace(ACTING.backbone, channels=(32, 32, 64, 64), head_channels=16, id_width=32),
 }
 
-randint = torch.randint
+randint, rand = torch.randint, torch.rand
 
 
 def _randint_from_a_copy(high, size, generator, state):
     copy = torch.Generator()
     copy.set_state(state)
     return randint(high, size, generator=copy)
+
+
+def _rand_apart(*size, generator):
+    # Whether a state is hidden, one number a clip, was not drawn then.
+    if len(size) > 1:
+        return rand(*size, generator=generator)
+    return rand(*size, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("name", ["tiny", "cloning", "svd", "small"])
@@ -82,6 +89,7 @@ def test_the_first_losses_are_those_of_the_first_edition(name, monkeypatch):
     for number in range(1 if coarse else STEPS):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "randint", partial(_randint_from_a_copy, state=generator.get_state()))
+            patch.setattr(torch, "rand", _rand_apart)
             noise = draw_noise(built, training, batch, generator)
         losses, norm = step.gradient(batch, noise)
         step.update(lr_factor(number / training.steps, number, training.warmup, training.decay))
