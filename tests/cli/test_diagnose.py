@@ -11,6 +11,7 @@ from videopolicy.models.sampling import Sampling
 
 
 def refused(capsys, *arguments):
+    capsys.readouterr()
     with pytest.raises(SystemExit) as ending:
         main(["diagnose", *map(str, arguments)])
     assert ending.value.code == 2
