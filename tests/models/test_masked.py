@@ -8,6 +8,7 @@ from tests.models.examples.masked import example
 from tests.small import NORMALIZER, TRAINING, batch, fitted
 
 from videopolicy.backbones.base import Condition
+from videopolicy.diffusion.clocks import INVERSE_DYNAMICS
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.errors import UserError
 from videopolicy.models.masked import Config, MaskedModel
@@ -103,6 +104,20 @@ def test_a_hidden_image_is_not_heeded_by_the_actions_and_the_instruction_still_i
     assert not torch.equal(found.actions, answer(model, knowing(model, clean, pixels=all_shown)).actions)
     said = replace(condition(model), text=model.text(WORDS[::-1]))
     assert not torch.equal(found.actions, answer(model, knowing(model, clean, said, **inverse)).actions)
+
+
+def test_a_hidden_image_does_not_show_in_the_pad(model):
+    """The pad of the truth holds copies of it."""
+    clean, inverse = noise(model, seed=1), {"image": False, "pixels": torch.ones_like(halves(model))}
+    other = Joint(clean.video.clone(), clean.actions)
+    other.video[:, : model.config.pad] += 1
+    found, moved = (answer(model, knowing(model, truth, **inverse)) for truth in (clean, other))
+    assert torch.equal(found.actions, moved.actions)
+
+
+def test_a_given_video_is_refused_as_nothing_is_read_out_of_it(model):
+    with pytest.raises(UserError, match="reads no actions out of a given video"):
+        model.predict(condition(model), noise(model), Sampling(steps=2), INVERSE_DYNAMICS, noise(model))
 
 
 def test_no_noise_of_the_video_reaches_the_actions(model):

@@ -134,6 +134,11 @@ def test_where_no_number_is_given_the_video_takes_as_many_steps_as_the_actions()
     assert replace(CASCADE, guidance=LinearGuidance(1.0, 2.5)).passes() == (8, 10)
 
 
+def test_a_model_that_does_not_look_once_runs_whole_at_every_step_of_its_actions():
+    assert replace(CASCADE, video_steps=12).passes(looks_once=False) == (12 + 5, 5)
+    assert Sampling("one_pass", steps=10).passes(looks_once=False) == (10, 10)
+
+
 def test_the_head_reads_the_video_where_it_stops_and_there_alone():
     assert CASCADE.asked().video.tolist() == pytest.approx([0.667] * 5)
     assert CASCADE.asked().actions.tolist() == Sampling(steps=5, sigma_max=20.0).levels().actions[:-1].tolist()

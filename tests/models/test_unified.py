@@ -11,7 +11,8 @@ from videopolicy.clips.dataset import ClipBatch
 from videopolicy.diffusion.clocks import FORWARD_DYNAMICS, INVERSE_DYNAMICS, POLICY, VIDEO
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint, Levels
-from videopolicy.diffusion.noise import independent, joint, pinned
+from videopolicy.diffusion.noise import asynchronous, independent, joint, pinned
+from videopolicy.diffusion.noise.base import CLEAN
 from videopolicy.errors import UserError
 from videopolicy.models.sampling import Sampling
 from videopolicy.presets.base import preset
@@ -141,6 +142,15 @@ def test_clips_without_actions_show_noise_of_the_highest_level_and_count_for_not
     assert not losses.actions[1].any() and losses.actions[0].all()
     total(losses).backward()
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_clean_actions_that_do_not_count_are_shown_all_the_same():
+    """By law `asynchronous` the video is learnt given them; only what nobody recorded is hidden in noise."""
+    model, law = fitted(example), asynchronous.Config(clean=0.99)
+    objective = Objective(model, replace(TRAINING, noise=law, stage=ATTACHED))
+    drawn = draw_noise(model, objective.training_config, batch(model), generator_of(0, 0))
+    losses = objective(with_actions(batch(model), batch(model).actions, [True, False, True]), drawn)
+    assert losses.levels.actions.tolist() == pytest.approx([CLEAN, model.config.sampling.sigma_max, CLEAN])
 
 
 def test_a_model_whose_video_ignores_actions_learns_the_same_whatever_stands_in_for_missing_ones():
