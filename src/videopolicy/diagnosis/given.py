@@ -54,8 +54,9 @@ def how_shown(sampling: Sampling, law: NoiseLaw | None) -> Showing:
     """
     actions = schedule(max(STEPS, sampling.steps), sampling.sigma_min, sampling.sigma_max)
     if law is not None:
-        # Of what the head reads, which a law may draw apart from the levels of the video's own loss.
-        low = max(sampling.sigma_min, float(law.grid(round(1 / CLEANEST)).read().video.min()))
+        # What the head reads may be cleaner than what the video's own loss is taken at.
+        read = float(law.grid(round(0.5 / CLEANEST)).read().video.min())
+        low = max(sampling.sigma_min, min(read, law.marginals()[0].quantile(CLEANEST)))
         clean, same = Levels(torch.full_like(actions, low), actions), Levels.same(actions)
         if law.covers(clean[:-1]):
             return Showing(clean, f"nearly clean, at noise level {low:.2g}")

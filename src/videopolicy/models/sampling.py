@@ -166,7 +166,7 @@ class Sampling:
         counting, blank = _Counting(), Joint(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1))
         self.draw(counting, blank, None if self.warm_start is None else blank)
         branches = 1 if self.guidance.off else 2
-        video = counting.looks if looks_once else counting.head
+        video = counting.frozen if looks_once else counting.head
         return Passes(branches * (counting.alone + video), branches * counting.head)
 
     def __str__(self) -> str:
@@ -220,7 +220,7 @@ class _Counting:
     """Denoises nothing, and counts how often it is asked (`videopolicy.diffusion.joint.Freezable`)."""
 
     def __init__(self) -> None:
-        self.alone = self.looks = self.head = 0
+        self.alone = self.frozen = self.head = 0
 
     def __call__(self, x: Joint, levels: Levels, /) -> Joint:
         return self.freeze(x, levels)(x, levels)
@@ -230,7 +230,7 @@ class _Counting:
         return x.video
 
     def freeze(self, x: Joint, levels: Levels, /) -> Denoise:
-        self.looks += 1
+        self.frozen += 1
         return self._actions
 
     def _actions(self, x: Joint, levels: Levels, /) -> Joint:
