@@ -52,8 +52,10 @@ def how_shown(sampling: Sampling, law: NoiseLaw | None) -> Showing:
         sampling: how the policy draws a plan.
         law: of the noise levels in training; None if unknown.
     """
-    actions = schedule(max(STEPS, sampling.steps), sampling.sigma_min, sampling.sigma_max)
     if law is not None:
+        # A law reaches lower levels, too, but hardly ever: what the head answers there it was not taught.
+        lowest = min(max(sampling.sigma_min, law.marginals()[1].quantile(CLEANEST)), sampling.sigma_max)
+        actions = schedule(max(STEPS, sampling.steps), lowest, sampling.sigma_max)
         # What the head reads may be cleaner than what the video's own loss is taken at.
         read = float(law.grid(round(0.5 / CLEANEST)).read().video.min())
         low = max(sampling.sigma_min, min(read, law.marginals()[0].quantile(CLEANEST)))

@@ -97,6 +97,8 @@ def count_forward(model: Model, training: Training) -> int:
     Forward passes are counted (`videopolicy.hardware.count_flops`); a part that learns costs three of them.
     """
     objective = Objective(model, replace(training, gradient_checkpointing=False))
+    # The counter follows gradients from module to module, and stumbles over weights that a module hands on as they are.
+    objective.requires_grad_(False)
     clip = random_clips(model, 1)
     drawn = draw_noise(model, training, clip, generator_of(0, 0))
     with torch.no_grad():
