@@ -10,6 +10,7 @@ from tests.small import SIZE, VIEWS, observation, same, write_data
 from videopolicy import checkpoint, registry
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.presets import tiny
+from videopolicy.training.performance.benchmark import count_forward
 from videopolicy.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -39,4 +40,5 @@ def test_it_trains_goes_on_to_the_bit_and_acts(name, data, tmp_path):
     policy = CheckpointPolicy(first, model.sampling, law=told.noise)
     plan = policy.plan([observation()], [0], False)[0]
     assert plan.actions.shape == (model.window.actions, 2) and np.isfinite(plan.actions).all()
+    assert count_forward(first, training.resolve(model.sampling.sigma_max)) > 0
     assert model.sampling.warnings(told.noise) == (), "it acts where it was taught"
