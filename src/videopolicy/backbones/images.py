@@ -4,14 +4,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-import torch
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from videopolicy.backbones.base import Backbone, Condition, Features
-from videopolicy.diffusion.edm import Scaling
+from videopolicy.backbones.image_encoder import ImageEncoder
 from videopolicy.errors import UserError
 
 # Of every norm.
@@ -43,7 +39,7 @@ class Config:
         return Images(self, condition_channels or latent_channels, text_width)
 
 
-class Images(Backbone):
+class Images(ImageEncoder):
     """Features of each frame's current image, modulated by the instruction; the noisy video is not used."""
 
     repeated_blocks = ("EncoderLevel",)
@@ -58,40 +54,15 @@ class Images(Backbone):
             enter = nn.Conv2d(before, after, 3, stride=2, padding=1) if len(self.levels) else nn.Identity()
             self.levels.append(EncoderLevel(enter, blocks))
         self.out = nn.Sequential(nn.GroupNorm(GROUPS, config.channels[-1]), nn.SiLU())
-        self.time_width = 4 * first
-        self.frequencies = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.time = TimestepEmbedding(first, self.time_width)
         self.tap_channels = (config.channels[-1],)
-        self._recomputes = False
+        self.embed_levels(first)
 
-    def denoise(
-        self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
-    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
-        """See `Backbone.denoise`: there is no video to denoise, and nothing of it to be seen."""
-        return self(video, condition.to(self.stem.weight.dtype), Scaling()(sigma).noise)
-
-    def forward(
-        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
-        """See `Backbone.forward`; the noise level is left to the head."""
-        frames = video.shape[:2]
-        said = condition.text.mean(1)[:, None].expand(-1, frames[1], -1)
-        if condition.without_text is not None:
-            said = said.masked_fill(condition.without_text[:, :, None], 0)
-        text = said.flatten(0, 1)
-        x = self.stem(condition.latents.flatten(0, 1))
+    def encode(self, latents: Float[Tensor, "n Q h w"], text: Float[Tensor, "n W"]) -> Float[Tensor, "n C h2 w2"]:
+        """See `ImageEncoder.encode`."""
+        x = self.stem(latents)
         for level in self.levels:
-            again = self._recomputes and torch.is_grad_enabled()
-            x = checkpoint(level, x, text, use_reentrant=False) if again else level(x, text)
-        return torch.zeros_like(video), Features((self.out(x).unflatten(0, frames),))
-
-    def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
-        """See `Backbone.embed_noise`."""
-        return self.time(self.frequencies(noise).to(self.stem.weight.dtype))
-
-    def enable_gradient_checkpointing(self) -> None:
-        """See `Backbone.enable_gradient_checkpointing`."""
-        self._recomputes = True
+            x = self.run(level, x, text)
+        return self.out(x)
 
 
 class EncoderLevel(nn.Module):

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers.models.resnet.configuration_resnet import ResNetConfig
 from transformers.models.resnet.modeling_resnet import ResNetModel
 
-from videopolicy.backbones.base import Backbone, Condition, Features
+from videopolicy.backbones.image_encoder import ImageEncoder
 from videopolicy.configs import check_limits, limited
-from videopolicy.diffusion.edm import Scaling
 from videopolicy.errors import UserError
 
 # Channels of one group of a norm, as the authors have them.
@@ -51,7 +48,7 @@ class Config:
         return ResNet18(self, condition_channels or latent_channels, text_width)
 
 
-class ResNet18(Backbone):
+class ResNet18(ImageEncoder):
     """Keypoints of each frame's current image, modulated by the instruction; the noisy video is not used.
 
     Latents are patches of pixels, as small as the pictures that a ResNet's first convolution leaves: one of 3x3 takes
@@ -60,12 +57,12 @@ class ResNet18(Backbone):
 
     repeated_blocks = ("ResNetStage",)
 
-    def __init__(self, config: Config, latent_channels: int, text_width: int) -> None:
+    def __init__(self, config: Config, condition_channels: int, text_width: int) -> None:
         super().__init__()
         first, last = config.channels[0], config.channels[-1]
         net = ResNetModel(
             ResNetConfig(
-                num_channels=latent_channels,
+                num_channels=condition_channels,
                 embedding_size=first,
                 hidden_sizes=list(config.channels),
                 depths=[BLOCKS] * len(config.channels),
@@ -74,53 +71,27 @@ class ResNet18(Backbone):
         )
         _group_norms(net)
         self.stem = net.embedder.embedder
-        self.stem.convolution = nn.Conv2d(latent_channels, first, 3, padding=1, bias=False)
+        self.stem.convolution = nn.Conv2d(condition_channels, first, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(self.stem.convolution.weight, mode="fan_out", nonlinearity="relu")
         self.levels = net.encoder.stages
         self.modulate = nn.ModuleList(nn.Linear(text_width, 2 * width) for width in config.channels)
         self.maps = nn.Conv2d(last, config.keypoints, 1)
-        self.time_width = 4 * TIME
-        self.frequencies = Timesteps(TIME, flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.time = TimestepEmbedding(TIME, self.time_width)
         self.tap_channels = (2 * config.keypoints,)
-        self._recomputes = False
+        self.embed_levels(TIME)
 
-    def denoise(
-        self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
-    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
-        """See `Backbone.denoise`: there is no video to denoise, and nothing of it to be seen."""
-        return self(video, condition.to(self.maps.weight.dtype), Scaling()(sigma).noise)
-
-    def forward(
-        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
-        """See `Backbone.forward`; the noise level is left to the head."""
-        frames = video.shape[:2]
-        said = condition.text.mean(1)[:, None].expand(-1, frames[1], -1)
-        if condition.without_text is not None:
-            said = said.masked_fill(condition.without_text[:, :, None], 0)
-        text = said.flatten(0, 1)
-        x = self.stem(condition.latents.flatten(0, 1))
+    def encode(self, latents: Float[Tensor, "n Q h w"], text: Float[Tensor, "n W"]) -> Float[Tensor, "n C 1 1"]:
+        """See `ImageEncoder.encode`."""
+        x = self.stem(latents)
         for level, modulate in zip(self.levels, self.modulate, strict=True):
-            again = self._recomputes and torch.is_grad_enabled()
-            x = checkpoint(level, x, use_reentrant=False) if again else level(x)
+            x = self.run(level, x)
             scale, shift = modulate(text)[..., None, None].chunk(2, 1)
             x = x * (1 + scale) + shift
         if min(x.shape[-2:]) < 2:
             raise UserError(
-                f"a ResNet of {len(self.levels)} levels leaves one pixel of latents of {video.shape[-1]}x"
-                f"{video.shape[-2]}, in which nothing has a place; take fewer levels or larger latents"
+                f"a ResNet of {len(self.levels)} levels leaves one pixel of latents of {latents.shape[-1]}x"
+                f"{latents.shape[-2]}, in which nothing has a place; take fewer levels or larger latents"
             )
-        places = spatial_softmax(self.maps(x)).flatten(1)
-        return torch.zeros_like(video), Features((places[:, :, None, None].unflatten(0, frames),))
-
-    def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
-        """See `Backbone.embed_noise`."""
-        return self.time(self.frequencies(noise).to(self.maps.weight.dtype))
-
-    def enable_gradient_checkpointing(self) -> None:
-        """See `Backbone.enable_gradient_checkpointing`."""
-        self._recomputes = True
+        return spatial_softmax(self.maps(x)).flatten(1)[:, :, None, None]
 
 
 def spatial_softmax(maps: Float[Tensor, "n K h w"]) -> Float[Tensor, "n K 2"]:

@@ -144,10 +144,7 @@ class Informed:
 
     def normalized(self, actions: Float32[np.ndarray, "A D"], observation: Observation) -> Float32[np.ndarray, "A D"]:
         """Actions of a data set as the model has them, at what was seen before the first."""
-        relative, normalizer = self.model.config.relative_transform, self.model.normalizer
-        if relative is not None and observation.state is not None:
-            actions = relative.apply(actions, observation.state)
-        return normalizer.apply(actions) if normalizer else actions
+        return self._policy.learnt(actions, observation.state)
 
     def _read(
         self,

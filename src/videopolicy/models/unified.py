@@ -4,9 +4,7 @@ Actions and registers are tokens that the video model attends to beside those of
 of its features by the head of `video_action`, so that the two models differ in that path alone.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -18,7 +16,6 @@ from videopolicy.configs import limited
 from videopolicy.diffusion.edm import Scaling
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
 from videopolicy.models import video_action
-from videopolicy.models.base import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -30,12 +27,6 @@ class Config(video_action.Config):
     """
 
     registers: int = limited(8, 0, 1024)
-
-    @classmethod
-    def of(cls, other: ModelConfig, **changes: Any) -> Self:
-        """This model with all that another one, of `video_action`, is made of, and these changes."""
-        shared: Mapping[str, Any] = vars(other)
-        return cls(**{**shared, **changes})
 
     def build(self, normalizer: Normalizer | None) -> "UnifiedModel":
         """See `ModelConfig.build`."""

@@ -1,7 +1,8 @@
 """A video model, and a head that reads the actions out of its features (Liang et al. 2025, Video Policy)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -42,6 +43,12 @@ class Config(ModelConfig):
     reads: Literal["future", "present", "difference"] = "future"
     backbone: Any = field(default_factory=unet.Config)
     head: Any = field(default_factory=unet1d.Config)
+
+    @classmethod
+    def of(cls, other: ModelConfig, **changes: Any) -> Self:
+        """This kind of model with all that another one, of `video_action`, is made of, and these changes."""
+        shared: Mapping[str, Any] = vars(other)
+        return cls(**{**shared, **changes})
 
     @property
     def generates_video(self) -> bool:

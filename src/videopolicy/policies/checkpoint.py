@@ -255,7 +255,7 @@ class CheckpointPolicy:
         chunk, width = self.spec.chunk, self.spec.action_width
         if actions.shape != (chunk, width):
             raise UserError(f"actions are {actions.shape}, but a chunk of this policy's is ({chunk}, {width})")
-        learnt = self._learnt(actions, self._state(observation), check=True)
+        learnt = self.learnt(actions, self._state(observation), check=True)
         codes, blank = self.encode([observation]), self.model.blank(1)
         condition = self.model.condition(codes, [observation.instruction])
         given = Joint(blank.video, torch.from_numpy(learnt)[None].to(blank.actions))
@@ -272,9 +272,9 @@ class CheckpointPolicy:
         if planned is None or planned.ndim != 2 or planned.shape[1] != self.spec.action_width or not len(planned):
             given = "none" if planned is None else f"an array of shape {planned.shape}"
             raise UserError(f"planned actions are (n, {self.spec.action_width}), at least one of them, not {given}")
-        return self._learnt(planned[np.minimum(np.arange(self.spec.chunk), len(planned) - 1)], state)
+        return self.learnt(planned[np.minimum(np.arange(self.spec.chunk), len(planned) - 1)], state)
 
-    def _learnt(
+    def learnt(
         self, chunk: Float32[np.ndarray, "A D"], state: Float32[np.ndarray, "S"] | None, *, check: bool = False
     ) -> Float32[np.ndarray, "A D2"]:
         """A chunk in the env's units as the model has actions, if asked after a check that it can be one."""

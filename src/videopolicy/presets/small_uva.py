@@ -10,6 +10,6 @@ from videopolicy.presets import small, uva
 from videopolicy.presets.base import Preset
 
 PRESET = Preset(
-    model=replace(masked.Config(**vars(small.PRESET.model)), sampling=uva.SAMPLING),
+    model=masked.Config.of(small.PRESET.model, sampling=uva.SAMPLING),
     training=replace(small.PRESET.training, stage=uva.PRESET.training.stage, noise=uva.PRESET.training.noise),
 )

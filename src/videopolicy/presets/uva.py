@@ -26,7 +26,7 @@ LEVELS = tiny.PRESET.training.noise.levels
 SAMPLING = replace(tiny.PRESET.model.sampling, sampler="one_pass")
 
 PRESET = Preset(
-    model=replace(masked.Config(**vars(tiny.PRESET.model)), sampling=SAMPLING),
+    model=masked.Config.of(tiny.PRESET.model, sampling=SAMPLING),
     training=replace(
         tiny.PRESET.training,
         stage=ATTACHED,

@@ -4,4 +4,4 @@ from tests.small import MODEL
 
 from videopolicy.models import masked
 
-example = masked.Config(**vars(MODEL))
+example = masked.Config.of(MODEL)

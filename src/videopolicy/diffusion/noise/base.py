@@ -54,8 +54,24 @@ class LogNormal:
         return float(np.exp(self.mean + self.std * NormalDist().inv_cdf(share)))
 
 
+class Inverted(ABC):
+    """A distribution that is known by its quantiles: an even number from 0 to 1 becomes a level."""
+
+    def sample(self, batch: int, generator: torch.Generator) -> Float[Tensor, "B"]:
+        """Draws sigmas on the generator's device."""
+        return self._level(torch.rand((batch,), generator=generator, device=generator.device))
+
+    def quantile(self, share: float) -> float:
+        """See `Marginal.quantile`."""
+        return float(self._level(torch.tensor(share, dtype=torch.float64)))
+
+    @abstractmethod
+    def _level(self, share: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """The level that so large a share of all levels lies below."""
+
+
 @dataclass(frozen=True)
-class LogLogistic:
+class LogLogistic(Inverted):
     """ln sigma = mean + scale * ln(u / (1 - u)), u ~ U(0, 1), within LEAST and MOST (VPP's policy has this law).
 
     Its tails are heavier than a log-normal one's: levels far above the median are drawn now and then.
@@ -66,14 +82,6 @@ class LogLogistic:
 
     def __post_init__(self) -> None:
         check_limits(self, "levels")
-
-    def sample(self, batch: int, generator: torch.Generator) -> Float[Tensor, "B"]:
-        """Draws sigmas on the generator's device."""
-        return self._level(torch.rand((batch,), generator=generator, device=generator.device))
-
-    def quantile(self, share: float) -> float:
-        """See `Marginal.quantile`."""
-        return float(self._level(torch.tensor(share, dtype=torch.float64)))
 
     def _level(self, share: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         return (self.mean + self.scale * share.logit()).exp().clamp(LEAST, MOST)
@@ -113,7 +121,7 @@ class HighTail:
 
 
 @dataclass(frozen=True)
-class FlowTime:
+class FlowTime(Inverted):
     """sigma = shift * t / (1 - t), t = last * u^(1 / alpha), u ~ U(0, 1), within LEAST and MOST: a flow model's levels.
 
     Flow time t is 1 in pure noise. With last = 1 it is t ~ Beta(alpha, 1): uniform with alpha = 1, and the noisier the
@@ -126,14 +134,6 @@ class FlowTime:
 
     def __post_init__(self) -> None:
         check_limits(self, "levels")
-
-    def sample(self, batch: int, generator: torch.Generator) -> Float[Tensor, "B"]:
-        """Draws sigmas on the generator's device."""
-        return self._level(torch.rand((batch,), generator=generator, device=generator.device))
-
-    def quantile(self, share: float) -> float:
-        """See `Marginal.quantile`."""
-        return float(self._level(torch.tensor(share, dtype=torch.float64)))
 
     def covers(self, sigma: Float[Tensor, "n"]) -> bool:
         """Whether all levels are among those that it draws."""
