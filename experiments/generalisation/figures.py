@@ -5,19 +5,16 @@ baseline `cloning`, from the same starts.
 """
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from results import FOLDER, Kept
 from studies import STUDIES, Study
 
-from videopolicy.hardware import device_name
-from videopolicy.rollout.results import Result, read_evaluation
+from videopolicy.rollout.results import Result
 from videopolicy.rollout.statistics import clopper_pearson
 from videopolicy.rollout.trainings import OverTrainings, difference, mean_success, outcomes
 
@@ -25,10 +22,10 @@ HERE = Path(__file__).parent
 BASELINE = "cloning"
 
 
-def write(name: str, study: Study, folder: Path) -> None:
+def write(name: str, study: Study) -> None:
     """Gathers every training of a study that has been played to the end, and prints a line a method."""
-    conditions = {condition: compared(played(folder, condition)) for condition in study.conditions}
-    facts = {"study": name, **machine(), "minutes": study.minutes, "conditions": conditions}
+    conditions = {condition: compared(played(name, condition)) for condition in study.conditions}
+    facts = {"study": name, "minutes": study.minutes, "conditions": conditions}
     path = HERE / "figures" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -38,29 +35,33 @@ def write(name: str, study: Study, folder: Path) -> None:
             print(f"{condition} {method}: {found['success']['told']}{less}")
 
 
-def played(folder: Path, condition: str) -> dict[str, list[Path]]:
-    """The runs of each method."""
-    runs: dict[str, list[Path]] = {}
-    for run in sorted(folder.glob(f"*-{condition}-*/")):
-        if (run / "done").exists() and (run / "evaluation").exists():
-            runs.setdefault(run.name.split(f"-{condition}-")[0], []).append(run)
-    return runs
+def played(study: str, condition: str) -> dict[str, list[Kept]]:
+    """The trainings of each method."""
+    trainings: dict[str, list[Kept]] = {}
+    for path in sorted((FOLDER / study).glob(f"*-{condition}-*.json")):
+        trainings.setdefault(path.name.split(f"-{condition}-")[0], []).append(Kept(path))
+    return trainings
 
 
-def compared(runs: dict[str, list[Path]]) -> dict[str, Any]:
+def compared(trainings: dict[str, list[Kept]]) -> dict[str, Any]:
     """Every method's figures, and its difference to the baseline."""
-    rows = {method: [read_evaluation(run)[1] for run in several] for method, several in runs.items()}
+    rows = {method: [kept.rows for kept in several] for method, several in trainings.items()}
     return {
         method: {
             "success": in_points(mean_success(outcomes(rows[method])[0], rng())),
             **({} if method == BASELINE or BASELINE not in rows else against(rows[BASELINE], rows[method])),
             "trainings": [
-                {"run": run.name, **trained(run), **rates(results)}
-                for run, results in zip(runs[method], rows[method], strict=True)
+                {"file": kept.path.name, **facts_of(kept), **rates(results)}
+                for kept, results in zip(several, rows[method], strict=True)
             ],
         }
-        for method in runs
+        for method, several in trainings.items()
     }
+
+
+def facts_of(kept: Kept) -> dict[str, Any]:
+    """What is known of a training but how its episodes ended."""
+    return {name: value for name, value in kept.facts.items() if name != "seed_success_steps"}
 
 
 def against(baseline: list[list[Result]], method: list[list[Result]]) -> dict[str, Any]:
@@ -77,14 +78,6 @@ def in_points(found: OverTrainings) -> dict[str, Any]:
     """As plain numbers."""
     plain = {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(found).items()}
     return {**plain, "told": str(found), **({"warning": found.warning} if found.warning else {})}
-
-
-def trained(run: Path) -> dict[str, Any]:
-    """How long a run trained."""
-    provenance = json.loads((run / "checkpoint" / "config.json").read_text(encoding="utf-8"))["provenance"]
-    known = provenance["episodes"] - provenance["without_actions"]
-    minutes = provenance["notes"]["minutes of training"]
-    return {"steps": provenance["steps"], "minutes": minutes, "demonstrations_with_actions": known}
 
 
 def rates(rows: list[Result]) -> dict[str, Any]:
@@ -104,18 +97,5 @@ def rate(won: list[bool]) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """Where and by which code."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE, encoding="utf-8"
-    ).stdout
-    return {
-        "commit": commit.strip(),
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": device_name(torch.device("cpu")),
-        "torch": torch.__version__,
-    }
-
-
 if __name__ == "__main__":
-    write(sys.argv[1], STUDIES[sys.argv[1]], Path("runs/generalisation").resolve() / sys.argv[1])
+    write(sys.argv[1], STUDIES[sys.argv[1]])

@@ -7,12 +7,15 @@ only make a step longer.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from videopolicy.presets.base import Preset, preset
+from videopolicy.presets import base as presets
+from videopolicy.presets.base import Preset
 from videopolicy.training.performance.benchmark import measure
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
@@ -26,10 +29,28 @@ class Phase:
     Attributes:
         stage: what learns.
         share: of the study's minutes.
+        changes: of the preset's recipe, by the names of its fields.
     """
 
     stage: str
     share: float = 1.0
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def key(self, preset: str) -> str:
+        """What the calibration calls this phase of a preset's training."""
+        return " ".join((preset, self.stage, *(f"{name}={value}" for name, value in self.changes.items())))
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        """What `videopolicy train` is told."""
+        changes = ((f"--{name.replace('_', '-')}", value) for name, value in self.changes.items())
+        return ("--stage", self.stage, *chain.from_iterable(changes))
+
+    def recipe(self, preset: str) -> Preset:
+        """A preset in this phase."""
+        found = presets.preset(preset)
+        training = replace(found.training, **self.changes)
+        return replace(found, training=replace(training, stage=training.own_stage(self.stage)))
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,8 @@ JOINT, CLONING, ATTACHED = (Phase("joint"),), (Phase("end_to_end"),), (Phase("at
 VIDEO_FIRST = (Phase("video", 0.75), Phase("action", 0.25))
 METHODS = {
     "tiny": Method(_both("tiny"), JOINT, VIDEO_FIRST),
+    "tiny_half": Method({"metaworld": "tiny"}, (Phase("joint", changes={"video_share": 0.5}),), VIDEO_FIRST),
+    "tiny_quarter": Method({"metaworld": "tiny"}, (Phase("joint", changes={"video_share": 0.25}),), VIDEO_FIRST),
     "cloning": Method(_both("cloning"), CLONING, CLONING),
     # The relatives, each in the stages that its authors train in.
     "vpp": Method({"metaworld": "vpp"}, VIDEO_FIRST, VIDEO_FIRST),
@@ -79,34 +102,27 @@ def measured() -> dict[str, float]:
 
 def unmeasured(name: str, phases: tuple[Phase, ...]) -> list[str]:
     """What of these phases of a preset's training is not in the calibration."""
-    return [f"{name} {phase.stage}" for phase in phases if f"{name} {phase.stage}" not in measured()]
+    return [phase.key(name) for phase in phases if phase.key(name) not in measured()]
 
 
 def steps(name: str, phase: Phase, minutes: float) -> int:
     """The steps of a phase of a preset's training that take so long."""
-    return round(minutes * phase.share * 60e3 / measured()[f"{name} {phase.stage}"])
-
-
-def recipe(name: str, stage: str) -> Preset:
-    """A preset in a stage."""
-    found = preset(name)
-    return replace(found, training=replace(found.training, stage=found.training.own_stage(stage)))
+    return round(minutes * phase.share * 60e3 / measured()[phase.key(name)])
 
 
 def calibrate() -> None:
     """Measures every preset's every stage in turn, again and again."""
     torch.set_num_threads(1)
     ways = {
-        (name, phase.stage)
+        phase.key(name): phase.recipe(name)
         for method in METHODS.values()
         for name in method.presets.values()
         for phase in (*method.plenty, *method.scarce)
     }
-    rounds: dict[str, list[float]] = {f"{name} {stage}": [] for name, stage in sorted(ways)}
+    rounds: dict[str, list[float]] = {way: [] for way in sorted(ways)}
     for _ in range(ROUNDS):
-        for name, stage in sorted(ways):
-            found = recipe(name, stage)
-            rounds[f"{name} {stage}"].append(measure(found.model, found.training, STEPS).step.median)
+        for way, least in rounds.items():
+            least.append(measure(ways[way].model, ways[way].training, STEPS).step.median)
     facts = {"milliseconds_a_step": {name: round(min(ms), 1) for name, ms in rounds.items()}}
     CALIBRATION.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(facts, indent=1))

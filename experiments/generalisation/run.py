@@ -4,7 +4,8 @@
 
 All policies train for as long on one core (`methods.py`), from the same demonstrations, and are played from the same
 starts. Those of video see the video of all demonstrations, those without only the ones whose actions are known. Two
-trainings run at a time, one thread each. What is finished is not done again. Figures land in figures/STUDY.json.
+trainings run at a time, one thread each. What is finished is not done again, on another machine neither
+(`results.py`). Figures land in figures/STUDY.json.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from figures import write
 from methods import METHODS, Method, Phase, steps, unmeasured
+from results import Kept
 from studies import STUDIES, Study
 
 from videopolicy.datasets.formats import open_any
@@ -33,12 +35,14 @@ class Training:
     """One training of a method in a study.
 
     Attributes:
+        study: its name.
         name: of the method.
         condition: of the study.
         seed: of the weights and the order of the clips.
         folder: of the study.
     """
 
+    study: str
     name: str
     condition: str
     seed: int
@@ -48,6 +52,11 @@ class Training:
     def run(self) -> Path:
         """Where it lands."""
         return self.folder / f"{self.name}-{self.condition}-{self.seed}"
+
+    @property
+    def kept(self) -> Kept:
+        """Where its results are kept."""
+        return Kept.of(self.study, self.name, self.condition, self.seed)
 
     @property
     def list(self) -> Path:
@@ -75,13 +84,13 @@ def main() -> None:
     write_lists(study, data, folder)
     # Seeds come first, so that what is there after an hour compares all methods.
     every = [
-        [Training(name, condition, seed, folder) for condition in study.conditions]
+        [Training(options.study, name, condition, seed, folder) for condition in study.conditions]
         for seed in options.seeds
         for name in options.methods
     ]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda trainings: train_and_play(study, data, trainings), every))
-    write(options.study, study, folder)
+    write(options.study, study)
 
 
 def write_lists(study: Study, data: Path, folder: Path) -> None:
@@ -98,9 +107,11 @@ def write_lists(study: Study, data: Path, folder: Path) -> None:
 def train_and_play(study: Study, data: Path, trainings: list[Training]) -> None:
     """One method with one seed in every condition."""
     for training in trainings:
-        method = METHODS[training.name]
-        init = train_phases(study, data, training, method)
-        play(study, training, init)
+        if training.kept.path.exists():
+            continue
+        run = train_phases(study, data, training, METHODS[training.name])
+        play(study, training, run)
+        training.kept.write(run)
 
 
 def phases_of(study: Study, method: Method) -> tuple[str, tuple[Phase, ...]]:
@@ -127,7 +138,7 @@ def train(run: Path, data: Path, begin: tuple[object, ...], name: str, phase: Ph
         return
     resume = ("--resume",) if (run / "state").exists() else ()
     # No demonstration is spared to measure on: where two have actions, one would be half of all there is to learn.
-    always = ("--out", run, "--validation-episodes", 0, "--data", data, "--seed", seed, "--stage", phase.stage)
+    always = ("--out", run, "--validation-episodes", 0, "--data", data, "--seed", seed, *phase.options)
     command("train", *always, *begin, "--steps", steps(name, phase, minutes), *resume, log=run.with_suffix(".log"))
     (run / "done").touch()
 

@@ -1,5 +1,6 @@
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from tests.small import CLONING, TRAINING, batch, small_model
@@ -176,7 +177,7 @@ def test_pinned_the_head_reads_a_pass_of_pure_noise_and_the_video_has_its_own(mo
     law = pinned.Config(sigma=float(torch.tensor(6.0).exp()), video=LogNormal(-8.0, 0.0), actions=LogNormal(0.0, 0.0))
     shown, read = [], []
     hooks = [
-        model.backbone.register_forward_pre_hook(lambda _m, inputs: shown.append(inputs[2])),
+        model.backbone.net.register_forward_pre_hook(lambda _m, inputs: shown.append(inputs[1])),
         model.head.register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0])),
     ]
     losses = loss_of(objective(model, stage=stage, noise=law), batch(model))
@@ -254,6 +255,36 @@ def test_latents_with_a_spread_are_drawn_for_every_clip_by_itself():
     drawn, other = loss.clean(clips, seeds).video, loss.clean(clips, seeds + 1).video
     torch.testing.assert_close(drawn[1:2], loss.clean(take(clips, 1), seeds[1:2]).video)
     assert not torch.allclose(drawn, other) and not torch.allclose(drawn, loss.clean(clips, None).video)
+
+
+@pytest.mark.parametrize("stage", ["joint", "attached"])
+def test_video_that_does_not_count_costs_no_gradient_and_changes_nothing_else(stage):
+    """The gradient of a batch whose video counts in some clips is that of masking the others'."""
+    model, gradients = small_model(), []
+    clips = batch(model)
+    some = objective(model, stage, video_share=0.5)
+    noise = draw_noise(model, some.training_config, clips, generator())
+    assert noise.counts.video.any(1).tolist() == [False, True, False] and noise.counts.actions.all()
+    seen = []
+    hook = model.backbone.register_forward_pre_hook(lambda _m, inputs: seen.append(len(inputs[0])))
+    for wanted in (some._wanted, lambda counts: torch.ones(3, dtype=torch.bool)):
+        some._wanted = wanted
+        model.zero_grad()
+        total(some(clips, noise)).backward()
+        gradients.append(
+            {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
+        )
+    hook.remove()
+    assert seen == [1, 3]
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_the_video_of_clips_without_actions_is_never_spared(model):
+    clips = replace(batch(model), has_actions=np.array([True, False, True]))
+    counts = draw_noise(model, replace(TRAINING, video_share=0.0), clips, generator()).counts
+    assert counts.video.any(1).tolist() == [False, True, False]
+    alone = replace(TRAINING, stage=STAGES["video"], video_share=0.0)
+    assert draw_noise(model, alone, clips, generator()).counts.video.all()
 
 
 def take(clips, index):

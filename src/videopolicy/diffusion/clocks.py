@@ -14,6 +14,7 @@ from videopolicy.diffusion.held import Held
 from videopolicy.diffusion.joint import Freezable, Joint, Levels
 from videopolicy.diffusion.samplers import euler
 from videopolicy.diffusion.samplers.base import initial_noise
+from videopolicy.errors import UserError
 
 # A part "falls" from noise to a sample, stays pure "noise" at the first level, of which nothing is known then, or is
 # "given": true, at a level so low that it counts as clean.
@@ -31,6 +32,19 @@ class Clocks:
 
     video: Clock = "falls"
     actions: Clock = "falls"
+
+    def check(self, *, takes_actions: bool, reads_future: bool) -> None:
+        """Raises UserError if a model answers no such question.
+
+        Args:
+            takes_actions: whether given actions change its video.
+            reads_future: whether it reads its actions out of a given video.
+        """
+        if self.actions == "given" and not takes_actions:
+            told = "this model reads actions out of its video and takes none, so it cannot say what given ones lead to"
+            raise UserError(f"{told}; train one that can with --preset uwm")
+        if self.video == "given" and not reads_future:
+            raise UserError("this model reads no actions out of a given video; --preset uwm makes one that does")
 
     def path(self, levels: Levels, clean: float) -> Levels:
         """The levels of sampling, (n + 1,), of which a clock that does not fall stands still.

@@ -174,17 +174,23 @@ class Model(nn.Module, ABC):
         self.text: Text = config.text.build()
 
     @abstractmethod
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
-        """The best guess of the clean sample.
+    def denoise(
+        self,
+        x: Joint,
+        levels: Levels,
+        condition: Condition,
+        *,
+        through: float = 1.0,
+        wanted: Bool[Tensor, "B"] | None = None,
+    ) -> Joint:
+        """The best guess of the clean sample; a model of video alone gives the actions back as they came.
 
         Args:
             x: a noisy sample, (B, ...).
-            levels: its noise levels, one a sample, (B,).
+            levels: its noise levels, (B,).
             condition: what it is denoised given.
             through: the share of the gradient of the actions that goes on through the video's features; 0 stops it.
-
-        Returns:
-            Video and actions; a model of video alone gives the actions back as they came.
+            wanted: of which samples the video is; the others' may come back as it came. None: of all.
         """
 
     @abstractmethod
@@ -382,14 +388,9 @@ class Model(nn.Module, ABC):
         Raises:
             UserError: actions are given to a model that takes none.
         """
-        if clocks.actions == "given" and not self.takes_actions:
-            told = "this model reads actions out of its video and takes none, so it cannot say what given ones lead to"
-            raise UserError(f"{told}; train one that can with --preset uwm")
-        if clocks.video == "given" and not self.reads_future:
-            raise UserError("this model reads no actions out of a given video; --preset uwm makes one that does")
-        seen = clocks.video == "falls"
+        clocks.check(takes_actions=self.takes_actions, reads_future=self.reads_future)
         with self.backbone.reusing(sampling.reuse):
-            denoise = self.guided(condition, sampling.guidance, see=seen)
+            denoise = self.guided(condition, sampling.guidance, see=clocks.video == "falls")
             return clocks.draw(denoise, noise, sampling.levels(), sampling.sigma_min, given)
 
 

@@ -89,7 +89,15 @@ class MaskedModel(VideoActionModel):
         """See `Model.action_modules`."""
         return (*super().action_modules, *(() if self.action_encoder is None else (self.action_encoder,)))
 
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
+    def denoise(
+        self,
+        x: Joint,
+        levels: Levels,
+        condition: Condition,
+        *,
+        through: float = 1.0,
+        wanted: Bool[Tensor, "B"] | None = None,
+    ) -> Joint:
         """See `Model.denoise`."""
         return self._looked(condition, see=True, through=through)(x, levels)
 

@@ -7,7 +7,7 @@ of its features by the head of `video_action`, so that the two models differ in 
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.base import Condition
@@ -57,9 +57,17 @@ class UnifiedModel(video_action.VideoActionModel):
         """See `Model.action_modules`: the tokens, too, which a model of video does without."""
         return (*super().action_modules, *(() if self.tokens is None else (self.tokens,)))
 
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
+    def denoise(
+        self,
+        x: Joint,
+        levels: Levels,
+        condition: Condition,
+        *,
+        through: float = 1.0,
+        wanted: Bool[Tensor, "B"] | None = None,
+    ) -> Joint:
         """See `Model.denoise`; the loss of the video reaches the tokens, whatever goes through the features."""
-        return super().denoise(x, levels, self._told(x, levels, condition), through=through)
+        return super().denoise(x, levels, self._told(x, levels, condition), through=through, wanted=wanted)
 
     def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
         """See `Model.video_alone`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from videopolicy.backbones import unet
@@ -101,9 +101,17 @@ class VideoActionModel(Model):
         condition = super().condition(*args, **kwargs)
         return replace(condition, origin=self._current(condition)) if self.config.residual else condition
 
-    def denoise(self, x: Joint, levels: Levels, condition: Condition, *, through: float = 1.0) -> Joint:
+    def denoise(
+        self,
+        x: Joint,
+        levels: Levels,
+        condition: Condition,
+        *,
+        through: float = 1.0,
+        wanted: Bool[Tensor, "B"] | None = None,
+    ) -> Joint:
         """See `Model.denoise`."""
-        video, features = self.denoise_video(x.video, levels.video, condition)
+        video, features = self._denoise_wanted(x.video, levels.video, condition, through, wanted)
         if self.head is None:
             return Joint(video, x.actions)
         vector = self._see(features, levels.video, condition, through)
@@ -163,6 +171,33 @@ class VideoActionModel(Model):
         scale = Scaling()(sigma[:, None, None])
         denoised = self._head((actions * scale.inp).to(self.dtype), vector, self._time(sigma))
         return scale.skip * actions + scale.out * denoised.float()
+
+    def _denoise_wanted(
+        self,
+        video: Float[Tensor, "B F C h w"],
+        sigma: Float[Tensor, "B"],
+        condition: Condition,
+        through: float,
+        wanted: Bool[Tensor, "B"] | None,
+    ) -> tuple[Float[Tensor, "B F C h w"], Features | None]:
+        """As `denoise_video`, but of the samples whose video nobody wants no more than what the head reads."""
+        if wanted is None or bool(wanted.all()):
+            return self.denoise_video(video, sigma, condition)
+        wants, others = (which.nonzero()[:, 0].to(video.device) for which in (wanted, ~wanted))
+        of_others = None
+        if self.config.reads != "present":
+            # A gradient that goes nowhere is not computed: most of a step's cost.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and through > 0):
+                of_others = self.backbone.read(video[others], sigma[others], condition.map(lambda part: part[others]))
+        if not len(wants):
+            return video, of_others
+        denoised, features = self.denoise_video(video[wants], sigma[wants], condition.map(lambda part: part[wants]))
+        back = torch.cat((wants, others)).argsort()
+        video = torch.cat((denoised, video[others]))[back]
+        if of_others is None:
+            return video, None
+        pairs = zip(features.taps, of_others.taps, strict=True)
+        return video, Features(tuple(torch.cat(pair)[back] for pair in pairs))
 
     def _see(
         self, future: Features | None, sigma: Float[Tensor, "B"], condition: Condition, through: float = 1.0

@@ -1,7 +1,7 @@
 """Everything that is random in a training step, drawn for the whole batch and then dealt out to processes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -92,6 +92,7 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
         return torch.rand(clips, groups, generator=generator) < share
 
     levels = training.noise.sample(clips, generator)
+    counts = counted(training, batch, config.flat_frames, levels)
     return StepNoise(
         levels=counting(levels, training.stage),
         noise=Joint(normal(clips, config.flat_frames, *picture), normal(clips, steps, width)),
@@ -99,11 +100,18 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
         no_image=some(training.image_dropout),
         no_text=some(training.text_dropout),
         seeds=torch.randint(2**62, (clips,), generator=generator),
-        counts=counted(training, batch, config.flat_frames, levels),
+        counts=replace(counts, video=counts.video & ~spared(training, batch)[:, None]),
         # Drawn last: what is drawn before them was drawn so before there were these.
         no_state=torch.rand(clips, generator=generator) < training.state_dropout,
         shift=torch.randint(2 * farthest + 1, (clips, len(config.views), 2), generator=generator) - farthest,
     )
+
+
+def spared(training: Training, batch: ClipBatch) -> Bool[Tensor, "B"]:
+    """Clips whose video is not learnt although it could be: evenly over the batch, and so in each part of it."""
+    place = np.arange(len(batch.actions))
+    kept = np.floor((place + 1) * training.video_share) > np.floor(place * training.video_share)
+    return torch.from_numpy(~kept & np.asarray(batch.has_actions) & training.stage.action_loss)
 
 
 def counting(levels: Levels, stage: Stage) -> Levels:

@@ -102,18 +102,28 @@ class Objective(nn.Module):
         return self.model.sample(self.condition(batch), noise, self.model.config.sampling)
 
     def _losses(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition, counts: Counts) -> Losses:
-        model, through = self.model, self.training_config.stage.through
+        model, through, wanted = self.model, self.training_config.stage.through, self._wanted(counts)
         counts = Counts(counts.video.to(model.device), counts.actions.to(model.device))
         noisy = clean + noise * levels
         if self.teacher is not None:
             noisy, clean = self.teacher.lesson(clean, noise, levels, condition)
-        denoised = model.denoise(noisy, levels, condition, through=through)
-        if levels.features is not None:
+        if levels.features is None:
+            denoised = model.denoise(noisy, levels, condition, through=through, wanted=wanted)
+        else:
             # The head reads another pass than the one in which the video is learnt.
-            read = levels.read()
-            seen = model.denoise(clean + noise * read, read, condition, through=through)
-            denoised = Joint(denoised.video, seen.actions)
+            read, video = levels.read(), model.video_alone(noisy, levels, condition)
+            nothing = torch.zeros_like(wanted)
+            seen = model.denoise(clean + noise * read, read, condition, through=through, wanted=nothing)
+            denoised = Joint(video, seen.actions)
         return denoising_loss(denoised, clean, levels, counts)
+
+    def _wanted(self, counts: Counts) -> Bool[Tensor, "B"]:
+        """Of which clips the loss needs the video denoised."""
+        wanted = counts.video.any(1)
+        if wanted.any() or not (self.training_config.stage.trains_video or self.model.takes_actions):
+            return wanted
+        # Distributed training waits for every weight, which a loss of nothing reaches, too.
+        return torch.ones_like(wanted)
 
     def clean(self, batch: ClipBatch, seeds: Int64[Tensor, "B"] | None) -> Joint:
         """What a batch shows and does: latents of the flat frames, and normalised actions.
