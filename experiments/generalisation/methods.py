@@ -12,11 +12,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
+from videopolicy.clips.normalize import Normalizer
+from videopolicy.policies import benchmark
+from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.presets import base as presets
 from videopolicy.presets.base import Preset
 from videopolicy.training.performance.benchmark import measure
+from videopolicy.training.prepare import build
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
 ROUNDS, STEPS = 6, 3
@@ -123,9 +129,36 @@ def calibrate() -> None:
     for _ in range(ROUNDS):
         for way, least in rounds.items():
             least.append(measure(ways[way].model, ways[way].training, STEPS).step.median)
-    facts = {"milliseconds_a_step": {name: round(min(ms), 1) for name, ms in rounds.items()}}
+    own = sorted({name for method in METHODS.values() for name in method.presets.values()})
+    facts = {
+        "milliseconds_a_step": {name: round(min(ms), 1) for name, ms in rounds.items()},
+        "acting": {name: acting(presets.preset(name)) for name in own},
+    }
     CALIBRATION.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(facts, indent=1))
+
+
+def acting(found: Preset) -> dict[str, float]:
+    """What a plan costs: milliseconds, passes of the video model and of the head, and weights."""
+    built = build(found.model, Normalizer((-1.0,) * 4, (1.0,) * 4), 0)
+    built.requires_grad_(False)
+    side = found.model.size
+    built.latents.fit(np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8))
+    policy = CheckpointPolicy(built, found.model.sampling)
+    least = min(benchmark.measure(policy, STEPS).acting.median for _ in range(ROUNDS))
+    calls = {"video": 0, "head": 0}
+    # Of a pass, every way through the video model has one first convolution.
+    first = next(module for module in built.backbone.modules() if isinstance(module, nn.Conv2d))
+    first.register_forward_pre_hook(lambda *_: calls.update(video=calls["video"] + 1))
+    denoise = built.denoise_actions
+    built.denoise_actions = lambda *given: calls.update(head=calls["head"] + 1) or denoise(*given)
+    policy.plan(benchmark.random_observations(policy, 1), [0], imagine=False)
+    return {
+        "milliseconds": round(least, 1),
+        "passes": calls["video"],
+        "head_passes": calls["head"],
+        "weights": sum(benchmark.count_weights(built).values()),
+    }
 
 
 if __name__ == "__main__":

@@ -36,13 +36,13 @@ class Kept:
         """The file of one training."""
         return cls(FOLDER / study / f"{method}-{condition}-{seed}.json")
 
-    def write(self, run: Path) -> None:
-        """Keeps what a run trained and how its episodes ended."""
+    def write(self, run: Path, clips: int) -> None:
+        """Keeps what a run trained, of so many clips in all its phases, and how its episodes ended."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         starts: dict[str, list[list[int]]] = {}
         for row in sorted(read_evaluation(run)[1], key=lambda row: (row.task, row.seed)):
             starts.setdefault(row.task, []).append([row.seed, int(row.success), row.steps])
-        facts = {**trained(run), **machine(), "seed_success_steps": starts}
+        facts = {**trained(run), "clips": clips, **machine(), "seed_success_steps": starts}
         # A line a task reads well, and so does its difference.
         lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items())
         write_text(self.path, "{\n" + lines + "\n}\n")

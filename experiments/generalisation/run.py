@@ -111,12 +111,18 @@ def train_and_play(study: Study, data: Path, trainings: list[Training]) -> None:
             continue
         run = train_phases(study, data, training, METHODS[training.name])
         play(study, training, run)
-        training.kept.write(run)
+        training.kept.write(run, clips(study, METHODS[training.name]))
 
 
 def phases_of(study: Study, method: Method) -> tuple[str, tuple[Phase, ...]]:
     """The preset that a study trains, and how."""
     return method.presets[study.env], method.scarce if study.scarce else method.plenty
+
+
+def clips(study: Study, method: Method) -> int:
+    """How many clips are seen in all phases together."""
+    name, phases = phases_of(study, method)
+    return sum(phase.recipe(name).training.batch_size * steps(name, phase, study.minutes) for phase in phases)
 
 
 def train_phases(study: Study, data: Path, training: Training, method: Method) -> Path:

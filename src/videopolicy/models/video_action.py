@@ -111,7 +111,7 @@ class VideoActionModel(Model):
         wanted: Bool[Tensor, "B"] | None = None,
     ) -> Joint:
         """See `Model.denoise`."""
-        video, features = self._denoise_wanted(x.video, levels.video, condition, through, wanted)
+        video, features = self._denoise_wanted(x.video, levels.video, condition, wanted)
         if self.head is None:
             return Joint(video, x.actions)
         vector = self._see(features, levels.video, condition, through)
@@ -177,7 +177,6 @@ class VideoActionModel(Model):
         video: Float[Tensor, "B F C h w"],
         sigma: Float[Tensor, "B"],
         condition: Condition,
-        through: float,
         wanted: Bool[Tensor, "B"] | None,
     ) -> tuple[Float[Tensor, "B F C h w"], Features | None]:
         """As `denoise_video`, but of the samples whose video nobody wants no more than what the head reads."""
@@ -186,8 +185,8 @@ class VideoActionModel(Model):
         wants, others = (which.nonzero()[:, 0].to(video.device) for which in (wanted, ~wanted))
         of_others = None
         if self.config.reads != "present":
-            # A gradient that goes nowhere is not computed: most of a step's cost.
-            with torch.set_grad_enabled(torch.is_grad_enabled() and through > 0):
+            # A gradient is most of a step's cost.
+            with torch.no_grad():
                 of_others = self.backbone.read(video[others], sigma[others], condition.map(lambda part: part[others]))
         if not len(wants):
             return video, of_others

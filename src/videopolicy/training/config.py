@@ -107,8 +107,8 @@ class Training:
     """Latent pixels by which the images of each view of a clip are shifted at most, current and future ones alike,
     with their edges repeated. Of latents with a still picture, what differs from it is shifted alone."""
     video_share: float = limited(1.0, 0, 1)
-    """Share of the clips with actions whose video is learnt, too, where both are: a step's cost is mostly the gradient
-    of the video."""
+    """Share of the clips with actions whose video is learnt, too, where both are; of the others the future is read
+    without a gradient, which is most of a step's cost."""
     dropout_by_frame: bool = False
     """Draw the dropouts of text and images for every frame by itself, as the paper's authors do, not for every clip."""
     pool_losses: bool = False
