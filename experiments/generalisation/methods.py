@@ -2,11 +2,12 @@
 
 Every training is counted in steps, so that any machine gets the same weights. One process takes a few steps of every
 policy by turns, on one thread; a study's minutes divided by the least are its steps: what else runs on the machine can
-only make a step longer.
+only make a step longer. `python methods.py cotrained` measures that one beside the baseline, and keeps all others.
 """
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -26,6 +27,8 @@ from videopolicy.training.prepare import build
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
 ROUNDS, STEPS = 6, 3
+# What all others are compared with.
+BASELINE = "cloning end_to_end"
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,7 @@ JOINT, CLONING, ATTACHED = (Phase("joint"),), (Phase("end_to_end"),), (Phase("at
 VIDEO_FIRST = (Phase("video", 0.75), Phase("action", 0.25))
 METHODS = {
     "tiny": Method(_both("tiny"), JOINT, VIDEO_FIRST),
-    "tiny_half": Method({"metaworld": "tiny"}, (Phase("joint", changes={"video_share": 0.5}),), VIDEO_FIRST),
-    "tiny_quarter": Method({"metaworld": "tiny"}, (Phase("joint", changes={"video_share": 0.25}),), VIDEO_FIRST),
+    "cotrained": Method(_both("cotrained"), ATTACHED, ATTACHED),
     "cloning": Method(_both("cloning"), CLONING, CLONING),
     # The relatives, each in the stages that its authors train in.
     "vpp": Method({"metaworld": "vpp"}, VIDEO_FIRST, VIDEO_FIRST),
@@ -116,30 +118,39 @@ def steps(name: str, phase: Phase, minutes: float) -> int:
     return round(minutes * phase.share * 60e3 / measured()[phase.key(name)])
 
 
-def calibrate() -> None:
-    """Measures every preset's every stage in turn, again and again."""
+def calibrate(names: Sequence[str]) -> None:
+    """Measures every stage of these methods' presets in turn, again and again; beside the rest if there is one.
+
+    Of a few methods, the times are those that they would have had beside the rest: they are scaled by `cloning`'s.
+    """
     torch.set_num_threads(1)
+    chosen = [METHODS[name] for name in {*names, "cloning"}] if names else list(METHODS.values())
+    own = sorted({name for method in chosen for name in method.presets.values()})
     ways = {
         phase.key(name): phase.recipe(name)
-        for method in METHODS.values()
+        for method in chosen
         for name in method.presets.values()
         for phase in (*method.plenty, *method.scarce)
     }
     rounds: dict[str, list[float]] = {way: [] for way in sorted(ways)}
     for _ in range(ROUNDS):
-        for way, least in rounds.items():
-            least.append(measure(ways[way].model, ways[way].training, STEPS).step.median)
-    own = sorted({name for method in METHODS.values() for name in method.presets.values()})
+        for way, times in rounds.items():
+            times.append(measure(ways[way].model, ways[way].training, STEPS).step.median)
+    least = {way: min(times) for way, times in rounds.items()}
+    before = json.loads(CALIBRATION.read_text(encoding="utf-8")) if names else {"milliseconds_a_step": {}, "acting": {}}
+    unit = before["milliseconds_a_step"].get(BASELINE, least[BASELINE]) / least[BASELINE]
+    after = {way: round(ms * unit, 1) for way, ms in least.items()}
     facts = {
-        "milliseconds_a_step": {name: round(min(ms), 1) for name, ms in rounds.items()},
-        "acting": {name: acting(presets.preset(name)) for name in own},
+        "milliseconds_a_step": dict(sorted({**before["milliseconds_a_step"], **after}.items())),
+        "acting": dict(sorted({**before.get("acting", {}), **{name: acting(name) for name in own}}.items())),
     }
     CALIBRATION.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(facts, indent=1))
 
 
-def acting(found: Preset) -> dict[str, float]:
-    """What a plan costs: milliseconds, passes of the video model and of the head, and weights."""
+def acting(name: str) -> dict[str, float]:
+    """What a plan of a preset costs: milliseconds, passes of the video model and of the head, and weights."""
+    found = presets.preset(name)
     built = build(found.model, Normalizer((-1.0,) * 4, (1.0,) * 4), 0)
     built.requires_grad_(False)
     side = found.model.size
@@ -162,4 +173,4 @@ def acting(found: Preset) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    calibrate()
+    calibrate(sys.argv[1:])

@@ -59,6 +59,7 @@ class Item:
 # Compared at equal time, most telling first: each is trained for five minutes in one call, and played.
 COMPARED = (
     "small",
+    "small_cotrained",
     "small_diffusion_policy",
     "small_vpp",
     "small_uwm_separate",

@@ -9,9 +9,8 @@ from videopolicy import registry
 SEEING = {
     "vpp_former": ({"head", "sampling"}, {"noise"}),
     "fast_wam": ({"reads", "sampling"}, {"noise", "stage"}),
+    "cotrained": ({"reads", "sampling"}, {"video_share", "stage"}),
 }
-
-
 def preset(name):
     return registry.entry("presets", name)
 
@@ -32,7 +31,7 @@ def test_it_acts_at_levels_that_its_law_shows_the_head_in_one_pass_of_the_video_
     rival = preset(name)
     sampling = rival.model.sampling
     assert not sampling.warnings(rival.training.resolve(sampling.sigma_max).noise)
-    assert sampling.passes() == (1, 10)
+    assert sampling.passes() == (1, 1 if "cotrained" in name else 10)
 
 
 def test_the_control_of_fast_wam_is_chosen_by_its_stage():

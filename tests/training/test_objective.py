@@ -257,10 +257,12 @@ def test_latents_with_a_spread_are_drawn_for_every_clip_by_itself():
     assert not torch.allclose(drawn, other) and not torch.allclose(drawn, loss.clean(clips, None).video)
 
 
-def test_video_that_does_not_count_costs_no_gradient_and_changes_nothing_else(model):
+@pytest.mark.parametrize(("stage", "reads"), [("joint", "future"), ("joint", "present"), ("attached", "present")])
+def test_video_that_does_not_count_costs_no_gradient_and_changes_nothing_else(stage, reads):
     """The gradient of a batch whose video counts in some clips is that of masking the others'."""
+    model = small_model(reads=reads)
     clips, gradients = batch(model), []
-    some = objective(model, video_share=0.5)
+    some = objective(model, stage, video_share=0.5)
     noise = draw_noise(model, some.training_config, clips, generator())
     assert noise.counts.video.any(1).tolist() == [False, True, False] and noise.counts.actions.all()
     seen = []
