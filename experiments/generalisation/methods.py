@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from videopolicy import registry
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.policies import benchmark
 from videopolicy.policies.checkpoint import CheckpointPolicy
@@ -38,27 +39,32 @@ class Phase:
     Attributes:
         stage: what learns.
         share: of the study's minutes.
-        changes: of the preset's recipe, by the names of its fields.
+        changes: of the preset's recipe, by the names of its fields; a noise law by its own.
+        preset: another than the method's own; what comes after does not begin from its weights.
+        labels: whether what it has learnt reads actions from the video that has none, which the next phase learns from.
     """
 
     stage: str
     share: float = 1.0
     changes: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    labels: bool = False
 
     def key(self, preset: str) -> str:
-        """What the calibration calls this phase of a preset's training."""
-        return " ".join((preset, self.stage, *(f"{name}={value}" for name, value in self.changes.items())))
+        """What the calibration calls this phase of a method whose preset this is."""
+        changes = (f"{name}={value}" for name, value in self.changes.items())
+        return " ".join((self.preset or preset, self.stage, *changes))
 
-    @property
-    def options(self) -> tuple[object, ...]:
+    def options(self, preset: str) -> tuple[object, ...]:
         """What `videopolicy train` is told."""
         changes = ((f"--{name.replace('_', '-')}", value) for name, value in self.changes.items())
-        return ("--stage", self.stage, *chain.from_iterable(changes))
+        return ("--preset", self.preset or preset, "--stage", self.stage, *chain.from_iterable(changes))
 
     def recipe(self, preset: str) -> Preset:
         """A preset in this phase."""
-        found = presets.preset(preset)
-        training = replace(found.training, **self.changes)
+        found = presets.preset(self.preset or preset)
+        named = {name: registry.entry("noise", law)() for name, law in self.changes.items() if name == "noise"}
+        training = replace(found.training, **{**self.changes, **named})
         return replace(found, training=replace(training, stage=training.own_stage(self.stage)))
 
 
@@ -83,10 +89,22 @@ def _both(name: str) -> dict[str, str]:
 
 JOINT, CLONING, ATTACHED = (Phase("joint"),), (Phase("end_to_end"),), (Phase("attached"),)
 VIDEO_FIRST = (Phase("video", 0.75), Phase("action", 0.25))
+LABELLED = (Phase("attached", 0.5, preset="uwm_separate", labels=True), Phase("attached", 0.5))
+
+
+def _law(name: str) -> Method:
+    phases = (Phase("joint", changes={"noise": name}),)
+    return Method({"metaworld": "tiny"}, phases, phases)
+
+
 METHODS = {
     "tiny": Method(_both("tiny"), JOINT, VIDEO_FIRST),
     "cotrained": Method(_both("cotrained"), ATTACHED, ATTACHED),
     "cloning": Method(_both("cloning"), CLONING, CLONING),
+    # Actions of the video that has none, by inverse dynamics, for half of the time.
+    "labelled": Method({"metaworld": "cotrained"}, LABELLED, LABELLED),
+    # One network, its head detached, by three laws of equal marginals.
+    **{f"law_{name}": _law(name) for name in ("joint", "independent", "pinned")},
     # The relatives, each in the stages that its authors train in.
     "vpp": Method({"metaworld": "vpp"}, VIDEO_FIRST, VIDEO_FIRST),
     "vpp_former": Method({"metaworld": "vpp_former"}, VIDEO_FIRST, VIDEO_FIRST),

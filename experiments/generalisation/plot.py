@@ -20,9 +20,14 @@ def main() -> None:
         for condition, methods in found.items()
         if methods
     }
-    shown = [name for name in METHODS if any(name in methods for methods in panels.values())]
+    shown = sorted({name for methods in panels.values() for name in methods}, key=order)
     draw(panels, shown)
     (FIGURES / "table.md").write_text(table(panels, shown), encoding="utf-8")
+
+
+def order(name: str) -> tuple[int, str]:
+    """Methods in their own order, and each in the order of the ways in which it acts."""
+    return list(METHODS).index(name.partition(".")[0]), name
 
 
 def conditions(study: str) -> dict[str, dict[str, Any]]:
@@ -66,7 +71,7 @@ def table(panels: dict[str, dict[str, Any]], shown: list[str]) -> str:
     heads = ("policy", "weights, million", "ms a plan", "passes of the video model, of the head", *panels)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in shown:
-        cost = costs.get(METHODS[name].presets["metaworld"], {})
+        cost = costs.get(METHODS[name.partition(".")[0]].presets["metaworld"], {})
         plan = (
             f"{cost['weights'] / 1e6:.1f}",
             f"{cost['milliseconds']:.0f}",

@@ -36,11 +36,11 @@ class Kept:
         """The file of one training."""
         return cls(FOLDER / study / f"{method}-{condition}-{seed}.json")
 
-    def write(self, run: Path, clips: int) -> None:
-        """Keeps what a run trained, of so many clips in all its phases, and how its episodes ended."""
+    def write(self, run: Path, evaluation: Path, clips: int) -> None:
+        """Keeps what a run trained, of so many clips in all its phases, and how the episodes of an evaluation ended."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         starts: dict[str, list[list[int]]] = {}
-        for row in sorted(read_evaluation(run)[1], key=lambda row: (row.task, row.seed)):
+        for row in sorted(read_evaluation(evaluation)[1], key=lambda row: (row.task, row.seed)):
             starts.setdefault(row.task, []).append([row.seed, int(row.success), row.steps])
         facts = {**trained(run), "clips": clips, **machine(), "seed_success_steps": starts}
         # A line a task reads well, and so does its difference.

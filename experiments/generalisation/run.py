@@ -53,10 +53,9 @@ class Training:
         """Where it lands."""
         return self.folder / f"{self.name}-{self.condition}-{self.seed}"
 
-    @property
-    def kept(self) -> Kept:
-        """Where its results are kept."""
-        return Kept.of(self.study, self.name, self.condition, self.seed)
+    def kept(self, way: str) -> Kept:
+        """Where its results are kept, acting in one of the study's ways."""
+        return Kept.of(self.study, self.name + (way and f".{way}"), self.condition, self.seed)
 
     @property
     def list(self) -> Path:
@@ -107,11 +106,12 @@ def write_lists(study: Study, data: Path, folder: Path) -> None:
 def train_and_play(study: Study, data: Path, trainings: list[Training]) -> None:
     """One method with one seed in every condition."""
     for training in trainings:
-        if training.kept.path.exists():
+        left = {way: kept for way in study.ways if not (kept := training.kept(way)).path.exists()}
+        if not left:
             continue
         run = train_phases(study, data, training, METHODS[training.name])
-        play(study, training, run)
-        training.kept.write(run, clips(study, METHODS[training.name]))
+        for way, kept in left.items():
+            kept.write(run, play(study, training, run, way), clips(study, METHODS[training.name]))
 
 
 def phases_of(study: Study, method: Method) -> tuple[str, tuple[Phase, ...]]:
@@ -126,34 +126,49 @@ def clips(study: Study, method: Method) -> int:
 
 
 def train_phases(study: Study, data: Path, training: Training, method: Method) -> Path:
-    """One phase after the other; those that need no actions are shared by all conditions of a seed."""
+    """One phase after the other; those of video alone are shared by all conditions of a seed."""
     name, phases = phases_of(study, method)
-    begin: tuple[object, ...] = ("--preset", name)
-    run = training.run
-    for index, phase in enumerate(phases):
-        last = index + 1 == len(phases)
-        run = training.run if last else training.folder / f"{training.name}-{phase.stage}-{training.seed}"
-        train(run, training.list if last else data, begin, name, phase, study.minutes, training.seed)
-        begin = ("--init", run / "checkpoint", "--preset", name)
+    run, known, begin = training.run, training.list, ()
+    for phase in phases:
+        run, shown = training.run, known
+        if phase.labels:
+            run = run.with_name(f"{run.name}-labels")
+        elif phase is not phases[-1]:
+            run, shown = training.folder / f"{training.name}-{phase.stage}-{training.seed}", data
+        count = steps(name, phase, study.minutes)
+        train(run, shown, ("--seed", training.seed, "--steps", count, *phase.options(name), *begin))
+        begin = () if phase.labels else ("--init", run / "checkpoint")
+        if phase.labels:
+            known = label(run, training.list)
     return run
 
 
-def train(run: Path, data: Path, begin: tuple[object, ...], name: str, phase: Phase, minutes: float, seed: int) -> None:
+def train(run: Path, data: Path, options: tuple[object, ...]) -> None:
     """Trains, or goes on training, to the end."""
     if (run / "done").exists():
         return
     resume = ("--resume",) if (run / "state").exists() else ()
     # No demonstration is spared to measure on: where two have actions, one would be half of all there is to learn.
-    always = ("--out", run, "--validation-episodes", 0, "--data", data, "--seed", seed, *phase.options)
-    command("train", *always, *begin, "--steps", steps(name, phase, minutes), *resume, log=run.with_suffix(".log"))
+    always = ("--out", run, "--validation-episodes", 0, "--data", data)
+    command("train", *always, *options, *resume, log=run.with_suffix(".log"))
     (run / "done").touch()
 
 
-def play(study: Study, training: Training, run: Path) -> None:
+def label(run: Path, data: Path) -> Path:
+    """The data set in which what had no actions has those that a training reads from its video."""
+    out = run / "labelled"
+    if not out.exists():
+        command("label", data, "--checkpoint", run / "checkpoint", "--out", out, log=run.with_suffix(".label.log"))
+    return out
+
+
+def play(study: Study, training: Training, run: Path, way: str) -> Path:
     """Plays the protocol; of the first seed all that is imagined is kept, for `videopolicy diagnose`."""
-    options = ("--checkpoint", run / "checkpoint", "--protocol", study.protocol)
+    out = run / f"evaluation{way and '-'}{way}"
+    options = ("--checkpoint", run / "checkpoint", "--protocol", study.protocol, "--out", out, *study.ways[way])
     kept = 1000 if training.seed == 0 else 0
-    command("evaluate", *options, "--record", kept, log=run.with_suffix(".evaluation.log"))
+    command("evaluate", *options, "--record", kept, log=out.with_suffix(".log"))
+    return out
 
 
 def command(verb: str, *options: object, log: Path) -> None:

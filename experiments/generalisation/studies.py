@@ -1,7 +1,7 @@
 """The questions: what is recorded, whose actions are known, and what is played."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Study:
         scarce: whether few demonstrations have actions: a policy of video then learns its video first, of all.
         env: where.
         views: that are recorded.
+        ways: name -> how it acts, as options of `videopolicy evaluate`; "" is the policy's own way.
     """
 
     protocol: str
@@ -39,6 +40,7 @@ class Study:
     scarce: bool = False
     env: str = "metaworld"
     views: tuple[str, ...] = ("corner2",)
+    ways: Mapping[str, tuple[object, ...]] = field(default_factory=lambda: {"": ()})
 
 
 def first(count: int) -> Callable[[Dataset], dict[str, Any]]:
@@ -75,6 +77,18 @@ STUDIES = {
         {"nine": lambda data: {"actions_for": [task for task in MT10 if task != HELD_OUT]}},
         data="mt10",
         minutes=10,
+    ),
+    # Does decoupling pay when acting in one pass of the video model?
+    "decoupling": Study(
+        str(HERE / "five_tasks.toml"),
+        MT10,
+        {"all": every},
+        data="mt10",
+        minutes=10,
+        ways={
+            "one_pass": ("--sampler", "one_pass", "--steps", 10),
+            "ten_passes": ("--sampler", "euler", "--steps", 10),
+        },
     ),
     "libero_object": Study(
         str(LIBERO / "two_tasks.toml"),
