@@ -11,6 +11,8 @@ SEEING = {
     "fast_wam": ({"reads", "sampling"}, {"noise", "stage"}),
     "cotrained": ({"reads", "sampling"}, {"video_share", "stage"}),
 }
+
+
 def preset(name):
     return registry.entry("presets", name)
 

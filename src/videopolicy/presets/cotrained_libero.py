@@ -6,8 +6,6 @@ from videopolicy.presets import cotrained, tiny_libero
 from videopolicy.presets.base import Preset
 
 PRESET = Preset(
-    model=replace(
-        tiny_libero.PRESET.model, reads=cotrained.PRESET.model.reads, sampling=cotrained.PRESET.model.sampling
-    ),
+    model=replace(tiny_libero.PRESET.model, reads="present", sampling=cotrained.PRESET.model.sampling),
     training=cotrained.PRESET.training,
 )

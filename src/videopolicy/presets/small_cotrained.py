@@ -6,7 +6,7 @@ from videopolicy.presets import cotrained, small
 from videopolicy.presets.base import Preset
 
 PRESET = Preset(
-    model=replace(small.PRESET.model, reads=cotrained.PRESET.model.reads, sampling=cotrained.PRESET.model.sampling),
+    model=replace(small.PRESET.model, reads="present", sampling=cotrained.PRESET.model.sampling),
     training=replace(
         small.PRESET.training,
         stage=cotrained.PRESET.training.stage,
