@@ -24,7 +24,7 @@ PRESET = Preset(
         execute=8,
     ),
     # Aiming takes small motions sideways, a fiftieth of the variance that a range from -1 to 1 leaves to all motions.
-    # The noise levels are about the one that a plan is drawn at, sigma_max. With a head that learns as fast as the video
-    # model the actions' loss is up to twice as high after 600 steps on ten tasks.
+    # The noise levels are about the one that a plan is drawn at, sigma_max. With a head that learns as fast as the
+    # video model, the loss of the actions is up to twice as high after 600 steps on ten tasks.
     training=Training(lr=1e-3, head_lr=2.5e-4, normalize="std", noise=joint.Config(LogNormal(2.3, 0.8))),
 )
