@@ -1,8 +1,9 @@
 """Rotations as axis-angle, quaternion (x, y, z, w) and 6-D, by way of their matrices, in float64."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Float64
-from scipy.spatial.transform import Rotation
 
 from videopolicy.actions.layout import ROTATIONS
 from videopolicy.errors import UserError, unknown
@@ -33,9 +34,9 @@ def matrices(values: Float[np.ndarray, "*n w"], kind: str) -> Float64[np.ndarray
     if kind == "rotation_6d":
         turned = _orthonormal(flat)
     elif kind == "quaternion":
-        turned = Rotation.from_quat(_directions(flat, "a quaternion")).as_matrix()
+        turned = _scipy().from_quat(_directions(flat, "a quaternion")).as_matrix()
     else:
-        turned = Rotation.from_rotvec(flat).as_matrix()
+        turned = _scipy().from_rotvec(flat).as_matrix()
     return turned.reshape(*values.shape[:-1], 3, 3)
 
 
@@ -55,9 +56,9 @@ def written(turned: Float64[np.ndarray, "*n 3 3"], kind: str) -> Float64[np.ndar
     if kind == "rotation_6d":
         values = flat[:, :, :2].swapaxes(1, 2).reshape(-1, 6)
     elif kind == "quaternion":
-        values = Rotation.from_matrix(flat).as_quat(canonical=True)
+        values = _scipy().from_matrix(flat).as_quat(canonical=True)
     else:
-        values = Rotation.from_matrix(flat).as_rotvec()
+        values = _scipy().from_matrix(flat).as_rotvec()
     return values.reshape(*turned.shape[:-2], ROTATIONS[kind])
 
 
@@ -80,3 +81,10 @@ def _directions(vectors: Float64[np.ndarray, "n d"], what: str) -> Float64[np.nd
     if len(short):
         raise UserError(f"{what} has no direction: row {short[0]}; every rotation must be one")
     return vectors / lengths
+
+
+def _scipy() -> Any:
+    # A quarter of a second to import, which only those who turn something wait for.
+    from scipy.spatial.transform import Rotation
+
+    return Rotation

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 
-from scipy.stats import binomtest, norm
+from scipy.special import ndtri
 
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result
+from videopolicy.rollout.statistics import binomial_test
 
 # A difference is called real below this probability of so lopsided a split by chance alone.
 LEVEL = 0.05
@@ -45,7 +46,7 @@ class PairedOutcomes:
     def p(self) -> float:
         """McNemar's exact test: how likely so lopsided a split is if neither policy is better."""
         discordant = self.first + self.second
-        return float(binomtest(self.first, discordant).pvalue) if discordant else 1.0
+        return float(binomial_test(self.first, discordant).pvalue) if discordant else 1.0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """The interval of the difference, by the hybrid score method (Newcombe 1998, method 10).
@@ -54,7 +55,7 @@ class PairedOutcomes:
         """
         wins = (self.both + self.second, self.both + self.first)
         (rate_b, low_b, high_b), (rate_a, low_a, high_a) = (
-            (won / self.n, *binomtest(won, self.n).proportion_ci(confidence, method="wilson")) for won in wins
+            (won / self.n, *binomial_test(won, self.n).proportion_ci(confidence, method="wilson")) for won in wins
         )
         phi = self._correlation()
         down = (rate_b - low_b) ** 2 - 2 * phi * (rate_b - low_b) * (high_a - rate_a) + (high_a - rate_a) ** 2
@@ -110,7 +111,7 @@ def pairs_needed(difference: float, discordant: float) -> int:
     gap = abs(difference)
     if not 0 < gap <= discordant <= 1:
         raise ValueError(f"a difference of {difference} with {discordant} of the episodes discordant")
-    level, power = norm.ppf(1 - LEVEL / 2), norm.ppf(POWER)
+    level, power = ndtri(1 - LEVEL / 2), ndtri(POWER)
     return ceil((level * sqrt(discordant) + power * sqrt(discordant - gap**2)) ** 2 / gap**2)
 
 

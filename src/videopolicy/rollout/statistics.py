@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from videopolicy.rollout.results import DEATHS, HORIZON, SUCCESS, Result
 
@@ -21,6 +21,14 @@ class Interval:
         return f"{self.low * 100:.0f}-{self.high * 100:.0f} %"
 
 
+def binomial_test(successes: int, n: int) -> Any:
+    """The exact test of a rate of one half, by scipy, which knows the intervals of the rate, too."""
+    # It takes half a second to import, which only those who count episodes wait for.
+    from scipy.stats import binomtest
+
+    return binomtest(successes, n)
+
+
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """The exact interval of a binomial rate (Clopper and Pearson 1934): never covers less than it says.
 
@@ -31,7 +39,7 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interva
     """
     if not n:
         return Interval(0.0, 1.0)
-    found = binomtest(successes, n).proportion_ci(confidence, method="exact")
+    found = binomial_test(successes, n).proportion_ci(confidence, method="exact")
     return Interval(float(found.low), float(found.high))
 
 

@@ -27,7 +27,7 @@ from math import sqrt
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from videopolicy.errors import UserError
 from videopolicy.rollout.results import Result
@@ -198,4 +198,4 @@ def _widening(trainings: int, confidence: float) -> float:
     if trainings == 1:
         return 0.0
     tail = (1 + confidence) / 2
-    return sqrt(trainings / (trainings - 1)) * float(t.ppf(tail, trainings - 1) / norm.ppf(tail))
+    return sqrt(trainings / (trainings - 1)) * float(stdtrit(trainings - 1, tail) / ndtri(tail))

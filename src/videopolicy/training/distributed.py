@@ -1,10 +1,11 @@
 """The processes of one run: what they agree on, and tensors that they hold in parts."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -15,8 +16,6 @@ from accelerate.utils import (
 )
 from jaxtyping import Float, Shaped
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from videopolicy.errors import UserError
 
@@ -58,6 +57,8 @@ def engine(precision: str, track: Sequence[str] = ()) -> Accelerator:
     if accelerator.distributed_type == DistributedType.FSDP and precision != "no":
         # Left to accelerate, gradients would be summed over the processes in `precision`, which DDP does in float32;
         # and noise levels and losses would be rounded to it on their way in and out.
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
         cast(
             FullyShardedDataParallelPlugin, accelerator.state.fsdp_plugin
         ).mixed_precision_policy = MixedPrecisionPolicy(
@@ -142,7 +143,7 @@ class ProcessGroup:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, of which each process may hold a part; then all of them must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return cast(Any, tensor).full_tensor() if _is(tensor, "torch.distributed.tensor", "DTensor") else tensor
 
 
 def gather_full(tensors: Mapping[str, Tensor], group: ProcessGroup) -> dict[str, Tensor]:
@@ -161,21 +162,31 @@ def gather_full(tensors: Mapping[str, Tensor], group: ProcessGroup) -> dict[str,
 def shard_like(value: Tensor, target: Tensor) -> Tensor:
     """A whole tensor as `target` is held: the same process's part of it, if that is in parts."""
     value = value.to(device=target.device, dtype=target.dtype)
-    if isinstance(target, DTensor):
-        return distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
+    if _is(target, "torch.distributed.tensor", "DTensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        held = cast(Any, target)
+        return distribute_tensor(value, held.device_mesh, held.placements, src_data_rank=None)
     return value
 
 
 @contextmanager
 def unsharded(module: nn.Module) -> Iterator[None]:
     """Within, the parts of a module can be called by themselves, though it is sharded; by all processes alike."""
-    if isinstance(module, FSDPModule):
-        module.unshard()
+    sharded = cast(Any, module) if _is(module, "torch.distributed.fsdp", "FSDPModule") else None
+    if sharded is not None:
+        sharded.unshard()
     try:
         yield
     finally:
-        if isinstance(module, FSDPModule):
-            module.reshard()
+        if sharded is not None:
+            sharded.reshard()
+
+
+def _is(value: object, module: str, name: str) -> bool:
+    """Whether a value is of this class, whose module takes a second to import: before it is, nothing is of it."""
+    found = sys.modules.get(module)
+    return found is not None and isinstance(value, getattr(found, name))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from math import sqrt
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from tqdm import tqdm
 
 from videopolicy.hardware import now
@@ -97,4 +97,4 @@ def _draw_one(
 def at_most(off: Float[np.ndarray, "N"]) -> float:
     """The upper end of a one-sided 95 % interval of the mean, from at least two values."""
     n = len(off)
-    return float(off.mean() + student.ppf(CONFIDENCE, n - 1) * off.std(ddof=1) / sqrt(n))
+    return float(off.mean() + stdtrit(n - 1, CONFIDENCE) * off.std(ddof=1) / sqrt(n))

@@ -2,9 +2,6 @@
 
 import os
 
-import torch
-import torch._dynamo
-
 from videopolicy.backbones.base import Backbone
 from videopolicy.envs.places import at_home
 from videopolicy.errors import UserError
@@ -33,6 +30,9 @@ def compile_blocks(backbone: Backbone) -> int:
         )
     if (cache := at_home()) is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
+    # The compiler takes a second to import, which whoever compiles nothing is spared.
+    import torch._dynamo
+
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     for block in blocks:
         # Not the module: hooks, with which features are read out and weights fetched, stay outside.
