@@ -128,6 +128,7 @@ class Backbone(nn.Module, ABC):
         repeated_blocks: class names of the modules that it repeats: compiled, and sharded, one by one.
         lora_targets: endings of the names of the linear layers that LoRA adapts; none if it cannot be adapted.
         holds_deep: whether `reusing` can hold the output of its deep blocks.
+        encodes: whether it sees the current images through an encoder of its own, once for all passes.
     """
 
     tap_channels: tuple[int, ...]
@@ -135,6 +136,7 @@ class Backbone(nn.Module, ABC):
     repeated_blocks: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ()
     holds_deep: ClassVar[bool] = False
+    encodes: ClassVar[bool] = False
 
     def denoise(
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
@@ -173,6 +175,10 @@ class Backbone(nn.Module, ABC):
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
         """The features of `denoise` alone; a backbone that can stops behind the last tap."""
         return self.denoise(video, sigma, condition)[1]
+
+    def encode_current(self, given: Condition) -> Condition:
+        """What the passes are conditioned on, of a clip of one frame a view; by default what is given."""
+        return given
 
     def reusing(self, every: int) -> AbstractContextManager[None]:
         """Within, the deep blocks run at the first of every so many passes of `denoise`; the others take their output.

@@ -99,7 +99,12 @@ class VideoActionModel(Model):
     def condition(self, *args: Any, **kwargs: Any) -> Condition:
         """See `Model.condition`."""
         condition = super().condition(*args, **kwargs)
-        return replace(condition, origin=self._current(condition)) if self.config.residual else condition
+        if self.config.residual:
+            condition = replace(condition, origin=self._current(condition))
+        if not self.backbone.encodes:
+            return condition
+        seen = self.backbone.encode_current(self._one_frame(condition))
+        return replace(condition, latents=self._of_each_frame(seen.latents))
 
     def denoise(
         self,
@@ -111,7 +116,7 @@ class VideoActionModel(Model):
         wanted: Bool[Tensor, "B"] | None = None,
     ) -> Joint:
         """See `Model.denoise`."""
-        video, features = self._denoise_wanted(x.video, levels.video, condition, wanted)
+        video, features = self._denoise_wanted(x.video, levels.video, condition, through, wanted)
         if self.head is None:
             return Joint(video, x.actions)
         vector = self._see(features, levels.video, condition, through)
@@ -144,7 +149,7 @@ class VideoActionModel(Model):
 
     def read_present(self, condition: Condition) -> Features:
         """Features of the current images, (B, V, ...): a clip of one frame a view, at noise level `PRESENT`."""
-        given = condition.at(slice(self.config.pad, None, self.config.latent_frames))
+        given = self._one_frame(condition)
         # Where an image is hidden, a residual model is told of no motion, as it is where there is an image.
         video = self._current(given) if given.origin is None else given.origin
         return self.backbone.read(video, video.new_full((len(video),), PRESENT), given)
@@ -177,6 +182,7 @@ class VideoActionModel(Model):
         video: Float[Tensor, "B F C h w"],
         sigma: Float[Tensor, "B"],
         condition: Condition,
+        through: float,
         wanted: Bool[Tensor, "B"] | None,
     ) -> tuple[Float[Tensor, "B F C h w"], Features | None]:
         """As `denoise_video`, but of the samples whose video nobody wants no more than what the head reads."""
@@ -185,8 +191,8 @@ class VideoActionModel(Model):
         wants, others = (which.nonzero()[:, 0].to(video.device) for which in (wanted, ~wanted))
         of_others = None
         if self.config.reads != "present":
-            # A gradient is most of a step's cost.
-            with torch.no_grad():
+            # A gradient that goes nowhere is most of a step's cost.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and through > 0):
                 of_others = self.backbone.read(video[others], sigma[others], condition.map(lambda part: part[others]))
         if not len(wants):
             return video, of_others
@@ -209,6 +215,10 @@ class VideoActionModel(Model):
             pairs = zip(future.taps, self.read_present(condition).taps, strict=True)
             future = Features(tuple((self.unflatten(tap) - now[:, :, None]).flatten(1, 2) for tap, now in pairs))
         return self.pool_features(future.through(through), sigma, condition.state)
+
+    def _one_frame(self, condition: Condition) -> Condition:
+        """What a clip of one frame a view is denoised given."""
+        return condition.at(slice(self.config.pad, None, self.config.latent_frames))
 
     def _current(self, condition: Condition) -> Float[Tensor, "B F C h w"]:
         """The current image of each flat frame's view, as what is denoised would show it."""
