@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from videopolicy import checkpoint
@@ -230,6 +230,8 @@ class CheckpointPolicy:
         codes = self.encode(observations)
         instructions = [observation.instruction for observation in observations]
         condition = self.model.condition(codes, instructions, states=self._felt(observations))
+        if self.model.config.committed and self.model.acts:
+            condition = condition.commit(*self._committed(observations))
         guess = None
         if self._warm(observations[0]):
             planned = np.stack([self._planned(observation) for observation in observations])
@@ -273,6 +275,13 @@ class CheckpointPolicy:
             given = "none" if planned is None else f"an array of shape {planned.shape}"
             raise UserError(f"planned actions are (n, {self.spec.action_width}), at least one of them, not {given}")
         return self.learnt(planned[np.minimum(np.arange(self.spec.chunk), len(planned) - 1)], state)
+
+    def _committed(self, observations: Sequence[Observation]) -> tuple[Float[Tensor, "B A D"], Int64[Tensor, "B"]]:
+        """Chunks that begin with the actions that will be executed whatever is planned, and how many these are."""
+        most, blank = self.model.config.committed, np.zeros((self.spec.chunk, self.model.action_width), np.float32)
+        steps = [min(seen.committed, most) if seen.planned is not None else 0 for seen in observations]
+        chunks = [self._planned(seen) if count else blank for seen, count in zip(observations, steps, strict=True)]
+        return torch.from_numpy(np.stack(chunks)).to(self.model.device), torch.tensor(steps)
 
     def learnt(
         self, chunk: Float32[np.ndarray, "A D"], state: Float32[np.ndarray, "S"] | None, *, check: bool = False
