@@ -97,3 +97,17 @@ def test_other_kinds_of_model_learn_them_too(kind):
 def test_some_action_is_left_open():
     with pytest.raises(UserError, match="leave some open"):
         small_model(committed=small_model().config.window.actions)
+
+
+def test_guidance_brings_a_plan_to_the_one_before_and_nothing_else_changes_it():
+    model = small_model()
+    sampling = replace(model.config.sampling, sampler="one_pass", steps=10)
+    plain, guided = (CheckpointPolicy(model, replace(sampling, inpaint=limit)) for limit in (None, 5.0))
+    seen = observation(seed=3)
+    first = plain.plan([seen], [0], False)[0].actions
+    assert np.array_equal(guided.plan([seen], [0], False)[0].actions, first)
+    earlier = plain.plan([observation(seed=4)], [5], False)[0].actions
+    later = replace(seen, planned=earlier[2:], committed=2)
+    assert np.array_equal(plain.plan([later], [0], False)[0].actions, first)
+    off = [np.abs(policy.plan([later], [0], False)[0].actions[:2] - earlier[2:4]).mean() for policy in (plain, guided)]
+    assert off[1] < 0.7 * off[0]

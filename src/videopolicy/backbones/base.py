@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from videopolicy.diffusion.edm import Scaling
+from videopolicy.diffusion.inpainting import Earlier
 from videopolicy.errors import UserError
 
 
@@ -51,6 +52,7 @@ class Condition:
             head, as no video is denoised by it; None if the model reads no state.
         committed: the chunk's actions, normalised, that will be executed whatever it says, and a 1; zeros at all other
             steps, (B, A, D + 1). For the head, as the state is; None if the model continues no actions.
+        earlier: a plan that samplers go on from, where the model has not learnt to; None if there is none.
     """
 
     latents: Float[Tensor, "B F Q h w"]
@@ -60,6 +62,7 @@ class Condition:
     known: Known | None = None
     state: Float[Tensor, "B _"] | None = None
     committed: Float[Tensor, "B A _"] | None = None
+    earlier: Earlier | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
         """The same change of every tensor that there is."""
@@ -68,7 +71,9 @@ class Condition:
             for part in (self.without_text, self.origin, self.state, self.committed)
         )
         known = None if self.known is None else self.known.map(change)
-        return Condition(change(self.latents), change(self.text), without_text, origin, known, state, committed)
+        earlier = None if self.earlier is None else self.earlier.map(change)
+        latents, text = change(self.latents), change(self.text)
+        return Condition(latents, text, without_text, origin, known, state, committed, earlier)
 
     def to(self, dtype: torch.dtype) -> "Condition":
         """The same for a network in another precision; origin, state and actions are none of its business."""
