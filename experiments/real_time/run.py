@@ -2,7 +2,7 @@
 
 Two policies learn from the same demonstrations of two tasks for as long: one as it is, one that learns to continue
 committed actions. The first acts without latency (the world waits for it), with latency as if there were none (naive),
-and guided to go on from its plan before (inpainted); the second continues (trained). 50 starts a task, the same for all.
+and guided to go on from its plan before (inpainted); the second continues (trained). 50 starts a task, same for all.
 What is finished is not done again. Figures land in figures.json and real_time.png.
 """
 
