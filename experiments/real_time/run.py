@@ -1,7 +1,7 @@
 """How much does a late plan cost? Records, trains, plays with latencies, compares: python run.py [--runs FOLDER].
 
 Two policies learn from the same demonstrations of two tasks for as long: one as it is, one that learns to continue
-committed actions. The first acts without latency (the world waits for it), with latency as if there were none (naive),
+committed actions. The first acts without latency (the robot waits for it), with latency as if there were none (naive),
 and guided to go on from its plan before (inpainted); the second continues (trained). 50 starts a task, same for all.
 What is finished is not done again. Figures land in figures.json and real_time.png.
 """
@@ -104,7 +104,7 @@ def write(played: dict[str, Path], bound: float) -> None:
         rates = np.array([row["successes"] / row["episodes"] for row in several])
         ends = np.array([row["interval_95"] for row in several]).T
         axes.errorbar(latencies, rates, yerr=np.abs(ends - rates), marker="o", capsize=3, label=way)
-    axes.set_xlabel("latency, control steps (0: the world waits)")
+    axes.set_xlabel("latency, control steps (0: the robot waits)")
     axes.set_ylabel("success")
     axes.set_ylim(0, 1.03)
     axes.legend()
