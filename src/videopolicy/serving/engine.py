@@ -1,7 +1,8 @@
 """Plans for many clients, made in a thread of their own, so that whoever talks to the clients never waits for a plan.
 
-Who asked first is planned first, and nobody has more than one request in a batch. On a CPU a plan does not depend, to the
-bit, on what else is in its batch, as a checkpoint's policy plans row by row there; on a GPU it may differ by rounding.
+Who asked first is planned first, and nobody has more than one request in a batch. On a CPU a plan does not depend, to
+the bit, on what else is in its batch, as a checkpoint's policy plans row by row there; on a GPU it may differ by
+rounding.
 """
 
 from collections.abc import Hashable, Mapping

@@ -1,7 +1,7 @@
 """What actions may be at most: each dimension's range, and its change from one control step to the next.
 
-A checkpoint keeps the range of each dimension in its training data, but not the changes: `--limits training` holds actions
-to the range alone. A file holds them to numbers of one's own, the changes included:
+A checkpoint keeps the range of each dimension in its training data, but not the changes: `--limits training` holds
+actions to the range alone. A file holds them to numbers of one's own, the changes included:
 
 ```toml
 low = [-0.5, -0.5, 0.0]       # of each dimension, in the units of the actions

@@ -1,16 +1,16 @@
 """Styles: under which keys of a message a robot sends what a policy sees.
 
-| style | images | state | instruction |
-|---|---|---|---|
-| `native` | each view by its own name | `state` | `instruction` |
-| `libero` | `observation/image`, `observation/wrist_image` | `observation/state` (8) | `prompt` |
-| `droid` | `observation/exterior_image_1_left`, `observation/wrist_image_left` | `observation/joint_position` (7) and `observation/gripper_position` (1) | `prompt` |
-| `aloha` | `images` with `cam_high`, `cam_low`, `cam_left_wrist`, `cam_right_wrist` | `state` (14) | `prompt` |
+`native` has each view by its own name, `state` and `instruction`. The other styles have the instruction in `prompt`:
 
-The last three are the keys that the example clients of openpi send. That ALOHA's images come channels first, and that those
-of LIBERO are turned by 180 degrees as the simulator's renderer gives them (upright, but mirrored), is assumed here from
-what these clients do; the first is told from the shape, the second is mended by `turns` where a policy needs it. A style of
-one's own is a small file:
+| style | images | state |
+|---|---|---|
+| `libero` | `observation/image`, `observation/wrist_image` | `observation/state` (8) |
+| `droid` | `observation/` `exterior_image_1_left`, `wrist_image_left` | `joint_position` (7), `gripper_position` (1) |
+| `aloha` | `images` with `cam_high`, `cam_low`, `cam_left_wrist`, `cam_right_wrist` | `state` (14) |
+
+These are the keys that the example clients of openpi are known to send. It is assumed that ALOHA's images come channels
+first, which the shape tells, and that LIBERO's are what the simulator's renderer gives, turned by 180 degrees: upright
+but mirrored, which `turns` mends where a policy learnt from other frames. A style of one's own is a small file:
 
 ```toml
 instruction = "task"                  # the key; or text = "fold the towel", if the robot does not say it
@@ -126,8 +126,8 @@ def style(name: str, spec: PolicySpec) -> Style:
     views = {view: _camera(view, name, robot) for view in spec.views}
     if len(set(views.values())) < len(views):
         raise UserError(
-            f"style {name} cannot tell which of the views {', '.join(spec.views)} is which of its cameras; name the key of "
-            "each in a .toml file (see docs/serving.md)"
+            f"style {name} cannot tell which of the views {', '.join(spec.views)} is which of its cameras; name the "
+            "key of each in a .toml file (see docs/serving.md)"
         )
     return Style(views, robot.state, robot.instruction)
 

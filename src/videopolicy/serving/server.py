@@ -1,8 +1,8 @@
 """The websocket server: who may connect, what the frames are, and how it ends.
 
 The frames are those of openpi's protocol: first the server sends a map about the policy; then each binary frame of the
-client's, a map of what is seen, is answered by one. A request that is wrong is answered by a text frame, one line, and the
-connection is closed with code 1011. HTTP on the same port: `/healthz` and `/metrics`.
+client's, a map of what is seen, is answered by one. A request that is wrong is answered by a text frame, one line, and
+the connection is closed with code 1011. HTTP on the same port: `/healthz` and `/metrics`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What one client is answered, whatever it sends: a map with actions, a refusal, or a UserError that ends the connection.
+"""What one client is answered: a map with actions, a refusal, or a UserError that ends the connection.
 
 Keys of a message besides those of the style (see `videopolicy.serving.observations`), all of them optional:
 
@@ -68,8 +68,8 @@ class Service:
 class Session:
     """One client's connection.
 
-    Without a seed of its own, request k of episode e (each from 0; `reset` begins the next episode) of connection c (from
-    0, as they come) has the seed `derive_seed("serve", seed, c, e, k)`; the reply names it.
+    Without a seed of its own, request k of episode e (each from 0; `reset` begins the next episode) of connection c
+    (from 0, as they come) has the seed `derive_seed("serve", seed, c, e, k)`; the reply names it.
 
     Args:
         service: what it shares with all others.
@@ -181,7 +181,7 @@ class Session:
             return None
         if isinstance(seen, np.floating | np.integer):
             seen = float(seen)
-        if type(seen) not in (int, float) or not isfinite(seen) or abs(seen) > SEEDS:
+        if isinstance(seen, bool) or not isinstance(seen, int | float) or not isfinite(seen) or abs(seen) > SEEDS:
             raise UserError("'timestamp' is a number: seconds since 1970")
         if bound is None:
             return None
