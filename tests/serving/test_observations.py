@@ -77,7 +77,7 @@ def test_a_style_of_ones_own(tmp_path):
         ('[views]\ntip = "a"', "no view of the policy 'tip'; did you mean 'top'"),
         ("[views]", "no key for top"),
         ('view = "a"', "did you mean 'views'"),
-        ('[views]\ntop = 3', "views.top is 3; it takes a text"),
+        ("[views]\ntop = 3", "views.top is 3; it takes a text"),
         ('[views]\ntop = "a"\n[turns]\ntop = {rotate = 45}', "turns.top.rotate"),
     ],
 )
