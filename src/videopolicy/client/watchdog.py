@@ -112,7 +112,7 @@ class Watchdog:
         if self._due is None:
             self._due = now
         bound = self._first_bound if self._last is None else self._bound
-        return max(0.0, self._due + bound - now)
+        return max(0.0, bound - (now - self._due))
 
     def step(self, now: float, cause: Exception | None = None) -> Step:
         """What is done now; call it when `wait` says 0, or as soon as a chunk came.
