@@ -1,4 +1,6 @@
 import socket
+import ssl
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,12 +15,17 @@ from tests.small import observation, small_model
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from videopolicy.client.client import Client
+from videopolicy.client.errors import ClientError, Refused, ServerError, TooOld
 from videopolicy.models.sampling import Sampling
 from videopolicy.policies.base import derive_seed
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.policies.random import RandomPolicy
 from videopolicy.serving.limits import Limits
 from videopolicy.serving.observations import Style
+from videopolicy.types import Observation
+
+TOKEN = "s3cret"
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +93,70 @@ def test_actions_are_those_of_the_policy_in_this_process_to_the_bit_alone_or_in_
             for actions in answers:
                 assert actions.dtype == np.float32
                 np.testing.assert_array_equal(actions, expected[number])
+
+
+def test_whoever_asks_is_sent_the_imagined_video_and_the_same_actions(policy, start):
+    port = start(service(policy, style=Style({"top": "top"}), imagine=True))
+    scene = observation(1)
+    plan = policy.plan([scene], [7], True)[0]
+    message = {"top": scene.images["top"], "instruction": scene.instruction, "seed": 7}
+    with Talk(port) as talk:
+        plain, imagined = talk.ask(message), talk.ask(message | {"imagine": True})
+    assert "imagined" not in plain and imagined["offsets"] == list(plan.offsets)
+    np.testing.assert_array_equal(imagined["imagined"]["top"], plan.imagined["top"])
+    np.testing.assert_array_equal(imagined["actions"], plan.actions)
+    np.testing.assert_array_equal(plain["actions"], plan.actions)
+
+
+def test_images_of_any_size_are_fitted_as_in_training(policy, start):
+    port = start(service(policy, style=Style({"top": "top"})))
+    wide = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    expected = policy.plan([Observation({"top": wide}, "reach the red disc")], [1], False)[0].actions
+    with Talk(port) as talk:
+        answer = talk.ask({"top": wide, "instruction": "reach the red disc", "seed": 1})
+    np.testing.assert_array_equal(answer["actions"], expected)
+
+
+def test_our_own_client_understands_every_answer(drawn, start):
+    port = start(service(drawn, max_age=5.0), token=TOKEN)
+    with Client(f"ws://127.0.0.1:{port}", TOKEN) as client:
+        assert client.extended and client.metadata["chunk"] == 4
+        np.testing.assert_array_equal(client.infer(seen(seed=3))["actions"], drawn_with(3))
+        client.reset()
+        with pytest.raises(TooOld):
+            client.infer(seen(timestamp=time.time() - 60))
+        with pytest.raises(ServerError, match="'top' is missing"):
+            client.infer({})
+        assert "actions" in client.infer(seen())
+    with pytest.raises(Refused):
+        Client(f"ws://127.0.0.1:{port}", "wrong")
+
+
+def test_tls(drawn, start, tmp_path):
+    words = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    files = [tmp_path / "certificate.pem", tmp_path / "key.pem"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", files[0], "-keyout", files[1]]
+    subprocess.run(["openssl", *words, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    port = start(service(drawn), tls=context)
+    trusting = ssl.create_default_context(cafile=files[0])
+    with Client(f"wss://127.0.0.1:{port}", ssl=trusting) as client:
+        assert client.infer(seen())["actions"].shape == (4, 2)
+    with pytest.raises(ClientError):
+        Client(f"ws://127.0.0.1:{port}", timeout=1.0)
 
 
 def test_the_first_frame_says_what_the_policy_is(port):
@@ -190,9 +261,6 @@ def test_actions_beyond_the_limits_are_clipped_and_counted(drawn, start):
     count = int((np.abs(free[:, 0]) > 0.1).sum())
     assert answer["limited"] == count > 0
     assert f"videopolicy_limited_total {count}" in get(port, "/metrics")[1]
-
-
-TOKEN = "s3cret"
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,9 @@ class Command:
         try:
             from videopolicy.serving.server import Listening, PolicyServer
         except ModuleNotFoundError as error:
-            if error.name in ("websockets", "msgpack"):
-                raise UserError(f"serving needs {error.name}: pip install 'videopolicy[serve]'") from error
+            missing = (error.name or "").partition(".")[0]
+            if missing in ("websockets", "msgpack"):
+                raise UserError(f"serving needs {missing}: pip install 'videopolicy[serve]'") from error
             raise
         token = self._token()
         listening = Listening(
