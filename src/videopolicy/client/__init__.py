@@ -1,7 +1,7 @@
 """A robot's side of a policy server: numpy, msgpack and websockets alone, so that it runs on any robot's computer."""
 
 from .client import Client
-from .driver import Driver, Timing
+from .driver import Driver, Lateness
 from .errors import BadReply, Busy, ClientError, ConnectionLost, Refused, ServerError, Stopped, TimedOut, TooOld
 from .watchdog import Step, Watchdog
 from .wire import WireError, pack, unpack
@@ -13,12 +13,12 @@ __all__ = [
     "ClientError",
     "ConnectionLost",
     "Driver",
+    "Lateness",
     "Refused",
     "ServerError",
     "Step",
     "Stopped",
     "TimedOut",
-    "Timing",
     "TooOld",
     "Watchdog",
     "WireError",

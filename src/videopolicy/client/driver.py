@@ -23,7 +23,7 @@ REMEMBERED = 8
 CLOSE_SECONDS = 1.0
 
 
-class Server(Protocol):
+class ClientLike(Protocol):
     """What a driver needs of `Client`."""
 
     @property
@@ -50,7 +50,7 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True)
-class Timing:
+class Lateness:
     """How a driver keeps time, since it began.
 
     Attributes:
@@ -109,7 +109,7 @@ class Driver:
 
     def __init__(
         self,
-        server: Server,
+        server: ClientLike,
         rate: float,
         *,
         bound: float = 0.1,
@@ -179,11 +179,11 @@ class Driver:
         self._server.reset(self._first_bound)
 
     @property
-    def timing(self) -> Timing:
+    def lateness(self) -> Lateness:
         """How late it was, and why."""
         with self._changed:
             watchdog, slowest = self._watchdog, max(self._latencies, default=0.0)
-            return Timing(
+            return Lateness(
                 self._steps, watchdog.held, watchdog.worst, slowest, self._too_old, self._failures, self._error
             )
 
