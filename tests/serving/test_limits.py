@@ -3,9 +3,9 @@ import pytest
 
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.errors import UserError
-from videopolicy.serving.limits import Limits
+from videopolicy.serving.limits import ActionLimits
 
-LIMITS = Limits((-1.0, 0.0), (1.0, 0.5), (0.2, 1.0))
+LIMITS = ActionLimits((-1.0, 0.0), (1.0, 0.5), (0.2, 1.0))
 
 
 def test_what_is_within_passes_to_the_bit():
@@ -15,7 +15,7 @@ def test_what_is_within_passes_to_the_bit():
 
 
 def test_what_is_beyond_is_brought_back_and_counted():
-    kept, count = Limits(LIMITS.low, LIMITS.high).apply(np.array([[-2, 0.25], [0, 9]], np.float32))
+    kept, count = ActionLimits(LIMITS.low, LIMITS.high).apply(np.array([[-2, 0.25], [0, 9]], np.float32))
     np.testing.assert_array_equal(kept, np.array([[-1, 0.25], [0, 0.5]], np.float32))
     assert count == 2
 
@@ -34,9 +34,9 @@ def test_those_of_training_pass_whatever_the_normaliser_makes():
     actions = rng.normal(100, 0.01, (500, 3)).astype(np.float32)
     normalizer = Normalizer.fit(actions)
     made = normalizer.invert(normalizer.clip(rng.normal(0, 2, (500, 3)).astype(np.float32)))
-    assert Limits.of(normalizer, relative=False).apply(made)[1] == 0
+    assert ActionLimits.of(normalizer, relative=False).apply(made)[1] == 0
     with pytest.raises(UserError, match="relative actions"):
-        Limits.of(normalizer, relative=True)
+        ActionLimits.of(normalizer, relative=True)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_a_file_that_makes_no_sense_is_refused_by_name(text, says, tmp_path):
     file = tmp_path / "limits.toml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=says) as error:
-        Limits.read(file)
+        ActionLimits.read(file)
     assert "limits.toml" in str(error.value)
     with pytest.raises(UserError, match="no such file"):
-        Limits.read(tmp_path / "none.toml")
+        ActionLimits.read(tmp_path / "none.toml")
 
 
 def test_limits_of_another_width_are_refused():

@@ -21,7 +21,7 @@ from videopolicy.models.sampling import Sampling
 from videopolicy.policies.base import derive_seed
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.policies.random import RandomPolicy
-from videopolicy.serving.limits import Limits
+from videopolicy.serving.limits import ActionLimits
 from videopolicy.serving.observations import Style
 from videopolicy.types import Observation
 
@@ -253,7 +253,7 @@ def test_an_old_observation_is_refused_and_the_connection_stays(drawn, start):
 
 
 def test_actions_beyond_the_limits_are_clipped_and_counted(drawn, start):
-    port = start(service(drawn, limits=Limits((-0.1, -2.0), (0.1, 2.0))))
+    port = start(service(drawn, limits=ActionLimits((-0.1, -2.0), (0.1, 2.0))))
     with Talk(port) as talk:
         answer = talk.ask(seen(seed=3))
     free = drawn_with(3)

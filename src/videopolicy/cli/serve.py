@@ -17,7 +17,9 @@ from videopolicy.processes import stop_signals
 
 if TYPE_CHECKING:
     from videopolicy.policies.checkpoint import CheckpointPolicy
+    from videopolicy.serving.limits import ActionLimits
     from videopolicy.serving.server import Listening, PolicyServer
+    from videopolicy.serving.session import Service
 
 TOKEN = "VIDEOPOLICY_TOKEN"
 # Requests that are planned at once on a GPU; on a CPU it is one, as a batch is no faster there.
@@ -109,7 +111,7 @@ class Command:
         finally:
             service.engine.close()
 
-    def _service(self):
+    def _service(self) -> "Service":
         """Opens the checkpoint and warms it up."""
         from videopolicy.cli._threads import choose_threads
         from videopolicy.policies.checkpoint import make
@@ -118,7 +120,7 @@ class Command:
         policy = make(self.checkpoint, mode=self.mode, precision=self.precision, compile=self.compile)
         return self._opened(policy)
 
-    def _opened(self, policy: "CheckpointPolicy"):
+    def _opened(self, policy: "CheckpointPolicy") -> "Service":
         from videopolicy.durable import sha256
         from videopolicy.policies.benchmark import random_observations
         from videopolicy.serving.engine import Engine
@@ -154,8 +156,8 @@ class Command:
             imagine=self.imagine,
         )
 
-    def _limits(self, policy: "CheckpointPolicy"):
-        from videopolicy.serving.limits import TRAINING, Limits
+    def _limits(self, policy: "CheckpointPolicy") -> "ActionLimits | None":
+        from videopolicy.serving.limits import TRAINING, ActionLimits
 
         if self.limits is None:
             return None
@@ -164,9 +166,9 @@ class Command:
             if normalizer is None:
                 raise UserError("--limits training: this checkpoint has no ranges of actions; give a .toml file")
             print("note: the checkpoint keeps no step changes, so that actions are held to their ranges alone")
-            limits = Limits.of(normalizer, policy.model.config.relative)
+            limits = ActionLimits.of(normalizer, policy.model.config.relative)
         else:
-            limits = Limits.read(Path(self.limits))
+            limits = ActionLimits.read(Path(self.limits))
         limits.check_width(policy.spec.action_width)
         return limits
 

@@ -27,8 +27,8 @@ SLACK, ROUNDING = 1e-5, 1e-6
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of each of D dimensions, in the units of the actions.
+class ActionLimits:
+    """ActionLimits of each of D dimensions, in the units of the actions.
 
     Attributes:
         low: the smallest value.
@@ -55,7 +55,7 @@ class Limits:
             raise UserError("a change is at least 0")
 
     @classmethod
-    def of(cls, normalizer: Normalizer, relative: bool) -> "Limits":
+    def of(cls, normalizer: Normalizer, relative: bool) -> "ActionLimits":
         """The ranges of the training data.
 
         Args:
@@ -73,7 +73,7 @@ class Limits:
         return cls(normalizer.low, normalizer.high)
 
     @classmethod
-    def read(cls, path: Path) -> "Limits":
+    def read(cls, path: Path) -> "ActionLimits":
         """The limits in a file.
 
         Raises:

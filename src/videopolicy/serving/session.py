@@ -26,7 +26,7 @@ from videopolicy.client.wire import WireError, unpack
 from videopolicy.errors import UserError, unknown
 from videopolicy.policies.base import PlanRequest, PolicySpec, derive_seed
 from videopolicy.serving.engine import BusyError, Engine, Planned
-from videopolicy.serving.limits import Limits
+from videopolicy.serving.limits import ActionLimits
 from videopolicy.serving.metrics import Metrics
 from videopolicy.serving.observations import Reader, numbers
 from videopolicy.types import Observation
@@ -59,7 +59,7 @@ class Service:
     reader: Reader
     metadata: Mapping[str, object]
     metrics: Metrics = field(default_factory=Metrics)
-    limits: Limits | None = None
+    limits: ActionLimits | None = None
     seed: int = 0
     max_age: float | None = None
     imagine: bool = False
