@@ -7,11 +7,15 @@ import numpy as np
 from jaxtyping import Float32
 
 from videopolicy.actions.rotations import rewritten
-from videopolicy.client import Client, ClientError
 from videopolicy.datasets.transforms.turn import FrameTurn
 from videopolicy.errors import UserError, unknown
 from videopolicy.policies.base import PolicySpec
 from videopolicy.types import Observation, Plan
+
+try:
+    from videopolicy.client import Client, ClientError
+except ModuleNotFoundError as error:
+    raise UserError(f"a policy behind a server needs {error.name}: pip install 'videopolicy[serve]'") from error
 
 NATIVE = "native"
 # Of the images that others' servers are sent; they bring them to a size of their own.
@@ -19,7 +23,7 @@ SIZE = 256
 # Seconds: a server may compile at its first plan.
 PATIENCE = 600.0
 
-EXAMPLE = "ws://127.0.0.1:8000"
+REQUIRES = ("msgpack", "websockets")
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,8 @@ class RemotePolicy:
     def _own_spec(self, told: Mapping) -> PolicySpec:
         """What a server of ours says of its policy."""
         if not self._client.extended:
-            raise UserError(
-                f"{self._target}: this server does not say what its policy wants; name it with --style {'|'.join(STYLES)}"
-            )
+            silent = "this server does not say what its policy wants"
+            raise UserError(f"{self._target}: {silent}; name it with --style {'|'.join(STYLES)}")
         try:
             keys = told["keys"]
             self._images: dict[str, str] = dict(keys["images"])
