@@ -92,9 +92,9 @@ def test_the_network_is_wrapped_in_the_preconditioning_of_edm(residual):
     raw, _ = model.backbone(moved / 2**0.5, given, torch.zeros(2))
     video, features = model.denoise_video(x.video, torch.ones(2), given)
     torch.testing.assert_close(video, origin + moved / 2 - raw / 2**0.5)
-    vector = model.pool_features(features, torch.ones(2))
+    vector = model.pool_features(features, torch.ones(2), given)
     head = model.head(x.actions / 2**0.5, vector, model.backbone.embed(torch.ones(2)))
-    actions = model.denoise_actions(x.actions, torch.ones(2), vector)
+    actions = model.denoise_actions(x.actions, torch.ones(2), vector, given)
     torch.testing.assert_close(actions, x.actions / 2 - head / 2**0.5)
 
 

@@ -9,7 +9,7 @@ from videopolicy import registry
 SEEING = {
     "vpp_former": ({"head", "sampling"}, {"noise"}),
     "fast_wam": ({"reads", "sampling"}, {"noise", "stage"}),
-    "cotrained": ({"reads", "sampling"}, {"video_share", "stage"}),
+    "cotrained": ({"reads", "sampling", "latents", "backbone"}, {"video_share", "stage"}),
 }
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from videopolicy.diffusion.edm import Scaling
+from videopolicy.diffusion.inpainting import Earlier
 from videopolicy.errors import UserError
 
 
@@ -49,6 +50,9 @@ class Condition:
         known: what a masked model is shown of the truth; None if nothing.
         state: the robot's state of each clip, normalised, and a 1; zeros where it is hidden, (B, S + 1). It is for the
             head, as no video is denoised by it; None if the model reads no state.
+        committed: the chunk's actions, normalised, that will be executed whatever it says, and a 1; zeros at all other
+            steps, (B, A, D + 1). For the head, as the state is; None if the model continues no actions.
+        earlier: a plan that samplers go on from, where the model has not learnt to; None if there is none.
     """
 
     latents: Float[Tensor, "B F Q h w"]
@@ -57,17 +61,22 @@ class Condition:
     origin: Float[Tensor, "B F C h w"] | None = None
     known: Known | None = None
     state: Float[Tensor, "B _"] | None = None
+    committed: Float[Tensor, "B A _"] | None = None
+    earlier: Earlier | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Condition":
         """The same change of every tensor that there is."""
-        without_text, origin, state = (
-            None if part is None else change(part) for part in (self.without_text, self.origin, self.state)
+        without_text, origin, state, committed = (
+            None if part is None else change(part)
+            for part in (self.without_text, self.origin, self.state, self.committed)
         )
         known = None if self.known is None else self.known.map(change)
-        return Condition(change(self.latents), change(self.text), without_text, origin, known, state)
+        earlier = None if self.earlier is None else self.earlier.map(change)
+        latents, text = change(self.latents), change(self.text)
+        return Condition(latents, text, without_text, origin, known, state, committed, earlier)
 
     def to(self, dtype: torch.dtype) -> "Condition":
-        """The same for a network in another precision; origin and state are none of its business."""
+        """The same for a network in another precision; origin, state and actions are none of its business."""
         return replace(self, latents=self.latents.to(dtype), text=self.text.to(dtype))
 
     @staticmethod
@@ -79,6 +88,12 @@ class Condition:
         """The same with nothing to go by: zeros, what dropout shows in training."""
         state = None if self.state is None else torch.zeros_like(self.state)
         return replace(self, latents=torch.zeros_like(self.latents), text=torch.zeros_like(self.text), state=state)
+
+    def commit(self, actions: Float[Tensor, "B A D"], steps: Int64[Tensor, "B"]) -> "Condition":
+        """The first actions of each chunk are committed: so many of these, normalised; the others may be anything."""
+        first = torch.arange(actions.shape[1], device=actions.device) < steps.to(actions.device)[:, None]
+        shown = actions.masked_fill(~first[:, :, None], 0)
+        return replace(self, committed=torch.cat((shown, first[:, :, None].to(shown.dtype)), 2))
 
     def hide_state(self, hidden: Bool[Tensor, "B"]) -> "Condition":
         """Hides the state, if there is one, of the clips that are marked True."""
@@ -128,6 +143,7 @@ class Backbone(nn.Module, ABC):
         repeated_blocks: class names of the modules that it repeats: compiled, and sharded, one by one.
         lora_targets: endings of the names of the linear layers that LoRA adapts; none if it cannot be adapted.
         holds_deep: whether `reusing` can hold the output of its deep blocks.
+        encodes: whether it sees the current images through an encoder of its own, once for all passes.
     """
 
     tap_channels: tuple[int, ...]
@@ -135,6 +151,7 @@ class Backbone(nn.Module, ABC):
     repeated_blocks: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ()
     holds_deep: ClassVar[bool] = False
+    encodes: ClassVar[bool] = False
 
     def denoise(
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
@@ -173,6 +190,10 @@ class Backbone(nn.Module, ABC):
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
         """The features of `denoise` alone; a backbone that can stops behind the last tap."""
         return self.denoise(video, sigma, condition)[1]
+
+    def encode_current(self, given: Condition) -> Condition:
+        """What the passes are conditioned on, of a clip of one frame a view; by default what is given."""
+        return given
 
     def reusing(self, every: int) -> AbstractContextManager[None]:
         """Within, the deep blocks run at the first of every so many passes of `denoise`; the others take their output.

@@ -37,6 +37,7 @@ OPTIONS = (
     "video_until",
     "reuse",
     "warm_start",
+    "inpaint",
     "style",
     "token",
     "precision",
@@ -99,6 +100,8 @@ class Command:
     """Checkpoints: run the video model's deep blocks at the first of every so many steps; by default the mode's own."""
     warm_start: float | None = None
     """Checkpoints: go on from the plan before, at this noise level; by default the mode's own, or from noise."""
+    inpaint: float | None = None
+    """Checkpoints: guide each plan to go on from the one before, by at most this weight, such as 5; for --latency."""
     sampler: str | None = None
     """Checkpoints: how plans are sampled; by default the mode's own."""
     precision: Precision | None = None

@@ -56,6 +56,9 @@ class Command:
     """Learn poses relative to the state at the chunk's beginning; the data name their action and state layouts."""
     proprioception: bool = False
     """Read the actions out of the robot's state, too, which the data must have."""
+    committed: int = 0
+    """The most actions of a chunk that will be executed before it arrives, so that it learns to continue them: of each
+    clip the first ones are given, up to so many. 0: none, or as many as --init does."""
     features: Literal["attached", "detached"] | float | None = None
     """Stage joint: whether the action loss trains the video model, too, or stops at its features, or which share of its
     gradient, 0 to 1, goes on through them; else the preset's."""
@@ -112,6 +115,7 @@ class Command:
             raise UserError(f"--views is {' '.join(self.views)}; name each view once")
         if self.video_horizon is not None:
             check_range("--video-horizon", self.video_horizon, 0, MOST_AHEAD)
+        check_range("--committed", self.committed, 0, MOST_AHEAD)
         if isinstance(self.features, float):
             check_range("--features", self.features, 0, 1)
         stage = self.training.stage
@@ -129,6 +133,8 @@ class Command:
             model = replace(model, relative=True)
         if self.proprioception:
             model = replace(model, proprioception=True)
+        if self.committed:
+            model = replace(model, committed=self.committed)
         if self.video_horizon is None:
             return model
         if not model.generates_video:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -25,6 +26,8 @@ class Config:
             still: what never moves is then 0, and what moves is large. Of several views it is the mean of them all.
         conditioning: components of the current image that the video model is conditioned on, of which it denoises the
             first `channels`; None for these alone. With all 3 * patch² of them it is given the image whole.
+        pixels: whether it is given, behind the `channels`, the values of the patch's pixels, made of all components as
+            they are scaled (zero-phase whitening, by half): for a backbone that sees finer than a patch.
     """
 
     temporal: ClassVar[int] = 1
@@ -33,9 +36,12 @@ class Config:
     channels: int = limited(16, 1, 2**16)
     still: bool = False
     conditioning: int | None = limited(None, 1, 2**16)
+    pixels: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self, "latents")
+        if self.pixels and self.conditioning is not None:
+            raise UserError("latents.pixels and latents.conditioning are two ways to be given an image whole; give one")
         if self.conditioning is not None and self.conditioning < self.channels:
             raise UserError(
                 f"latents.conditioning is {self.conditioning}; an image is conditioned on by at least the "
@@ -55,15 +61,15 @@ class PCA(Components, Latents):
     """Latents that are scaled projections on the principal components of patches; see `Components`."""
 
     def __init__(self, config: Config) -> None:
-        kept = config.conditioning or config.channels
+        kept = 3 * config.patch**2 if config.pixels else config.conditioning or config.channels
         super().__init__(3, config.patch, config.channels, config.still, beyond=kept - config.channels)
         self.channels, self.code_channels = config.channels, kept
-        self.downsampling = config.patch
+        self.downsampling, self.pixels = config.patch, config.pixels
 
     @property
     def condition_channels(self) -> int:
         """See `Latents.condition_channels`."""
-        return self.code_channels
+        return self.channels + self.code_channels if self.pixels else self.code_channels
 
     def fit(self, frames: UInt8[np.ndarray, "n H W 3"] | UInt8[Tensor, "n H W 3"]) -> None:
         """Fits the components in place, on at most about 260,000 patches of evenly spaced frames.
@@ -89,9 +95,14 @@ class PCA(Components, Latents):
         """The first of the codes themselves: nothing is random."""
         return codes[:, : self.channels]
 
-    def condition(self, codes: Float[Tensor, "n K h w"]) -> Float[Tensor, "n K h w"]:
-        """The codes themselves."""
-        return codes
+    def condition(self, codes: Float[Tensor, "n K h w"]) -> Float[Tensor, "n Q h w"]:
+        """The codes themselves, or the first of them and the patch's pixels, row by row of each colour."""
+        if not self.pixels:
+            return codes
+        # Of the mean variance that the first codes have.
+        weight = self.components.to(codes) * (self.code_channels / self.channels) ** 0.5
+        pixels = F.conv_transpose2d(codes, weight, stride=self.downsampling)
+        return torch.cat((codes[:, : self.channels], F.pixel_unshuffle(pixels, self.downsampling)), 1)
 
     def decode(self, latents: Float[Tensor, "n C h w"]) -> UInt8[Tensor, "n H W 3"]:
         """Frames of these projections, rounded and clipped to 0 to 255."""

@@ -54,6 +54,8 @@ class ModelConfig(ABC):
         fps: control steps a second of the data that it learns from; None if unspecified.
         proprioception: whether the actions are read out of the robot's state, too.
         state_width: S of that state, as the data have it; 0 while it is unknown.
+        committed: the most actions at the beginning of a chunk that it learns to continue, as they will be executed
+            before the chunk arrives (Black et al. 2025, arXiv 2512.05964).
     """
 
     views: tuple[str, ...] = ("corner2",)
@@ -72,6 +74,7 @@ class ModelConfig(ABC):
     fps: float | None = limited(None, 0.001, 10**6)
     proprioception: bool = False
     state_width: int = limited(0, 0, 10**4)
+    committed: int = limited(0, 0, 10**4)
 
     def __post_init__(self) -> None:
         check_limits(self, "model")
@@ -91,11 +94,7 @@ class ModelConfig(ABC):
 
     @property
     def relative_transform(self) -> Relative | None:
-        """Between the env's actions and relative ones; None if the model learns the env's own.
-
-        Raises:
-            UserError: the layouts are not named, or have no absolute poses.
-        """
+        """Between the env's actions and relative ones, if it learns those; UserError if no layouts name their poses."""
         if not self.relative:
             return None
         if not self.action_layout or not self.state_layout:

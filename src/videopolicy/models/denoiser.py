@@ -1,6 +1,7 @@
 """A model together with what it denoises given, as samplers want it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from jaxtyping import Float
@@ -42,7 +43,7 @@ class Denoiser:
 
     def __call__(self, x: Joint, levels: Levels) -> Joint:
         """Video and actions at these levels."""
-        return self.model.denoise(x, levels.each(x), self.condition)
+        return self._drawn(partial(self.model.denoise, condition=self.condition))(x, levels.each(x))
 
     def video_alone(self, x: Joint, levels: Levels) -> Float[Tensor, "B F C h w"]:
         """The video at these levels."""
@@ -50,4 +51,8 @@ class Denoiser:
 
     def freeze(self, x: Joint, levels: Levels) -> Denoise:
         """Runs the video model once; from then on only actions are denoised."""
-        return self.model.freeze(x, levels.each(x), self.condition, see=self.see)
+        return self._drawn(self.model.freeze(x, levels.each(x), self.condition, see=self.see))
+
+    def _drawn(self, denoise: Denoise) -> Denoise:
+        earlier = self.condition.earlier
+        return denoise if earlier is None else earlier.draw_on(denoise)

@@ -147,6 +147,7 @@ class MaskedModel(VideoActionModel):
         seeds: Int64[Tensor, "B"],
     ) -> tuple[Condition, Counts]:
         """See `Model.reveal`: each clip draws one of the training modes, and a mask."""
+        condition, counts = super().reveal(condition, clean, counts, has_actions, seeds)
         modes = [MODES[name] for name in self.config.training_modes]
         height, width = clean.video.shape[-2:]
         lessons = draw_lessons(modes, counts, has_actions, seeds, (height, width))
@@ -161,14 +162,14 @@ class MaskedModel(VideoActionModel):
         vector = None
         if self.head is not None:
             # The features are those of no noise level.
-            vector = self.pool_features(features.through(through), ones, condition.state)
+            vector = self.pool_features(features.through(through), ones, condition)
 
         def answer(x: Joint, levels: Levels) -> Joint:
             levels = levels.each(x)
             video = x.video if seen is None else self.denoise_pixels(x.video, levels.video, condition, seen)
             if vector is None:
                 return Joint(video, x.actions)
-            return Joint(video, self.denoise_actions(x.actions, levels.actions, vector))
+            return Joint(video, self.denoise_actions(x.actions, levels.actions, vector, condition))
 
         return answer
 

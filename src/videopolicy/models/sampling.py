@@ -55,6 +55,8 @@ class Sampling:
             for backbones that can (see `Backbone.reusing`).
         warm_start: where a policy has planned before, it begins at the first level not above this, from what is left
             of that plan and a video in which nothing moves, instead of from noise; None never does.
+        inpaint: where a policy has planned before and its head has not learnt to continue committed actions, it is
+            guided to go on from that plan, by at most this weight (see `videopolicy.diffusion.inpainting`).
     """
 
     sampler: str = "euler"
@@ -66,6 +68,7 @@ class Sampling:
     video_until: float | None = limited(None, 1e-6, 1e6)
     reuse: int = limited(1, 1, MOST_SAMPLING_STEPS)
     warm_start: float | None = limited(None, 1e-6, 1e6)
+    inpaint: float | None = limited(None, 1e-6, 1e6)
 
     def __post_init__(self) -> None:
         check_limits(self, "sampling")
@@ -176,7 +179,8 @@ class Sampling:
         guided = "" if self.guidance.off else f", guidance {first:g}-{last:g}"
         reuse = "" if self.reuse == 1 else f", reuse {self.reuse}"
         warm = "" if self.warm_start is None else f", warm {self.warm_start:g}"
-        return f"{self.sampler} {self.steps}{video}{guided}{reuse}{warm}"
+        inpainted = "" if self.inpaint is None else f", inpaint {self.inpaint:g}"
+        return f"{self.sampler} {self.steps}{video}{guided}{reuse}{warm}{inpainted}"
 
     def asked(self) -> Levels:
         """The pairs of levels at which the head is asked, (n,)."""

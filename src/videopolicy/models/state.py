@@ -1,4 +1,4 @@
-"""The robot's state on its way into the actions."""
+"""What stands beside the images on its way into the actions: the robot's state, and actions that are committed."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,21 +7,20 @@ from torch.nn import functional as F
 HIDDEN = 128
 
 
-class StateEncoder(nn.Module):
-    """Adds what the robot's state says to the vector of features that a head reads; a fresh one adds nothing.
+class VectorEncoder(nn.Module):
+    """Adds what some numbers say to the vector of features that a head reads; a fresh one adds nothing.
 
     Args:
-        width: S, of the state.
+        inputs: n, of the numbers.
         vector: G, of the vector of features.
     """
 
-    def __init__(self, width: int, vector: int) -> None:
+    def __init__(self, inputs: int, vector: int) -> None:
         super().__init__()
-        # Beside the state stands a 1 where it is known.
-        self.first, self.last = nn.Linear(width + 1, HIDDEN), nn.Linear(HIDDEN, vector)
+        self.first, self.last = nn.Linear(inputs, HIDDEN), nn.Linear(HIDDEN, vector)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, vector: Float[Tensor, "B G"], state: Float[Tensor, "B _"]) -> Float[Tensor, "B G"]:
-        """The vector with what the state (see `Condition.state`) says."""
-        return vector + self.last(F.silu(self.first(state.to(vector.dtype))))
+    def forward(self, vector: Float[Tensor, "B G"], numbers: Float[Tensor, "B n"]) -> Float[Tensor, "B G"]:
+        """The vector with what the numbers say."""
+        return vector + self.last(F.silu(self.first(numbers.to(vector.dtype))))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from videopolicy.backbones import unet
@@ -13,12 +13,13 @@ from videopolicy.backbones.base import Backbone, Condition, Features
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.edm import Scaling
 from videopolicy.diffusion.joint import Denoise, Joint, Levels
+from videopolicy.diffusion.loss import Counts
 from videopolicy.errors import UserError
 from videopolicy.heads import unet1d
 from videopolicy.heads.base import Head
 from videopolicy.latents.base import Latents
 from videopolicy.models.base import Model, ModelConfig
-from videopolicy.models.state import StateEncoder
+from videopolicy.models.state import VectorEncoder
 
 # Noise level at which a head sees the current image: that of the noise on the conditioning latents in training.
 PRESENT = 0.02
@@ -70,6 +71,7 @@ class VideoActionModel(Model):
     Attributes:
         head: features -> actions; None for a model of video alone.
         state: brings the robot's state to what the head reads; None without proprioception.
+        continuation: brings committed actions to it; None if it continues none.
     """
 
     config: Config
@@ -87,19 +89,31 @@ class VideoActionModel(Model):
                 f"a chunk of {config.window.actions} actions does not suit the head; "
                 f"its length must be a multiple of {self.head.multiple}"
             )
-        self.state: StateEncoder | None = None
-        if config.proprioception and self.head is not None:
-            self.state = StateEncoder(config.state_width, self.head.width)
+        if config.committed >= config.window.actions:
+            raise UserError(
+                f"of {config.window.actions} actions, {config.committed} cannot be committed; leave some open"
+            )
+        self.state = self.continuation = None
+        if self.head is not None and config.proprioception:
+            # Beside the state stands a 1 where it is known.
+            self.state = VectorEncoder(config.state_width + 1, self.head.width)
+        if self.head is not None and config.committed:
+            self.continuation = VectorEncoder(config.window.actions * (width + 1), self.head.width)
 
     @property
     def action_modules(self) -> tuple[nn.Module, ...]:
         """See `Model.action_modules`."""
-        return tuple(module for module in (self.head, self.state) if module is not None)
+        return tuple(module for module in (self.head, self.state, self.continuation) if module is not None)
 
     def condition(self, *args: Any, **kwargs: Any) -> Condition:
         """See `Model.condition`."""
         condition = super().condition(*args, **kwargs)
-        return replace(condition, origin=self._current(condition)) if self.config.residual else condition
+        if self.config.residual:
+            condition = replace(condition, origin=self._current(condition))
+        if not self.backbone.encodes:
+            return condition
+        seen = self.backbone.encode_current(self._one_frame(condition))
+        return replace(condition, latents=self._of_each_frame(seen.latents))
 
     def denoise(
         self,
@@ -111,11 +125,11 @@ class VideoActionModel(Model):
         wanted: Bool[Tensor, "B"] | None = None,
     ) -> Joint:
         """See `Model.denoise`."""
-        video, features = self._denoise_wanted(x.video, levels.video, condition, wanted)
+        video, features = self._denoise_wanted(x.video, levels.video, condition, through, wanted)
         if self.head is None:
             return Joint(video, x.actions)
         vector = self._see(features, levels.video, condition, through)
-        return Joint(video, self.denoise_actions(x.actions, levels.actions, vector))
+        return Joint(video, self.denoise_actions(x.actions, levels.actions, vector, condition))
 
     def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
         """See `Model.freeze`."""
@@ -128,13 +142,30 @@ class VideoActionModel(Model):
         vector = self._see(features, levels.video, condition)
 
         def actions_only(x: Joint, levels: Levels) -> Joint:
-            return Joint(video, self.denoise_actions(x.actions, levels.each(x).actions, vector))
+            return Joint(video, self.denoise_actions(x.actions, levels.each(x).actions, vector, condition))
 
         return actions_only
 
     def video_alone(self, x: Joint, levels: Levels, condition: Condition) -> Float[Tensor, "B F C h w"]:
         """See `Model.video_alone`: the head does not run."""
         return self.denoise_video(x.video, levels.video, condition)[0]
+
+    def reveal(
+        self,
+        condition: Condition,
+        clean: Joint,
+        counts: Counts,
+        has_actions: Bool[Tensor, "B"],
+        seeds: Int64[Tensor, "B"],
+    ) -> tuple[Condition, Counts]:
+        """See `Model.reveal`: of each clip the first actions, as many as it draws, are committed and do not count."""
+        if not self.config.committed or not self.acts:
+            return condition, counts
+        draws = (torch.Generator().manual_seed(seed) for seed in seeds.tolist())
+        steps = torch.stack([torch.randint(self.config.committed + 1, (), generator=draw) for draw in draws])
+        steps = steps * counts.has_actions
+        open_ = torch.arange(counts.actions.shape[1]) >= steps[:, None]
+        return condition.commit(clean.actions, steps), replace(counts, actions=counts.actions & open_)
 
     def denoise_video(
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
@@ -144,39 +175,52 @@ class VideoActionModel(Model):
 
     def read_present(self, condition: Condition) -> Features:
         """Features of the current images, (B, V, ...): a clip of one frame a view, at noise level `PRESENT`."""
-        given = condition.at(slice(self.config.pad, None, self.config.latent_frames))
+        given = self._one_frame(condition)
         # Where an image is hidden, a residual model is told of no motion, as it is where there is an image.
         video = self._current(given) if given.origin is None else given.origin
         return self.backbone.read(video, video.new_full((len(video),), PRESENT), given)
 
     def pool_features(
-        self, features: Features, sigma: Float[Tensor, "B"], state: Float[Tensor, "B _"] | None = None
+        self, features: Features, sigma: Float[Tensor, "B"], condition: Condition
     ) -> Float[Tensor, "B G"]:
-        """One vector of the features of all views' frames, which stand last, and of `Condition.state`.
+        """One vector of the features of all views' frames, which stand last, and of what else the head reads.
 
         Args:
             features: of video at this noise level.
             sigma: the level.
-            state: the robot's, if the model reads it.
+            condition: the robot's state, and the actions that are committed.
         """
         views, frames = len(self.config.views), self._frames_read
         taps = tuple(tap[:, -views * frames :].unflatten(1, (views, frames)) for tap in features.taps)
         vector = self._head.adapt(taps, self._time(sigma))
-        return vector if self.state is None or state is None else self.state(vector, state)
+        if self.state is not None and condition.state is not None:
+            vector = self.state(vector, condition.state)
+        if self.continuation is not None and condition.committed is not None:
+            vector = self.continuation(vector, condition.committed.flatten(1))
+        return vector
 
     def denoise_actions(
-        self, actions: Float[Tensor, "B A D"], sigma: Float[Tensor, "B"], vector: Float[Tensor, "B G"]
+        self,
+        actions: Float[Tensor, "B A D"],
+        sigma: Float[Tensor, "B"],
+        vector: Float[Tensor, "B G"],
+        condition: Condition,
     ) -> Float[Tensor, "B A D"]:
-        """The best guess of the clean actions, given the vector of `pool_features`."""
-        scale = Scaling()(sigma[:, None, None])
-        denoised = self._head((actions * scale.inp).to(self.dtype), vector, self._time(sigma))
-        return scale.skip * actions + scale.out * denoised.float()
+        """The best guess of the clean actions, given the vector of `pool_features`; committed ones stay as they are."""
+        scale, committed = Scaling()(sigma[:, None, None]), condition.committed
+
+        def keep(others: Float[Tensor, "B A D"]) -> Float[Tensor, "B A D"]:
+            return others if committed is None else torch.where(committed[:, :, -1:] > 0, committed[:, :, :-1], others)
+
+        denoised = self._head(keep(actions * scale.inp).to(self.dtype), vector, self._time(sigma))
+        return keep(scale.skip * actions + scale.out * denoised.float())
 
     def _denoise_wanted(
         self,
         video: Float[Tensor, "B F C h w"],
         sigma: Float[Tensor, "B"],
         condition: Condition,
+        through: float,
         wanted: Bool[Tensor, "B"] | None,
     ) -> tuple[Float[Tensor, "B F C h w"], Features | None]:
         """As `denoise_video`, but of the samples whose video nobody wants no more than what the head reads."""
@@ -185,8 +229,8 @@ class VideoActionModel(Model):
         wants, others = (which.nonzero()[:, 0].to(video.device) for which in (wanted, ~wanted))
         of_others = None
         if self.config.reads != "present":
-            # A gradient is most of a step's cost.
-            with torch.no_grad():
+            # A gradient that goes nowhere is most of a step's cost.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and through > 0):
                 of_others = self.backbone.read(video[others], sigma[others], condition.map(lambda part: part[others]))
         if not len(wants):
             return video, of_others
@@ -204,11 +248,15 @@ class VideoActionModel(Model):
         """The vector of what the head reads; it may read nothing of the future, whose noise level is this."""
         if future is None or self.config.reads == "present":
             present = self.read_present(condition)
-            return self.pool_features(present.through(through), torch.full_like(sigma, PRESENT), condition.state)
+            return self.pool_features(present.through(through), torch.full_like(sigma, PRESENT), condition)
         if self.config.reads == "difference":
             pairs = zip(future.taps, self.read_present(condition).taps, strict=True)
             future = Features(tuple((self.unflatten(tap) - now[:, :, None]).flatten(1, 2) for tap, now in pairs))
-        return self.pool_features(future.through(through), sigma, condition.state)
+        return self.pool_features(future.through(through), sigma, condition)
+
+    def _one_frame(self, condition: Condition) -> Condition:
+        """What a clip of one frame a view is denoised given."""
+        return condition.at(slice(self.config.pad, None, self.config.latent_frames))
 
     def _current(self, condition: Condition) -> Float[Tensor, "B F C h w"]:
         """The current image of each flat frame's view, as what is denoised would show it."""

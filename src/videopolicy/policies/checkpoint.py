@@ -23,13 +23,14 @@ from videopolicy.models.base import Model
 from videopolicy.models.sampling import EXACT, Sampling
 from videopolicy.policies.base import PolicySpec, Precision
 from videopolicy.policies.captured import Captured
+from videopolicy.policies.continuing import going_on
 from videopolicy.progress import say
 from videopolicy.registry import entry
 from videopolicy.training.performance.compile import compile_blocks
 from videopolicy.types import Observation, Plan
 
 # What an evaluation's settings record of a sampling where it differs from a plain one.
-UNUSUAL, PLAIN = ("video_steps", "video_until", "reuse", "warm_start"), Sampling()
+UNUSUAL, PLAIN = ("video_steps", "video_until", "reuse", "warm_start", "inpaint"), Sampling()
 
 
 class Sample(Protocol):
@@ -59,6 +60,7 @@ def make(
     video_until: float | None = None,
     reuse: int | None = None,
     warm_start: float | None = None,
+    inpaint: float | None = None,
     precision: Precision = "float32",
     offload: bool = False,
     compile: bool = False,
@@ -74,6 +76,7 @@ def make(
         video_until: another noise level at which the video stops than the mode's own.
         reuse: another number of passes than the mode's own, of which the first runs the video model's deep blocks.
         warm_start: another noise level than the mode's own to begin at from what is left of the plan before.
+        inpaint: weight of the guidance by which a plan goes on from the one before.
         precision: of the weights in memory.
         offload: whether to keep large parts in main memory, and fetch them to the GPU layer by layer.
         compile: whether to compile the video model's repeated blocks and, on a GPU, to capture all passes of a plan
@@ -89,6 +92,8 @@ def make(
         raise UserError(f"{target}: trained on video alone; train a head to it with --stage action --init")
     if compile and offload:
         raise UserError("--compile and --offload exclude each other: a captured graph needs the weights on the GPU")
+    if compile and inpaint:
+        raise UserError("--compile and --inpaint exclude each other: a captured graph has no derivatives")
     if compile:
         blocks = compile_blocks(model.backbone)
         say(f"{blocks} blocks are compiled when the first plan is made: minutes, the first time on this machine")
@@ -99,6 +104,7 @@ def make(
         video_until=video_until,
         reuse=reuse,
         warm_start=warm_start,
+        inpaint=inpaint,
     )
     policy = CheckpointPolicy(model, sampling, provenance.tasks, provenance.noise, mode)
     if compile and model.device.type == "cuda":
@@ -229,6 +235,8 @@ class CheckpointPolicy:
         codes = self.encode(observations)
         instructions = [observation.instruction for observation in observations]
         condition = self.model.condition(codes, instructions, states=self._felt(observations))
+        if self.model.acts:
+            condition = going_on(condition, self.model, observations, self._planned, self.sampling.inpaint)
         guess = None
         if self._warm(observations[0]):
             planned = np.stack([self._planned(observation) for observation in observations])

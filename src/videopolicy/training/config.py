@@ -107,8 +107,8 @@ class Training:
     """Latent pixels by which the images of each view of a clip are shifted at most, current and future ones alike,
     with their edges repeated. Of latents with a still picture, what differs from it is shifted alone."""
     video_share: float = limited(1.0, 0, 1)
-    """Share of the clips with actions whose video is learnt, too, where both are; of the others the future is read
-    without a gradient, which is most of a step's cost."""
+    """Share of the steps in which the video of clips with actions is learnt, too, where both are: it is most of a
+    step's cost. That of clips without actions is learnt in every step."""
     dropout_by_frame: bool = False
     """Draw the dropouts of text and images for every frame by itself, as the paper's authors do, not for every clip."""
     pool_losses: bool = False

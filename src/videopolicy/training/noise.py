@@ -93,25 +93,29 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
 
     levels = training.noise.sample(clips, generator)
     counts = counted(training, batch, config.flat_frames, levels)
-    return StepNoise(
+    noise = StepNoise(
         levels=counting(levels, training.stage),
         noise=Joint(normal(clips, config.flat_frames, *picture), normal(clips, steps, width)),
         conditioning=normal(clips, len(config.views), *image),
         no_image=some(training.image_dropout),
         no_text=some(training.text_dropout),
         seeds=torch.randint(2**62, (clips,), generator=generator),
-        counts=replace(counts, video=counts.video & ~spared(training, batch)[:, None]),
+        counts=counts,
         # Drawn last: what is drawn before them was drawn so before there were these.
         no_state=torch.rand(clips, generator=generator) < training.state_dropout,
         shift=torch.randint(2 * farthest + 1, (clips, len(config.views), 2), generator=generator) - farthest,
     )
+    counts = Counts(counts.video & ~spared(training, batch, generator)[:, None], counts.actions)
+    return replace(noise, counts=counts)
 
 
-def spared(training: Training, batch: ClipBatch) -> Bool[Tensor, "B"]:
-    """Clips whose video is not learnt although it could be: evenly over the batch, and so in each part of it."""
-    place = np.arange(len(batch.actions))
-    kept = np.floor((place + 1) * training.video_share) > np.floor(place * training.video_share)
-    return torch.from_numpy(~kept & np.asarray(batch.has_actions) & training.stage.action_loss)
+def spared(training: Training, batch: ClipBatch, generator: torch.Generator) -> Bool[Tensor, "B"]:
+    """Clips whose video is not learnt although it could be: those with actions, in a share of the steps."""
+    if training.video_share == 1 or not training.stage.action_loss:
+        return torch.zeros(len(batch.actions), dtype=torch.bool)
+    # All or none: a pass of few clips costs hardly less than one of many.
+    spares = torch.rand((), generator=generator) >= training.video_share
+    return torch.from_numpy(np.asarray(batch.has_actions)) & spares
 
 
 def counting(levels: Levels, stage: Stage) -> Levels:

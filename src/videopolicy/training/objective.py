@@ -16,6 +16,7 @@ from videopolicy.errors import UserError
 from videopolicy.models.base import Model
 from videopolicy.training import distillation, lora
 from videopolicy.training.config import Training
+from videopolicy.training.distributed import process_state
 from videopolicy.training.noise import StepNoise, counted, counting
 from videopolicy.training.shift import shifted
 from videopolicy.training.stages import Stage
@@ -120,10 +121,9 @@ class Objective(nn.Module):
     def _wanted(self, counts: Counts) -> Bool[Tensor, "B"]:
         """Of which clips the loss needs the video denoised."""
         wanted = counts.video.any(1)
-        if wanted.any() or not (self.training_config.stage.trains_video or self.model.takes_actions):
-            return wanted
         # Distributed training waits for every weight, which a loss of nothing reaches, too.
-        return torch.ones_like(wanted)
+        waits = self.training_config.stage.trains_video and process_state().num_processes > 1
+        return wanted if wanted.any() or not (waits or self.model.takes_actions) else torch.ones_like(wanted)
 
     def clean(self, batch: ClipBatch, seeds: Int64[Tensor, "B"] | None) -> Joint:
         """What a batch shows and does: latents of the flat frames, and normalised actions.

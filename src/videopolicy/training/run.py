@@ -185,11 +185,14 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
         raise UserError(f"{init}: its head learnt actions that are not relative; leave --relative out")
     if learnt and model.proprioception and not own.proprioception:
         raise UserError(f"{init}: its head learnt without the robot's state; leave --proprioception out")
+    if learnt and model.committed != own.committed:
+        raise UserError(f"{init}: its head continues {own.committed} committed actions; leave --committed out")
     asked = replace(
         own,
         window=model.window,
         relative=own.relative or model.relative,
         proprioception=own.proprioception or model.proprioception,
+        committed=model.committed,
     )
     return distillation.student(asked, training.student_steps) if training.stage.distills else asked
 
