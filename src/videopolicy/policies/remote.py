@@ -27,7 +27,7 @@ REQUIRES = ("msgpack", "websockets")
 
 
 @dataclass(frozen=True)
-class Style:
+class Keys:
     """What servers of one benchmark are sent.
 
     Attributes:
@@ -49,7 +49,7 @@ class Style:
 
 # Policies of LIBERO learn from frames as its renderer gives them, turned by half: ours, with left and right exchanged.
 STYLES = {
-    "libero": Style(
+    "libero": Keys(
         {"agentview": "observation/image", "eye_in_hand": "observation/wrist_image"},
         "observation/state",
         turn=FrameTurn(flip="horizontal"),
@@ -89,7 +89,7 @@ class RemotePolicy:
         spec: see `Policy.spec`.
     """
 
-    def __init__(self, client: Client, target: str, style: Style | None) -> None:
+    def __init__(self, client: Client, target: str, style: Keys | None) -> None:
         self._client, self._target, self._style = client, target, style
         self.spec = self._own_spec(client.metadata) if style is None else self._probed_spec(style)
 
@@ -156,7 +156,7 @@ class RemotePolicy:
             raise UserError(f"{self._target}: it wants the state in {len(states)} parts; serve it with --style native")
         return spec
 
-    def _probed_spec(self, style: Style) -> PolicySpec:
+    def _probed_spec(self, style: Keys) -> PolicySpec:
         """What one plan for a black picture shows of a policy that says nothing."""
         black = {key: np.zeros((SIZE, SIZE, 3), np.uint8) for key in style.images.values()}
         actions = self._ask({**black, style.state: np.zeros(style.width, np.float32), style.instruction: ""})["actions"]
@@ -171,12 +171,12 @@ class RemotePolicy:
         )
 
 
-def _foreign(observation: Observation, style: Style) -> dict[str, object]:
+def _foreign(observation: Observation, style: Keys) -> dict[str, object]:
     images = {key: style.turn.apply(observation.images[view][None])[0] for view, key in style.images.items()}
     return {**images, style.state: _axis_angle(observation.state, style), style.instruction: observation.instruction}
 
 
-def _axis_angle(state: Float32[np.ndarray, "S"] | None, style: Style) -> Float32[np.ndarray, "S2"]:
+def _axis_angle(state: Float32[np.ndarray, "S"] | None, style: Keys) -> Float32[np.ndarray, "S2"]:
     if state is None:
         raise UserError("this style sends the robot's state, which the env does not tell")
     begin, end = style.quaternion, style.quaternion + 4
