@@ -21,7 +21,7 @@ OWN = [path for folder in ("src", "packages", "examples") for path in sorted((RO
 PYTHON = [*OWN, *(path for folder in ("tests", "experiments") for path in sorted((ROOT / folder).rglob("*.py")))]
 PAGES = [path for kind in ("html", "css", "js") for path in sorted((ROOT / "src").rglob(f"*.{kind}"))]
 PROSE = [path for name in ("*.md", "Makefile", ".ci/*", "docs/*.md", "experiments/**/*.md") for path in ROOT.glob(name)]
-NO_TORCH = ("actions", "datasets", "envs", "clips", "rollout", "executors", "policies/base.py", "report")
+NO_TORCH = ("actions", "client", "datasets", "envs", "clips", "rollout", "executors", "policies/base.py", "report")
 
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"}
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "np.random.seed", "numpy.random.seed", "random.seed", "set_seed"}

@@ -81,6 +81,15 @@ def test_who_waits_is_known(batcher):
     assert not batcher and "a" not in batcher
 
 
+def test_the_oldest_can_be_taken_alone_and_whoever_is_gone_is_forgotten(batcher):
+    for key, seed in (("b", 1), ("a", 2), ("c", 3), ("d", 4)):
+        batcher.add(key, request(seed))
+    batcher.discard("a")
+    batcher.discard("never here")
+    assert {key: taken.seed for key, taken in batcher.take(2).items()} == {"b": 1, "c": 3}
+    assert [key for key, _ in batcher.plan()] == ["d"] and not batcher
+
+
 def test_a_request_that_comes_while_others_are_planned_is_of_the_next_batch(clock):
     class Interrupted(Remembering):
         def plan(self, *batch):

@@ -38,6 +38,8 @@ OPTIONS = (
     "reuse",
     "warm_start",
     "inpaint",
+    "style",
+    "token",
     "precision",
     "offload",
     "compile",
@@ -54,6 +56,8 @@ class Command:
     Example: videopolicy evaluate --checkpoint runs/button/checkpoint --task button-press-topdown-v3
 
     A whole benchmark: videopolicy evaluate --checkpoint runs/ten/checkpoint --protocol mt10
+
+    A server's policy: videopolicy evaluate --policy remote:ws://127.0.0.1:8000 --protocol mt10 --out runs/theirs
 
     Chance level: videopolicy evaluate --policy random:4 --task button-press-topdown-v3 --out runs/chance
     """
@@ -106,6 +110,10 @@ class Command:
     """Checkpoints: keep the model in main memory, fetch it to the GPU layer by layer: slow, but it fits a small GPU."""
     compile: bool = False
     """Checkpoints: compile the video model; on a GPU, a plan is one CUDA graph. Minutes at the start, faster plans."""
+    style: str | None = None
+    """Policy remote: what the server is sent, native (ours, the default) or libero."""
+    token: str | None = None
+    """Policy remote: what the server asks for."""
     seed: int = limited(0, 0, MOST_SEED)
     """Seeds the noise of the plans, not the envs."""
     record: int = limited(6, 0, MOST_EPISODES)

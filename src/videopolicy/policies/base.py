@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from videopolicy.clips.statistics import FrameStatistics
 from videopolicy.types import Observation, Plan
+
+# Of a network's weights in memory.
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Requests for plans from independent episodes, collected for a moment and planned as one batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from time import monotonic
 from typing import Generic, TypeVar
@@ -65,13 +65,31 @@ class Batcher(Generic[K]):
             raise ValueError("no request waits")
         return max(0.0, self._due - self._clock())
 
+    def discard(self, key: K) -> None:
+        """Forgets the request of an asker who is gone, if one waits."""
+        with self._lock:
+            self._requests.pop(key, None)
+
+    def take(self, most: int | None = None) -> dict[K, PlanRequest]:
+        """Who asked and what for, in the order of the requests; they wait no longer.
+
+        Args:
+            most: take the oldest of them, so many; None for all.
+        """
+        with self._lock:
+            keys = list(self._requests)[:most]
+            return {key: self._requests.pop(key) for key in keys}
+
     def plan(self) -> list[tuple[K, Plan]]:
         """Plans what has been collected; returns who asked and the plan, in the order of the requests."""
-        with self._lock:
-            requests, self._requests = self._requests, {}
-        plans = self._policy.plan(
-            [request.observation for request in requests.values()],
-            [request.seed for request in requests.values()],
-            [request.imagine for request in requests.values()],
-        )
-        return list(zip(requests, plans, strict=True))
+        requests = self.take()
+        return list(zip(requests, plan_batch(self._policy, list(requests.values())), strict=True))
+
+
+def plan_batch(policy: Policy, requests: Sequence[PlanRequest]) -> list[Plan]:
+    """One plan a request, in order."""
+    return policy.plan(
+        [request.observation for request in requests],
+        [request.seed for request in requests],
+        [request.imagine for request in requests],
+    )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from videopolicy.errors import UserError
 from videopolicy.images import fit_to_size
 from videopolicy.models.base import Model
 from videopolicy.models.sampling import EXACT, Sampling
-from videopolicy.policies.base import PolicySpec
+from videopolicy.policies.base import PolicySpec, Precision
 from videopolicy.policies.captured import Captured
 from videopolicy.policies.continuing import going_on
 from videopolicy.progress import say
@@ -29,7 +29,6 @@ from videopolicy.registry import entry
 from videopolicy.training.performance.compile import compile_blocks
 from videopolicy.types import Observation, Plan
 
-Precision = Literal["float32", "bfloat16", "float16"]
 # What an evaluation's settings record of a sampling where it differs from a plain one.
 UNUSUAL, PLAIN = ("video_steps", "video_until", "reuse", "warm_start", "inpaint"), Sampling()
 

@@ -1,0 +1,262 @@
+"""The websocket server: who may connect, what the frames are, and how it ends.
+
+The frames are those of openpi's protocol: first the server sends a map about the policy; then each binary frame of the
+client's, a map of what is seen, is answered by one. A request that is wrong is answered by a text frame, one line, and
+the connection is closed with code 1011. HTTP on the same port: `/healthz` and `/metrics`.
+"""
+
+import asyncio
+import hmac
+import logging
+import ssl
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from time import monotonic
+from typing import cast
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from videopolicy.client.wire import pack
+from videopolicy.errors import UserError
+from videopolicy.progress import say
+from videopolicy.serving.session import Service, Session
+
+LOOPBACK, PORT = "127.0.0.1", 8000
+MEBIBYTE = 2**20
+# Connections beyond those of clients: health checks, and those that have said nothing yet.
+SPARE = 32
+# How the connection of a wrong request, and of a server that stops, is closed (RFC 6455, section 7.4.1).
+FAILED, GOING_AWAY = 1011, 1001
+GOODBYE = "the server stops"
+SCHEMES = ("api-key", "bearer")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where the server listens, and what it puts up with.
+
+    Attributes:
+        host: a name or an address of this machine.
+        port: 0 for one that is free.
+        token: what a client must show; None if anybody may connect.
+        tls: the certificate; None for none.
+        max_size: bytes of a message.
+        max_clients: connections at a time.
+        ping: seconds without an answer to a ping, and between pings, after which a client is given up.
+        opening: seconds that a client has for its opening handshake.
+        drain: seconds that requests have to finish when the server stops.
+        debug: whether clients are told of errors inside.
+    """
+
+    host: str = LOOPBACK
+    port: int = PORT
+    token: str | None = None
+    tls: ssl.SSLContext | None = None
+    max_size: int = 64 * MEBIBYTE
+    max_clients: int = 64
+    ping: float = 20.0
+    opening: float = 10.0
+    drain: float = 30.0
+    debug: bool = False
+
+
+class _Link(ServerConnection):
+    """A connection that its server knows of from the first byte to the last."""
+
+    def __init__(self, *args, owner: "PolicyServer", **options) -> None:
+        super().__init__(*args, **options)
+        self._owner = owner
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._owner.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._owner.closed(self)
+
+
+class PolicyServer:
+    """Serves one policy to many clients.
+
+    Args:
+        service: what they are answered by; its engine has been started, and is not closed here.
+        listening: where, and what it puts up with.
+    """
+
+    def __init__(self, service: Service, listening: Listening) -> None:
+        self._service, self._listening = service, listening
+        self._links: set[ServerConnection] = set()
+        # Those that have been let in, and whether each is being answered.
+        self._clients: dict[ServerConnection, bool] = {}
+        self._number = 0
+        self._stopping = False
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
+        """Listens until it is told to stop, then finishes what is being answered, and returns.
+
+        Args:
+            stop: set it to end.
+            ready: called with the port when clients may come.
+
+        Raises:
+            UserError: nobody can listen there.
+        """
+        server = await self._listen()
+        ready(next(iter(server.sockets)).getsockname()[1])
+        try:
+            await stop.wait()
+        finally:
+            await self._drain(server)
+
+    def opened(self, link: ServerConnection) -> None:
+        """Somebody has connected, and not said anything yet."""
+        if len(self._links) >= self._listening.max_clients + SPARE:
+            link.transport.abort()
+        self._links.add(link)
+
+    def closed(self, link: ServerConnection) -> None:
+        """A connection is gone, whatever it was."""
+        self._links.discard(link)
+        self._clients.pop(link, None)
+        self._service.engine.clients = len(self._clients)
+
+    async def _listen(self) -> Server:
+        at = self._listening
+        # What the library says of broken clients would fill the log; what matters is counted, or said here.
+        logger = logging.getLogger("videopolicy.serving")
+        logger.disabled = not at.debug
+        try:
+            return await serve(
+                self._handle,
+                at.host,
+                at.port,
+                # A browser says where its page is from; no page of anybody's is to move a robot.
+                origins=[None],
+                compression=None,
+                process_request=self._let_in,
+                open_timeout=at.opening,
+                ping_interval=at.ping,
+                ping_timeout=at.ping,
+                close_timeout=at.ping,
+                max_size=at.max_size,
+                # One message is worked on, one waits; then the client's own buffers must fill.
+                max_queue=1,
+                logger=logger,
+                ssl=at.tls,
+                create_connection=cast(type[ServerConnection], partial(_Link, owner=self)),
+            )
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise UserError(
+                f"cannot listen at {at.host}, port {at.port}: {why}; try another --port or --host"
+            ) from error
+
+    def _let_in(self, link: ServerConnection, request: Request) -> Response | None:
+        """What is answered by HTTP; None lets a websocket in."""
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return link.respond(HTTPStatus.OK, "OK\n")
+        if not self._has_token(request):
+            self._service.metrics.count("refused")
+            return link.respond(HTTPStatus.UNAUTHORIZED, "a token is needed\n")
+        if path == "/metrics":
+            text = self._service.metrics.text(len(self._clients), len(self._service.engine))
+            response = link.respond(HTTPStatus.OK, text)
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
+            return response
+        if "websocket" not in request.headers.get("Upgrade", "").lower():
+            return link.respond(HTTPStatus.NOT_FOUND, "here are /healthz, /metrics and a websocket\n")
+        if self._stopping or len(self._clients) >= self._listening.max_clients:
+            self._service.metrics.count("refused")
+            why = GOODBYE if self._stopping else f"{len(self._clients)} clients are connected already"
+            return link.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n")
+        self._clients[link] = False
+        return None
+
+    def _has_token(self, request: Request) -> bool:
+        if self._listening.token is None:
+            return True
+        given = request.headers.get_all("Authorization")
+        scheme, _, token = given[0].strip().partition(" ") if len(given) == 1 else ("", "", "")
+        # As bytes, since only these are compared in constant time whatever they are.
+        pair = [text.strip().encode("utf-8", "surrogatepass") for text in (token, self._listening.token)]
+        return hmac.compare_digest(*pair) and scheme.lower() in SCHEMES
+
+    async def _handle(self, link: ServerConnection) -> None:
+        """Answers one client until it goes, or the server stops."""
+        session, self._number = Session(self._service, self._number), self._number + 1
+        self._service.engine.clients = len(self._clients)
+        self._service.metrics.count("connections")
+        gone = asyncio.ensure_future(link.wait_closed())
+        with suppress(ConnectionClosed):
+            await link.send(pack(dict(self._service.metadata)))
+            while not self._stopping:
+                message = await link.recv()
+                if self._stopping:
+                    break
+                self._clients[link] = True
+                if not await self._exchange(link, session, message, gone):
+                    return
+                if link in self._clients:
+                    self._clients[link] = False
+            await link.close(GOING_AWAY, GOODBYE)
+
+    async def _exchange(
+        self, link: ServerConnection, session: Session, message: str | bytes, gone: asyncio.Future[None]
+    ) -> bool:
+        """Answers one message; whether the connection goes on."""
+        arrived = monotonic()
+        answer = asyncio.ensure_future(self._answer(session, message))
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            return False
+        reply = answer.result()
+        await link.send(reply)
+        if isinstance(reply, str):
+            await link.close(FAILED, "see the text before")
+            return False
+        session.sent(monotonic() - arrived)
+        return True
+
+    async def _answer(self, session: Session, message: str | bytes) -> str | bytes:
+        """The frame to send: bytes, or the one line of an error."""
+        try:
+            if isinstance(message, str):
+                raise UserError("an observation is a binary frame, not a text")
+            return pack(await session.answer(message))
+        except UserError as error:
+            self._service.metrics.count("errors")
+            return " ".join(str(error).split())
+        except Exception as error:
+            self._service.metrics.count("errors")
+            say(f"error while answering a client:\n{''.join(traceback.format_exception(error))}")
+            return f"the server failed: {error!r}" if self._listening.debug else "the server failed; its log says why"
+
+    async def _drain(self, server: Server) -> None:
+        """No more connections; ends those that wait, and those that are being answered once they are."""
+        self._stopping = True
+        server.close(close_connections=False)
+        closing = []
+        for link in list(self._links):
+            if link not in self._clients:
+                link.transport.abort()
+            elif not self._clients[link]:
+                closing.append(asyncio.ensure_future(link.close(GOING_AWAY, GOODBYE)))
+        try:
+            async with asyncio.timeout(self._listening.drain):
+                await server.wait_closed()
+        except TimeoutError:
+            say(f"gave up {len(self._clients)} clients that were not done after {self._listening.drain:g} s")
+            for link in list(self._links):
+                link.transport.abort()
+            await server.wait_closed()
+        await asyncio.gather(*closing, return_exceptions=True)
