@@ -1,6 +1,7 @@
 """What every backbone must keep, as its `EXAMPLE` has it, or with its default configuration."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,9 +35,43 @@ def name(request):
     return request.param
 
 
+def encodes(name):
+    """Whether it has an encoder of the current images; behind the latents stand the pixels of patches of 2."""
+    kinds = [kind for kind in vars(registry.module("backbones", name)).values() if isinstance(kind, type)]
+    return any(getattr(kind, "encodes", False) for kind in kinds)
+
+
+def made(name, beyond=0):
+    """With fresh weights, for images of so many channels more than are denoised."""
+    config = example("backbones", name)
+    if not encodes(name):
+        return config.build(CHANNELS, WIDTH, CHANNELS + beyond).eval()
+    backbone = config.build(CHANNELS, WIDTH, 4 * CHANNELS).eval()
+    backbone.__class__ = encoding(type(backbone))
+    return backbone
+
+
+def encoding(kind):
+    """A backbone with an encoder of its own, which is run here before each pass."""
+
+    class Whole(kind):
+        def denoise(self, video, sigma, condition):
+            return super().denoise(video, sigma, self.encoded(condition))
+
+        def read(self, video, sigma, condition):
+            return super().read(video, sigma, self.encoded(condition))
+
+        def encoded(self, condition):
+            latents = condition.latents
+            whole = torch.cat((latents, latents.repeat(1, 1, 3, 1, 1)), 2) if latents.shape[2] == CHANNELS else latents
+            return self.encode_current(replace(condition, latents=whole))
+
+    return Whole
+
+
 @pytest.fixture(scope="module")
 def backbone(name):
-    return example("backbones", name).build(CHANNELS, WIDTH).eval()
+    return made(name)
 
 
 @pytest.fixture(scope="module")
@@ -202,8 +237,8 @@ def test_a_share_of_the_gradient_goes_on_through_the_same_taps(backbone, share):
 @torch.no_grad()
 def test_images_may_be_given_in_more_channels_than_are_denoised(name, generates):
     video, sigma, condition = inputs()
-    more = draw(2, 3, CHANNELS + 5, 8, 8, seed=7)
-    wide = example("backbones", name).build(CHANNELS, WIDTH, CHANNELS + 5).eval()
+    beyond = 3 * CHANNELS if encodes(name) else 5
+    more, wide = draw(2, 3, CHANNELS + beyond, 8, 8, seed=7), made(name, beyond)
     denoised, features = wide.denoise(video, sigma, Condition(more, condition.text))
     assert denoised.shape == video.shape
     changed = more.clone()
@@ -215,14 +250,14 @@ def test_images_may_be_given_in_more_channels_than_are_denoised(name, generates)
 
 @torch.no_grad()
 def test_a_saved_state_restores_it(name, backbone):
-    other = example("backbones", name).build(CHANNELS, WIDTH).eval()
+    other = made(name)
     other.load_state_dict(backbone.state_dict())
     pairs = zip(kept(other.denoise(*inputs())), kept(backbone.denoise(*inputs())), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
 
 
 def test_gradients_do_not_depend_on_gradient_checkpointing(name):
-    plain, again = (example("backbones", name).build(CHANNELS, WIDTH) for _ in range(2))
+    plain, again = (made(name) for _ in range(2))
     again.load_state_dict(plain.state_dict())
     again.enable_gradient_checkpointing()
     for backbone in (plain, again):

@@ -46,6 +46,8 @@ class Config:
 class Encoded(Backbone):
     """Denoises as the U-Net does, behind the encoder's features of each frame's current image.
 
+    The encoder is told the instruction before any dropout, which hides it from the U-Net.
+
     Attributes:
         encoder: of the current images.
         video: the U-Net.
@@ -74,11 +76,11 @@ class Encoded(Backbone):
     def encode_current(self, given: Condition) -> Condition:
         """See `Backbone.encode_current`: the pixels make way for their features."""
         latents, pixels = given.latents.split((self._channels, given.latents.shape[2] - self._channels), 2)
-        frames, (height, width) = latents.shape[:2], latents.shape[-2:]
-        seen = F.pixel_unshuffle(F.pixel_shuffle(pixels.flatten(0, 1), self._patch), self._fine)
-        said = given.text.mean(1)[:, None].expand(-1, frames[1], -1).flatten(0, 1)
-        features = F.adaptive_avg_pool2d(self.encoder.encode(seen.to(said.dtype), said), (height, width))
-        return replace(given, latents=torch.cat((latents, features.unflatten(0, frames).to(latents.dtype)), 2))
+        fine = F.pixel_unshuffle(F.pixel_shuffle(pixels, self._patch), self._fine)
+        seen = self.encoder.encode_frames(fine.to(self._dtype), given.to(self._dtype))
+        frames, (height, width) = seen.shape[:2], latents.shape[-2:]
+        features = F.adaptive_avg_pool2d(seen.flatten(0, 1), (height, width)).unflatten(0, frames)
+        return replace(given, latents=torch.cat((latents, features.to(latents.dtype)), 2))
 
     def forward(
         self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
@@ -88,7 +90,7 @@ class Encoded(Backbone):
 
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
         """See `Backbone.read`: what the encoder has seen already."""
-        return self._features(condition)
+        return self._features(condition.to(self._dtype))
 
     def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """See `Backbone.embed_noise`."""
@@ -98,6 +100,10 @@ class Encoded(Backbone):
         """See `Backbone.enable_gradient_checkpointing`."""
         self.encoder.enable_gradient_checkpointing()
         self.video.enable_gradient_checkpointing()
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.encoder.parameters()).dtype
 
     def _features(self, condition: Condition) -> Features:
         return Features((condition.latents[:, :, self._channels :],))

@@ -47,12 +47,20 @@ class ImageEncoder(Backbone):
         self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """See `Backbone.forward`; the noise level is left to the head."""
-        frames = video.shape[:2]
+        return torch.zeros_like(video), Features((self.encode_frames(condition.latents, condition),))
+
+    def encode_frames(self, images: Float[Tensor, "B F Q h w"], condition: Condition) -> Float[Tensor, "B F C h2 w2"]:
+        """The tap of each frame.
+
+        Args:
+            images: latents of the current image of each.
+            condition: the instruction, and the frames that are not shown it.
+        """
+        frames = images.shape[:2]
         said = condition.text.mean(1)[:, None].expand(-1, frames[1], -1)
         if condition.without_text is not None:
             said = said.masked_fill(condition.without_text[:, :, None], 0)
-        tap = self.encode(condition.latents.flatten(0, 1), said.flatten(0, 1))
-        return torch.zeros_like(video), Features((tap.unflatten(0, frames),))
+        return self.encode(images.flatten(0, 1), said.flatten(0, 1)).unflatten(0, frames)
 
     def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """See `Backbone.embed_noise`."""
