@@ -18,6 +18,8 @@ from .watchdog import Step, Watchdog
 
 # Seconds between two questions, if the first one was not answered.
 PAUSE = 0.05
+# Connecting may take so long, even where answers have to come sooner: nobody waits for it but the asking thread.
+CONNECT_SECONDS = 1.0
 # The slowest of so many answers says when the next one has to be asked for.
 REMEMBERED = 8
 CLOSE_SECONDS = 1.0
@@ -225,7 +227,7 @@ class Driver:
 
     def _ask(self) -> None:
         # Before the observation is chosen: it would age while the server starts.
-        self._server.connect(self._timeout)
+        self._server.connect(max(self._timeout, CONNECT_SECONDS))
         with self._changed:
             seen = self._latest
             if seen is None or not self._wanted():
