@@ -38,7 +38,7 @@ def conditions(study: str) -> dict[str, dict[str, Any]]:
 
 def draw(panels: dict[str, dict[str, Any]], shown: list[str]) -> None:
     """A panel a study, a line a method: every training, their mean, and its interval."""
-    size = (2.2 * len(panels) + 1.5, 0.32 * len(shown) + 1.2)
+    size = (max(7.0, 2.2 * len(panels) + 1.5), 0.32 * len(shown) + 1.2)
     figure, several = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=size, constrained_layout=True)
     for axes, (title, methods) in zip(several[0], panels.items(), strict=True):
         for row, name in enumerate(shown):
