@@ -1,4 +1,4 @@
-"""Actions and video learnt side by side on one GPU (not measured yet): `cotrained` in the size of `small`."""
+"""Actions and video side by side on one GPU (not measured yet): `cotrained`, 58 million parameters."""
 
 from dataclasses import replace
 
