@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from videopolicy.backbones import encoded
 from videopolicy.latents import pca
-from videopolicy.models.sampling import Sampling
 from videopolicy.presets import tiny
 from videopolicy.presets.base import Preset
 from videopolicy.training.stages import ATTACHED
@@ -22,7 +21,7 @@ PRESET = Preset(
         reads="present",
         latents=pca.Config(channels=32, still=True, pixels=True),
         backbone=encoded.Config(),
-        sampling=Sampling(sampler="one_pass", steps=1, sigma_max=10.0),
+        sampling=replace(tiny.PRESET.model.sampling, sampler="one_pass"),
     ),
     training=replace(tiny.PRESET.training, stage=ATTACHED, video_share=0.125),
 )
