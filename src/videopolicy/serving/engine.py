@@ -125,6 +125,7 @@ class Engine:
                 for plan in plan_batch(self._policy, [request] * size):
                     _check_finite(plan)
         except Exception as error:
+            # Whatever a policy raises is for whoever starts the server, in another thread.
             self._warm.set_exception(error)
             return
         self._warm.set_result(None)
@@ -153,6 +154,7 @@ class Engine:
         try:
             plans = plan_batch(self._policy, list(requests.values())) if requests else []
         except Exception as error:
+            # A policy may raise anything; the server goes on for all others.
             if len(requests) == 1:
                 _fail(next(iter(waiting.values())), error)
                 return

@@ -93,20 +93,18 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
 
     levels = training.noise.sample(clips, generator)
     counts = counted(training, batch, config.flat_frames, levels)
-    noise = StepNoise(
+    return StepNoise(
         levels=counting(levels, training.stage),
         noise=Joint(normal(clips, config.flat_frames, *picture), normal(clips, steps, width)),
         conditioning=normal(clips, len(config.views), *image),
         no_image=some(training.image_dropout),
         no_text=some(training.text_dropout),
         seeds=torch.randint(2**62, (clips,), generator=generator),
-        counts=counts,
         # Drawn last: what is drawn before them was drawn so before there were these.
         no_state=torch.rand(clips, generator=generator) < training.state_dropout,
         shift=torch.randint(2 * farthest + 1, (clips, len(config.views), 2), generator=generator) - farthest,
+        counts=replace(counts, video=counts.video & ~spared(training, batch, generator)[:, None]),
     )
-    counts = Counts(counts.video & ~spared(training, batch, generator)[:, None], counts.actions)
-    return replace(noise, counts=counts)
 
 
 def spared(training: Training, batch: ClipBatch, generator: torch.Generator) -> Bool[Tensor, "B"]:
