@@ -1,4 +1,4 @@
-"""The first 20 losses of every kind of recipe are those of the first edition, given the noise that it drew.
+"""The first 20 losses of every kind of recipe (one of `svd`) are those of the first edition, given the noise that it drew.
 
 The first edition drew all noise of a run from one generator; the numbers were computed with its code at d541447, on one
 thread of the processor that is named below. On such a one they agree to the last bit; elsewhere other kernels round
@@ -83,10 +83,10 @@ def test_the_first_losses_are_those_of_the_first_edition(name, monkeypatch):
     )
     generator = torch.Generator().manual_seed(training.seed)
     batch = replace(random_clips(built, CLIPS), has_actions=np.array([True, True, False, True]))
-    # So narrow a U-Net of svd's enlarges what other kernels round otherwise to hundredths before it has learnt a thing.
+    # So narrow a U-Net of svd's enlarges what is rounded otherwise to hundredths before it has learnt a thing.
     coarse = here != PROCESSOR and name == "svd"
     share = 0.05 if coarse else 0.01
-    for number in range(1 if coarse else STEPS):
+    for number in range(1 if name == "svd" else STEPS):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "randint", partial(_randint_from_a_copy, state=generator.get_state()))
             patch.setattr(torch, "rand", _rand_apart)

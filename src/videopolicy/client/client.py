@@ -281,7 +281,8 @@ def _translated(until: float) -> Iterator[None]:
         raise ConnectionLost(f"the connection ended: {error}") from error
     except TimeoutError as error:
         raise TimedOut("no answer in time") from error
-    except InvalidHandshake as error:
+    # Where a server speaks before it is asked, the library may find its own state other than it asserts.
+    except (InvalidHandshake, AssertionError) as error:
         raise ConnectionLost(f"no websocket at this address: {error}") from error
     except (OSError, WebSocketException, EOFError) as error:
         raise ConnectionLost(f"the server cannot be reached: {error}") from error
