@@ -13,6 +13,7 @@ from videopolicy.rollout.protocols import load
 HERE = Path(__file__).parent
 LIBERO = HERE.parent / "libero_object"
 MT10 = tuple(task.name for task in load("mt10").tasks)
+LOOKED_AT = ("button-press-topdown-v3", "drawer-close-v3", "window-open-v3")
 HELD_OUT = "window-close-v3"
 
 
@@ -78,6 +79,8 @@ STUDIES = {
         data="mt10",
         minutes=10,
     ),
+    # Does what reads the actions know a scene again that looks otherwise?
+    "unseen_look": Study(str(HERE / "unseen_look.toml"), LOOKED_AT, {"all": every}, data="three_tasks", minutes=6),
     # Does decoupling pay when acting in one pass of the video model?
     "decoupling": Study(
         str(HERE / "five_tasks.toml"),

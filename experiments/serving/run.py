@@ -1,4 +1,4 @@
-"""Is a server of two cores fair and light, when 32 clients ask at once? python run.py [--seconds 60] [--clients 32]
+"""Is a server of two cores fair and light when 32 clients ask at once? python run.py [--seconds 60] [--clients 32].
 
 Starts `videopolicy serve` on the shipped checkpoint. First one client asks alone, then all ask at once, each in its own
 process and as fast as it is answered. Overhead is the time from a request until its answer, less the wait in the queue
