@@ -145,14 +145,19 @@ def test_the_video_alone_is_that_of_both(model):
     torch.testing.assert_close(model.video_alone(x, at, given), model.denoise(x, at, given).video)
 
 
-@pytest.mark.parametrize("name", registry.names("samplers"))
-def test_every_sampler_draws_from_it(model, name):
+def draw(model, sampler):
+    """Skips the test if the model cannot be frozen, which some samplers do, and says so."""
     try:
-        drawn = model.sample(condition(model), noise(model), Sampling(name, steps=2))
+        return model.sample(condition(model), noise(model), Sampling(sampler, steps=2))
     except UserError as error:
         with pytest.raises(UserError, match=re.escape(str(error))):
             model.freeze(noise(model), levels([1.0] * 2, [1.0] * 2), condition(model))
         pytest.skip("it cannot be frozen, which this sampler does")
+
+
+@pytest.mark.parametrize("name", registry.names("samplers"))
+def test_every_sampler_draws_from_it(model, name):
+    drawn = draw(model, name)
     assert drawn.video.isfinite().all() and drawn.actions.isfinite().all()
     assert drawn.actions.shape == (2, model.config.window.actions, model.action_width)
     again = model.sample(condition(model), noise(model), Sampling(name, steps=2))
@@ -170,8 +175,10 @@ def test_it_decodes_what_it_draws_into_frames_of_every_view(model):
     assert frames.shape == expected and frames.dtype == torch.uint8
 
 
-def test_without_actions_it_imagines(config):
+@pytest.mark.parametrize("name", registry.names("samplers"))
+def test_without_actions_it_imagines(config, name):
     model = build(config, None, 0).eval()
     assert not model.acts and not model.action_modules
-    drawn = Denoiser(model, condition(model))(noise(model), Levels.same(torch.tensor(1.0)))
-    assert drawn.actions.shape[2] == 0 and drawn.video.isfinite().all()
+    denoised = Denoiser(model, condition(model))(noise(model), Levels.same(torch.tensor(1.0)))
+    for found in (denoised, draw(model, name)):
+        assert found.actions.shape[2] == 0 and found.video.isfinite().all()

@@ -139,6 +139,8 @@ class VideoActionModel(Model):
             video, features = x.video, None
         else:
             video, features = x.video, self.backbone.read(x.video, levels.video, condition)
+        if self.head is None:
+            return lambda x, levels: Joint(video, x.actions)
         vector = self._see(features, levels.video, condition)
 
         def actions_only(x: Joint, levels: Levels) -> Joint:
