@@ -176,9 +176,11 @@ def test_it_decodes_what_it_draws_into_frames_of_every_view(model):
 
 
 @pytest.mark.parametrize("name", registry.names("samplers"))
-def test_without_actions_it_imagines(config, name):
-    model = build(config, None, 0).eval()
-    assert not model.acts and not model.action_modules
-    denoised = Denoiser(model, condition(model))(noise(model), Levels.same(torch.tensor(1.0)))
-    for found in (denoised, draw(model, name)):
+def test_without_actions_it_imagines(config, model, name):
+    draw(model, name)
+    video = build(config, None, 0).eval()
+    assert not video.acts and not video.action_modules
+    denoised = Denoiser(video, condition(video))(noise(video), Levels.same(torch.tensor(1.0)))
+    sampled = video.sample(condition(video), noise(video), Sampling(name, steps=2))
+    for found in (denoised, sampled):
         assert found.actions.shape[2] == 0 and found.video.isfinite().all()
