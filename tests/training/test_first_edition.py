@@ -1,8 +1,9 @@
-"""The first 20 losses of every kind of recipe (one of `svd`) are those of the first edition, given the noise that it drew.
+"""The first losses of every kind of recipe are those of the first edition, given the noise that it drew.
 
-The first edition drew all noise of a run from one generator; the numbers were computed with its code at d541447, on one
-thread of the processor that is named below. On such a one they agree to the last bit; elsewhere other kernels round
-otherwise, and Adam enlarges that. It drew the seeds of the latents from a copy of the generator, before all else.
+20 of each, one of `svd`. The first edition drew all noise of a run from one generator; the numbers were computed with
+its code at d541447, on one thread of the processor that is named below. On such a one they agree to the last bit;
+elsewhere other kernels round otherwise, and Adam enlarges that. It drew the seeds of the latents from a copy of the
+generator, before all else.
 """
 
 from dataclasses import replace
