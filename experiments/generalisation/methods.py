@@ -99,8 +99,8 @@ def _law(name: str) -> Method:
 
 METHODS = {
     "tiny": Method(_both("tiny"), JOINT, VIDEO_FIRST),
-    # Where few demonstrations have actions, the encoder learns from all video first, then from what has actions.
-    "cotrained": Method(_both("cotrained"), ATTACHED, (Phase("video", 0.5), Phase("end_to_end", 0.5))),
+    # Where few demonstrations have actions, all video teaches the encoder, and what few actions say does not reach it.
+    "cotrained": Method(_both("cotrained"), ATTACHED, VIDEO_FIRST),
     "cloning": Method(_both("cloning"), CLONING, CLONING),
     # Actions of the video that has none, by inverse dynamics, for half of the time.
     "labelled": Method({"metaworld": "cotrained"}, LABELLED, LABELLED),
