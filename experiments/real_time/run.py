@@ -1,8 +1,8 @@
 """How much does a late plan cost? Records, trains, plays with latencies, compares: python run.py [--runs FOLDER].
 
-Two policies learn from the same demonstrations of two tasks for as long: one as it is, one that learns to continue
-committed actions. The first acts without latency (the robot waits for it), with latency as if there were none (naive),
-and guided to go on from its plan before (inpainted); the second continues (trained). 50 starts a task, same for all.
+A policy of two tasks acts without latency (the robot waits for it), with latency as if there were none (naive), and
+guided to go on from its plan before (inpainted). Then it learns, for half as many steps again, to continue committed
+actions, and acts so (trained). 50 starts a task, same for all.
 What is finished is not done again. Figures land in figures.json and real_time.png.
 """
 
@@ -26,34 +26,38 @@ HERE = Path(__file__).parent
 TASKS = ("button-press-topdown-v3", "window-close-v3")
 LATENCIES = (2, 4, 8)
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+PLAIN, CONTINUING = "plain", "continuing"
 # Way -> which training, and how it acts.
-WAYS = {"naive": ("plain", ()), "inpainted": ("plain", ("--inpaint", 5)), "trained": ("continuing", ())}
-TRAININGS: dict[str, tuple[object, ...]] = {"plain": (), "continuing": ("--committed", 8)}
+WAYS = {"naive": (PLAIN, ()), "inpainted": (PLAIN, ("--inpaint", 5)), "trained": (CONTINUING, ())}
 
 
 def main() -> None:
     """Runs what is left to do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/real_time"), help="data, checkpoints and logs")
-    parser.add_argument("--preset", default="fast_wam")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--preset", default="cotrained")
+    parser.add_argument("--steps", type=int, default=1000)
     options = parser.parse_args()
     runs = options.runs.resolve()
     data = runs / "data"
     if not data.exists():
         command("record", "--env", "metaworld", "--task", *TASKS, "--views", "corner2", "--size", 64, "--out", data)
-    for name, extra in TRAININGS.items():
-        run = runs / name
-        if not (run / "done").exists():
-            resume = ("--resume",) if (run / "state").exists() else ()
-            recipe = ("--preset", options.preset, "--steps", options.steps, "--seed", 0)
-            command("train", "--data", data, "--out", run, *recipe, *extra, *resume)
-            (run / "done").touch()
-    played = {"waiting": play(runs, "plain", "waiting", 0)}
+    train(data, runs / PLAIN, "--preset", options.preset, "--steps", options.steps)
+    begin = ("--init", runs / PLAIN / "checkpoint", "--committed", max(LATENCIES))
+    train(data, runs / CONTINUING, "--preset", options.preset, "--steps", options.steps // 2, *begin)
+    played = {"waiting": play(runs, PLAIN, "waiting", 0)}
     for latency in LATENCIES:
         for way, (name, extra) in WAYS.items():
             played[f"{way}, {latency}"] = play(runs, name, f"{way}-{latency}", latency, *extra)
     write(played, joins(open_any(data, None)))
+
+
+def train(data: Path, run: Path, *recipe: object) -> None:
+    """Trains, or goes on training, to the end."""
+    if not (run / "done").exists():
+        resume = ("--resume",) if (run / "state").exists() else ()
+        command("train", "--data", data, "--out", run, "--seed", 0, *recipe, *resume)
+        (run / "done").touch()
 
 
 def play(runs: Path, name: str, way: str, latency: int, *extra: object) -> Path:

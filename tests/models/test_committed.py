@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.small import MODEL, TRAINING, batch, fitted, observation, small_model
+from tests.small import MODEL, TRAINING, batch, fitted, observation, small_model, write_data
 
+from videopolicy import checkpoint
+from videopolicy.checkpoint import Provenance
 from videopolicy.errors import UserError
 from videopolicy.executors.chunked import Chunked
 from videopolicy.models.masked import Config as Masked
@@ -14,6 +16,7 @@ from videopolicy.models.unified import Config as Unified
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.training.noise import draw_noise
 from videopolicy.training.objective import Objective, total
+from videopolicy.training.run import train
 
 
 def loss_of(model, clips, seed=0):
@@ -111,3 +114,14 @@ def test_guidance_brings_a_plan_to_the_one_before_and_nothing_else_changes_it():
     assert np.array_equal(plain.plan([later], [0], False)[0].actions, first)
     off = [np.abs(policy.plan([later], [0], False)[0].actions[:2] - earlier[2:4]).mean() for policy in (plain, guided)]
     assert off[1] < 0.7 * off[0]
+
+
+def test_a_policy_learns_to_continue_and_goes_on_doing_so(tmp_path):
+    data = write_data(tmp_path / "dots")
+    recipe = replace(TRAINING, steps=1, validation_episodes=0)
+    checkpoint.save(small_model(), Provenance("joint", 1), tmp_path / "plain")
+    continuing = train(data, replace(MODEL, committed=3), recipe, tmp_path / "continuing", init=tmp_path / "plain")
+    further = train(data, MODEL, recipe, tmp_path / "further", init=continuing)
+    assert [checkpoint.load(folder)[0].config.committed for folder in (continuing, further)] == [3, 3]
+    with pytest.raises(UserError, match="its head continues 3 committed actions; leave --committed out"):
+        train(data, replace(MODEL, committed=2), recipe, tmp_path / "other", init=continuing)

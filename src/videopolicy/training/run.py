@@ -185,14 +185,15 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
         raise UserError(f"{init}: its head learnt actions that are not relative; leave --relative out")
     if learnt and model.proprioception and not own.proprioception:
         raise UserError(f"{init}: its head learnt without the robot's state; leave --proprioception out")
-    if learnt and model.committed != own.committed:
+    if learnt and own.committed and model.committed not in (0, own.committed):
         raise UserError(f"{init}: its head continues {own.committed} committed actions; leave --committed out")
     asked = replace(
         own,
         window=model.window,
         relative=own.relative or model.relative,
         proprioception=own.proprioception or model.proprioception,
-        committed=model.committed,
+        # One that continues none learns to: a fresh encoder of committed actions adds nothing at first.
+        committed=model.committed or own.committed,
     )
     return distillation.student(asked, training.student_steps) if training.stage.distills else asked
 
