@@ -18,7 +18,8 @@ from videopolicy.processes import stop_signals
 if TYPE_CHECKING:
     from videopolicy.policies.checkpoint import CheckpointPolicy
     from videopolicy.serving.limits import ActionLimits
-    from videopolicy.serving.server import Listening, PolicyServer
+    from videopolicy.serving.listening import Listening
+    from videopolicy.serving.server import PolicyServer
     from videopolicy.serving.session import Service
 
 TOKEN = "VIDEOPOLICY_TOKEN"
@@ -86,7 +87,8 @@ class Command:
         """
         check_limits(self)
         try:
-            from videopolicy.serving.server import Listening, PolicyServer
+            from videopolicy.serving.listening import Listening
+            from videopolicy.serving.server import PolicyServer
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing in ("websockets", "msgpack"):
