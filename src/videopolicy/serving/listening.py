@@ -77,6 +77,12 @@ class _Owned(ServerConnection):
         self._owner.closed(self)
 
 
+def address(link: ServerConnection) -> str:
+    """Where somebody connects from."""
+    peer = link.remote_address
+    return str(peer[0]) if peer else "unknown"
+
+
 async def listen(
     at: Listening,
     owner: Owner,

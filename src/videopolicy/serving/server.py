@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from videopolicy.client.wire import pack
 from videopolicy.errors import UserError
 from videopolicy.progress import say
-from videopolicy.serving.listening import Listening, listen
+from videopolicy.serving.listening import Listening, address, listen
 from videopolicy.serving.session import Service, Session
 
 # Connections beyond those of clients: health checks, and those that have said nothing yet.
@@ -82,7 +82,7 @@ class PolicyServer:
         if path == "/healthz":
             return link.respond(HTTPStatus.OK, "OK\n")
         if not self._has_token(request):
-            self._service.metrics.count("refused")
+            self._service.note("refused", words=f"{address(link)}: no token, or a wrong one")
             return link.respond(HTTPStatus.UNAUTHORIZED, "a token is needed\n")
         if path == "/metrics":
             text = self._service.metrics.text(len(self._clients), len(self._service.engine))
@@ -93,8 +93,8 @@ class PolicyServer:
         if "websocket" not in request.headers.get("Upgrade", "").lower():
             return link.respond(HTTPStatus.NOT_FOUND, "here are /healthz, /metrics and a websocket\n")
         if self._stopping or len(self._clients) >= self._listening.max_clients:
-            self._service.metrics.count("refused")
             why = GOODBYE if self._stopping else f"{len(self._clients)} clients are connected already"
+            self._service.note("refused", words=f"{address(link)}: {why}")
             return link.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n")
         self._clients[link] = False
         return None
@@ -108,7 +108,13 @@ class PolicyServer:
         """Answers one client until it goes, or the server stops."""
         session, self._number = Session(self._service, self._number), self._number + 1
         self._service.engine.clients = len(self._clients)
-        self._service.metrics.count("connections")
+        session.began(address(link))
+        try:
+            await self._talk(link, session)
+        finally:
+            session.ended()
+
+    async def _talk(self, link: ServerConnection, session: Session) -> None:
         gone = asyncio.ensure_future(link.wait_closed())
         with suppress(ConnectionClosed):
             await link.send(pack(dict(self._service.metadata)))
@@ -148,12 +154,11 @@ class PolicyServer:
                 raise UserError("an observation is a binary frame, not a text")
             return pack(await session.answer(message))
         except UserError as error:
-            self._service.metrics.count("errors")
-            return " ".join(str(error).split())
+            return session.failed(" ".join(str(error).split()))
         except Exception as error:
-            self._service.metrics.count("errors")
             say(f"error while answering a client:\n{''.join(traceback.format_exception(error))}")
-            return f"the server failed: {error!r}" if self._listening.debug else "the server failed; its log says why"
+            debug = self._listening.debug
+            return session.failed(f"the server failed: {error!r}" if debug else "the server failed; its log says why")
 
     async def _drain(self, server: Server) -> None:
         """No more connections; ends those that wait, and those that are being answered once they are."""
