@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from statistics import median
 
 from videopolicy.policies.base import PlanRequest
 from videopolicy.serving.engine import Engine, Planned
 from videopolicy.serving.page.latest import Latest, Watched
 
-# There must be so much more time than such a plan has taken lately, of so many of them.
-MARGIN, REMEMBERED = 2.0, 8
+# There must be so much more time than such a plan takes, the median of so many; and how many are drawn at first.
+MARGIN, REMEMBERED, WARM = 2.0, 8, 3
 # Seconds between two of them, at least; and so many times what the last one took.
 PAUSE, SHARE = 1.0, 4.0
 # Seconds after which it is looked for a moment again, if no client has been answered.
@@ -37,7 +38,7 @@ class Imagining:
         self._seconds: deque[float] = deque(maxlen=REMEMBERED)
 
     async def warm_up(self) -> None:
-        """Draws one, so that it is known how long that takes; before clients come.
+        """Draws some, so that it is known how long that takes; before clients come.
 
         Raises:
             Exception: whatever the policy raises.
@@ -45,10 +46,10 @@ class Imagining:
         if self._engine.example is None:
             raise RuntimeError("the engine has not been started")
         request = PlanRequest(self._engine.example, 0, True)
+        for _ in range(1 + WARM):
+            self._seconds.append((await asyncio.wrap_future(self._engine.ask(self, request))).seconds)
         # The first one may take longer than all others.
-        for planned in [await self._plan(request), await self._plan(request)][1:]:
-            if planned:
-                self._seconds.append(planned.seconds)
+        self._seconds.popleft()
 
     async def run(self) -> None:
         """Draws whenever there is time; until there is no video, or a plan fails, which is then said as an event."""
@@ -78,12 +79,12 @@ class Imagining:
         waiting = [
             client
             for client in self._latest.clients.values()
-            if client.connected and client.last and not (client.dream and client.dream.request is client.last.request)
+            if client.last and not (client.dream and client.dream.request is client.last.request)
         ]
         return min(waiting, key=lambda client: client.dream.at if client.dream else 0.0, default=None)
 
     def _time(self) -> bool:
-        return self._latest.rhythm.free() >= MARGIN * max(self._seconds)
+        return self._latest.rhythm.free() >= MARGIN * median(self._seconds)
 
     async def _plan(self, request: PlanRequest) -> Planned | None:
         """A plan, or None if the engine is busy, or a client asked before it was begun."""

@@ -41,7 +41,7 @@ function plot(title) {
   drawing.setAttribute("preserveAspectRatio", "none");
   drawing.setAttribute("aria-hidden", "true");
   const head = make("header", "", undefined, make("span", "quiet", title), value);
-  const box = make("div", "plot", undefined, head, make("div", "frame", undefined, drawing, top, bottom));
+  const box = make("div", "plot", undefined, head, make("div", "frame", undefined, top, bottom, drawing));
   return { box, value, top, bottom, drawing, paths: [] };
 }
 
@@ -77,8 +77,8 @@ function floats(text) {
 
 function unpacked(plan) {
   const rows = floats(plan.sent), asked = plan.planned === null ? rows : floats(plan.planned);
-  const at = (values) => (k, d) => values[k * about.shown + d];
-  return { step: plan.step, length: rows.length / about.shown, sent: at(rows), planned: at(asked) };
+  const at = (values) => (k, d) => values[k * about.dimensions.length + d];
+  return { step: plan.step, length: rows.length / about.dimensions.length, sent: at(rows), planned: at(asked) };
 }
 
 function drawActions(card, plans) {
@@ -99,7 +99,7 @@ function drawActions(card, plans) {
       const stop = index + 1 < plans.length ? plans[index + 1].step - plan.step : 0, points = [], beyond = [];
       for (let k = 0; k < plan.length; k++) {
         const point = [x(plan.step + k), y(plan.sent(k, d))];
-        if (k < stop) done.push(point);
+        if (k < stop || (plan === last && k === 0)) done.push(point);
         if (k >= stop - 1) points.push(point);
         if ((k < stop || plan === last) && plan.sent(k, d) !== plan.planned(k, d)) beyond.push(`M${point[0]} ${point[1]}V${y(plan.planned(k, d))}`);
       }
@@ -138,17 +138,16 @@ function newCard() {
     pairs.append(make("div", "view", undefined, sees.box, imagines.box));
     card.views.set(view, { sees, imagines, frames: [] });
   }
-  for (let d = 0; d < about.shown; d++) {
-    card.actions.push(plot(`action ${d}`));
-    plots.append(card.actions[d].box);
+  for (const name of about.dimensions) {
+    card.actions.push(plot(name));
+    plots.append(card.actions.at(-1).box);
   }
-  card.latency = plot("latency, last 100");
+  card.latency = plot("latency of the last 100");
   set(card.latency.bottom, "0");
-  plots.append(card.latency.box);
   const names = [["executed", "executed"], ["coming", "the plan now"], ["rest", "replaced"]];
   if (about.low) names.push(["limit", "limits, and what was beyond"]);
-  names.push(["planned", "latency: queue and plan"], ["total", "the rest of it"]);
-  card.columns = make("div", "columns", undefined, pairs, make("div", "", undefined, plots, keys(names)));
+  const left = make("div", "", undefined, pairs, card.latency.box, keys([["planned", "queue and plan"], ["total", "all else"]]));
+  card.columns = make("div", "columns", undefined, left, make("div", "", undefined, plots, keys(names)));
   card.box = make("article", "client", undefined, make("header", "", undefined, card.title, card.note), card.instruction, card.columns);
   return card;
 }
@@ -199,7 +198,7 @@ function clocks(card) {
 function film(imagined, shown) {
   const { imagines, frames } = shown;
   if (!frames.length) {
-    set(imagines.words, "imagines · when no client waits");
+    set(imagines.words, "imagines · when no client needs the time");
     return;
   }
   // A plan is imagined at its own pace, if that is known, and its last frame is held.
@@ -215,35 +214,30 @@ function film(imagined, shown) {
 // ---- The server
 const tiles = {};
 
-function tile(name, value, drawn) {
+function tile(name, value, note, drawn) {
   let shown = tiles[name];
   if (!shown) {
-    shown = tiles[name] = { value: make("b") };
-    shown.box = make("div", drawn ? "number wide" : "number", undefined, make("span", "", name), shown.value);
-    if (drawn) {
-      shown.plot = plot("");
-      shown.box.append(shown.plot.drawing);
-    }
-    document.getElementById("numbers").append(shown.box);
+    shown = tiles[name] = { value: make("b"), note: make("span"), plot: plot("") };
+    const box = make("div", drawn ? "number wide" : "number", undefined, make("span", "", name), shown.value, drawn ? shown.plot.drawing : shown.note);
+    document.getElementById("numbers").append(box);
   }
   set(shown.value, value);
+  set(shown.note, note);
   return shown;
 }
 
 function showServer(state) {
   const { counts } = state, [half, , most] = state.request_ms;
-  tile("clients", String(state.connected));
-  tile("requests", String(counts.requests));
-  tile("reply, median", ms(half));
-  tile("reply, 99 %", ms(most));
-  tile("plan, median", ms(state.plan_ms[0]));
+  tile("clients", String(state.connected), `${counts.connections} so far`);
+  tile("requests", String(counts.requests), `${counts.limited} limited`);
+  tile("reply", ms(half), `99 %: ${ms(most)}`);
+  tile("plan", ms(state.plan_ms[0]), `99 %: ${ms(state.plan_ms[2])}`);
   queues.push(state.queue);
   queues.splice(0, queues.length - HISTORY);
   const top = Math.max(1, ...queues);
-  draw(tile("queue, last minute", String(state.queue), true).plot, [["queue area", area(queues, scale(0, HISTORY - 1, 1000), scale(top, 0, 100))]]);
-  for (const name of ["busy", "old", "refused", "errors", "limited"]) {
-    tile(name, String(counts[name])).value.className = counts[name] ? "bad" : "";
-  }
+  draw(tile("queue, last minute", String(state.queue), "", true).plot, [["queue area", area(queues, scale(0, HISTORY - 1, 1000), scale(top, 0, 100))]]);
+  const notAnswered = ["errors", "busy", "old", "refused"], sum = notAnswered.reduce((total, name) => total + counts[name], 0);
+  tile("not answered", String(sum), notAnswered.map((name) => `${name} ${counts[name]}`).join(", ")).value.className = sum ? "bad" : "";
 }
 
 const BAD = ["refused", "errors", "busy", "old", "imagining failed"];

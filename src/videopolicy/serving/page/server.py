@@ -12,19 +12,21 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from http import HTTPStatus
 from importlib.resources import files
 from ipaddress import ip_address
 from string import Template
+from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from videopolicy.progress import say
 from videopolicy.serving import page
 from videopolicy.serving.listening import Listening, address, listen
 from videopolicy.serving.page.imagining import Imagining
@@ -57,7 +59,7 @@ class LivePage:
         self._html, self._policy = _html()
         self._album = Album()
         self._links: set[ServerConnection] = set()
-        self._readers: set[ServerConnection] = set()
+        self._readers: set[asyncio.Task[None]] = set()
         # Set when somebody looks; and once for each state.
         self._watched, self._made = asyncio.Event(), asyncio.Event()
         self._state, self._pictures = "", dict[str, str]()
@@ -71,18 +73,19 @@ class LivePage:
             Exception: what the policy raises when it imagines.
         """
         server = await listen(self._listening, self, self._handle, self._let_in, option="--page")
-        tasks = [asyncio.create_task(self._make_states())]
+        tasks = [_task(self._make_states())]
         try:
             if self._service.imagine:
                 imagining = Imagining(self._service.engine, self._latest, self._watched.is_set)
                 await imagining.warm_up()
-                tasks.append(asyncio.create_task(imagining.run()))
+                tasks.append(_task(imagining.run()))
             yield next(iter(server.sockets)).getsockname()[1]
         finally:
+            server.close(close_connections=False)
+            tasks += self._readers
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            server.close(close_connections=False)
             for link in list(self._links):
                 link.transport.abort()
             await server.wait_closed()
@@ -131,17 +134,18 @@ class LivePage:
 
     async def _handle(self, link: ServerConnection) -> None:
         """Sends states to one reader for as long as it takes them."""
-        with suppress(ConnectionClosed, TimeoutError):
+        with suppress(ConnectionClosed, TimeoutError, asyncio.CancelledError):
             given = await asyncio.wait_for(link.recv(), self._listening.opening)
             if not isinstance(given, str) or not self._listening.admits(given):
                 self._service.note("refused", words=f"{address(link)}: no token for the page, or a wrong one")
                 await link.close(FORBIDDEN, "a token is needed")
                 return
-            self._readers.add(link)
+            sending = asyncio.create_task(self._send(link))
+            self._readers.add(sending)
             try:
-                await self._send(link)
+                await sending
             finally:
-                self._readers.discard(link)
+                self._readers.discard(sending)
 
     async def _send(self, link: ServerConnection) -> None:
         await link.send(self._about)
@@ -167,6 +171,18 @@ class LivePage:
             made, self._made = self._made, asyncio.Event()
             made.set()
             await asyncio.sleep(max(INTERVAL, SHARE * (time.monotonic() - begun)))
+
+
+def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Runs beside the server, which goes on if this fails."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            say(f"the page failed, and is not brought up to date any more: {error!r}")
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(ended)
+    return task
 
 
 def _html() -> tuple[str, str]:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pictures
 
+from videopolicy.actions.layout import Layout
 from videopolicy.images import fit_to_size
+from videopolicy.policies.base import PolicySpec
 from videopolicy.serving.page.latest import Latest, Watched
 from videopolicy.serving.session import Service
 from videopolicy.types import Image
@@ -28,10 +30,7 @@ def about(service: Service, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "views": list(spec.views),
-        "width": spec.action_width,
-        "shown": min(spec.action_width, DIMENSIONS),
-        "layout": spec.action_layout,
-        "execute": spec.execute,
+        "dimensions": _dimensions(spec)[:DIMENSIONS],
         "fps": spec.fps,
         "low": list(limits.low) if limits else None,
         "high": list(limits.high) if limits else None,
@@ -70,7 +69,8 @@ def state(service: Service, latest: Latest, clients: int) -> tuple[dict[str, Any
         clients: how many are connected.
     """
     pictures: dict[str, Image] = {}
-    shown = [_client(client, pictures) for _, client in sorted(latest.clients.items())]
+    ordered = sorted(latest.clients.values(), key=lambda client: (not client.connected, client.number))
+    shown = [_client(client, pictures) for client in ordered]
     metrics = service.metrics
     return {
         "now": time.time(),
@@ -82,6 +82,17 @@ def state(service: Service, latest: Latest, clients: int) -> tuple[dict[str, Any
         "plan_ms": _milliseconds(metrics.plan.quantiles().values()),
         "events": [vars(event) for event in latest.events],
     }, pictures
+
+
+def _dimensions(spec: PolicySpec) -> list[str]:
+    """What each dimension of an action is called."""
+    if not spec.action_layout:
+        return [f"action {number}" for number in range(spec.action_width)]
+    names = []
+    for part in Layout.parse(spec.action_layout).parts:
+        kind = f"{part.reference} {part.kind}".strip().replace("_", " ")
+        names += [kind] if part.width == 1 else [f"{kind} {number}" for number in range(part.width)]
+    return names
 
 
 def _client(client: Watched, pictures: dict[str, Image]) -> dict[str, Any]:
