@@ -365,6 +365,11 @@ def test_a_rhythm_tells_how_long_nobody_asks():
     assert rhythm.free() == pytest.approx(0.3)
     now[0] += IDLE
     assert rhythm.free() == np.inf
+    # Who pauses long is not idle in a pause.
+    for now[0] in (100.0, 110.0, 118.0):
+        rhythm.asked(3)
+    now[0] += IDLE + 1
+    assert rhythm.free() == pytest.approx(2.0)
 
 
 def test_a_port_that_is_taken_is_said(drawn):

@@ -1,7 +1,7 @@
 """What a server did last, as far as its page shows it: bounded, however many clients there are and whatever they do.
 
 The server tells it from its event loop, after the client has its answer, and nothing here does more than keep it. Of
-images it keeps those of the last request of each client shown: at most `SHOWN` messages.
+images it keeps, for each client shown, those of the last request and of the one that was last imagined.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import inf
 from time import monotonic
 
-# Requests of a client that are remembered, and seconds after which one that has not asked again is taken to be idle.
+# Requests of a client that are remembered; and seconds after which one is taken to be idle, if it never paused so long.
 REMEMBERED, IDLE = 9, 5.0
 
 
@@ -39,7 +39,7 @@ class Rhythm:
 
     def _left(self, times: list[float]) -> float:
         since = self._clock() - times[-1]
-        if since > IDLE:
+        pauses = [after - before for before, after in pairwise(times)] or [0.0]
+        if since > max(IDLE, 2 * max(pauses)):
             return inf
-        shortest = min((after - before for before, after in pairwise(times)), default=0.0)
-        return max(0.0, shortest - since)
+        return max(0.0, min(pauses) - since)
