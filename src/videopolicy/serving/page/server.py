@@ -188,7 +188,7 @@ def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 def _html() -> tuple[str, str]:
     """The page, and the Content-Security-Policy that lets it do no more than it does."""
     style, script, html = (
-        files(page).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js", "page.html")
+        files(page).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
     )
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     policy = (
