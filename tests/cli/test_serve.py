@@ -1,14 +1,17 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 from threading import Thread
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from tests.processes import running
 from tests.serving.serving import Talk
 from tests.small import observation, small_model
+from websockets.sync.client import connect
 
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli import main as cli
@@ -62,6 +65,23 @@ def test_sigterm_lets_requests_in_flight_finish_and_the_end_is_a_success(checkpo
         assert "Traceback" not in process.stderr.read()
 
 
+def test_a_page_is_served_beside_and_ends_with_the_server(checkpoint):
+    command = ("-m", "videopolicy", "serve", checkpoint, "--port", "0", "--page", "0", "--imagine")
+    with running(sys.executable, *command, stdout=subprocess.PIPE) as process:
+        line = line_after(process, "page at ")
+        page = int(line.rpartition(":")[2])
+        assert line == f"page at http://127.0.0.1:{page}"
+        line_after(process, "serving ")
+        with urlopen(line.split()[-1], timeout=60) as answer:
+            assert b"<title>videopolicy" in answer.read()
+        with connect(f"ws://127.0.0.1:{page}", max_size=None) as link:
+            link.send("")
+            assert json.loads(link.recv(timeout=60))["about"]["imagine"] is True
+            os.kill(process.pid, signal.SIGTERM)
+            assert process.wait(60) == 0
+        assert "Traceback" not in process.stderr.read()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -70,6 +90,7 @@ def test_sigterm_lets_requests_in_flight_finish_and_the_end_is_a_success(checkpo
         (("--certificate", "a.pem"), "both --certificate and --key"),
         (("--token", " a"), "without blanks"),
         (("--port", "70000"), "--port is 70000"),
+        (("--page", "70000"), "--page is 70000"),
         (("--max-age", "0"), "--max-age is 0"),
         (("--host", "999.1.1.1"), "cannot listen at 999.1.1.1"),
         (("--batch", "0"), "--batch is 0"),

@@ -11,9 +11,10 @@ from videopolicy.client.wire import pack, unpack
 from videopolicy.policies.base import PolicySpec
 from videopolicy.policies.random import RandomPolicy
 from videopolicy.serving.engine import Engine
+from videopolicy.serving.listening import Listening
 from videopolicy.serving.metadata import metadata
 from videopolicy.serving.observations import Reader, Style
-from videopolicy.serving.server import Listening, PolicyServer
+from videopolicy.serving.server import PolicyServer
 from videopolicy.serving.session import Service
 from videopolicy.types import Observation
 

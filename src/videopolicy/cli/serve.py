@@ -3,7 +3,9 @@
 import asyncio
 import os
 import ssl
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +20,8 @@ from videopolicy.processes import stop_signals
 if TYPE_CHECKING:
     from videopolicy.policies.checkpoint import CheckpointPolicy
     from videopolicy.serving.limits import ActionLimits
-    from videopolicy.serving.server import Listening, PolicyServer
+    from videopolicy.serving.listening import Listening
+    from videopolicy.serving.server import PolicyServer
     from videopolicy.serving.session import Service
 
 TOKEN = "VIDEOPOLICY_TOKEN"
@@ -45,6 +48,8 @@ class Command:
     """Port to listen at; 0 takes one that is free."""
     style: str = "native"
     """Keys that the robot sends: native, libero, droid, aloha, or a .toml file (see docs/serving.md)."""
+    page: int | None = limited(None, 0, 65535)
+    """Port of a web page that shows what robots see, what is planned for them and how long it takes; 0: a free one."""
     token: str | None = None
     """What clients must show, as `Authorization: Api-Key TOKEN`; by default that in the variable VIDEOPOLICY_TOKEN."""
     certificate: Path | None = None
@@ -68,7 +73,7 @@ class Command:
     seed: int = limited(0, 0, 2**63 - 1)
     """Seeds the noise of the plans of clients that send no seed."""
     imagine: bool = False
-    """Send the imagined video, too, to clients that ask for it."""
+    """Send the imagined video, too, to clients that ask for it; the page shows it, drawn when no client waits."""
     mode: str = "exact"
     """exact, the checkpoint's own way to sample a plan, or another that `videopolicy tune` gave it."""
     precision: Precision = "float32"
@@ -86,7 +91,8 @@ class Command:
         """
         check_limits(self)
         try:
-            from videopolicy.serving.server import Listening, PolicyServer
+            from videopolicy.serving.listening import Listening
+            from videopolicy.serving.server import PolicyServer
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing in ("websockets", "msgpack"):
@@ -107,7 +113,7 @@ class Command:
             print(f"note: whoever reaches {self.host} can use this server; give a --token")
         service = self._service()
         try:
-            asyncio.run(self._serve(PolicyServer(service, listening), listening))
+            asyncio.run(self._serve(PolicyServer(service, listening), service, listening))
         finally:
             service.engine.close()
 
@@ -126,6 +132,7 @@ class Command:
         from videopolicy.serving.engine import Engine
         from videopolicy.serving.metadata import metadata
         from videopolicy.serving.observations import Reader, style
+        from videopolicy.serving.page.latest import Latest
         from videopolicy.serving.session import Service
 
         spec, width = policy.spec, None if policy.origin is None else len(policy.origin)
@@ -154,6 +161,7 @@ class Command:
             seed=self.seed,
             max_age=self.max_age,
             imagine=self.imagine,
+            latest=None if self.page is None else Latest(spec.execute),
         )
 
     def _limits(self, policy: "CheckpointPolicy") -> "ActionLimits | None":
@@ -192,18 +200,33 @@ class Command:
             ) from error
         return context
 
-    async def _serve(self, server: "PolicyServer", listening: "Listening") -> None:
+    async def _serve(self, server: "PolicyServer", service: "Service", listening: "Listening") -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in stop_signals():
             loop.add_signal_handler(number, stop.set)
-        scheme = "wss" if listening.tls else "ws"
+        secure = "s" if listening.tls else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
 
         def ready(port: int) -> None:
             # Whoever started it reads this line, perhaps through a pipe.
-            print(f"serving {self.checkpoint} at {scheme}://{host}:{port}", flush=True)
+            print(f"serving {self.checkpoint} at ws{secure}://{host}:{port}", flush=True)
 
-        await server.run(stop, ready)
+        async with self._page(service, listening) as port:
+            if port is not None:
+                print(f"page at http{secure}://{host}:{port}", flush=True)
+            await server.run(stop, ready)
+
+    @asynccontextmanager
+    async def _page(self, service: "Service", listening: "Listening") -> AsyncIterator[int | None]:
+        """The port of the page, if one is wanted."""
+        from videopolicy.serving.page.server import LivePage
+
+        if self.page is None or service.latest is None:
+            yield None
+            return
+        name = "/".join(self.checkpoint.resolve().parts[-2:])
+        async with LivePage(service, service.latest, replace(listening, port=self.page), name).open() as port:
+            yield port
 
 
 def _is_loopback(host: str) -> bool:

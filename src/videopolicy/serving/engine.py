@@ -38,6 +38,10 @@ class Planned:
     seconds: float
 
 
+# Who asks aside.
+_ASIDE = "aside"
+
+
 @dataclass(frozen=True)
 class _Waiting:
     future: Future[Planned]
@@ -55,6 +59,7 @@ class Engine:
 
     Attributes:
         clients: how many there are that may ask; where all of them wait, their batch waits for nobody else.
+        example: what it was warmed up with.
     """
 
     def __init__(self, policy: Policy, *, batch: int = 1, queue: int = 64) -> None:
@@ -66,7 +71,10 @@ class Engine:
         self._stopping = False
         self._thread = Thread(target=self._run, name="plans", daemon=True)
         self._warm: Future[None] = Future()
-        self._example: Observation | None = None
+        self.example: Observation | None = None
+        # A request beside those of clients, and whether anything is being planned.
+        self._aside: tuple[PlanRequest, _Waiting] | None = None
+        self._planning = False
 
     def __len__(self) -> int:
         """How many requests wait."""
@@ -78,7 +86,7 @@ class Engine:
         Raises:
             UserError: the policy cannot plan for it, or plans what is not finite.
         """
-        self._example = example
+        self.example = example
         self._thread.start()
         self._warm.result()
 
@@ -104,6 +112,19 @@ class Engine:
             self._changed.notify()
             return self._waiting[key].future
 
+    def ask_aside(self, request: PlanRequest) -> Future[Planned] | None:
+        """Takes a request that no client makes, if nothing is planned and none waits.
+
+        Returns:
+            The plan to come, as `ask` does, cancelled if a client asks before it is begun; None if it was not taken.
+        """
+        with self._changed:
+            if self._stopping or self._planning or self._batcher or self._aside:
+                return None
+            self._aside = request, _Waiting(Future(), monotonic())
+            self._changed.notify()
+            return self._aside[1].future
+
     def withdraw(self, key: Hashable) -> None:
         """Forgets the request of a client that is gone, unless it is being planned."""
         with self._changed:
@@ -121,7 +142,7 @@ class Engine:
     def _run(self) -> None:
         try:
             for size in range(1, self._most + 1):
-                request = PlanRequest(self._example or Observation({}, ""), 0, False)
+                request = PlanRequest(self.example or Observation({}, ""), 0, False)
                 for plan in plan_batch(self._policy, [request] * size):
                     _check_finite(plan)
         except Exception as error:
@@ -135,10 +156,16 @@ class Engine:
     def _next(self) -> tuple[dict[Hashable, PlanRequest], dict[Hashable, _Waiting]] | None:
         """The next batch; None if there is none any more."""
         with self._changed:
-            while not self._batcher:
+            self._planning = False
+            while not self._batcher and not self._aside:
                 if self._stopping:
                     return None
                 self._changed.wait()
+            aside, self._aside, self._planning = self._aside, None, True
+            if aside and (self._batcher or self._stopping):
+                aside[1].future.cancel()
+            elif aside:
+                return {_ASIDE: aside[0]}, {_ASIDE: aside[1]}
             # Whoever waits may be withdrawn meanwhile.
             while self._batcher and not self._complete() and (left := self._batcher.seconds_left):
                 self._changed.wait(left)

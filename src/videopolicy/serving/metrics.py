@@ -32,14 +32,17 @@ class Latency:
         self._sum += seconds
         self._count += 1
 
+    def quantiles(self) -> dict[float, float]:
+        """Of the latest seconds, for each of QUANTILES the value that so many are not above; {} before the first."""
+        ordered = sorted(self._latest)
+        last = len(ordered) - 1
+        return {share: ordered[min(last, int(share * len(ordered)))] for share in QUANTILES if ordered}
+
     def lines(self, name: str, says: str) -> Iterator[str]:
         """A summary in Prometheus' text format; quantiles of the latest, and none before the first."""
         yield from (f"# HELP {name} {says}", f"# TYPE {name} summary")
-        ordered = sorted(self._latest)
-        for quantile in QUANTILES if ordered else ():
-            # The smallest value that so many are not above.
-            place = min(len(ordered) - 1, int(quantile * len(ordered)))
-            yield f'{name}{{quantile="{quantile}"}} {ordered[place]:.6g}'
+        for share, seconds in self.quantiles().items():
+            yield f'{name}{{quantile="{share}"}} {seconds:.6g}'
         yield from (f"{name}_sum {self._sum:.6g}", f"{name}_count {self._count}")
 
 

@@ -6,80 +6,28 @@ the connection is closed with code 1011. HTTP on the same port: `/healthz` and `
 """
 
 import asyncio
-import hmac
-import logging
-import ssl
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from time import monotonic
-from typing import cast
 
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from videopolicy.client.wire import pack
 from videopolicy.errors import UserError
 from videopolicy.progress import say
+from videopolicy.serving.listening import Listening, address, listen
 from videopolicy.serving.session import Service, Session
 
-LOOPBACK, PORT = "127.0.0.1", 8000
-MEBIBYTE = 2**20
 # Connections beyond those of clients: health checks, and those that have said nothing yet.
 SPARE = 32
 # How the connection of a wrong request, and of a server that stops, is closed (RFC 6455, section 7.4.1).
 FAILED, GOING_AWAY = 1011, 1001
 GOODBYE = "the server stops"
 SCHEMES = ("api-key", "bearer")
-
-
-@dataclass(frozen=True)
-class Listening:
-    """Where the server listens, and what it puts up with.
-
-    Attributes:
-        host: a name or an address of this machine.
-        port: 0 for one that is free.
-        token: what a client must show; None if anybody may connect.
-        tls: the certificate; None for none.
-        max_size: bytes of a message.
-        max_clients: connections at a time.
-        ping: seconds without an answer to a ping, and between pings, after which a client is given up.
-        opening: seconds that a client has for its opening handshake.
-        drain: seconds that requests have to finish when the server stops.
-        debug: whether clients are told of errors inside.
-    """
-
-    host: str = LOOPBACK
-    port: int = PORT
-    token: str | None = None
-    tls: ssl.SSLContext | None = None
-    max_size: int = 64 * MEBIBYTE
-    max_clients: int = 64
-    ping: float = 20.0
-    opening: float = 10.0
-    drain: float = 30.0
-    debug: bool = False
-
-
-class _Link(ServerConnection):
-    """A connection that its server knows of from the first byte to the last."""
-
-    def __init__(self, *args, owner: "PolicyServer", **options) -> None:
-        super().__init__(*args, **options)
-        self._owner = owner
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._owner.opened(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._owner.closed(self)
 
 
 class PolicyServer:
@@ -108,7 +56,8 @@ class PolicyServer:
         Raises:
             UserError: nobody can listen there.
         """
-        server = await self._listen()
+        # A browser says where its page is from; no page of anybody's is to move a robot.
+        server = await listen(self._listening, self, self._handle, self._let_in, origins=[None])
         ready(next(iter(server.sockets)).getsockname()[1])
         try:
             await stop.wait()
@@ -127,44 +76,13 @@ class PolicyServer:
         self._clients.pop(link, None)
         self._service.engine.clients = len(self._clients)
 
-    async def _listen(self) -> Server:
-        at = self._listening
-        # What the library says of broken clients would fill the log; what matters is counted, or said here.
-        logger = logging.getLogger("videopolicy.serving")
-        logger.disabled = not at.debug
-        try:
-            return await serve(
-                self._handle,
-                at.host,
-                at.port,
-                # A browser says where its page is from; no page of anybody's is to move a robot.
-                origins=[None],
-                compression=None,
-                process_request=self._let_in,
-                open_timeout=at.opening,
-                ping_interval=at.ping,
-                ping_timeout=at.ping,
-                close_timeout=at.ping,
-                max_size=at.max_size,
-                # One message is worked on, one waits; then the client's own buffers must fill.
-                max_queue=1,
-                logger=logger,
-                ssl=at.tls,
-                create_connection=cast(type[ServerConnection], partial(_Link, owner=self)),
-            )
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise UserError(
-                f"cannot listen at {at.host}, port {at.port}: {why}; try another --port or --host"
-            ) from error
-
     def _let_in(self, link: ServerConnection, request: Request) -> Response | None:
         """What is answered by HTTP; None lets a websocket in."""
         path = request.path.partition("?")[0]
         if path == "/healthz":
             return link.respond(HTTPStatus.OK, "OK\n")
         if not self._has_token(request):
-            self._service.metrics.count("refused")
+            self._service.note("refused", words=f"{address(link)}: no token, or a wrong one")
             return link.respond(HTTPStatus.UNAUTHORIZED, "a token is needed\n")
         if path == "/metrics":
             text = self._service.metrics.text(len(self._clients), len(self._service.engine))
@@ -175,26 +93,28 @@ class PolicyServer:
         if "websocket" not in request.headers.get("Upgrade", "").lower():
             return link.respond(HTTPStatus.NOT_FOUND, "here are /healthz, /metrics and a websocket\n")
         if self._stopping or len(self._clients) >= self._listening.max_clients:
-            self._service.metrics.count("refused")
             why = GOODBYE if self._stopping else f"{len(self._clients)} clients are connected already"
+            self._service.note("refused", words=f"{address(link)}: {why}")
             return link.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n")
         self._clients[link] = False
         return None
 
     def _has_token(self, request: Request) -> bool:
-        if self._listening.token is None:
-            return True
         given = request.headers.get_all("Authorization")
         scheme, _, token = given[0].strip().partition(" ") if len(given) == 1 else ("", "", "")
-        # As bytes, since only these are compared in constant time whatever they are.
-        pair = [text.strip().encode("utf-8", "surrogatepass") for text in (token, self._listening.token)]
-        return hmac.compare_digest(*pair) and scheme.lower() in SCHEMES
+        return self._listening.admits(token) and (self._listening.token is None or scheme.lower() in SCHEMES)
 
     async def _handle(self, link: ServerConnection) -> None:
         """Answers one client until it goes, or the server stops."""
         session, self._number = Session(self._service, self._number), self._number + 1
         self._service.engine.clients = len(self._clients)
-        self._service.metrics.count("connections")
+        session.began(address(link))
+        try:
+            await self._talk(link, session)
+        finally:
+            session.ended()
+
+    async def _talk(self, link: ServerConnection, session: Session) -> None:
         gone = asyncio.ensure_future(link.wait_closed())
         with suppress(ConnectionClosed):
             await link.send(pack(dict(self._service.metadata)))
@@ -234,12 +154,11 @@ class PolicyServer:
                 raise UserError("an observation is a binary frame, not a text")
             return pack(await session.answer(message))
         except UserError as error:
-            self._service.metrics.count("errors")
-            return " ".join(str(error).split())
+            return session.failed(" ".join(str(error).split()))
         except Exception as error:
-            self._service.metrics.count("errors")
             say(f"error while answering a client:\n{''.join(traceback.format_exception(error))}")
-            return f"the server failed: {error!r}" if self._listening.debug else "the server failed; its log says why"
+            debug = self._listening.debug
+            return session.failed(f"the server failed: {error!r}" if debug else "the server failed; its log says why")
 
     async def _drain(self, server: Server) -> None:
         """No more connections; ends those that wait, and those that are being answered once they are."""

@@ -15,8 +15,9 @@ A refusal is a map without actions: `error` is "busy" or "old", and `message` sa
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from time import monotonic
 
@@ -29,6 +30,7 @@ from videopolicy.serving.engine import BusyError, Engine, Planned
 from videopolicy.serving.limits import ActionLimits
 from videopolicy.serving.metrics import Metrics
 from videopolicy.serving.observations import Reader, numbers
+from videopolicy.serving.page.latest import Latest, Sent
 from videopolicy.types import Observation
 
 ENDPOINTS = ("infer", "reset")
@@ -52,6 +54,7 @@ class Service:
         seed: of the noise of those that send none.
         max_age: seconds; what was seen longer ago is refused. None for no bound.
         imagine: whether the imagined video is sent to those who ask for it.
+        latest: is told what happens, for the page; None if there is none.
     """
 
     engine: Engine
@@ -63,6 +66,13 @@ class Service:
     seed: int = 0
     max_age: float | None = None
     imagine: bool = False
+    latest: Latest | None = None
+
+    def note(self, kind: str, client: int | None = None, words: str = "", times: int = 1) -> None:
+        """Counts what has happened (see `metrics.COUNTERS`), and tells it to the page."""
+        self.metrics.count(kind, times)
+        if self.latest and times:
+            self.latest.happened(kind, client, words, times)
 
 
 class Session:
@@ -80,6 +90,7 @@ class Session:
         self._service, self._number = service, number
         self._episode = self._request = 0
         self._last_ms: float | None = None
+        self._unsent: Callable[[float], Sent] | None = None
 
     async def answer(self, data: bytes) -> Reply:
         """The answer to one message.
@@ -92,18 +103,21 @@ class Session:
         endpoint = message.get("endpoint", "infer")
         if endpoint == "reset":
             self._episode, self._request = self._episode + 1, 0
+            if self._service.latest:
+                self._service.latest.reset(self._number)
             return {"reset": True}
         if endpoint != "infer":
             raise unknown("endpoint", str(endpoint)[:40], ENDPOINTS)
         request = self._plan_request(message)
         age = self._age(message)
         if age is not None:
-            self._service.metrics.count("old")
-            return {"error": "old", "message": f"seen {age:.3f} s ago; {self._service.max_age:g} s are allowed"}
+            words = f"seen {age:.3f} s ago; {self._service.max_age:g} s are allowed"
+            self._service.note("old", self._number, words)
+            return {"error": "old", "message": words}
         try:
             future = self._service.engine.ask(self, request)
         except BusyError as error:
-            self._service.metrics.count("busy")
+            self._service.note("busy", self._number)
             return {"error": "busy", "message": str(error)}
         try:
             planned = await asyncio.wrap_future(future)
@@ -111,33 +125,53 @@ class Session:
             # Of a client that is gone; of all others nothing is left to withdraw.
             self._service.engine.withdraw(self)
         self._request += 1
-        return self._reply(planned, request.seed, arrived)
+        return self._reply(planned, request, arrived)
+
+    def began(self, address: str) -> None:
+        """The client was let in."""
+        self._service.note("connections", self._number, address)
+        if self._service.latest:
+            self._service.latest.connected(self._number, address)
+
+    def ended(self) -> None:
+        """The client is gone."""
+        if self._service.latest:
+            self._service.latest.gone(self._number)
+
+    def failed(self, line: str) -> str:
+        """A message was wrong, or could not be answered; the line that says why."""
+        self._service.note("errors", self._number, line)
+        return line
 
     def sent(self, seconds: float) -> None:
         """An answer was sent, so long after its request came."""
         self._last_ms = seconds * 1e3
         self._service.metrics.request.add(seconds)
+        if self._service.latest and self._unsent:
+            self._service.latest.sent(self._number, self._unsent(seconds))
+        self._unsent = None
 
-    def _reply(self, planned: Planned, seed: int, arrived: float) -> Reply:
-        metrics, plan = self._service.metrics, planned.plan
+    def _reply(self, planned: Planned, request: PlanRequest, arrived: float) -> Reply:
+        metrics, plan, actions = self._service.metrics, planned.plan, planned.plan.actions
         metrics.count("requests")
         metrics.plan.add(planned.seconds)
         timing = {"infer_ms": (monotonic() - arrived) * 1e3, "queue_ms": planned.waited * 1e3}
         if self._last_ms is not None:
             timing["prev_total_ms"] = self._last_ms
         reply: Reply = {
-            "actions": np.ascontiguousarray(plan.actions, dtype=np.float32),
             "policy_timing": {"infer_ms": planned.seconds * 1e3},
             "server_timing": timing,
-            "seed": seed,
+            "seed": request.seed,
         }
         if self._service.limits:
-            reply["actions"], limited = self._service.limits.apply(plan.actions)
+            actions, limited = self._service.limits.apply(actions)
             reply["limited"] = limited
-            metrics.count("limited", limited)
+            self._service.note("limited", self._number, times=limited)
+        reply["actions"] = np.ascontiguousarray(actions, dtype=np.float32)
         if plan.imagined is not None:
             reply["imagined"] = {view: np.ascontiguousarray(frames) for view, frames in plan.imagined.items()}
             reply["offsets"] = list(plan.offsets)
+        self._unsent = partial(Sent, request, plan, actions, planned.waited, planned.seconds)
         return reply
 
     def _plan_request(self, message: Mapping[str, object]) -> PlanRequest:
