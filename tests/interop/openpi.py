@@ -1,9 +1,10 @@
 """Asks `videopolicy serve` with the real `openpi-client`, unchanged, and compares with the policy in this process.
 
-    python -m venv OPENPI        # Python 3.11: pip install openpi-client==0.1.2 typing_extensions (which it does not declare)
+    python -m venv OPENPI        # Python 3.11: pip install openpi-client==0.1.2 typing_extensions
     python tests/interop/openpi.py --openpi OPENPI/bin/python [--out experiments/interop]
 
 Exits with 1 if a number differs. It is no part of the tests, as that client wants numpy < 2.
+It imports typing_extensions, but does not declare it.
 """
 
 import argparse

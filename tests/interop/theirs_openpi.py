@@ -1,7 +1,8 @@
 """The other side: runs in an environment with the real `openpi-client`, which this project never imports.
 
-python theirs_openpi.py PORT TOKEN IMAGES.npz ANSWERS.npz    asks a server for a plan of each picture, as openpi's LIBERO
-                                                             example does, and stores what came back
+python theirs_openpi.py PORT TOKEN IMAGES.npz ANSWERS.npz
+
+asks a server for a plan of each picture, as openpi's LIBERO example does, and stores what came back.
 """
 
 import json

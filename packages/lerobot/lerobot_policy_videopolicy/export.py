@@ -33,9 +33,11 @@ def export(checkpoint: Path, folder: Path) -> VideopolicyConfig:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        config.save_pretrained(aside)
         for pipeline in make_videopolicy_pre_post_processors(config):
             pipeline.save_pretrained(aside)
+        # LeRobot chooses where it opens the folder, which may be another machine.
+        config.device = None
+        config.save_pretrained(aside)
         shutil.copytree(checkpoint, aside / CHECKPOINT)
         replace_folder(aside, folder)
     finally:
