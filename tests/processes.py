@@ -36,6 +36,15 @@ def running(*command: str | Path, **options) -> Iterator[subprocess.Popen]:
                 kill(pid)
 
 
+def line_after(process: subprocess.Popen, start: str) -> str:
+    """The first line on standard output that starts so; that is a pipe, as of `running(..., stdout=PIPE)`."""
+    assert process.stdout is not None and process.stderr is not None
+    for line in process.stdout:
+        if line.startswith(start):
+            return line.strip()
+    raise AssertionError(process.stderr.read())
+
+
 def living(session: int) -> list[int]:
     """The processes of a session, zombies aside."""
     return [pid for pid, (state, _, _, its) in _processes() if int(its) == session and state != "Z"]

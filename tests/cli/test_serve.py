@@ -8,7 +8,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from tests.processes import running
+from tests.processes import line_after, running
 from tests.serving.serving import Talk
 from tests.small import observation, small_model
 from websockets.sync.client import connect
@@ -23,14 +23,6 @@ def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "checkpoint"
     save(small_model(), Provenance("joint", steps=1), folder)
     return folder
-
-
-def line_after(process, start):
-    """The first line on standard output that starts so."""
-    for line in process.stdout:
-        if line.startswith(start):
-            return line.strip()
-    raise AssertionError(process.stderr.read())
 
 
 def test_sigterm_lets_requests_in_flight_finish_and_the_end_is_a_success(checkpoint):

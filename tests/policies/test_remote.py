@@ -1,14 +1,20 @@
 """Policies of servers: ours, which are those of this process to the bit, and others', which say little."""
 
+import json
+import subprocess
+import sys
 from contextlib import contextmanager
 from threading import Thread
 
 import numpy as np
 import pytest
+from tests import processes
 from tests.serving.serving import Drawn, running, service
 from tests.small import observation, small_model
 from websockets.sync.server import serve
 
+from videopolicy.checkpoint import Provenance, save
+from videopolicy.cli.main import main
 from videopolicy.client.wire import pack, unpack
 from videopolicy.errors import UserError
 from videopolicy.policies.checkpoint import CheckpointPolicy
@@ -26,6 +32,29 @@ def test_a_checkpoint_behind_a_server_plans_the_same_bits_as_in_this_process():
         seen, seeds = [observation(seed=seed) for seed in range(3)], [5, 2**62, 7]
         for own, theirs in zip(policy.plan(seen, seeds, False), remote.plan(seen, seeds, False), strict=True):
             assert np.array_equal(own.actions, theirs.actions)
+
+
+def written(folder):
+    """What an evaluation wrote: each episode's result but for the seconds, and its plans with what was executed."""
+    lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    results = [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+    return results, {file.parent.name: file.read_bytes() for file in folder.glob("recordings/*/plans.json")}
+
+
+@pytest.mark.slow
+def test_an_evaluation_of_a_served_checkpoint_writes_what_one_in_this_process_does(tmp_path):
+    save(small_model(), Provenance("joint", 1, ("reach-red",)), tmp_path / "checkpoint")
+    # With one worker episodes end in their order; with a latency the server is told what is committed, too.
+    settings = ["--env", "pointmass", "--task", "reach-red", "--episodes", "2", "--latency", "1"]
+    played = ["evaluate", *settings, "--workers", "1", "--record", "2", "--out"]
+    main([*played, str(tmp_path / "own"), "--checkpoint", str(tmp_path / "checkpoint")])
+    command = (sys.executable, "-m", "videopolicy", "serve", tmp_path / "checkpoint", "--imagine", "--port", "0")
+    with processes.running(*command, stdout=subprocess.PIPE) as server:
+        url = processes.line_after(server, "serving ").rpartition(" ")[2]
+        main([*played, str(tmp_path / "theirs"), "--policy", f"remote:{url}"])
+    results, plans = written(tmp_path / "own")
+    assert written(tmp_path / "theirs") == (results, plans)
+    assert len(results) == len(plans) == 2
 
 
 @contextmanager
