@@ -49,7 +49,7 @@ def main() -> None:
     for latency in LATENCIES:
         for way, (name, extra) in WAYS.items():
             played[f"{way}, {latency}"] = play(runs, name, f"{way}-{latency}", latency, *extra)
-    write(played, joins(open_any(data, None)))
+    write(played, of_data(open_any(data, None)))
 
 
 def train(data: Path, run: Path, *recipe: object) -> None:
@@ -75,47 +75,64 @@ def command(verb: str, *options: object) -> None:
     subprocess.run(words, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
 
 
-def joins(data: Any) -> float:
-    """The step of an action's largest change from one control step to the next that 99 % of the data's stay below."""
-    changes = [np.abs(np.diff(data.episode(index).actions, axis=0)).max(1) for index in range(len(data))]
-    return float(np.quantile(np.concatenate(changes), 0.99))
+def of_data(data: Any) -> dict[str, float]:
+    """How much the demonstrations' actions change from one control step to the next, the most of all dimensions."""
+    return told(np.concatenate([changes(data.episode(index).actions) for index in range(len(data))]))
 
 
-def jumps(evaluation: Path, bound: float) -> float:
-    """Of the steps at which a new plan takes over, the share whose change of the action is beyond the bound."""
-    beyond = []
+def changes(actions: np.ndarray) -> np.ndarray:
+    """Of (T, D) actions the largest change of each step, (T - 1,)."""
+    return np.abs(np.diff(actions, axis=0)).max(1)
+
+
+def told(some: np.ndarray) -> dict[str, float]:
+    """Quantiles."""
+    return {name: round(float(np.quantile(some, q)), 3) for name, q in (("median", 0.5), ("p95", 0.95), ("p99", 0.99))}
+
+
+def executed(evaluation: Path) -> dict[str, dict[str, float]]:
+    """The changes at the steps where a new plan takes over, and at all others."""
+    latency = json.loads((evaluation / "settings.json").read_text(encoding="utf-8"))["latency"]
+    joins: list[np.ndarray] = []
+    others: list[np.ndarray] = []
     for file in sorted((evaluation / "recordings").glob("*/plans.json")):
         written = json.loads(file.read_text(encoding="utf-8"))
-        executed = np.array(written["actions"], float)
-        latency = json.loads((evaluation / "settings.json").read_text(encoding="utf-8"))["latency"]
-        starts = [plan["step"] + latency for plan in written["plans"][1:]]
-        changes = np.abs(np.diff(executed, axis=0)).max(1)
-        beyond += [changes[start - 1] > bound for start in starts if start - 1 < len(changes)]
-    return float(np.mean(beyond))
+        each = changes(np.array(written["actions"], float))
+        starts = np.array([plan["step"] + latency for plan in written["plans"][1:]], int)
+        at = np.isin(np.arange(1, len(each) + 1), starts)
+        joins.append(each[at])
+        others.append(each[~at])
+    return {"joins": told(np.concatenate(joins)), "others": told(np.concatenate(others))}
 
 
-def write(played: dict[str, Path], bound: float) -> None:
-    """Success, its interval, the difference to waiting, and the jumps; as numbers and as a picture."""
+def write(played: dict[str, Path], demonstrations: dict[str, float]) -> None:
+    """Success, its interval, the difference to waiting, and changes of actions; as numbers and as a picture."""
     rows = {way: read_evaluation(folder)[1] for way, folder in played.items()}
-    found = {way: figures(results, rows["waiting"], jumps(played[way], bound)) for way, results in rows.items()}
-    (HERE / "figures.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    found = {way: {**figures(results, rows["waiting"]), **executed(played[way])} for way, results in rows.items()}
+    facts = {"demonstrations": demonstrations, **found}
+    (HERE / "figures.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for way, row in found.items():
         print(way, row)
-    figure, axes = plt.subplots(figsize=(6, 3.5), constrained_layout=True)
-    latencies = (0, *LATENCIES)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), constrained_layout=True)
     for way in WAYS:
         several = [found["waiting"], *(found[f"{way}, {latency}"] for latency in LATENCIES)]
         rates = np.array([row["successes"] / row["episodes"] for row in several])
         ends = np.array([row["interval_95"] for row in several]).T
-        axes.errorbar(latencies, rates, yerr=np.abs(ends - rates), marker="o", capsize=3, label=way)
-    axes.set_xlabel("latency, control steps (0: the robot waits)")
-    axes.set_ylabel("success")
-    axes.set_ylim(0, 1.03)
-    axes.legend()
+        latencies = np.array((0, *LATENCIES)) + 0.1 * list(WAYS).index(way)
+        left.errorbar(latencies, rates, yerr=np.abs(ends - rates), marker="o", capsize=3, label=way)
+        right.plot(latencies, [row["joins"]["p95"] for row in several], marker="o", label=way)
+    right.axhline(demonstrations["p99"], color="black", label="demonstrations, 99 % of all steps")
+    right.axhline(demonstrations["p95"], color="black", linestyle=":", label="demonstrations, 95 % of all steps")
+    left.set_ylabel("success")
+    right.set_ylabel("change of the action at joins, 95th percentile")
+    for axes in (left, right):
+        axes.set_xlabel("latency, control steps (0: the robot waits)")
+        axes.set_ylim(0, 1.05)
+    right.legend(fontsize=8)
     figure.savefig(HERE / "real_time.png", dpi=110)
 
 
-def figures(results: list[Result], waiting: list[Result], share: float) -> dict[str, Any]:
+def figures(results: list[Result], waiting: list[Result]) -> dict[str, Any]:
     """One line of the table."""
     won = sum(row.success for row in results)
     interval, both = clopper_pearson(won, len(results)), pooled(list(pair(waiting, results).values()))
@@ -125,7 +142,6 @@ def figures(results: list[Result], waiting: list[Result], share: float) -> dict[
         "episodes": len(results),
         "interval_95": [round(interval.low, 3), round(interval.high, 3)],
         "less_waiting": [round(value, 3) for value in (both.difference, low, high)],
-        "jumps": round(share, 3),
     }
 
 
