@@ -101,7 +101,7 @@ def test_a_new_episode_begins_with_nothing():
     watchdog.offer(chunk(1, 2), 0)
     run(watchdog, 0.0)
     watchdog.reset()
-    assert len(watchdog.planned) == 0 and watchdog.wait(1.0) == 5
+    assert watchdog.left == 0 and watchdog.wait(1.0) == 5
 
 
 def test_widths_must_agree():
