@@ -109,8 +109,8 @@ class Driver:
         execute: actions of each chunk before the next one is to be there; None for what the server's metadata says
             (`execute`), or else the whole chunk.
         max_age: seconds; an observation that is older when it could be sent is not sent.
-        executor: "real_time" acts as said above; "temporal_ensemble" likewise, by the mean of all chunks that speak of a
-            step; "chunked" asks when `execute` actions are done, with what is seen then, and waits, so that `bound`
+        executor: "real_time" acts as said above; "temporal_ensemble" likewise, by the mean of all chunks that speak of
+            a step; "chunked" asks when `execute` actions are done, with what is seen then, and waits, so that `bound`
             must be longer than an answer takes.
         timeout: seconds after which an answer is given up, and the connection with it; that of the first answer is
             `first_bound`, if that is longer.

@@ -21,7 +21,7 @@ from types import TracebackType
 
 from videopolicy.datasets.lerobot.assembly import About, Assembly
 from videopolicy.datasets.lerobot.shard import Shard, ShardEntry, ShardSchema, ShardWriter
-from videopolicy.datasets.lerobot.writer import check_layouts, refuse_existing
+from videopolicy.datasets.lerobot.writer import CRF, check_layouts, refuse_existing
 from videopolicy.durable import sync, write_text
 from videopolicy.errors import UserError, name_path_in_errors
 from videopolicy.ownership import owned
@@ -40,10 +40,8 @@ class Appender:
         path: the data set's folder; must not exist, be empty, or be what an appender has written.
         fps: control steps a second.
         views: the cameras that every episode has.
-        crf: see `Writer`.
         action_layout: see `Writer`.
         state_layout: see `Writer`.
-        verb: what writes it, as a user calls it ("drive").
 
     Attributes:
         card: what the data set's README.md will say if it has none yet.
@@ -58,14 +56,12 @@ class Appender:
         path: Path,
         fps: float,
         views: Sequence[str],
-        crf: int = 10,
         action_layout: str = "",
         state_layout: str = "",
-        verb: str = "drive",
     ) -> None:
         self.path, self.card = Path(path), ""
         self._about = About(fps, action_layout, state_layout)
-        self._views, self._crf, self._verb = tuple(views), crf, verb
+        self._views = tuple(views)
         self._shards = self.path / _SHARDS
         self._assembly = Assembly(self._about, self.path, _move)
         self._entries: list[ShardEntry] = []
@@ -78,7 +74,7 @@ class Appender:
 
     def __enter__(self) -> "Appender":
         with ExitStack() as stack:
-            stack.enter_context(owned(self.path, self._verb))
+            stack.enter_context(owned(self.path, "drive"))
             with name_path_in_errors(self.path):
                 self._open()
             self._owned = stack.pop_all()
@@ -102,7 +98,7 @@ class Appender:
         with interrupts_held(), name_path_in_errors(self.path):
             try:
                 aside.mkdir()
-                with ShardWriter(aside, self._about.fps, self._views, self._crf, self._kind) as writer:
+                with ShardWriter(aside, self._about.fps, self._views, CRF, self._kind) as writer:
                     writer.add([episode], f"{self.path}: episode {number}")
                     if writer.kind is not None:
                         check_layouts(writer.kind, self._about, self.path)
