@@ -4,17 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from threading import Timer
+from threading import Event, Thread
 from time import sleep
 
 import numpy as np
 import pytest
 from tests.processes import running as started
-from tests.processes import soon
 from tests.serving.serving import STYLE, running, service
-from tests.small import small_model
 
-from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli import drive as verb
 from videopolicy.cli import main as cli
 from videopolicy.datasets.lerobot import open_dataset
@@ -29,9 +26,8 @@ DRIVE = ["drive", "--env", "pointmass", "--task", "reach-red"]
 class Heading:
     """Heads for the red disc that it sees with the first `moving` actions of a chunk, and may take its time."""
 
-    spec = PolicySpec(views=("top",), size=SIZE, action_width=2, chunk=CHUNK, execute=4, fps=20, tasks=("reach-red",))
-
-    def __init__(self, pauses=(), moving=CHUNK):
+    def __init__(self, pauses=(), moving=CHUNK, size=SIZE):
+        self.spec = PolicySpec(("top",), size, action_width=2, chunk=CHUNK, execute=4, fps=20, tasks=("reach-red",))
         self._pauses, self._moving = iter(pauses), moving
 
     def plan(self, observations, seeds, imagine):
@@ -39,9 +35,10 @@ class Heading:
         return [Plan(self._way(observation)) for observation in observations]
 
     def _way(self, observation):
+        size = self.spec.size
         red = np.abs(observation.images["top"].astype(int) - COLOURS["red"]).sum(2) < 120
-        row, column = np.argwhere(red).mean(0) if red.any() else (SIZE / 2, SIZE / 2)
-        goal = (np.array([column, SIZE - 1 - row]) + 0.5) / SIZE * 2 - 1
+        row, column = np.argwhere(red).mean(0) if red.any() else (size / 2, size / 2)
+        goal = (np.array([column, size - 1 - row]) + 0.5) / size * 2 - 1
         left, actions = goal * HALF_WIDTHS["top"] - observation.state, []
         for _ in range(CHUNK):
             actions.append(np.clip(left / STRIDE, -1, 1))
@@ -118,7 +115,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, says, tmp_path, mon
 
 
 def test_a_server_that_is_not_there_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(verb, "PATIENCE", 0.2)
+    monkeypatch.setattr(verb, "FOUND", 0.2)
     with pytest.raises(SystemExit):
         drive(9)
     assert "ws://127.0.0.1:9: the server cannot be reached" in capsys.readouterr().err
@@ -139,6 +136,41 @@ def test_help_needs_no_torch_and_no_websockets():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert "Example: videopolicy drive" in " ".join(done.stdout.split())
+
+
+def test_a_server_that_goes_away_is_found_when_it_is_back(capsys):
+    up, back, done, ports = Event(), Event(), Event(), []
+
+    def life():
+        # It moves too little to be done before the server goes.
+        with serving(Heading(moving=1)) as port:
+            ports.append(port)
+            up.set()
+            sleep(1)
+        sleep(0.5)
+        with serving(Heading(), port=port):
+            back.set()
+            done.wait(60)
+
+    server = Thread(target=life)
+    server.start()
+    assert up.wait(30)
+    drive(*ports, "--rate", 20, "--episodes", 3)
+    done.set()
+    server.join(60)
+    captured = capsys.readouterr()
+    assert back.is_set() and " s, held: " in captured.err
+    assert "connected to the server again" in captured.err and "1 reconnection\n" in captured.out
+    assert "3/3 success" in captured.out
+
+
+@pytest.mark.slow
+def test_what_is_recorded_is_trained_on_at_once(tmp_path):
+    with serving(Heading(size=64)) as port:
+        drive(port, "--rate", 200, "--episodes", 2, "--record", tmp_path / "d")
+    options = ("--batch-size", "2", "--steps", "1", "--views", "top")
+    cli.main(["train", "--data", str(tmp_path / "d"), "--out", str(tmp_path / "run"), *options])
+    assert (tmp_path / "run/checkpoint/model.safetensors").is_file()
 
 
 def endless(port, out):
@@ -187,41 +219,3 @@ def test_a_drive_that_is_killed_leaves_every_episode_that_had_ended_and_is_gone_
     assert len(dataset) >= ended + 1 and dataset.notes == ()
     seeds = [dataset.episode(index).seed for index in range(len(dataset))]
     assert seeds == sorted(set(seeds))
-
-
-def served(checkpoint, port):
-    """`videopolicy serve`, in a process of its own."""
-    return started(
-        sys.executable, "-m", "videopolicy", "serve", checkpoint, "--port", str(port), stdout=subprocess.PIPE
-    )
-
-
-def ready(process):
-    for line in process.stdout:
-        if line.startswith("serving "):
-            return int(line.rpartition(":")[2])
-    raise AssertionError(process.stderr.read())
-
-
-@pytest.mark.slow
-def test_a_server_that_is_killed_and_started_again_is_found_and_trained_on_at_once(tmp_path, capsys):
-    checkpoint, out = tmp_path / "checkpoint", tmp_path / "d"
-    save(small_model(), Provenance("joint", steps=1), checkpoint)
-    with served(checkpoint, 0) as first:
-        port = ready(first)
-        with served(checkpoint, 0) as warm:
-            ready(warm)
-            Timer(1.0, lambda: os.kill(first.pid, signal.SIGKILL)).start()
-            second = []
-            Timer(1.5, lambda: second.append(served(checkpoint, port)) or second[0].__enter__()).start()
-            try:
-                drive(port, "--rate", 10, "--episodes", 4, "--record", out)
-            finally:
-                soon(lambda: second)
-                second[0].__exit__(None, None, None)
-    captured = capsys.readouterr()
-    assert "held: ConnectionLost" in captured.err
-    assert "the server was lost, and answers again" in captured.err and "1 reconnection" in captured.out
-    assert len(open_dataset(out)) == 4
-    cli.main(["train", "--data", str(out), "--out", str(tmp_path / "run"), "--batch-size", "2", "--steps", "1"])
-    assert (tmp_path / "run/checkpoint/model.safetensors").is_file()

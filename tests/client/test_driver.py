@@ -18,7 +18,7 @@ SLACK = 1.0
 class FakeServer:
     """Answers at once, or when it is let; an action's value is its step number by what the observation said."""
 
-    extended = True
+    extended, connections = True, 1
 
     def __init__(self, answer: Callable[[dict], dict] | None = None) -> None:
         self.metadata = {"execute": 4}

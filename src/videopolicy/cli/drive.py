@@ -24,8 +24,10 @@ from videopolicy.rollout.statistics import summary_line
 if TYPE_CHECKING:
     from videopolicy.policies.remote import RemotePolicy
 
-# Seconds that a step waits for an action before the robot is held; that a server has to be found; that an answer has.
-BOUND, PATIENCE, TIMEOUT = 0.1, 30.0, 10.0
+# Seconds that a step waits for an action before the robot is held, and that an answer may take.
+BOUND, TIMEOUT = 0.1, 10.0
+# Seconds in which a server has to be found, and in which it has to be back when an episode begins.
+FOUND, BACK = 30.0, 300.0
 # Far from the starts that recordings begin with, and below those of evaluations.
 FIRST_SEED = EVALUATION_SEED_OFFSET // 2
 
@@ -68,7 +70,7 @@ class Command:
         """
         check_limits(self)
         policy: RemotePolicy = registry.build(
-            "policies", "remote", self.server, style=self.style, token=self._token(), patience=PATIENCE
+            "policies", "remote", self.server, style=self.style, token=self._token(), patience=FOUND
         )
         with closing(policy.client):
             spec = policy.spec
@@ -92,7 +94,7 @@ class Command:
                     rate,
                     bound=BOUND,
                     safe_action=safe,
-                    first_bound=PATIENCE,
+                    first_bound=BACK,
                     execute=policy.spec.execute,
                     timeout=TIMEOUT,
                 )

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from .chunks import ChunkMean, NewestChunk
-from .errors import ClientError, ConnectionLost, TimedOut, TooOld
+from .errors import ClientError, TooOld
 from .watchdog import Step, Watchdog
 
 # Seconds between two questions, if the first one was not answered.
@@ -38,6 +38,11 @@ class ClientLike(Protocol):
     @property
     def extended(self) -> bool:
         """See `Client.extended`."""
+        ...
+
+    @property
+    def connections(self) -> int:
+        """See `Client.connections`."""
         ...
 
     def connect(self, timeout: float | None = None) -> None:
@@ -64,7 +69,7 @@ class Lateness:
         latency: seconds, the slowest of the last answers; 0 before the first.
         too_old: observations that were not sent, or not answered, because they were too old.
         failures: questions without an answer.
-        reconnections: answers after the connection had been lost, or given up.
+        reconnections: connections that were made anew.
         error: the last failure, until an answer comes.
     """
 
@@ -142,7 +147,8 @@ class Driver:
         self._max_age, self._timeout, self._first_bound, self._clock = max_age, timeout, first_bound, clock
         self._watchdog = Watchdog(bound, when_late, safe_action, first_bound, EXECUTORS[executor])
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
-        self._steps = self._answers = self._too_old = self._failures = self._reconnections = self._episode = 0
+        self._steps = self._answers = self._too_old = self._failures = self._episode = 0
+        self._connections = server.connections
         self._latest: _Seen | None = None
         self._error: Exception | None = None
         self._bug: Exception | None = None
@@ -202,7 +208,7 @@ class Driver:
                 latency=max(self._latencies, default=0.0),
                 too_old=self._too_old,
                 failures=self._failures,
-                reconnections=self._reconnections,
+                reconnections=self._server.connections - self._connections,
                 error=self._error,
             )
 
@@ -259,7 +265,6 @@ class Driver:
         asked = self._clock()
         reply = self._server.infer(message, timeout)
         with self._changed:
-            self._reconnections += isinstance(self._error, (ConnectionLost, TimedOut))
             self._error = None
             # The first answer may have waited for what no other waits for: the second one's latency replaces it.
             if self._answers == 1:

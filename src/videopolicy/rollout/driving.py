@@ -50,7 +50,7 @@ def drive(env: Env, driver: Driver, message: Message, rate: float, seed: int, te
     """
     log, watch, pace = _Log(env), _Watch(tell, driver.lateness), _Pace(rate)
     state, _ = env.reset(seed=seed)
-    _begin(driver)
+    _begin(driver, tell)
     begun, last, success, ended = time.monotonic(), env.horizon, False, False
     while not ended and len(log) < last:
         pace.wait()
@@ -80,7 +80,9 @@ def safe_action(layout: str, width: int) -> Float32[np.ndarray, "D"]:
     return safe
 
 
-def _begin(driver: Driver) -> None:
+def _begin(driver: Driver, tell: Callable[[str], None]) -> None:
+    if cause := driver.lateness.error:
+        tell(f"waits for the server: {cause}")
     try:
         driver.reset()
     except ClientError as error:
@@ -123,7 +125,7 @@ class _Watch:
             why = f"{type(cause).__name__}, {cause}" if cause else "the server has not answered yet"
             self._tell(f"no fresh action for {step.late:.2f} s, held: {why}")
         if lateness.reconnections > self._found:
-            self._tell("the server was lost, and answers again")
+            self._tell("connected to the server again")
         if self._holding and not step.held:
             self._tell(f"moves again, {step.late:.2f} s late")
         self._holding, self._found = step.held, lateness.reconnections
