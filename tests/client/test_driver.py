@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from itertools import count
 from time import monotonic, sleep
 
 import msgpack
@@ -83,6 +84,27 @@ def test_a_slow_server_is_asked_ahead():
     assert all(step.late < 0.01 for step in done[1:])
     later = server.asked[-1]
     assert later["committed"] >= 3 and later["planned"][0, 0] == later["step"]
+
+
+def test_chunked_looks_when_what_it_executes_is_done_and_waits():
+    server = FakeServer()
+    with Driver(server, RATE, bound=5, execute=3, executor="chunked") as driver:
+        done = drive(driver, range(12))
+    assert [float(step.action[0]) for step in done] == list(range(12))
+    assert [message["step"] for message in server.asked] == [0, 3, 6, 9]
+    assert all(message.get("planned") is None for message in server.asked)
+
+
+def test_the_temporal_ensemble_executes_the_mean_of_what_chunks_say():
+    numbers = count()
+
+    def disagree(observation):
+        return {"actions": np.full((40, 1), next(numbers), np.float32)}
+
+    with Driver(FakeServer(disagree), RATE, bound=5, execute=2, executor="temporal_ensemble") as driver:
+        values = [float(step.action[0]) for step in drive(driver, range(20))]
+    assert values[0] == 0 and 1 < values[-1] < next(numbers) - 2
+    assert sorted(values) == values
 
 
 def test_servers_of_others_are_told_nothing_more():
@@ -188,10 +210,10 @@ def test_closing_does_not_wait_for_an_answer():
     let.set()
 
 
-@pytest.mark.parametrize("options", [{"rate": 0}, {"rate": 10, "execute": 0}, {"rate": 10, "max_age": 0}])
+@pytest.mark.parametrize("options", [{"rate": 0}, {"execute": 0}, {"max_age": 0}, {"executor": "best"}])
 def test_nonsense_is_refused(options):
     with pytest.raises(ValueError):
-        Driver(FakeServer(), **options)
+        Driver(FakeServer(), **{"rate": 10, **options})
 
 
 def counting(message: dict) -> bytes:
