@@ -2,7 +2,7 @@
 
 import os
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,7 @@ class Command:
             spec = policy.spec
             for note in spec.notes:
                 print(f"note: {note}")
-            settings = Settings(self.env, (self.task,), execute=spec.execute, policy="remote", target=self.server)
-            if renderer := check(spec, replace(settings, episodes=1)):
+            if renderer := check(spec, Settings(self.env, (self.task,), episodes=1, execute=spec.execute)):
                 print("\n".join(renderer.lines()))
             with closing(make_env(self.env, self.task, views=spec.views, size=spec.size)) as env:
                 self._drive(policy, env)

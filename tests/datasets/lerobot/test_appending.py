@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,9 @@ def episode(number: int, **changes) -> Episode:
     rng = np.random.default_rng(number)
     frames = {view: np.full((STEPS, 32, 32, 3), 10 * number + 5, np.uint8) for view in ("top", "close")}
     actions, states = (rng.normal(size=(STEPS, width)).astype(np.float32) for width in (2, 3))
-    instruction = ("reach it", "leave it")[number % 2]
-    values = dict(task=f"task-{number % 2}", success=number % 3 == 0, seed=number)
-    return (
-        Episode(**{"views": frames, "instruction": instruction, "fps": FPS} | values | changes)
-        if changes
-        else (Episode(frames, instruction, FPS, actions, states, **values))
-    )
+    instruction, task = ("reach it", "leave it")[number % 2], f"task-{number % 2}"
+    whole = Episode(frames, instruction, FPS, actions, states, task, success=number % 3 == 0, seed=number)
+    return replace(whole, **changes)
 
 
 def appender(path: Path) -> Appender:
@@ -112,14 +109,16 @@ def test_what_else_is_there_is_refused_and_kept(tmp_path):
         pass
     assert_holds(tmp_path / "d", 1)
     with appender(tmp_path / "e"), pytest.raises(UserError, match="being written"):
-        subprocess_append(tmp_path / "e")
+        in_another_process(f"append(Path({str(tmp_path / 'e')!r}), [0])")
 
 
-def subprocess_append(path: Path) -> None:
-    code = f"from pathlib import Path; from tests.datasets.lerobot.test_appending import append; append(Path({str(path)!r}), [0])"
+def in_another_process(code: str) -> str:
+    """What it prints; an error of its is one here."""
+    code = f"from pathlib import Path\nfrom tests.datasets.lerobot.test_appending import *\n{code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     if done.returncode:
-        raise UserError(done.stderr.splitlines()[-1])
+        raise UserError(done.stderr)
+    return done.stdout
 
 
 def killed_at(path: Path, change: int, told: int) -> bool:
@@ -168,10 +167,8 @@ def kill_everywhere(folder: Path, every: int) -> int:
     raise AssertionError("it was never done")
 
 
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [37, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_process_that_is_killed_at_any_moment_leaves_every_finished_episode(tmp_path, every):
     # In a process without threads, as it forks.
-    code = f"from pathlib import Path; from tests.datasets.lerobot.test_appending import *; print(kill_everywhere(Path({str(tmp_path)!r}), {every}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) * every > 60
+    kills = int(in_another_process(f"print(kill_everywhere(Path({str(tmp_path)!r}), {every}))"))
+    assert kills * every > 60
