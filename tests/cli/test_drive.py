@@ -142,12 +142,12 @@ def test_a_server_that_goes_away_is_found_when_it_is_back(capsys):
     up, back, done, ports = Event(), Event(), Event(), []
 
     def life():
-        # It moves too little to be done before the server goes.
+        # It moves too little to be done before the server goes, for longer than an observation is good for.
         with serving(Heading(moving=1)) as port:
             ports.append(port)
             up.set()
             sleep(1)
-        sleep(0.5)
+        sleep(1)
         with serving(Heading(), port=port):
             back.set()
             done.wait(60)

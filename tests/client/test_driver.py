@@ -170,6 +170,18 @@ def test_an_old_observation_is_not_sent():
         assert eventually(lambda: not driver.act({"step": 1}).held)
 
 
+def test_what_became_too_old_before_the_server_was_found_is_looked_at_again():
+    server, pauses = FakeServer(), [0.4]
+    server.connect = lambda timeout=None: sleep(pauses.pop() if pauses else 0)
+    with Driver(server, RATE, first_bound=60, max_age=0.2) as driver:
+        began = monotonic()
+        with pytest.raises(Stopped):
+            driver.act({"step": 0})
+        assert monotonic() - began < 30 and driver.lateness.too_old == 1
+        assert not driver.act({"step": 1}).held
+    assert [message["step"] for message in server.asked] == [1]
+
+
 def test_what_is_no_fault_of_the_networks_is_raised_in_the_loop():
     with Driver(FakeServer(), RATE) as driver, pytest.raises(WireError):
         driver.act({"step": object()})

@@ -102,7 +102,7 @@ class Command:
             print(f"driving {self.env} {self.task} at {rate:g} control steps a second", flush=True)
             first = self._first_seed(recording)
             for number in range(self.episodes):
-                played = drive(env, driver, policy.message, rate, first + number, say)
+                played = drive(env, driver, policy.message, rate, first + number, say, BACK)
                 if recording:
                     recording.add(played.episode)
                 driven.append(played)

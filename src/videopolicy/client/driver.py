@@ -150,6 +150,7 @@ class Driver:
         self._steps = self._answers = self._too_old = self._failures = self._episode = 0
         self._connections = server.connections
         self._latest: _Seen | None = None
+        self._dropped: _Seen | None = None
         self._error: Exception | None = None
         self._bug: Exception | None = None
         self._closed = threading.Event()
@@ -166,8 +167,9 @@ class Driver:
             at: when it was seen, by the driver's clock; None for now.
 
         Raises:
-            Stopped: there is no fresh action, and the robot is to stop or has nothing to hold by. Called again, it goes
-                on as soon as a fresh action is there.
+            Stopped: there is no fresh action, and the robot is to stop or has nothing to hold by; in an episode's first
+                step, before `first_bound` is over, if what was seen became too old to be sent. Called again, it goes on
+                as soon as a fresh action is there.
             WireError, ValueError: the observation cannot be sent, or the actions do not go with the safe one.
         """
         with self._changed:
@@ -175,10 +177,12 @@ class Driver:
                 raise ValueError("this driver was closed")
             now = self._clock()
             self._steps += 1
-            self._latest = _Seen(observation, now if at is None else at, self._watchdog.taken, self._episode)
+            seen = _Seen(observation, now if at is None else at, self._watchdog.taken, self._episode)
+            self._latest = seen
             self._changed.notify_all()
+            # There is nothing to wait for once what was seen will not be asked about: whoever calls looks again.
             self._changed.wait_for(
-                lambda: self._bug or self._closed.is_set() or self._watchdog.left,
+                lambda: self._bug or self._closed.is_set() or self._watchdog.left or self._dropped is seen,
                 timeout=self._watchdog.wait(now),
             )
             if self._bug:
@@ -257,8 +261,9 @@ class Driver:
                 return
             age = self._clock() - seen.at
             if age > self._max_age:
-                self._latest = None
+                self._latest, self._dropped = None, seen
                 self._too_old += 1
+                self._changed.notify_all()
                 return
             message = self._message(seen, age)
         timeout = self._timeout if self._answers else max(self._timeout, self._first_bound)

@@ -34,7 +34,9 @@ class Drive:
     seconds: float
 
 
-def drive(env: Env, driver: Driver, message: Message, rate: float, seed: int, tell: Callable[[str], None]) -> Drive:
+def drive(
+    env: Env, driver: Driver, message: Message, rate: float, seed: int, tell: Callable[[str], None], patience: float
+) -> Drive:
     """Plays an episode; it ends `AFTER_SUCCESS` control steps after success, or at the horizon.
 
     Args:
@@ -44,6 +46,7 @@ def drive(env: Env, driver: Driver, message: Message, rate: float, seed: int, te
         rate: control steps a second, at most.
         seed: decides the initial state.
         tell: is given a line whenever the robot begins to be held, goes on, or the server was found again.
+        patience: seconds that the first action may take; the driver's `first_bound`.
 
     Raises:
         UserError: the server does not answer before anything moves, or its actions are not this env's.
@@ -54,8 +57,7 @@ def drive(env: Env, driver: Driver, message: Message, rate: float, seed: int, te
     begun, last, success, ended = time.monotonic(), env.horizon, False, False
     while not ended and len(log) < last:
         pace.wait()
-        observation = env.observe()
-        step = _act(driver, message(observation))
+        observation, step = _act(env, driver, message, patience, tell)
         watch.heed(step, driver.lateness)
         action = np.clip(step.action, env.action_space.low, env.action_space.high)
         log.add(observation, state, action)
@@ -89,14 +91,24 @@ def _begin(driver: Driver, tell: Callable[[str], None]) -> None:
         raise UserError(f"the server cannot be told that an episode begins: {error}") from error
 
 
-def _act(driver: Driver, message: Mapping[str, object]) -> Step:
-    try:
-        return driver.act(message)
-    except Stopped as error:
-        raise UserError(f"nothing to move by: {error}") from error
-    # Another policy is behind the address than there was.
-    except ValueError as error:
-        raise UserError(f"the server's actions cannot be executed: {error}") from error
+def _act(
+    env: Env, driver: Driver, message: Message, patience: float, tell: Callable[[str], None]
+) -> tuple[Observation, Step]:
+    waits = False
+    while True:
+        observation = env.observe()
+        try:
+            return observation, driver.act(message(observation))
+        except Stopped as error:
+            # Before anything moves; what was seen may have become too old before the server was found.
+            if error.late >= patience:
+                raise UserError(f"nothing to move by: {error}") from error
+            if not waits:
+                tell(f"waits for the server: {error}")
+            waits = True
+        # Another policy is behind the address than there was.
+        except ValueError as error:
+            raise UserError(f"the server's actions cannot be executed: {error}") from error
 
 
 class _Pace:
