@@ -124,11 +124,11 @@ def write(played: dict[str, Path], demonstrations: dict[str, float]) -> None:
     right.axhline(demonstrations["p99"], color="black", label="demonstrations, 99 % of all steps")
     right.axhline(demonstrations["p95"], color="black", linestyle=":", label="demonstrations, 95 % of all steps")
     left.set_ylabel("success")
-    right.set_ylabel("change of the action at joins, 95th percentile")
+    right.set_ylabel("change of the action at joins, 95 %")
     for axes in (left, right):
         axes.set_xlabel("latency, control steps (0: the robot waits)")
         axes.set_ylim(0, 1.05)
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="center right")
     figure.savefig(HERE / "real_time.png", dpi=110)
 
 

@@ -36,7 +36,12 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file, as UTF-8; it appears whole or not at all.
+    """Writes a small file, as UTF-8; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file; it appears, or replaces the one that is there, whole or not at all.
 
     Raises:
         OSError: it cannot be written; the message names it.
@@ -44,7 +49,7 @@ def write_text(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with name_path_in_errors(path):
-            aside.write_text(text, encoding="utf-8")
+            aside.write_bytes(data)
             _sync(aside)
             aside.replace(path)
     finally:

@@ -10,7 +10,7 @@ DATA_SET, CHECKPOINT, RUN, EVALUATION = "data set", "checkpoint", "run", "evalua
 _GUESTS = {"evaluate", "diagnose", "imagine", "report", "check", "bench", "tune"}
 _WRITE_FILES = {"report", "check", "bench", "tune"}
 # What goes on with its own kind.
-_OWN = {"train": RUN, "evaluate": EVALUATION}
+_OWN = {"train": RUN, "evaluate": EVALUATION, "drive": DATA_SET}
 # What a run has from its first steps on.
 _OF_A_RUN = ("tensorboard", "losses.jsonl", "state")
 # Folders and files of runs and evaluations, which these change as they go on.

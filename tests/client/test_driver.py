@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from itertools import count
 from time import monotonic, sleep
 
 import msgpack
@@ -18,7 +19,7 @@ SLACK = 1.0
 class FakeServer:
     """Answers at once, or when it is let; an action's value is its step number by what the observation said."""
 
-    extended = True
+    extended, connections = True, 1
 
     def __init__(self, answer: Callable[[dict], dict] | None = None) -> None:
         self.metadata = {"execute": 4}
@@ -85,6 +86,27 @@ def test_a_slow_server_is_asked_ahead():
     assert later["committed"] >= 3 and later["planned"][0, 0] == later["step"]
 
 
+def test_chunked_looks_when_what_it_executes_is_done_and_waits():
+    server = FakeServer()
+    with Driver(server, RATE, bound=5, execute=3, executor="chunked") as driver:
+        done = drive(driver, range(12))
+    assert [float(step.action[0]) for step in done] == list(range(12))
+    assert [message["step"] for message in server.asked] == [0, 3, 6, 9]
+    assert all(message.get("planned") is None for message in server.asked)
+
+
+def test_the_temporal_ensemble_executes_the_mean_of_what_chunks_say():
+    numbers = count()
+
+    def disagree(observation):
+        return {"actions": np.full((40, 1), next(numbers), np.float32)}
+
+    with Driver(FakeServer(disagree), RATE, bound=5, execute=2, executor="temporal_ensemble") as driver:
+        values = [float(step.action[0]) for step in drive(driver, range(20))]
+    assert values[0] == 0 and 1 < values[-1] < next(numbers) - 2
+    assert sorted(values) == values
+
+
 def test_servers_of_others_are_told_nothing_more():
     server = FakeServer()
     server.extended = False
@@ -148,6 +170,18 @@ def test_an_old_observation_is_not_sent():
         assert eventually(lambda: not driver.act({"step": 1}).held)
 
 
+def test_what_became_too_old_before_the_server_was_found_is_looked_at_again():
+    server, pauses = FakeServer(), [0.4]
+    server.connect = lambda timeout=None: sleep(pauses.pop() if pauses else 0)
+    with Driver(server, RATE, first_bound=60, max_age=0.2) as driver:
+        began = monotonic()
+        with pytest.raises(Stopped):
+            driver.act({"step": 0})
+        assert monotonic() - began < 30 and driver.lateness.too_old == 1
+        assert not driver.act({"step": 1}).held
+    assert [message["step"] for message in server.asked] == [1]
+
+
 def test_what_is_no_fault_of_the_networks_is_raised_in_the_loop():
     with Driver(FakeServer(), RATE) as driver, pytest.raises(WireError):
         driver.act({"step": object()})
@@ -188,10 +222,10 @@ def test_closing_does_not_wait_for_an_answer():
     let.set()
 
 
-@pytest.mark.parametrize("options", [{"rate": 0}, {"rate": 10, "execute": 0}, {"rate": 10, "max_age": 0}])
+@pytest.mark.parametrize("options", [{"rate": 0}, {"execute": 0}, {"max_age": 0}, {"executor": "best"}])
 def test_nonsense_is_refused(options):
     with pytest.raises(ValueError):
-        Driver(FakeServer(), **options)
+        Driver(FakeServer(), **{"rate": 10, **options})
 
 
 def counting(message: dict) -> bytes:

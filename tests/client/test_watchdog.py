@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videopolicy.client import Stopped, Watchdog
+from videopolicy.client.chunks import ChunkMean
 
 
 def chunk(*values: float) -> np.ndarray:
@@ -101,7 +102,7 @@ def test_a_new_episode_begins_with_nothing():
     watchdog.offer(chunk(1, 2), 0)
     run(watchdog, 0.0)
     watchdog.reset()
-    assert len(watchdog.planned) == 0 and watchdog.wait(1.0) == 5
+    assert watchdog.left == 0 and watchdog.wait(1.0) == 5
 
 
 def test_widths_must_agree():
@@ -132,3 +133,24 @@ def test_no_step_waits_longer_than_its_bound_and_only_fresh_actions_count(bound,
         fresh, held = fresh + (not step.held), held + step.held
         assert not (step.held and length)
     assert (watchdog.taken, watchdog.held) == (fresh, held)
+
+
+def test_where_the_safe_action_is_nan_the_last_one_holds():
+    watchdog = Watchdog(bound=0, safe_action=np.array([0, np.nan]))
+    with pytest.raises(Stopped):
+        watchdog.step(0.0)
+    watchdog.offer(np.float32([[1, 2]]), 0)
+    watchdog.step(0.1)
+    step = watchdog.step(0.2)
+    assert step.held and step.action.tolist() == [0, 2] and step.action.dtype == np.float32
+
+
+def test_the_mean_of_chunks_speaks_of_every_step_of_the_newest():
+    watchdog = Watchdog(bound=0, chunks=ChunkMean)
+    watchdog.offer(chunk(0, 0, 0), 0)
+    run(watchdog, 0.0)
+    watchdog.offer(chunk(9, 1, 1, 1), 0)
+    assert watchdog.left == 3
+    # The older chunk weighs a little more, and says nothing of the last step.
+    first, second, third = (run(watchdog, t)[0] for t in (0.1, 0.2, 0.3))
+    assert 0.49 < first < 0.5 and first == second and third == 1

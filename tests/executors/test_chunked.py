@@ -2,6 +2,8 @@ from collections import deque
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from videopolicy.executors.chunked import make
 from videopolicy.types import Observation, Plan
@@ -92,3 +94,29 @@ def test_without_latency_it_is_a_queue_of_the_first_actions_of_each_plan(execute
         if not queue:
             queue.extend(ask(OBSERVATION, seeds[-1]).actions[:execute])
         np.testing.assert_array_equal(executor.act(OBSERVATION), queue.popleft(), err_msg=f"step {step}")
+
+
+@settings(max_examples=50)
+@given(
+    latency=st.integers(0, 6),
+    wait=st.integers(0, 6),
+    more=st.integers(0, 6),
+    seed=st.integers(0, 1000),
+)
+def test_plans_that_continue_what_is_committed_join_without_a_jump(latency, wait, more, seed):
+    rng = np.random.default_rng(seed)
+    execute = max(1, latency + wait)
+    executed = [0.0]
+
+    def ask(observation, _):
+        """What is committed as it was given, then steps of at most 1."""
+        committed = np.zeros((0, 1)) if observation.planned is None else observation.planned[: observation.committed]
+        length = execute + latency + more - len(committed) + 1
+        start = committed[-1] if len(committed) else executed[-1]
+        walk = start + rng.uniform(-1, 1, (length, 1)).cumsum(0)
+        return Plan(np.concatenate([committed, walk]).astype(np.float32))
+
+    executor = make(ask, execute=execute, latency=latency)
+    for _ in range(60):
+        executed.append(executor.act(OBSERVATION).item())
+    assert np.abs(np.diff(executed)).max() <= 1 + 1e-5

@@ -61,8 +61,8 @@ def service(policy, *, batch=1, queue=64, state_width=None, style=STYLE, **more)
 
 
 @contextmanager
-def running(served: Service, **listening):
-    """A server at a free port, in a thread; yields the port."""
+def running(served: Service, port=0, **listening):
+    """A server in a thread, at a free port unless one is given; yields the port."""
     stop, ready, state = Event(), Event(), {}
 
     async def main():
@@ -73,7 +73,7 @@ def running(served: Service, **listening):
             state["port"] = port
             ready.set()
 
-        await PolicyServer(served, Listening(port=0, **listening)).run(ending, told)
+        await PolicyServer(served, Listening(port=port, **listening)).run(ending, told)
 
     thread = Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()

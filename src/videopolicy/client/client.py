@@ -73,6 +73,7 @@ class Client:
         self._closed = threading.Event()
         self._connection: ClientConnection | None = None
         self._metadata: dict[str, object] = {}
+        self._connections = 0
         self._pause, self._next_attempt = FIRST_PAUSE, 0.0
         self.connect()
 
@@ -86,6 +87,11 @@ class Client:
         """Whether the server understands what `videopolicy serve` adds to openpi's protocol."""
         versions = self._metadata.get("versions")
         return isinstance(versions, dict) and isinstance(versions.get("protocol"), int)
+
+    @property
+    def connections(self) -> int:
+        """How many connections were made so far, the first one included."""
+        return self._connections
 
     def connect(self, timeout: float | None = None) -> None:
         """Connects if there is no connection, and tries again until the time is over: the server may be starting.
@@ -223,6 +229,7 @@ class Client:
             self._give_up(connection)
             raise
         self._pause, self._next_attempt = FIRST_PAUSE, 0.0
+        self._connections += 1
         return connection
 
     def _give_up(self, connection: ClientConnection) -> None:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from .chunks import ChunkMean, NewestChunk
 from .errors import ClientError, TooOld
 from .watchdog import Step, Watchdog
 
@@ -23,6 +24,7 @@ CONNECT_SECONDS = 1.0
 # The slowest of so many answers says when the next one has to be asked for.
 REMEMBERED = 8
 CLOSE_SECONDS = 1.0
+EXECUTORS = {"real_time": NewestChunk, "chunked": NewestChunk, "temporal_ensemble": ChunkMean}
 
 
 class ClientLike(Protocol):
@@ -36,6 +38,11 @@ class ClientLike(Protocol):
     @property
     def extended(self) -> bool:
         """See `Client.extended`."""
+        ...
+
+    @property
+    def connections(self) -> int:
+        """See `Client.connections`."""
         ...
 
     def connect(self, timeout: float | None = None) -> None:
@@ -62,6 +69,7 @@ class Lateness:
         latency: seconds, the slowest of the last answers; 0 before the first.
         too_old: observations that were not sent, or not answered, because they were too old.
         failures: questions without an answer.
+        reconnections: connections that were made anew.
         error: the last failure, until an answer comes.
     """
 
@@ -71,6 +79,7 @@ class Lateness:
     latency: float
     too_old: int
     failures: int
+    reconnections: int
     error: Exception | None
 
 
@@ -92,7 +101,8 @@ class Driver:
 
     A thread asks for chunks. Each is asked for so early that, by the slowest of the last answers, it is there when
     `execute` actions of the one before are done; it goes on at the action that is due when it arrives. A server of ours
-    is told what will be executed until then (`planned`, `committed`), so that chunks join without a jump.
+    is told what will be executed until then (`planned`, `committed`), so that chunks join without a jump, unless an
+    answer is later than the eight before it.
 
     Args:
         server: a `Client`; it stays open when the driver is closed.
@@ -104,6 +114,9 @@ class Driver:
         execute: actions of each chunk before the next one is to be there; None for what the server's metadata says
             (`execute`), or else the whole chunk.
         max_age: seconds; an observation that is older when it could be sent is not sent.
+        executor: "real_time" acts as said above; "temporal_ensemble" likewise, by the mean of all chunks that speak of
+            a step; "chunked" asks when `execute` actions are done, with what is seen then, and waits, so that `bound`
+            must be longer than an answer takes.
         timeout: seconds after which an answer is given up, and the connection with it; that of the first answer is
             `first_bound`, if that is longer.
         clock: seconds that never go back.
@@ -120,6 +133,7 @@ class Driver:
         first_bound: float = 30.0,
         execute: int | None = None,
         max_age: float = 0.5,
+        executor: Literal["real_time", "chunked", "temporal_ensemble"] = "real_time",
         timeout: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -127,12 +141,16 @@ class Driver:
             raise ValueError("rate, max_age and timeout must be more than 0")
         if execute is not None and execute < 1:
             raise ValueError(f"execute is {execute}; at least 1 action of each chunk must be executed")
-        self._server, self._rate, self._execute = server, rate, execute
+        if executor not in EXECUTORS:
+            raise ValueError(f"executor is {executor!r}; {', '.join(EXECUTORS)} are right")
+        self._server, self._rate, self._execute, self._waits = server, rate, execute, executor == "chunked"
         self._max_age, self._timeout, self._first_bound, self._clock = max_age, timeout, first_bound, clock
-        self._watchdog = Watchdog(bound, when_late, safe_action, first_bound)
+        self._watchdog = Watchdog(bound, when_late, safe_action, first_bound, EXECUTORS[executor])
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
         self._steps = self._answers = self._too_old = self._failures = self._episode = 0
+        self._connections = server.connections
         self._latest: _Seen | None = None
+        self._dropped: _Seen | None = None
         self._error: Exception | None = None
         self._bug: Exception | None = None
         self._closed = threading.Event()
@@ -149,8 +167,9 @@ class Driver:
             at: when it was seen, by the driver's clock; None for now.
 
         Raises:
-            Stopped: there is no fresh action, and the robot is to stop or has nothing to hold by. Called again, it goes
-                on as soon as a fresh action is there.
+            Stopped: there is no fresh action, and the robot is to stop or has nothing to hold by; in an episode's first
+                step, before `first_bound` is over, if what was seen became too old to be sent. Called again, it goes on
+                as soon as a fresh action is there.
             WireError, ValueError: the observation cannot be sent, or the actions do not go with the safe one.
         """
         with self._changed:
@@ -158,10 +177,12 @@ class Driver:
                 raise ValueError("this driver was closed")
             now = self._clock()
             self._steps += 1
-            self._latest = _Seen(observation, now if at is None else at, self._watchdog.taken, self._episode)
+            seen = _Seen(observation, now if at is None else at, self._watchdog.taken, self._episode)
+            self._latest = seen
             self._changed.notify_all()
+            # There is nothing to wait for once what was seen will not be asked about: whoever calls looks again.
             self._changed.wait_for(
-                lambda: self._bug or self._closed.is_set() or len(self._watchdog.planned),
+                lambda: self._bug or self._closed.is_set() or self._watchdog.left or self._dropped is seen,
                 timeout=self._watchdog.wait(now),
             )
             if self._bug:
@@ -184,9 +205,15 @@ class Driver:
     def lateness(self) -> Lateness:
         """How late it was, and why."""
         with self._changed:
-            watchdog, slowest = self._watchdog, max(self._latencies, default=0.0)
             return Lateness(
-                self._steps, watchdog.held, watchdog.worst, slowest, self._too_old, self._failures, self._error
+                steps=self._steps,
+                held=self._watchdog.held,
+                worst=self._watchdog.worst,
+                latency=max(self._latencies, default=0.0),
+                too_old=self._too_old,
+                failures=self._failures,
+                reconnections=self._server.connections - self._connections,
+                error=self._error,
             )
 
     def close(self) -> None:
@@ -234,8 +261,9 @@ class Driver:
                 return
             age = self._clock() - seen.at
             if age > self._max_age:
-                self._latest = None
+                self._latest, self._dropped = None, seen
                 self._too_old += 1
+                self._changed.notify_all()
                 return
             message = self._message(seen, age)
         timeout = self._timeout if self._answers else max(self._timeout, self._first_bound)
@@ -251,7 +279,7 @@ class Driver:
             if seen.episode == self._episode:
                 actions = reply["actions"]
                 assert isinstance(actions, np.ndarray)
-                self._watchdog.offer(actions, seen.taken)
+                self._watchdog.offer(actions[: self._executed()] if self._waits else actions, seen.taken)
             # An observation is not asked about twice.
             if self._latest is seen:
                 self._latest = None
@@ -260,15 +288,16 @@ class Driver:
     def _wanted(self) -> bool:
         if self._latest is None:
             return False
-        execute = self._execute
-        if execute is None:
-            told = self._server.metadata.get("execute")
-            execute = told if isinstance(told, int) and told > 0 else None
-        return self._watchdog.wants(self._latest.taken, self._lead(), execute)
+        return self._watchdog.wants(self._latest.taken, self._lead(), self._executed())
+
+    def _executed(self) -> int | None:
+        """Actions of each chunk until the next one is to be there; None for all."""
+        told = self._server.metadata.get("execute") if self._execute is None else self._execute
+        return told if isinstance(told, int) and told > 0 else None
 
     def _lead(self) -> int:
-        """How many control steps an answer takes, rounded up."""
-        return math.ceil(max(self._latencies, default=0.0) * self._rate)
+        """How many control steps before it is needed a chunk is asked for: as many as an answer takes, rounded up."""
+        return 0 if self._waits else math.ceil(max(self._latencies, default=0.0) * self._rate)
 
     def _message(self, seen: _Seen, age: float) -> Mapping[str, object]:
         """The observation, and what a server of ours is told beside it."""

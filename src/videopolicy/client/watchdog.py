@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from .chunks import ChunkMean, NewestChunk
 from .errors import Stopped
 
 
@@ -33,9 +34,10 @@ class Watchdog:
     Args:
         bound: how long a step waits for a fresh action. Steps that follow one which was held do not wait again.
         when_late: then "hold" gives the safe action, and "stop" raises `Stopped`.
-        safe_action: (D,), what holds the robot; by default the last action again, which is right where actions are
-            positions and wrong where they are movements.
+        safe_action: (D,), what holds the robot; where it is NaN, and by default everywhere, that of the last action
+            again, which is right where actions are positions and wrong where they are movements.
         first_bound: how long the first step waits, before anything moves: a server may have to warm up.
+        chunks: what the chunks that have arrived say of a step: the newest, or the mean of all.
 
     Attributes:
         taken: fresh actions that were handed out.
@@ -49,28 +51,28 @@ class Watchdog:
         when_late: Literal["hold", "stop"] = "hold",
         safe_action: np.ndarray | None = None,
         first_bound: float = 30.0,
+        chunks: type[NewestChunk] | type[ChunkMean] = NewestChunk,
     ) -> None:
         if not (bound >= 0 and first_bound >= 0):
             raise ValueError("bounds are seconds, and not negative")
         if when_late not in ("hold", "stop"):
             raise ValueError(f'when_late is {when_late!r}; "hold" and "stop" are right')
-        self._bound, self._first_bound, self._when_late = bound, first_bound, when_late
+        self._bound, self._first_bound, self._when_late, self._kind = bound, first_bound, when_late, chunks
         self._safe = None if safe_action is None else np.array(safe_action, dtype=np.float32)
-        if self._safe is not None and not (self._safe.ndim == 1 and np.isfinite(self._safe).all()):
-            raise ValueError("a safe action is an array (D,) of finite numbers")
+        if self._safe is not None and (self._safe.ndim != 1 or np.isinf(self._safe).any()):
+            raise ValueError("a safe action is an array (D,) of finite numbers, or NaN for the last action's")
         self.taken = self.held = 0
         self.worst = 0.0
         self.reset()
 
     def reset(self) -> None:
         """Begins an episode: what is in hand is thrown away, and the next step is a first one. Counts go on."""
-        self._chunk = np.zeros((0, 0), np.float32)
-        self._start = self.taken
+        self._chunks = self._kind()
         self._last: np.ndarray | None = None
         self._due: float | None = None
 
     def offer(self, chunk: np.ndarray, start: int) -> None:
-        """A new chunk, which replaces the one in hand.
+        """A new chunk, which replaces the one in hand, or is averaged with it.
 
         Args:
             chunk: (A, D) float32.
@@ -83,16 +85,17 @@ class Watchdog:
         if self._safe is not None and chunk.shape[1] != len(self._safe):
             raise ValueError(f"the safe action is {len(self._safe)} wide, the server's actions are {chunk.shape[1]}")
         if self.taken - start < len(chunk):
-            self._chunk, self._start = chunk, start
+            self._chunks.arrive(start, chunk)
 
     @property
-    def planned(self) -> np.ndarray:
-        """(n, D): the fresh actions that are in hand."""
-        return self.planned_since(self.taken)
+    def left(self) -> int:
+        """How many fresh actions are in hand."""
+        return max(0, self._chunks.until - self.taken)
 
     def planned_since(self, taken: int) -> np.ndarray:
-        """(n, D): of the chunk in hand, the actions from when `taken` was this; some may be done by now."""
-        return self._chunk[max(0, taken - self._start) :]
+        """(n, D): of what is in hand, the actions from when `taken` was this; some may be done by now."""
+        steps = range(max(taken, self._chunks.asked), self._chunks.until)
+        return np.stack([self._chunks.action_at(step) for step in steps]) if steps else np.zeros((0, 0), np.float32)
 
     def wants(self, taken: int, lead: int, execute: int | None = None) -> bool:
         """Whether the next chunk should be asked for now.
@@ -102,12 +105,13 @@ class Watchdog:
             lead: control steps that an answer takes.
             execute: actions of each chunk after which the next one should be there; None for all of them.
         """
-        length = len(self._chunk) if execute is None else min(execute, len(self._chunk))
-        return taken - self._start >= length - lead
+        length = self._chunks.until - self._chunks.asked
+        length = length if execute is None else min(execute, length)
+        return taken - self._chunks.asked >= length - lead
 
     def wait(self, now: float) -> float:
         """How many seconds from now the step that is due may wait for a fresh action; 0 if there is one."""
-        if len(self.planned):
+        if self.left:
             return 0.0
         if self._due is None:
             self._due = now
@@ -126,13 +130,21 @@ class Watchdog:
         """
         late = 0.0 if self._due is None else now - self._due
         self.worst = max(self.worst, late)
-        planned = self.planned
-        if len(planned):
+        if self.left:
+            action = self._chunks.action_at(self.taken)
             self.taken += 1
-            self._due, self._last = None, planned[0].copy()
-            return Step(planned[0].copy(), late=late)
+            self._due, self._last = None, action.copy()
+            return Step(action.copy(), late=late)
         self.held += 1
-        held = self._last if self._safe is None else self._safe
+        held = self._holding()
         if self._when_late == "stop" or held is None:
             raise Stopped(late, cause)
-        return Step(held.copy(), held=True, late=late)
+        return Step(held, held=True, late=late)
+
+    def _holding(self) -> np.ndarray | None:
+        """What holds the robot; None if nothing does."""
+        if self._safe is None:
+            return None if self._last is None else self._last.copy()
+        if self._last is None:
+            return None if np.isnan(self._safe).any() else self._safe.copy()
+        return np.where(np.isnan(self._safe), self._last, self._safe)

@@ -16,6 +16,11 @@ SCRIPTED = (
     "Made by a scripted expert that knows where everything is, in simulation. "
     "These are not human demonstrations, and not the official ones of any benchmark."
 )
+DRIVEN = (
+    "What a policy did that was asked over a network: the observations, and the actions that were executed, those of a "
+    "robot that was held for want of an answer included. These are not demonstrations: failures are among them, and "
+    "`videopolicy/success` of `meta/episodes` says which."
+)
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,22 @@ class Card:
             f"\nThe command that made it:\n\n```sh\n{shlex.join(self.command)}\n```\n",
         ]
         return "\n".join(lines)
+
+
+def driven_text(env: str, task: str, server: str) -> str:
+    """The README.md of what a served policy did, Markdown.
+
+    Args:
+        env: the simulator, as this project names it.
+        task: its name of the first episodes' task.
+        server: the address at which the policy was asked.
+    """
+    command = ("videopolicy", "drive", "--env", env, "--task", task, "--server", server)
+    return "\n".join(
+        [
+            FRONT,
+            f"# A policy in {env}\n",
+            f"{DRIVEN}\n",
+            f"The command that began it:\n\n```sh\n{shlex.join(command)}\n```\n",
+        ]
+    )

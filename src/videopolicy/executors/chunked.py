@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float32
 
+from videopolicy.client.chunks import NewestChunk
 from videopolicy.executors.base import Ask, Executor
 from videopolicy.types import Action
 
@@ -21,12 +22,12 @@ class Chunked(Executor):
 
     def forget(self) -> None:
         """See `Executor.forget`."""
-        self._asked, self._actions = 0, np.zeros((0, 0), np.float32)
+        self._chunks = NewestChunk()
 
     def arrive(self, asked: int, actions: Float32[np.ndarray, "A D"]) -> None:
         """See `Executor.arrive`."""
-        self._asked, self._actions = asked, actions
+        self._chunks.arrive(asked, actions)
 
     def action_at(self, step: int) -> Action:
         """See `Executor.action_at`."""
-        return self._actions[step - self._asked]
+        return self._chunks.action_at(step)

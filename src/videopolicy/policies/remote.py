@@ -57,13 +57,14 @@ STYLES = {
 }
 
 
-def make(target: str, *, style: str = NATIVE, token: str | None = None) -> "RemotePolicy":
+def make(target: str, *, style: str = NATIVE, token: str | None = None, patience: float = PATIENCE) -> "RemotePolicy":
     """The policy that a server plans with.
 
     Args:
         target: the server, `ws://HOST:PORT` or `wss://HOST:PORT`.
         style: what it is sent: "native" for a server of ours, which says itself what it wants; or "libero".
         token: that the server asks for.
+        patience: seconds that connecting may take, and later each answer.
 
     Raises:
         UserError: no server answers there, it refuses, or what it says is not of this protocol.
@@ -71,7 +72,7 @@ def make(target: str, *, style: str = NATIVE, token: str | None = None) -> "Remo
     if style not in (NATIVE, *STYLES):
         raise unknown("style", style, (NATIVE, *STYLES))
     try:
-        client = Client(target, token, timeout=PATIENCE)
+        client = Client(target, token, timeout=patience)
     except (ValueError, ClientError) as error:
         raise UserError(f"policy remote: {target}: {error}") from error
     return RemotePolicy(client, target, None if style == NATIVE else STYLES[style])
@@ -86,11 +87,12 @@ class RemotePolicy:
         style: what it is sent; None if it says so itself.
 
     Attributes:
+        client: its connection.
         spec: see `Policy.spec`.
     """
 
     def __init__(self, client: Client, target: str, style: Keys | None) -> None:
-        self._client, self._target, self._style = client, target, style
+        self.client, self._target, self._style = client, target, style
         self.spec = self._own_spec(client.metadata) if style is None else self._probed_spec(style)
 
     def plan(
@@ -105,31 +107,42 @@ class RemotePolicy:
         return [self._plan(*asked) for asked in zip(observations, seeds, wanted, strict=True)]
 
     def _plan(self, observation: Observation, seed: int, imagine: bool) -> Plan:
+        message = self.message(observation)
         if self._style is not None:
-            return Plan(self._ask(_foreign(observation, self._style))["actions"])
-        message: dict[str, object] = {key: observation.images[view] for view, key in self._images.items()}
-        if self._instruction:
-            message[self._instruction] = observation.instruction
-        if self._state and observation.state is not None:
-            message[self._state] = observation.state
+            return Plan(self._ask(message)["actions"])
         if observation.planned is not None:
             message |= {"planned": observation.planned, "committed": observation.committed}
-        message |= {"seed": seed, "imagine": bool(imagine and self._client.metadata.get("imagine"))}
+        message |= {"seed": seed, "imagine": bool(imagine and self.client.metadata.get("imagine"))}
         reply = self._ask(message)
         imagined = reply.get("imagined")
         if not isinstance(imagined, dict):
             return Plan(reply["actions"])
         return Plan(reply["actions"], imagined, tuple(reply["offsets"]))
 
+    def message(self, observation: Observation) -> dict[str, object]:
+        """What the server is sent of an observation, under its own names.
+
+        Raises:
+            UserError: the env's state is not of the style.
+        """
+        if self._style is not None:
+            return _foreign(observation, self._style)
+        message: dict[str, object] = {key: observation.images[view] for view, key in self._images.items()}
+        if self._instruction:
+            message[self._instruction] = observation.instruction
+        if self._state and observation.state is not None:
+            message[self._state] = observation.state
+        return message
+
     def _ask(self, message: Mapping[str, object]) -> dict:
         try:
-            return self._client.infer(message)
+            return self.client.infer(message)
         except ClientError as error:
             raise UserError(f"{self._target}: {error}") from error
 
     def _own_spec(self, told: Mapping) -> PolicySpec:
         """What a server of ours says of its policy."""
-        if not self._client.extended:
+        if not self.client.extended:
             silent = "this server does not say what its policy wants"
             raise UserError(f"{self._target}: {silent}; name it with --style {'|'.join(STYLES)}")
         try:

@@ -17,7 +17,7 @@ from videopolicy.datasets.conversion.workers import convert_runs
 from videopolicy.datasets.lerobot import LeRobot, open_dataset
 from videopolicy.datasets.lerobot.assembly import About, assemble
 from videopolicy.datasets.lerobot.shard import Shard, ShardSchema
-from videopolicy.datasets.lerobot.writer import STEPS_A_FILE, refuse_existing
+from videopolicy.datasets.lerobot.writer import CRF, STEPS_A_FILE, refuse_existing
 from videopolicy.datasets.notes import Note, kept, merged
 from videopolicy.datasets.phrases import plural
 from videopolicy.errors import UserError, name_path_in_errors
@@ -27,7 +27,6 @@ from videopolicy.progress import progress_bar
 
 # A set is cut into so many shards, if they have from LEAST to STEPS_A_FILE frames.
 _SHARDS, _LEAST = 64, 500
-_CRF = 10
 # Episodes that decide what all must be.
 _ASKED = 5
 # Changes whenever what is written does.
@@ -85,7 +84,7 @@ def convert(source: ConversionSource, target: Path, workers: int, card: str = ""
     recipe = json.loads(json.dumps(recipe | {"views": source.views and list(source.views.items())}))
     with staging(target, recipe) as folder:
         refuse_existing(target)
-        job = ShardJob(source, folder / "shards", _kind(dataset, source.reading.strict), _CRF)
+        job = ShardJob(source, folder / "shards", _kind(dataset, source.reading.strict), CRF)
         runs = plan([dataset.length(index) for index in range(len(dataset))])
         there = _write(job, runs, workers)
         outcome = replace(_finish(dataset, job, runs, folder / "whole"), resumed=(there, len(runs)))

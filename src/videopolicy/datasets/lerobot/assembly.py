@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from videopolicy.datasets.lerobot import spec, stats, tables
 from videopolicy.datasets.lerobot.shard import Shard, ShardEntry, ShardSchema
+from videopolicy.durable import write_bytes, write_text
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def assemble(shards: Iterable[Shard], about: About, target: Path) -> None:
         about: the data set.
         target: its folder.
     """
-    assembly = _Assembly(about, target)
+    assembly = Assembly(about, target, _share)
     for shard in shards:
         if shard.entries:
             assembly.add(shard)
@@ -46,9 +47,28 @@ def assemble(shards: Iterable[Shard], about: About, target: Path) -> None:
 
 
 @dataclass
-class _Assembly:
+class Assembly:
+    """A data set that grows by shards; after each `finish` it is all there.
+
+    Every file appears whole or not at all, and the rows of a shard after all else that is needed to read them, so that
+    a reader who comes at any moment finds the episodes of whole shards and no part of another.
+
+    Attributes:
+        about: the data set.
+        target: its folder.
+        place: brings a shard's video to where the data set has it.
+        files: shards so far.
+        frames: control steps so far.
+        kind: of all episodes; None before the first.
+        rows: the table of episodes.
+        tasks: instruction -> its number.
+        columns: the columns of the data files, in parts.
+        histograms: of each view.
+    """
+
     about: About
     target: Path
+    place: Callable[[Path, Path], None]
     files: int = 0
     frames: int = 0
     kind: ShardSchema | None = None
@@ -58,16 +78,14 @@ class _Assembly:
     histograms: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, shard: Shard) -> None:
+        """Appends the episodes of a shard, at least one."""
         assert shard.kind is not None
         self.kind = shard.kind
         columns = shard.vectors() | self._index(shard)
-        self._file(spec.DATA).write_bytes(tables.to_bytes(tables.of_rows(columns)))
         for view in shard.kind.sizes:
-            video = self._file(spec.VIDEO, video_key=spec.IMAGES + view)
-            try:
-                video.hardlink_to(shard.video(view))
-            except OSError:  # some file systems have no links
-                shutil.copyfile(shard.video(view), video)
+            self.place(shard.video(view), self._file(spec.VIDEO, video_key=spec.IMAGES + view))
+        write_bytes(self._file(spec.TASKS.as_posix()), tables.to_bytes(tables.of_tasks(list(self.tasks))))
+        write_bytes(self._file(spec.DATA), tables.to_bytes(tables.of_rows(columns)))
         columns = {name: values.reshape(len(values), -1) for name, values in columns.items()}
         for name, values in columns.items():
             self.columns.setdefault(name, []).append(values)
@@ -80,6 +98,7 @@ class _Assembly:
         self.files += 1
 
     def finish(self) -> None:
+        """Writes what is said of all shards together."""
         assert self.kind is not None
         totals = {name: stats.of_parts(parts) for name, parts in self.columns.items()}
         for view, counts in self.histograms.items():
@@ -89,10 +108,9 @@ class _Assembly:
         table = tables.of_episodes(self.rows)
         if not any(row[spec.EPISODE_LABELLED_BY] for row in self.rows):
             table = table.drop_columns([spec.EPISODE_LABELLED_BY, spec.EPISODE_CONFIDENCE])
-        episodes.write_bytes(tables.to_bytes(table))
-        (self.target / spec.TASKS).write_bytes(tables.to_bytes(tables.of_tasks(list(self.tasks))))
-        (self.target / spec.STATS).write_text(json.dumps(totals, indent=2), encoding="utf-8")
-        (self.target / spec.INFO).write_text(json.dumps(self._info(self.kind), indent=2), encoding="utf-8")
+        write_bytes(episodes, tables.to_bytes(table))
+        write_text(self.target / spec.STATS, json.dumps(totals, indent=2))
+        write_text(self.target / spec.INFO, json.dumps(self._info(self.kind), indent=2))
 
     def _index(self, shard: Shard) -> dict[str, np.ndarray]:
         """The columns that number the shard's steps."""
@@ -165,6 +183,13 @@ class _Assembly:
         file = self.target / template.format(**names, **spec.place(self.files))
         file.parent.mkdir(parents=True, exist_ok=True)
         return file
+
+
+def _share(source: Path, video: Path) -> None:
+    try:
+        video.hardlink_to(source)
+    except OSError:  # some file systems have no links
+        shutil.copyfile(source, video)
 
 
 def _flat(name: str, values: dict[str, Any]) -> dict[str, Any]:

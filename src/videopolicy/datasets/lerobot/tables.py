@@ -25,12 +25,12 @@ def of_rows(columns: dict[str, np.ndarray]) -> pa.Table:
     )
 
 
-def to_bytes(table: pa.Table) -> pa.Buffer:
+def to_bytes(table: pa.Table) -> memoryview:
     """A table as the bytes of a parquet file."""
     # By way of memory: on a full disk, pyarrow's own files complain a second time when they are collected.
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=_ROWS, write_page_checksum=True)
-    return sink.getvalue()
+    return memoryview(sink.getvalue())
 
 
 def of_episodes(rows: list[dict[str, Any]]) -> pa.Table:

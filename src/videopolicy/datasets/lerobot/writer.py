@@ -18,6 +18,8 @@ from videopolicy.types import Episode
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # A file of the data set is closed at the end of the first episode that brings it to this many steps.
 STEPS_A_FILE = 10_000
+# The videos' quality (see `videopolicy.media.Encoder`): 38 to 41 dB at 64 pixels.
+CRF = 10
 
 
 class Writer:
@@ -34,7 +36,7 @@ class Writer:
         path: the data set's folder; must not exist, or be empty.
         fps: control steps a second.
         views: the cameras that every episode has.
-        crf: the videos' quality (see `videopolicy.media.Encoder`); 10 gives 38 to 41 dB at 64 pixels.
+        crf: the videos' quality (see `videopolicy.media.Encoder`).
         action_layout: what an action's dimensions mean (see `videopolicy.actions.layout`), "" if unspecified.
         state_layout: the same of the state.
 
@@ -51,7 +53,7 @@ class Writer:
         path: Path,
         fps: float,
         views: Sequence[str],
-        crf: int = 10,
+        crf: int = CRF,
         action_layout: str = "",
         state_layout: str = "",
     ) -> None:
