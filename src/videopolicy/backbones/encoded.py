@@ -73,6 +73,10 @@ class Encoded(Backbone):
         self.video = config.video.build(latent_channels, text_width, latent_channels + width)
         self.tap_channels, self.time_width = (width,), self.video.time_width
 
+    def arrange(self, views: int, pad: int) -> None:
+        """See `Backbone.arrange`."""
+        self.video.arrange(views, pad)
+
     def encode_current(self, given: Condition) -> Condition:
         """See `Backbone.encode_current`: the pixels make way for their features."""
         latents, pixels = given.latents.split((self._channels, given.latents.shape[2] - self._channels), 2)
