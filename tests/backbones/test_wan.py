@@ -9,9 +9,10 @@ from diffusers import WanTransformer3DModel
 
 from videopolicy.backbones.base import Condition
 from videopolicy.backbones.frames import Arrangement
-from videopolicy.backbones.wan import EXAMPLE
+from videopolicy.backbones.wan import EXAMPLE, T2V_1_3B, TI2V_5B
 from videopolicy.diffusion.flow import flow_time
 from videopolicy.errors import UserError
+from videopolicy.latents.wan import WAN_2_1, WAN_2_2
 
 CHANNELS, WIDTH, TOKENS, SIDE = 4, 16, 3, 8
 PATCHED = replace(EXAMPLE, patch=2, taps=(0, 2))
@@ -136,10 +137,10 @@ def of_odd_size(backbone):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (lambda: made(pad=1), "set the pad to 0"),
+        (lambda: made(pad=1), "pad"),
         (lambda: replace(EXAMPLE, taps=(3,)), "different blocks, 0 to 2"),
-        (lambda: replace(EXAMPLE, taps=(1, 1)), "different blocks"),
-        (lambda: replace(EXAMPLE, head_channels=7), "are even"),
+        (lambda: replace(EXAMPLE, frequencies=15), "are an even number"),
+        (lambda: replace(EXAMPLE, head_channels=13), "are an even number"),
         (lambda: EXAMPLE.build(CHANNELS, WIDTH, CHANNELS - 1), "conditioning latents of 3 channels"),
         (lambda: of_odd_size(made()), "latents of 7x7 do not divide"),
     ],
@@ -148,3 +149,10 @@ def test_what_does_not_fit_is_refused_in_one_line(fault, message):
     with pytest.raises(UserError, match=re.escape(message)) as refused:
         fault()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("shape", "latents", "billions"), [(TI2V_5B, WAN_2_2, 5.00), (T2V_1_3B, WAN_2_1, 1.42)])
+def test_it_has_as_many_parameters_as_published(shape, latents, billions):
+    with torch.device("meta"):
+        backbone = shape.build(len(latents.mean), 4096)
+    assert sum(parameter.numel() for parameter in backbone.parameters()) / 1e9 == pytest.approx(billions, abs=0.005)

@@ -1,7 +1,7 @@
 """Wan's video transformer (Wan et al. 2025, arXiv 2503.20314) on diffusers' modules: a flow model, all frames at once.
 
-The current image of each view is a frame of its own before the future: clean, at time 0, while the others are noisy, as
-Wan 2.2's model for text and images has it. What the network says of it is left out.
+The current images are clean frames at time 0, as Wan 2.2's model for text and images has them. Those of Wan 2.1 for
+text alone have the same shape but one time for all frames, and must learn what a clean one is.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from videopolicy.backbones.base import Backbone, Condition, Features
-from videopolicy.backbones.frames import Arranged, Arrangement
-from videopolicy.configs import check_limits, limited
-from videopolicy.diffusion.flow import FlowScaling
+from videopolicy.backbones.transformer import TransformerConfig, VideoTransformer
+from videopolicy.configs import limited
 from videopolicy.errors import UserError
 
 # What the network is told as time, at t = 1.
@@ -26,44 +24,26 @@ EPSILON, ROTARY_BASE = 1e-6, 10_000.0
 
 
 @dataclass(frozen=True)
-class Config:
-    """Shape of the transformer.
+class Config(TransformerConfig):
+    """Shape of the transformer; see `TransformerConfig` for what all share.
 
     Attributes:
-        layers: blocks.
-        heads: of attention in each.
-        head_channels: channels of an attention head, even.
         hidden: width of the layer inside a block's feed-forward network.
-        patch: side in latents of what becomes one token.
         frequencies: sinusoids of the time, even.
-        taps: blocks whose outputs are handed to the adapter, counted from 0.
-        views: how several views become one video: side by side in one picture, or one after the other.
     """
 
-    generates_video: ClassVar[bool] = True
+    name: ClassVar[str] = "wan"
 
-    layers: int = limited(6, 1, 1024)
-    heads: int = limited(4, 1, 1024)
-    head_channels: int = limited(32, 6, 1024)
-    hidden: int = limited(512, 1, 2**20)
-    patch: int = limited(1, 1, 64)
+    layers: int = limited(4, 1, 1024)
+    head_channels: int = limited(24, 12, 1024)
+    taps: tuple[int, ...] = (2,)
+    hidden: int = limited(384, 1, 2**20)
     frequencies: int = limited(64, 2, 2**16)
-    taps: tuple[int, ...] = (3,)
-    views: Arranged = "width"
 
     def __post_init__(self) -> None:
-        check_limits(self, "backbone")
-        if self.head_channels % 2 or self.frequencies % 2:
-            raise UserError(
-                "head_channels and frequencies of backbone 'wan' are even numbers: they are sines and cosines"
-            )
-        if len(set(self.taps)) < len(self.taps) or any(not 0 <= tap < self.layers for tap in self.taps):
-            raise UserError(f"taps of backbone 'wan' are different blocks, 0 to {self.layers - 1}, not {self.taps}")
-
-    @property
-    def width(self) -> int:
-        """Channels of a token inside."""
-        return self.heads * self.head_channels
+        super().__post_init__()
+        if self.frequencies % 2:
+            raise UserError("frequencies of backbone 'wan' are an even number: they are sines and cosines")
 
     def build(self, latent_channels: int, text_width: int, condition_channels: int | None = None) -> "Wan":
         """Fresh weights for latents of C channels, tokens of width W, conditioning latents of Q channels.
@@ -73,32 +53,24 @@ class Config:
         return Wan(self, latent_channels, text_width, condition_channels or latent_channels)
 
 
+# As published, 5.00 billion parameters with Wan 2.2's latents and 1.42 with Wan 2.1's, for text 4096 wide.
+TI2V_5B = Config(layers=30, heads=24, head_channels=128, hidden=14336, frequencies=256, patch=2, taps=(19,))
+T2V_1_3B = Config(layers=30, heads=12, head_channels=128, hidden=8960, frequencies=256, patch=2, taps=(19,))
 EXAMPLE = Config(layers=3, heads=2, head_channels=12, hidden=32, frequencies=16, taps=(0, 1))
 
 
-class Wan(Backbone):
-    """Denoises flat frames jointly in space and time, behind the current images.
+class Wan(VideoTransformer):
+    """See `VideoTransformer`.
 
     Attributes:
         net: diffusers' transformer.
-        beyond: tokens of what the conditioning latents hold beyond the current image's own; None if nothing.
-        empty_prompt: the first token of the empty instruction, as the text encoder of pretrained weights gives it, or
-            zeros. A text whose first token is zeros, as one that is hidden, begins with it.
     """
 
-    empty_prompt: Tensor
-    scaling = FlowScaling()
     repeated_blocks = ("WanTransformerBlock",)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 
     def __init__(self, config: Config, latent_channels: int, text_width: int, condition_channels: int) -> None:
-        super().__init__()
-        if condition_channels < latent_channels:
-            raise UserError(
-                f"backbone 'wan' continues the current image: conditioning latents of {condition_channels} channels "
-                f"cannot begin with the {latent_channels} that are denoised"
-            )
-        self.config, self._channels, self._layout = config, latent_channels, Arrangement(config.views)
+        super().__init__(config, latent_channels, text_width, condition_channels)
         self.net = PerFrameWan(
             patch_size=(1, config.patch, config.patch),
             num_attention_heads=config.heads,
@@ -111,34 +83,20 @@ class Wan(Backbone):
             num_layers=config.layers,
             eps=EPSILON,
         )
-        more, patch = condition_channels - latent_channels, config.patch
-        self.beyond = nn.Conv2d(more, config.width, patch, patch) if more else None
-        self.register_buffer("empty_prompt", torch.zeros(text_width))
-        self.time_width, self.tap_channels = config.width, (config.width,) * len(config.taps)
 
-    def arrange(self, views: int, pad: int) -> None:
-        """See `Backbone.arrange`."""
-        if pad:
-            raise UserError(
-                "backbone 'wan' is shown the current images as frames of their own; set the pad to 0"
-            )
-        self._layout = Arrangement(self.config.views, views)
-
-    def unguided(self, condition: Condition) -> Condition:
-        """See `Backbone.unguided`: without the text alone, as Wan is guided."""
-        nothing = torch.ones(len(condition.text), 1, dtype=torch.bool, device=condition.text.device)
-        return condition.drop(latents=~nothing, text=nothing)
-
-    def forward(
-        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B F C h w"], Features]:
-        """See `Backbone.forward`."""
-        out, features = self._pass(video, condition, noise, self.config.layers)
-        return self._layout.split(out), features
-
-    def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
-        """See `Backbone.read`: no block behind the last tap runs."""
-        return self._pass(*self.inputs(video, sigma, condition), max(self.config.taps, default=-1) + 1)[1]
+    def run(
+        self,
+        frames: Float[Tensor, "B C T h W"],
+        clean: int,
+        noise: Float[Tensor, "B"],
+        text: Float[Tensor, "B L W2"],
+        beyond: Float[Tensor, "B d K h2 w2"] | None,
+        blocks: int,
+    ) -> tuple[Float[Tensor, "B C T h W"], list[Float[Tensor, "B d T h2 w2"]]]:
+        """See `VideoTransformer.run`."""
+        times = (TIME_SCALE * noise)[:, None].repeat(1, frames.shape[2])
+        times[:, :clean] = 0
+        return self.net(frames, times, text, beyond, blocks, self.shape.taps)
 
     def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """See `Backbone.embed_noise`."""
@@ -147,39 +105,6 @@ class Wan(Backbone):
     def enable_gradient_checkpointing(self) -> None:
         """See `Backbone.enable_gradient_checkpointing`."""
         self.net.enable_gradient_checkpointing()
-
-    def _pass(
-        self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"], blocks: int
-    ) -> tuple[Float[Tensor, "B C T h W"], Features]:
-        """What so many blocks give; the first part means nothing unless they are all."""
-        height, width = video.shape[-2:]
-        if height % self.config.patch or width % self.config.patch:
-            raise UserError(
-                f"latents of {width}x{height} do not divide into backbone 'wan' patches of {self.config.patch}; choose "
-                f"a size of images that is {self.config.patch} times as many pixels as a latent has, or a multiple"
-            )
-        given = self._layout.first(condition.latents)
-        frames = self._layout.join(given[:, :, : self._channels], video)
-        times = (TIME_SCALE * noise)[:, None].repeat(1, frames.shape[2])
-        clean = self._layout.clean()
-        times[:, :clean] = 0
-        beyond = None
-        if self.beyond is not None:
-            # Arranged as the current images are: a video of them alone.
-            more = given[:, :, self._channels :]
-            beyond = self.beyond(self._layout.join(more, more[:, :0]).transpose(1, 2).flatten(0, 1))
-            beyond = beyond.unflatten(0, (len(video), clean)).transpose(1, 2)
-        out, taps = self.net(frames, times, self._told(condition), beyond, blocks, self.config.taps)
-        return out, Features(tuple(self._layout.split(tap) for tap in taps))
-
-    def _told(self, condition: Condition) -> Float[Tensor, "B L W"]:
-        """The text; a transformer over all frames hides it from all, or none: as it is from the first."""
-        text = condition.text
-        if condition.without_text is not None:
-            text = text.masked_fill(condition.without_text[:, :1, None], 0)
-        first, others = text.split((1, text.shape[1] - 1), 1)
-        nothing = ~first.any(2, keepdim=True)
-        return torch.cat((torch.where(nothing, self.empty_prompt.to(first), first), others), 1)
 
 
 class PerFrameWan(WanTransformer3DModel):
