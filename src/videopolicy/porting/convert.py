@@ -8,11 +8,12 @@ from torch import Tensor
 
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.errors import UserError
+from videopolicy.hub import locate
 from videopolicy.latents import svd
 from videopolicy.models.video_action import Config, VideoActionModel
 from videopolicy.porting import folder, sgm, towers
 from videopolicy.porting.pieces import Piece, Row, row
-from videopolicy.porting.sources import Weights, locate, read
+from videopolicy.porting.sources import Weights, read
 
 NET = "model.diffusion_model."
 ADAPTER, ACTIONS = f"{NET}vision_encoder.", f"{NET}pose_pred_net."
