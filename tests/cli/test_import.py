@@ -13,6 +13,7 @@ from tests.small import Partly, write_data
 from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
 from videopolicy.errors import UserError
+from videopolicy.presets.base import preset
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ def weights():
 @pytest.fixture
 def use(monkeypatch):
     """Gives the verb a small model to import for, in the place of the full-size one."""
-    return lambda model: monkeypatch.setattr(verb, "MODEL", model)
+    return lambda model: monkeypatch.setattr(verb, "preset", lambda name: replace(preset(name), model=model))
 
 
 def refused(capsys, *arguments):

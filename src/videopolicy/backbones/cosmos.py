@@ -69,6 +69,13 @@ class Cosmos(VideoTransformer):
     def __init__(self, config: Config, latent_channels: int, text_width: int, condition_channels: int) -> None:
         super().__init__(config, latent_channels, text_width, condition_channels)
         self.fps = config.fps
+        projection: dict[str, Any] = {}
+        if config.projected is not None:
+            projection = {
+                "use_crossattn_projection": True,
+                "crossattn_proj_in_channels": text_width,
+                "encoder_hidden_states_channels": config.projected,
+            }
         self.net = PerFrameCosmos(
             # Beside the latents, which frames are clean.
             in_channels=latent_channels + 1,
@@ -84,9 +91,7 @@ class Cosmos(VideoTransformer):
             rope_scale=config.reach,
             concat_padding_mask=True,
             extra_pos_embed_type=None,
-            use_crossattn_projection=config.projected is not None,
-            crossattn_proj_in_channels=text_width,
-            encoder_hidden_states_channels=config.projected or text_width,
+            **projection,
         )
 
     def run(

@@ -1,12 +1,12 @@
 """The method on Cosmos-Predict2-2B: three views of 256 pixels side by side, 2198 million parameters.
 
-The video transformer has 1956 million of them, the head 115; Wan 2.1's autoencoder, frozen, has the others. T5-11B reads
-the instructions, each once. It starts from pretrained weights: see `videopolicy import --preset cosmos_2b`, and
+The video transformer has 1956 million of them, the head 115; Wan 2.1's autoencoder, frozen, has the others. T5-11B
+reads the instructions, each once. It starts from pretrained weights: see `videopolicy import --preset cosmos_2b`, and
 docs/backbones.md for memory and time. No run of this size has been made yet.
 
 Levels of the video are those that Cosmos-Predict2 was trained at, ln sigma ~ N(ln 4, 1.2^2), with a share of higher
-ones, from the first level of its sampler on: the head reads the video there, in one pass, as mimic-video does on the same
-network (2025, arXiv 2512.15692). Its tap is DiT4DiT's, the output of block 17 of 28.
+ones, from the first level of its sampler on: the head reads the video there, in one pass, as mimic-video does on the
+same network (2025, arXiv 2512.15692). Its tap is DiT4DiT's, the output of block 17 of 28.
 """
 
 from dataclasses import replace
