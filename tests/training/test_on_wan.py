@@ -12,6 +12,7 @@ from videopolicy.diffusion.joint import Joint
 from videopolicy.errors import UserError
 from videopolicy.models.sampling import Sampling
 from videopolicy.training import distillation
+from videopolicy.training.lora import merged
 from videopolicy.training.noise import draw_noise, generator_of
 from videopolicy.training.objective import Objective, total
 from videopolicy.training.stages import DISTILL, STAGES
@@ -48,7 +49,9 @@ def two_steps(model, training, teacher=None):
         optimizer.step()
         optimizer.zero_grad()
     after = model.state_dict()
-    return {name.partition(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    return {
+        name.partition(".")[0] for name in after if name not in before or not torch.equal(after[name], before[name])
+    }
 
 
 def drawn_plan(model):
@@ -70,6 +73,18 @@ def test_every_stage(name):
     stage = STAGES[name]
     moved = two_steps(small_model(backbone=BACKBONE), replace(TRAINING, stage=stage))
     assert ("backbone" in moved, "head" in moved) == (stage.trains_video, stage.trains_actions)
+
+
+def test_adapters_beside_its_attention_and_feed_forward_layers():
+    model = small_model(backbone=BACKBONE)
+    recipe = replace(TRAINING, lora=2, gradient_checkpointing=True)
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    assert "backbone" in two_steps(model, recipe)
+    after = merged(model.backbone.state_dict())
+    assert after.keys() == before.keys()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    # In each of the blocks, the four layers of both attentions and the two of the feed-forward network.
+    assert len(moved) == BACKBONE.layers * 10 and all(name.endswith(".weight") for name in moved)
 
 
 def test_a_student_of_few_steps():

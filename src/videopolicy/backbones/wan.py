@@ -45,12 +45,12 @@ class Config(TransformerConfig):
         if self.frequencies % 2:
             raise UserError("frequencies of backbone 'wan' are an even number: they are sines and cosines")
 
-    def build(self, latent_channels: int, text_width: int, condition_channels: int | None = None) -> "Wan":
+    def build(self, latent_channels: int, text_width: int, condition_channels: int | None = None) -> "WanTransformer":
         """Fresh weights for latents of C channels, tokens of width W, conditioning latents of Q channels.
 
         Q is C unless it is given; of more, the first C are the current image's latents.
         """
-        return Wan(self, latent_channels, text_width, condition_channels or latent_channels)
+        return WanTransformer(self, latent_channels, text_width, condition_channels or latent_channels)
 
 
 # As published, 5.00 billion parameters with Wan 2.2's latents and 1.42 with Wan 2.1's, for text 4096 wide.
@@ -59,7 +59,7 @@ T2V_1_3B = Config(layers=30, heads=12, head_channels=128, hidden=8960, frequenci
 EXAMPLE = Config(layers=3, heads=2, head_channels=12, hidden=32, frequencies=16, taps=(0, 1))
 
 
-class Wan(VideoTransformer):
+class WanTransformer(VideoTransformer):
     """See `VideoTransformer`.
 
     Attributes:
