@@ -18,7 +18,7 @@ from videopolicy.models.base import Model
 from videopolicy.models.sampling import Sampling
 from videopolicy.models.video_action import VideoActionModel
 from videopolicy.porting.convert import FAMILIES
-from videopolicy.porting.layout import Layout, transformer_layout
+from videopolicy.porting.layout import PipelineLayout, transformer_layout
 
 # Of the pipeline's parts, those that a model does not have.
 SEEING = {"image_encoder": "CLIPVisionModelWithProjection", "feature_extractor": "CLIPImageProcessor"}
@@ -62,7 +62,7 @@ def export(model: Model, out: Path, image_encoder: Path | None = None) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _layout(model: Model) -> Layout:
+def _layout(model: Model) -> PipelineLayout:
     """What is written of a model.
 
     Raises:
@@ -72,7 +72,7 @@ def _layout(model: Model) -> Layout:
         if isinstance(model.backbone, UNet) and isinstance(model.latents, SVD):
             parts = {"unet": _plain(model.backbone, model), "vae": model.latents.vae}
             parts |= {"scheduler": _scheduler(model.config.sampling)}
-            return Layout.of("StableVideoDiffusionPipeline", parts, absent=tuple(SEEING), sees=True)
+            return PipelineLayout.of("StableVideoDiffusionPipeline", parts, absent=tuple(SEEING), sees=True)
         for family in FAMILIES:
             if isinstance(model.backbone, VideoTransformer) and isinstance(model.backbone.shape, family.config):
                 return transformer_layout(model, model.backbone, family)

@@ -17,7 +17,7 @@ TOLD = ("text_encoder", "tokenizer")
 
 
 @dataclass(frozen=True)
-class Layout:
+class PipelineLayout:
     """What is written of a model.
 
     Attributes:
@@ -45,7 +45,7 @@ class Layout:
         return cls(parts, {**about, **{name: [None, None] for name in absent}, **named}, sees)
 
 
-def transformer_layout(model: VideoActionModel, backbone: VideoTransformer, family: Family) -> Layout:
+def transformer_layout(model: VideoActionModel, backbone: VideoTransformer, family: Family) -> PipelineLayout:
     """The layout of a video transformer's pipeline.
 
     Raises:
@@ -62,4 +62,4 @@ def transformer_layout(model: VideoActionModel, backbone: VideoTransformer, fami
         plain = kind.from_config(facts)
     plain.load_state_dict(net.state_dict(), assign=True)
     parts = {"transformer": plain, "vae": model.latents.vae, "scheduler": family.scheduler()}
-    return Layout.of(family.pipeline, parts, absent=(*TOLD, *family.absent))
+    return PipelineLayout.of(family.pipeline, parts, absent=(*TOLD, *family.absent))
