@@ -22,7 +22,7 @@ if __name__ == "__main__":
     torch.set_default_dtype(torch.bfloat16)
     backbone = model.backbone.build(CLIP[2], WIDTH).eval()
     torch.set_default_dtype(torch.float32)
-    backbone.arrange(len(model.views), model.pad)
+    backbone.arrange(len(model.views), model.pad, CLIP[-1])
     condition = Condition(torch.randn(CLIP), torch.randn(1, TOKENS, WIDTH))
     start = time.perf_counter()
     with torch.no_grad():

@@ -21,7 +21,7 @@ def draw(*shape, seed=0):
 def built(config=SMALL, views=1):
     torch.manual_seed(0)
     backbone = config.build(CHANNELS, WIDTH).eval()
-    backbone.arrange(views, 0)
+    backbone.arrange(views, 0, 8)
     return backbone
 
 
@@ -129,11 +129,13 @@ def test_what_does_not_fit_is_refused_in_one_line():
     video, sigma, condition = inputs(3)
     with pytest.raises(UserError, match=r"latents of 3x8 do not divide into patches of 2, as backbone 'cosmos'"):
         built().denoise(video[..., :3], sigma, Condition(condition.latents[..., :3], condition.text))
+    with pytest.raises(UserError, match=r"latents of 9x9 do not divide into patches of 2"):
+        built().arrange(1, 0, 9)
     wide = Condition(condition.latents.repeat(1, 1, 1, 1, 80), condition.text)
     with pytest.raises(UserError, match=r"4 frames of 160x4 tokens.*reach to 128.*views time"):
         built().denoise(video.repeat(1, 1, 1, 1, 80), sigma, wide)
     with pytest.raises(UserError, match="pad to 0"):
-        built().arrange(1, 1)
+        built().arrange(1, 1, 8)
     with pytest.raises(UserError, match=r"of 3 channels cannot begin with the 4"):
         SMALL.build(CHANNELS, WIDTH, 3)
     with pytest.raises(UserError, match="taps of backbone 'cosmos' are different blocks, 0 to 2"):

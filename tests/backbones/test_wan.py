@@ -30,7 +30,7 @@ def inputs(views, frames=2):
 
 def made(config=PATCHED, views=1, pad=0):
     backbone = config.build(CHANNELS, WIDTH).eval()
-    backbone.arrange(views, pad)
+    backbone.arrange(views, pad, SIDE)
     return backbone
 
 

@@ -198,15 +198,16 @@ class Backbone(nn.Module, ABC):
         """What the passes are conditioned on, of a clip of one frame a view; by default what is given."""
         return given
 
-    def arrange(self, views: int, pad: int) -> None:
+    def arrange(self, views: int, pad: int, side: int) -> None:
         """Tells the backbone, once, how flat frames lie; one that takes them as one row of frames need not know.
 
         Args:
             views: V, of as many frames each, which stand one view after the other.
             pad: frames before them.
+            side: of a frame, in latents.
 
         Raises:
-            UserError: it cannot denoise frames that lie so.
+            UserError: it cannot denoise such frames, or none that lie so.
         """
 
     def unguided(self, condition: Condition) -> Condition:

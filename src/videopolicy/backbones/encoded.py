@@ -73,9 +73,9 @@ class Encoded(Backbone):
         self.repeated_blocks = (*self.video.repeated_blocks, *images.Images.repeated_blocks)
         self.lora_targets = self.video.lora_targets
 
-    def arrange(self, views: int, pad: int) -> None:
+    def arrange(self, views: int, pad: int, side: int) -> None:
         """See `Backbone.arrange`."""
-        self.video.arrange(views, pad)
+        self.video.arrange(views, pad, side)
 
     def encode_current(self, given: Condition) -> Condition:
         """See `Backbone.encode_current`: the pixels make way for their features."""

@@ -105,13 +105,14 @@ class VideoTransformer(Backbone):
             blocks: how many run.
         """
 
-    def arrange(self, views: int, pad: int) -> None:
+    def arrange(self, views: int, pad: int, side: int) -> None:
         """See `Backbone.arrange`."""
         if pad:
             raise UserError(
                 f"backbone {self.shape.name!r} is shown the current images as frames of their own; set the model's pad "
                 "to 0"
             )
+        self._check_patches(side, side)
         self._layout = Arrangement(self.shape.views, views)
 
     def unguided(self, condition: Condition) -> Condition:
@@ -133,12 +134,7 @@ class VideoTransformer(Backbone):
     def _pass(
         self, video: Float[Tensor, "B F C h w"], condition: Condition, noise: Float[Tensor, "B"], blocks: int
     ) -> tuple[Float[Tensor, "B C T h W"], Features]:
-        height, width = video.shape[-2:]
-        if height % self.shape.patch or width % self.shape.patch:
-            raise UserError(
-                f"latents of {width}x{height} do not divide into patches of {self.shape.patch}, as backbone "
-                f"{self.shape.name!r} wants; choose a size of images that is a multiple of {self.shape.patch} latents"
-            )
+        self._check_patches(*video.shape[-2:])
         given = self._layout.first(condition.latents)
         frames, clean = self._layout.join(given[:, :, : self._channels], video), self._layout.clean()
         beyond = None
@@ -149,6 +145,13 @@ class VideoTransformer(Backbone):
             beyond = beyond.unflatten(0, (len(video), clean)).transpose(1, 2)
         out, taps = self.run(frames, clean, noise, self._told(condition), beyond, blocks)
         return out, Features(tuple(self._layout.split(tap) for tap in taps))
+
+    def _check_patches(self, height: int, width: int) -> None:
+        if height % self.shape.patch or width % self.shape.patch:
+            raise UserError(
+                f"latents of {width}x{height} do not divide into patches of {self.shape.patch}, as backbone "
+                f"{self.shape.name!r} wants; choose a size of images that is a multiple of {self.shape.patch} latents"
+            )
 
     def _told(self, condition: Condition) -> Float[Tensor, "B L W"]:
         """The text; a transformer over all frames hides it from all, or none: as it is from the first."""

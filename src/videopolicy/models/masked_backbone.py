@@ -71,9 +71,9 @@ class MaskedBackbone(Backbone):
         shown = latent_channels + move_channels + sum(self.tap_channels)
         self.pixels = PixelHead(config, latent_channels, shown, self.time_width)
 
-    def arrange(self, views: int, pad: int) -> None:
+    def arrange(self, views: int, pad: int, side: int) -> None:
         """See `Backbone.arrange`."""
-        self.inner.arrange(views, pad)
+        self.inner.arrange(views, pad, side)
 
     def unguided(self, condition: Condition) -> Condition:
         """See `Backbone.unguided`."""
