@@ -1,4 +1,4 @@
-"""Makes a checkpoint of pretrained weights: Stable Video Diffusion's, Cosmos-Predict2's, or the paper's authors'."""
+"""Makes a checkpoint of pretrained weights: Stable Video Diffusion's, Wan's, Cosmos-Predict2's, or the paper's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ class Command:
     A weight that is missing, one too many, or of another shape is refused by its name. No code in a file is run.
 
     Example: videopolicy import svd_xt.safetensors --text laion/CLIP-ViT-H-14-laion2B-s32B-b79K --out models/svd
+
+    Wan 2.2: videopolicy import Wan-AI/Wan2.2-TI2V-5B-Diffusers --preset wan_5b --out models/wan
 
     Cosmos-Predict2: videopolicy import nvidia/Cosmos-Predict2-2B-Video2World --preset cosmos_2b --out models/cosmos
 

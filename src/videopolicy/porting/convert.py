@@ -10,10 +10,11 @@ from videopolicy.backbones import unet
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.errors import UserError
 from videopolicy.hub import locate
-from videopolicy.latents import svd, wan
+from videopolicy.latents import svd
+from videopolicy.latents.wan import Config as WanLatents
 from videopolicy.models.base import ModelConfig
 from videopolicy.models.video_action import Config, VideoActionModel
-from videopolicy.porting import cosmos, folder, sgm, towers, video_transformer
+from videopolicy.porting import cosmos, folder, sgm, towers, video_transformer, wan
 from videopolicy.porting.families import Family
 from videopolicy.porting.pieces import Piece, Row, row
 from videopolicy.porting.sources import Weights, read
@@ -25,7 +26,7 @@ CONDITIONER = "conditioner.embedders.3.encoder."
 CLIP = "conditioner.embedders.0.open_clip.model."
 LEFT_OUT = "left out: "
 # Of video transformers.
-FAMILIES = (cosmos.FAMILY,)
+FAMILIES = (cosmos.FAMILY, wan.FAMILY)
 # How the names in a file of sgm start, and what becomes of those weights; the longest start counts.
 GROUPS = {
     NET: "backbone",
@@ -107,10 +108,11 @@ def _recognised(template: ModelConfig) -> tuple[Config, Family | None]:
         if isinstance(template.backbone, unet.Config) and isinstance(template.latents, svd.Config):
             return template, None
         for family in FAMILIES:
-            if isinstance(template.backbone, family.config) and isinstance(template.latents, wan.Config):
+            if isinstance(template.backbone, family.config) and isinstance(template.latents, WanLatents):
                 return template, family
     raise UserError(
-        "this model stands on no published video model, whose weights could be imported; take --preset svd or cosmos_2b"
+        "this model stands on no published video model, whose weights could be imported; take --preset svd, wan_5b, "
+        "wan_1b or cosmos_2b"
     )
 
 

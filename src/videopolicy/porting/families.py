@@ -40,6 +40,7 @@ class Family:
         original: diffusers' name of each weight -> its authors'.
         prefix: what all names may begin with in the authors' files.
         beside: what else stands there that is no weight: beginnings or endings of names.
+        settings: of the pipeline, beside its parts.
         absent: parts of the pipeline, beside those that read text, that a model does not have.
     """
 
@@ -55,3 +56,4 @@ class Family:
     prefix: str = ""
     beside: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()

@@ -62,4 +62,6 @@ def transformer_layout(model: VideoActionModel, backbone: VideoTransformer, fami
         plain = kind.from_config(facts)
     plain.load_state_dict(net.state_dict(), assign=True)
     parts = {"transformer": plain, "vae": model.latents.vae, "scheduler": family.scheduler()}
-    return PipelineLayout.of(family.pipeline, parts, absent=(*TOLD, *family.absent))
+    layout = PipelineLayout.of(family.pipeline, parts, absent=(*TOLD, *family.absent))
+    layout.index.update(family.settings)
+    return layout

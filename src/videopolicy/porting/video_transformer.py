@@ -17,8 +17,10 @@ from videopolicy.porting.sgm import on_meta
 from videopolicy.porting.sources import Weights, read
 
 TRANSFORMER = "transformer"
+# The one that pipelines of two networks go on with at lower noise levels.
+SECOND = "transformer_2"
 # What is needed of a repository on the hub; the text encoder is fetched when an instruction is new.
-NEEDED = ("transformer/*", "vae/*")
+NEEDED = ("transformer/*", "vae/*", "transformer_2/config.json")
 LEFT_OUT = "left out: counts of its training, and constants"
 
 
@@ -67,6 +69,8 @@ def _text_of(source: str, path: Path, template: Config) -> str:
 
 
 def _of_folder(path: Path, template: Any, family: Family) -> tuple[Shape, dict[str, Tensor], list[Row]]:
+    if (path / SECOND).is_dir():
+        raise UserError(f"{path}: draws with two networks, {TRANSFORMER} and {SECOND}; a model here has one")
     facts, weights, where = open_part(path / TRANSFORMER, family.title)
     if facts.get("_class_name", family.class_name) != family.class_name:
         raise UserError(
