@@ -9,6 +9,7 @@ from tests.cosmos import stock, without_torchvision
 from videopolicy.backbones import cosmos
 from videopolicy.backbones.base import Condition
 from videopolicy.errors import UserError
+from videopolicy.training.lora import adapt
 
 CHANNELS, WIDTH, TOKENS = 4, 16, 5
 SMALL = replace(cosmos.EXAMPLE, patch=2)
@@ -123,6 +124,17 @@ def test_the_full_sizes_are_as_published(config, text_width, billions):
     with torch.device("meta"):
         backbone = config.build(16, text_width)
     assert round(sum(weight.numel() for weight in backbone.net.parameters()) / 1e9, 2) == billions
+
+
+def test_adapters_stand_beside_every_layer_of_its_blocks():
+    backbone = built()
+    video, sigma, condition = inputs(3)
+    before = backbone.denoise(video, sigma, condition)[0]
+    adapt(backbone, 2, 0)
+    learns = [name for name, weight in backbone.named_parameters() if weight.requires_grad]
+    # Four projections of either attention, and two layers behind them; two matrices each.
+    assert len(learns) == 2 * 10 * SMALL.layers and all("transformer_blocks" in name for name in learns)
+    torch.testing.assert_close(backbone.denoise(video, sigma, condition)[0], before)
 
 
 def test_what_does_not_fit_is_refused_in_one_line():

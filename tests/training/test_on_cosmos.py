@@ -70,3 +70,5 @@ def test_it_plans_and_imagines(run, monkeypatch):
     (plan,) = make(str(run / "run" / "checkpoint")).plan([observation(size=SIZE)], [0], True)
     assert plan.actions.shape == (8, 2) and np.isfinite(plan.actions).all()
     assert plan.imagined["top"].shape == (8, SIZE, SIZE, 3)
+    (parked,) = make(str(run / "run" / "checkpoint"), offload=True).plan([observation(size=SIZE)], [0], False)
+    np.testing.assert_allclose(parked.actions, plan.actions, atol=1e-5)

@@ -185,7 +185,8 @@ class PerFrameCosmos(CosmosTransformer3DModel):
 
     def embed(self, times: Float[Tensor, "B"]) -> Float[Tensor, "B d"]:
         """The embedding of a time, 0 to 1, as the head is given it."""
-        return self.time_embed(self.proj_out.weight, times)[1]
+        part = self.time_embed
+        return part.norm(part.time_proj(times).to(self.proj_out.weight.dtype))
 
     def _unpatch(self, tokens: Float[Tensor, "B n k"], grid: Any) -> Float[Tensor, "B C T h W"]:
         side = self.config["patch_size"][1]
