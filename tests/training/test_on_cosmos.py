@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.cosmos import write_pipeline
 from tests.porting.test_cosmos import TEMPLATE
-from tests.small import MODEL, SIZE, TRAINING, VIEWS, observation, write_data
+from tests.small import MODEL, SIZE, TRAINING, observation, write_data
 
 from videopolicy import checkpoint
 from videopolicy.clips.cache import open_cache
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 WINDOW = Window(frames=8, stride=1, actions=8)
 TOGETHER = replace(
     TEMPLATE,
-    views=VIEWS,
+    views=("top", "close"),
     size=SIZE,
     window=WINDOW,
     execute=4,
@@ -50,8 +50,8 @@ def run(tmp_path_factory):
 def test_the_cache_holds_windows_of_the_latents(run):
     cache = open_cache(run / "run" / "cache")
     assert cache.offsets == WINDOW.offsets
-    # Of each window the current image, and two latents of four frames each.
-    assert cache.codes.shape[2:] == (1, 3, 8, 8, 8)
+    # Of each view's window the current image, and two latents of four frames each.
+    assert cache.codes.shape[2:] == (2, 3, 8, 8, 8)
 
 
 def test_video_model_and_head_have_learnt_and_what_is_pretrained_has_not(run):
@@ -69,6 +69,9 @@ def test_it_plans_and_imagines(run, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(run / "cache"))
     (plan,) = make(str(run / "run" / "checkpoint")).plan([observation(size=SIZE)], [0], True)
     assert plan.actions.shape == (8, 2) and np.isfinite(plan.actions).all()
-    assert plan.imagined["top"].shape == (8, SIZE, SIZE, 3)
+    assert {view: frames.shape for view, frames in plan.imagined.items()} == dict.fromkeys(
+        TOGETHER.views, (8, SIZE, SIZE, 3)
+    )
+    assert plan.offsets == WINDOW.offsets
     (parked,) = make(str(run / "run" / "checkpoint"), offload=True).plan([observation(size=SIZE)], [0], False)
     np.testing.assert_allclose(parked.actions, plan.actions, atol=1e-5)

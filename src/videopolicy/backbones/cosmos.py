@@ -94,6 +94,12 @@ class Cosmos(VideoTransformer):
             **projection,
         )
 
+    def arrange(self, views: int, pad: int, side: int) -> None:
+        """See `Backbone.arrange`."""
+        super().arrange(views, pad, side)
+        beside = views if self.shape.views == "width" else 1
+        self._check_reach(self._layout.clean(), side, beside * side)
+
     def run(
         self,
         frames: Float[Tensor, "B C T h W"],
@@ -104,7 +110,7 @@ class Cosmos(VideoTransformer):
         blocks: int,
     ) -> tuple[Float[Tensor, "B C T h W"], list[Float[Tensor, "B d T h2 w2"]]]:
         """See `VideoTransformer.run`."""
-        self._check_reach(frames)
+        self._check_reach(*frames.shape[2:])
         times = noise[:, None].repeat(1, frames.shape[2])
         times[:, :clean] = CLEAN
         marks = torch.zeros_like(frames[:, :1])
@@ -119,14 +125,15 @@ class Cosmos(VideoTransformer):
         """See `Backbone.enable_gradient_checkpointing`."""
         self.net.enable_gradient_checkpointing()
 
-    def _check_reach(self, frames: Float[Tensor, "B C T h W"]) -> None:
+    def _check_reach(self, time: int, height: int, width: int) -> None:
+        """Of a video of so many frames and latents."""
         patch, most = self.shape.patch, max(LONGEST[0], LONGEST[1] // self.shape.patch)
-        time, height, width = frames.shape[2], frames.shape[3] // patch, frames.shape[4] // patch
-        if max(time, height, width) > most:
+        if max(time, height // patch, width // patch) > most:
             other = {"width": "time", "time": "width"}[self.shape.views]
             raise UserError(
-                f"the views make a video of {time} frames of {width}x{height} tokens, and positions of backbone "
-                f"'cosmos' reach to {most}; use fewer views, smaller images, or --model.backbone.views {other}"
+                f"the views make a video of frames of {width // patch}x{height // patch} tokens, {time} or more, and "
+                f"positions of backbone 'cosmos' reach to {most}; use fewer views, smaller images, or "
+                f"--model.backbone.views {other}"
             )
 
 
