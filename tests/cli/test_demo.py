@@ -10,9 +10,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.metaworld
-def test_a_small_demo_ends_with_the_page_and_the_success_rate(tmp_path, capsys):
+@pytest.mark.parametrize("preset", ["tiny", "tiny_wan"])
+def test_a_small_demo_ends_with_the_page_and_the_success_rate(preset, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ["--minutes", "0.2", "--demonstrations", "2", "--episodes", "1", "--out", str(out)]
+    arguments += ["--preset", preset]
     main(["demo", *arguments])
 
     *_, page, summary = capsys.readouterr().out.splitlines()
@@ -26,6 +28,12 @@ def test_a_small_demo_ends_with_the_page_and_the_success_rate(tmp_path, capsys):
         "report",
     }
     assert len((out / "evaluation" / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_a_preset_that_is_unknown_is_refused_before_anything_is_recorded(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", "--preset", "tiny_wam", "--out", str(tmp_path / "run")])
+    assert "tiny_wan" in capsys.readouterr().err and not list(tmp_path.glob("run/*"))
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, capsys):

@@ -7,12 +7,15 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from tests.cosmos import write_pipeline
+from tests.porting.test_cosmos import TEMPLATE
 from tests.porting.weights import ACTING, STATISTICS, VIDEO, head_weights, lightning, safe, svd_weights
 from tests.small import Partly, write_data
 
 from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
 from videopolicy.errors import UserError
+from videopolicy.presets.base import preset
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +31,7 @@ def weights():
 @pytest.fixture
 def use(monkeypatch):
     """Gives the verb a small model to import for, in the place of the full-size one."""
-    return lambda model: monkeypatch.setattr(verb, "MODEL", model)
+    return lambda model: monkeypatch.setattr(verb, "preset", lambda name: replace(preset(name), model=model))
 
 
 def refused(capsys, *arguments):
@@ -125,3 +128,23 @@ def test_what_is_refused_leaves_nothing(weights, use, tmp_path, capsys):
     use(replace(VIDEO, backbone=replace(VIDEO.backbone, head_channels=64)))
     assert "do not divide" in refused(capsys, "import", whole, "--out", out)
     assert not out.exists()
+
+
+def test_a_video_transformer_in_and_out_again(use, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    use(TEMPLATE)
+    folder = tmp_path / "checkpoint"
+    published = write_pipeline(tmp_path / "published")
+    main(["import", str(published), "--preset", "cosmos_2b", "--out", str(folder), "--precision", "bfloat16"])
+    lines = capsys.readouterr().out.splitlines()
+    became = {line.split()[0]: line.split(maxsplit=3)[3] for line in lines[1:-1]}
+    assert became["transformer/"] == "backbone" and became["vae/"] == "latents"
+    assert became[str(published)] == "text: read when an instruction is new"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "license: other" in card and "NVIDIA Open Model License" in card
+    kept = checkpoint.load_file(folder / "model.safetensors")
+    assert kept["backbone.net.patch_embed.proj.weight"].dtype == torch.bfloat16
+    assert kept["latents.vae.quant_conv.weight"].dtype == torch.float32
+    main(["export", str(folder), "--out", str(tmp_path / "diffusers")])
+    parts = {file.name for file in (tmp_path / "diffusers").iterdir()}
+    assert parts == {"transformer", "vae", "scheduler", "model_index.json"}

@@ -9,6 +9,14 @@ from videopolicy import registry
 INSTRUCTIONS = ["press the button", "open the drawer"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    """What encoders keep in the user's cache goes nowhere near it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(params=registry.names("text"), scope="module")
 def name(request):
     skip_unless_it_can_run("text", request.param)

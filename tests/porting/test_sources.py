@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from videopolicy.errors import UserError
-from videopolicy.porting.sources import locate, read
+from videopolicy.hub import locate
+from videopolicy.porting.sources import read
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from videopolicy.diffusion.edm import Scaling
+from videopolicy.diffusion.edm import Preconditioning, Scaling
 from videopolicy.diffusion.inpainting import Earlier
 from videopolicy.errors import UserError
 
@@ -135,9 +135,11 @@ class Backbone(nn.Module, ABC):
     """A video denoiser whose inner features can be read; it owns its parameterisation.
 
     By default that is EDM's (`videopolicy.diffusion.edm.Scaling`), with `forward` and `embed_noise` as the network in
-    it; a backbone of another one overrides `denoise` and `embed`.
+    it; a backbone of another one has another `scaling`, such as `videopolicy.diffusion.flow.FlowScaling`, or overrides
+    `denoise` and `embed`.
 
     Attributes:
+        scaling: what surrounds the network at each noise level.
         tap_channels: channels C_i of each tap.
         time_width: width E of the noise level's embedding.
         repeated_blocks: class names of the modules that it repeats: compiled, and sharded, one by one.
@@ -148,6 +150,7 @@ class Backbone(nn.Module, ABC):
 
     tap_channels: tuple[int, ...]
     time_width: int
+    scaling: ClassVar[Preconditioning] = Scaling()
     repeated_blocks: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ()
     holds_deep: ClassVar[bool] = False
@@ -170,7 +173,7 @@ class Backbone(nn.Module, ABC):
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
     ) -> tuple[Float[Tensor, "B F C h w"], Condition, Float[Tensor, "B"]]:
         """What `forward` is given to denoise this video: scaled, and in the network's precision."""
-        scale, dtype = Scaling()(sigma[:, None, None, None, None]), next(self.parameters()).dtype
+        scale, dtype = self.scaling(sigma[:, None, None, None, None]), next(self.parameters()).dtype
         noisy = _shifted(video, condition) * scale.inp
         return noisy.to(dtype), condition.to(dtype), scale.noise.flatten()
 
@@ -182,7 +185,7 @@ class Backbone(nn.Module, ABC):
         condition: Condition,
     ) -> Float[Tensor, "B F C h w"]:
         """The best guess of the clean video, made of what `forward` gave to denoise this one."""
-        scale = Scaling()(sigma[:, None, None, None, None])
+        scale = self.scaling(sigma[:, None, None, None, None])
         kept = scale.skip * _shifted(video, condition)
         kept = kept if condition.origin is None else condition.origin + kept
         return kept + scale.out * out.float()
@@ -194,6 +197,22 @@ class Backbone(nn.Module, ABC):
     def encode_current(self, given: Condition) -> Condition:
         """What the passes are conditioned on, of a clip of one frame a view; by default what is given."""
         return given
+
+    def arrange(self, views: int, pad: int, side: int) -> None:
+        """Tells the backbone, once, how flat frames lie; one that takes them as one row of frames need not know.
+
+        Args:
+            views: V, of as many frames each, which stand one view after the other.
+            pad: frames before them.
+            side: of a frame, in latents.
+
+        Raises:
+            UserError: it cannot denoise such frames, or none that lie so.
+        """
+
+    def unguided(self, condition: Condition) -> Condition:
+        """What guidance leads away from: by default nothing to go by, as dropout shows it in training."""
+        return condition.unconditional()
 
     def reusing(self, every: int) -> AbstractContextManager[None]:
         """Within, the deep blocks run at the first of every so many passes of `denoise`; the others take their output.
@@ -212,7 +231,7 @@ class Backbone(nn.Module, ABC):
 
     def embed(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """The embedding of a noise level that the head is given."""
-        return self.embed_noise(Scaling()(sigma).noise)
+        return self.embed_noise(self.scaling(sigma).noise)
 
     @abstractmethod
     def forward(
@@ -223,7 +242,7 @@ class Backbone(nn.Module, ABC):
         Args:
             video: noisy latents, scaled by c_in.
             condition: what the video is denoised given, in the network's precision.
-            noise: c_noise = ln(sigma) / 4 of each sample.
+            noise: c_noise of each sample, as `scaling` has it: ln(sigma) / 4, or a flow model's time.
 
         Returns:
             The network's raw output, and its taps.

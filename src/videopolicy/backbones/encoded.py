@@ -1,4 +1,4 @@
-"""A video U-Net and an encoder of the current images whose features it is conditioned on, and which the head reads.
+"""A video model and an encoder of the current images whose features it is conditioned on, and which the head reads.
 
 The encoder sees pixels, finer than the video's latents, and learns by the loss of the video and by that of the actions.
 A head that reads the present (`reads="present"`) reads these features, and acting runs no video model at all.
@@ -6,7 +6,7 @@ A head that reads the present (`reads="present"`) reads these features, and acti
 
 from dataclasses import dataclass, field, replace
 from math import isqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +20,19 @@ from videopolicy.errors import UserError
 
 @dataclass(frozen=True)
 class Config:
-    """An encoder and a U-Net.
+    """An encoder and a video model.
 
     Attributes:
         encoder: of the current images.
         fine: side in pixels of the patches that it sees.
-        video: the U-Net; its taps are not read.
+        video: the backbone that denoises; its taps are not read.
     """
 
     generates_video: ClassVar[bool] = True
 
     encoder: images.Config = field(default_factory=images.Config)
     fine: int = 2
-    video: unet.Config = field(default_factory=lambda: unet.Config(taps=()))
+    video: Any = field(default_factory=lambda: unet.Config(taps=()))
 
     def build(self, latent_channels: int, text_width: int, condition_channels: int | None = None) -> "Encoded":
         """Fresh weights for latents of C channels, tokens of width W, and conditioning latents that end with pixels.
@@ -44,18 +44,16 @@ class Config:
 
 
 class Encoded(Backbone):
-    """Denoises as the U-Net does, behind the encoder's features of each frame's current image.
+    """Denoises as the video model does, behind the encoder's features of each frame's current image.
 
-    The encoder is told the instruction before any dropout, which hides it from the U-Net.
+    The encoder is told the instruction before any dropout, which hides it from the video model.
 
     Attributes:
         encoder: of the current images.
-        video: the U-Net.
+        video: the backbone that denoises.
     """
 
     encodes = True
-    repeated_blocks = (*unet.UNet.repeated_blocks, *images.Images.repeated_blocks)
-    lora_targets = unet.UNet.lora_targets
 
     def __init__(self, config: Config, latent_channels: int, text_width: int, condition_channels: int) -> None:
         super().__init__()
@@ -67,11 +65,17 @@ class Encoded(Backbone):
                 f"patches that are a multiple of {config.fine} pixels wide"
             )
         self.encoder = config.encoder.build(3 * config.fine**2, text_width)
-        # The head is given the U-Net's embedding of noise levels; the encoder heeds none.
+        # The head is given the video model's embedding of noise levels; the encoder heeds none.
         del self.encoder.time, self.encoder.frequencies
         (width,) = self.encoder.tap_channels
         self.video = config.video.build(latent_channels, text_width, latent_channels + width)
         self.tap_channels, self.time_width = (width,), self.video.time_width
+        self.repeated_blocks = (*self.video.repeated_blocks, *images.Images.repeated_blocks)
+        self.lora_targets = self.video.lora_targets
+
+    def arrange(self, views: int, pad: int, side: int) -> None:
+        """See `Backbone.arrange`."""
+        self.video.arrange(views, pad, side)
 
     def encode_current(self, given: Condition) -> Condition:
         """See `Backbone.encode_current`: the pixels make way for their features."""

@@ -32,7 +32,6 @@ LIMITS = {
     "seed": (0, EVALUATION_SEED_OFFSET // SEEDS_APART - 1),
 }
 SHIPPED = "button-press-topdown-v3"
-PRESET = "tiny"
 LEARNING = {
     "joint": "training the video model and the action head together",
     "action": "training the action head on a video model that stays untrained",
@@ -56,6 +55,8 @@ class Command:
     """One or more Meta-World tasks."""
     minutes: float = 8.0
     """Time for everything; training gets what the other steps leave."""
+    preset: str = "tiny"
+    """The model and its recipe: a name from `videopolicy.presets`, such as tiny_wan."""
     out: Path = Path("runs/demo")
     """Where everything goes."""
     pretrained: bool = False
@@ -74,6 +75,7 @@ class Command:
         # All of it now: a slip that only the evaluation notices would cost the whole training.
         for name, (least, most) in LIMITS.items():
             check_range(f"--{name}", getattr(self, name), least, most)
+        registry.module("presets", self.preset)
         refuse_existing(self.out)
         with owned(self.out, "demo"):
             # Another process may have made it before this one owned it.
@@ -99,7 +101,7 @@ class Command:
     def _record(self, clock: "Clock") -> None:
         what = f"{self.demonstrations} demonstrations of {', '.join(self.task)} by the simulator's scripted expert"
         clock.begin("record", f"recording {what}", self.minutes)
-        model = registry.entry("presets", PRESET).model
+        model = registry.entry("presets", self.preset).model
         record.Command(
             task=self.task,
             out=self.out / "data",
@@ -114,12 +116,12 @@ class Command:
         left = 60 * self.minutes - recorded
         evaluation = recorded * self.episodes / self.demonstrations
         budget = max(left - RESERVE - evaluation, LEAST_TRAINING)
-        recipe = registry.entry("presets", PRESET).training
+        recipe = registry.entry("presets", self.preset).training
         clock.begin("train", LEARNING[self.stage], left / 60)
         train.Command(
             data=(self.out / "data",),
             out=self.out,
-            preset=PRESET,
+            preset=self.preset,
             training=replace(recipe, stage=STAGES[self.stage], minutes=budget / 60, seed=self.seed),
         ).run()
 

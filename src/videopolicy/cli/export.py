@@ -17,23 +17,24 @@ from videopolicy.porting.export import export
 
 @dataclass(frozen=True)
 class Command:
-    """Writes unet, vae and scheduler of a checkpoint in the layout of Stable Video Diffusion in diffusers.
+    """Writes video model, vae and scheduler of a checkpoint in the layout that its family has in diffusers.
 
-    A model is told by text what to do, diffusers' StableVideoDiffusionPipeline by an image, through an image encoder
-    that a model does not have. Without --image-encoder, open the pipeline with image_encoder=None and
-    feature_extractor=None, or its parts alone.
+    A model on Stable Video Diffusion is told by text what to do, diffusers' StableVideoDiffusionPipeline by an image,
+    through an image encoder that a model does not have. Without --image-encoder, open the pipeline with
+    image_encoder=None and feature_extractor=None, or its parts alone. The pipeline of a video transformer is opened
+    with the text_encoder and the tokenizer of the published one, or with None for both.
 
     Example: videopolicy export runs/video/checkpoint --out models/diffusers
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """The checkpoint's folder; its latents are SVD's."""
+    """The checkpoint's folder; its latents are those of its family."""
     out: Path
     """The folder to write."""
     image_encoder: Path | None = None
     """A folder of Stable Video Diffusion in diffusers' layout, to copy image_encoder and feature_extractor from."""
     precision: Precision = "float32"
-    """Of the U-Net's weights on disk; the autoencoder stays in float32."""
+    """Of the video model's weights on disk; the autoencoder stays in float32."""
 
     def run(self) -> None:
         """Writes the folder."""

@@ -1,4 +1,4 @@
-"""Makes a checkpoint of Stable Video Diffusion's weights, or of the paper's authors'."""
+"""Makes a checkpoint of pretrained weights: Stable Video Diffusion's, Wan's, Cosmos-Predict2's, or the paper's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from videopolicy.ownership import owned
 from videopolicy.policies.checkpoint import Precision
 from videopolicy.porting.convert import convert
 from videopolicy.porting.pieces import Row
-from videopolicy.presets.svd import MODEL
+from videopolicy.presets.base import preset
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,26 @@ class Command:
 
     Example: videopolicy import svd_xt.safetensors --text laion/CLIP-ViT-H-14-laion2B-s32B-b79K --out models/svd
 
+    Wan 2.2: videopolicy import Wan-AI/Wan2.2-TI2V-5B-Diffusers --preset wan_5b --out models/wan
+
+    Cosmos-Predict2: videopolicy import nvidia/Cosmos-Predict2-2B-Video2World --preset cosmos_2b --out models/cosmos
+
     The authors' second stage: videopolicy import stage_2_trained_step_369k.ckpt --data data/robocasa --out models/paper
     """
 
     source: Annotated[str, tyro.conf.Positional]
     """A folder of stable-video-diffusion-img2vid-xt or its name on the Hugging Face hub, svd_xt.safetensors, or a .ckpt
-    of the paper's authors."""
+    of the paper's authors; with another --preset, a folder of its pipeline in diffusers' layout, a name, or a file of
+    its transformer."""
     out: Path
     """The checkpoint's folder."""
+    preset: str = "svd"
+    """The model that the weights are for, by the preset's name; sizes that they tell replace its own."""
     text: str | None = None
-    """CLIP ViT-H/14 as a file, a folder or a name on the hub, for weights without a text tower, as SVD's own are."""
+    """CLIP ViT-H/14 as a file, a folder or a name on the hub, for weights without a text tower, as SVD's own are. For a
+    transformer, where its text encoder and tokenizer are, if not beside it."""
+    vae: str | None = None
+    """Wan's autoencoder as a folder, a name on the hub or a file, for a transformer that comes without."""
     data: Path | None = None
     """The data set that a head was trained on: the ranges of its actions are computed from it."""
     format: str = "lerobot"
@@ -51,20 +61,21 @@ class Command:
     def run(self) -> None:
         """Converts, writes, reports."""
         choose_threads()
-        reads = [read for read in (self.source, self.data, self.statistics) if read]
+        reads = [read for read in (self.source, self.data, self.statistics, self.vae) if read]
         with owned(self.out, "import", reads):
             if self.out.exists():
                 raise UserError(f"{self.out} exists; choose another --out or remove it")
             self._import()
 
     def _import(self) -> None:
-        ported = convert(self.source, MODEL, self.text, self._statistics())
+        ported = convert(self.source, preset(self.preset).model, self.text, self._statistics(), self.vae)
         model = ported.model
         stage = "action" if model.head else "video"
-        notes = {"imported from": self.source, "licence": "that of the imported weights"}
+        name, licence = ported.license
+        notes = {"imported from": self.source, "licence": licence}
         # The authors trained their head at the video's own noise level.
         law = joint.Config() if model.head else None
-        provenance = checkpoint.Provenance(stage, 0, notes=notes, license="other", noise=law)
+        provenance = checkpoint.Provenance(stage, 0, notes=notes, license=name, noise=law)
         checkpoint.save(model, provenance, self.out, getattr(torch, self.precision))
         print(table(ported.rows))
         print(f"wrote {self.out}" + ("" if model.head else "; without a head: it imagines, and can be trained to act"))

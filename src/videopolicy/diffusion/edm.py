@@ -5,6 +5,7 @@ network F; with these coefficients F learns v = (noise - sigma * clean) / sqrt(s
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,14 @@ class Coefficients:
     out: Float[Tensor, "..."]
     inp: Float[Tensor, "..."]
     noise: Float[Tensor, "..."]
+
+
+class Preconditioning(Protocol):
+    """What surrounds the network, as a function of the noise level."""
+
+    def __call__(self, sigma: Float[Tensor, "..."], /) -> Coefficients:
+        """The coefficients at these noise levels."""
+        ...
 
 
 @dataclass(frozen=True)

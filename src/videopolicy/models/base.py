@@ -329,7 +329,7 @@ class Model(nn.Module, ABC):
         """The model and what it goes by, as samplers want them, with this guidance; `see` is that of `freeze`."""
         if guidance.off:
             return Denoiser(self, condition, see)
-        return guidance.guided(Denoiser(self, Condition.cat((condition, condition.unconditional())), see))
+        return guidance.guided(Denoiser(self, Condition.cat((condition, self.backbone.unguided(condition))), see))
 
     def unmoved(self, codes: Float[Tensor, "B V K h w"], actions: Float[Tensor, "B A D"]) -> Joint:
         """What a warm start begins from: these actions, beside a video in which nothing moves.

@@ -71,6 +71,14 @@ class MaskedBackbone(Backbone):
         shown = latent_channels + move_channels + sum(self.tap_channels)
         self.pixels = PixelHead(config, latent_channels, shown, self.time_width)
 
+    def arrange(self, views: int, pad: int, side: int) -> None:
+        """See `Backbone.arrange`."""
+        self.inner.arrange(views, pad, side)
+
+    def unguided(self, condition: Condition) -> Condition:
+        """See `Backbone.unguided`."""
+        return self.inner.unguided(condition)
+
     def encode_known(self, condition: Condition) -> Seen:
         """The pass of the network inside; it heeds nothing that is noisy."""
         return Seen(*self.inner.denoise(*self._shown(condition)))

@@ -81,6 +81,7 @@ class VideoActionModel(Model):
         super().__init__(config, normalizer)
         self.reads_future = config.reads != "present"
         self.backbone = config.build_backbone(self.latents, self.text.width)
+        self.backbone.arrange(len(config.views), config.pad, config.size // self.latents.downsampling)
         views, frames, width = len(config.views), self._frames_read, self.action_width
         taps, time = self.backbone.tap_channels, self.backbone.time_width
         self.head: Head | None = config.head.build(taps, time, views, frames, width) if width else None

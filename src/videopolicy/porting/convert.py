@@ -6,13 +6,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from videopolicy.backbones import unet
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.errors import UserError
+from videopolicy.hub import locate
 from videopolicy.latents import svd
+from videopolicy.latents.wan import Config as WanLatents
+from videopolicy.models.base import ModelConfig
 from videopolicy.models.video_action import Config, VideoActionModel
-from videopolicy.porting import folder, sgm, towers
+from videopolicy.porting import cosmos, folder, sgm, towers, video_transformer, wan
+from videopolicy.porting.families import Family
 from videopolicy.porting.pieces import Piece, Row, row
-from videopolicy.porting.sources import Weights, locate, read
+from videopolicy.porting.sources import Weights, read
 
 NET = "model.diffusion_model."
 ADAPTER, ACTIONS = f"{NET}vision_encoder.", f"{NET}pose_pred_net."
@@ -20,6 +25,8 @@ ENCODER, DECODER = "first_stage_model.encoder.", "first_stage_model.decoder."
 CONDITIONER = "conditioner.embedders.3.encoder."
 CLIP = "conditioner.embedders.0.open_clip.model."
 LEFT_OUT = "left out: "
+# Of video transformers.
+FAMILIES = (cosmos.FAMILY, wan.FAMILY)
 # How the names in a file of sgm start, and what becomes of those weights; the longest start counts.
 GROUPS = {
     NET: "backbone",
@@ -47,26 +54,43 @@ class Ported:
     Attributes:
         model: its weights are mapped from the files; without a head where these have none.
         rows: what became of them; every weight is in one.
+        license: of the weights, as the Hugging Face hub names it, and in words.
     """
 
     model: VideoActionModel
     rows: tuple[Row, ...]
+    license: tuple[str, str] = ("other", "that of the imported weights")
 
 
-def convert(source: str, template: Config, text: str | None = None, statistics: Normalizer | None = None) -> Ported:
+def convert(
+    source: str,
+    template: ModelConfig,
+    text: str | None = None,
+    statistics: Normalizer | None = None,
+    vae: str | None = None,
+) -> Ported:
     """Makes a model of pretrained weights.
 
     Args:
         source: a folder of Stable Video Diffusion in diffusers' layout, or its name on the Hugging Face hub; a file of
-            sgm (`svd_xt.safetensors`); a checkpoint of the paper's authors (`.ckpt`).
+            sgm (`svd_xt.safetensors`); a checkpoint of the paper's authors (`.ckpt`). For a template on a video
+            transformer, a folder or a file of that (see `videopolicy.porting.video_transformer`).
         template: the model that they are for; sizes that the weights tell replace its own.
-        text: a file, folder or name of CLIP, instead of what the source holds.
+        text: a file, folder or name of CLIP, or of the transformer's text encoder, instead of what the source holds.
         statistics: ranges of the actions, for weights with a head.
+        vae: a file, folder or name of the autoencoder, instead of what the source holds; for transformers.
 
     Raises:
         UserError: a weight is missing, one too many, or of another shape; a file is damaged, or holds more than
             weights; the text tower or the statistics are missing, or the statistics are of another width.
     """
+    template, family = _recognised(template)
+    if family is not None:
+        _check_width(0, statistics, Path(source))
+        pieces, width, rows = video_transformer.pieces(source, template, family, vae, text)
+        return Ported(_assemble(template, pieces, width, None), tuple(rows), family.license)
+    if vae is not None:
+        raise UserError("--vae is for a video transformer; Stable Video Diffusion comes with its own")
     path = locate(source, folder.NEEDED)
     if path.is_dir():
         return _of_folder(path, template, text, statistics)
@@ -76,6 +100,20 @@ def convert(source: str, template: Config, text: str | None = None, statistics: 
             "use svd_xt.safetensors"
         )
     return convert_sgm(read(path), path, template, text, statistics)
+
+
+def _recognised(template: ModelConfig) -> tuple[Config, Family | None]:
+    """The template and the family of its video transformer; None for Stable Video Diffusion."""
+    if isinstance(template, Config):
+        if isinstance(template.backbone, unet.Config) and isinstance(template.latents, svd.Config):
+            return template, None
+        for family in FAMILIES:
+            if isinstance(template.backbone, family.config) and isinstance(template.latents, WanLatents):
+                return template, family
+    raise UserError(
+        "this model stands on no published video model, whose weights could be imported; take --preset svd, wan_5b, "
+        "wan_1b or cosmos_2b"
+    )
 
 
 def _of_folder(path: Path, template: Config, text: str | None, statistics: Normalizer | None) -> Ported:

@@ -1,15 +1,15 @@
-"""A model's video model as a folder that diffusers opens."""
+"""A model's video model as a folder that diffusers opens, in the layout of the pipeline that draws as it does."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import cast
 
-import diffusers
 import torch
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
+from videopolicy.backbones.transformer import VideoTransformer
 from videopolicy.backbones.unet import UNet
 from videopolicy.durable import usual_modes
 from videopolicy.errors import UserError
@@ -17,6 +17,8 @@ from videopolicy.latents.svd import SVD
 from videopolicy.models.base import Model
 from videopolicy.models.sampling import Sampling
 from videopolicy.models.video_action import VideoActionModel
+from videopolicy.porting.convert import FAMILIES
+from videopolicy.porting.layout import PipelineLayout, transformer_layout
 
 # Of the pipeline's parts, those that a model does not have.
 SEEING = {"image_encoder": "CLIPVisionModelWithProjection", "feature_extractor": "CLIPImageProcessor"}
@@ -24,41 +26,60 @@ INDEX = "model_index.json"
 
 
 def export(model: Model, out: Path, image_encoder: Path | None = None) -> None:
-    """Writes `unet/`, `vae/`, `scheduler/` and `model_index.json` as Stable Video Diffusion has them.
+    """Writes the video model, `vae/`, `scheduler/` and `model_index.json` as the pipeline of its family has them.
 
     Args:
-        model: on SVD's latents; its head and its text tower stay behind.
+        model: its head and its text stay behind.
         out: a folder that is not there yet.
         image_encoder: a folder of Stable Video Diffusion, whose `image_encoder/` and `feature_extractor/` are copied:
             diffusers' pipeline shows the U-Net an image where a model shows it text.
 
     Raises:
-        UserError: the model has other latents, another U-Net or denoises differences; `out` is there; or the image
-            encoder is not there, or does not fit.
+        UserError: diffusers has no pipeline of this model; `out` is there; or the image encoder is not there, does not
+            fit, or has no place in the pipeline.
     """
-    unet, vae = model.backbone, model.latents
-    ours = isinstance(model, VideoActionModel) and not model.config.residual
-    if not ours or not isinstance(unet, UNet) or not isinstance(vae, SVD):
-        raise UserError("only a model on SVD's latents and U-Net, such as preset svd, is one that diffusers knows")
+    layout = _layout(model)
     if out.exists():
         raise UserError(f"{out} exists; choose another --out or remove it")
     if image_encoder is not None:
+        if not layout.sees:
+            raise UserError(f"--image-encoder is for Stable Video Diffusion; {layout.index['_class_name']} has none")
         _check_encoder(image_encoder, model.text.width)
+        layout.index.update({part: ["transformers", name] for part, name in SEEING.items()})
     aside = out.with_name(f".{out.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        _plain(unet, model).save_pretrained(aside / "unet")
-        vae.vae.save_pretrained(aside / "vae")
-        _scheduler(model.config.sampling).save_pretrained(aside / "scheduler")
+        for name, part in layout.parts.items():
+            part.save_pretrained(aside / name)
         if image_encoder is not None:
             for part in SEEING:
                 shutil.copytree(image_encoder / part, aside / part)
-        (aside / INDEX).write_text(json.dumps(_index(image_encoder is not None), indent=2) + "\n", encoding="utf-8")
+        (aside / INDEX).write_text(json.dumps(layout.index, indent=2) + "\n", encoding="utf-8")
         usual_modes(aside)
         aside.rename(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _layout(model: Model) -> PipelineLayout:
+    """What is written of a model.
+
+    Raises:
+        UserError: diffusers has no pipeline of it.
+    """
+    if isinstance(model, VideoActionModel) and not model.config.residual:
+        if isinstance(model.backbone, UNet) and isinstance(model.latents, SVD):
+            parts = {"unet": _plain(model.backbone, model), "vae": model.latents.vae}
+            parts |= {"scheduler": _scheduler(model.config.sampling)}
+            return PipelineLayout.of("StableVideoDiffusionPipeline", parts, absent=tuple(SEEING), sees=True)
+        for family in FAMILIES:
+            if isinstance(model.backbone, VideoTransformer) and isinstance(model.backbone.shape, family.config):
+                return transformer_layout(model, model.backbone, family)
+    raise UserError(
+        "only a model on SVD's latents and U-Net, such as preset svd, or on Wan's latents and a published transformer, "
+        "such as cosmos_2b, is one that diffusers knows"
+    )
 
 
 def _plain(unet: UNet, model: Model) -> UNetSpatioTemporalConditionModel:
@@ -87,17 +108,6 @@ def _scheduler(sampling: Sampling) -> EulerDiscreteScheduler:
         timestep_type="continuous",
         steps_offset=1,
     )
-
-
-def _index(sees: bool) -> dict[str, object]:
-    return {
-        "_class_name": "StableVideoDiffusionPipeline",
-        "_diffusers_version": diffusers.__version__,
-        **{part: ["transformers", name] if sees else [None, None] for part, name in SEEING.items()},
-        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-        "unet": ["diffusers", "UNetSpatioTemporalConditionModel"],
-        "vae": ["diffusers", "AutoencoderKLTemporalDecoder"],
-    }
 
 
 def _check_encoder(folder: Path, width: int) -> None:

@@ -1,19 +1,17 @@
 """A folder of Stable Video Diffusion in diffusers' layout -> parts of a policy."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from videopolicy.backbones import unet
 from videopolicy.errors import UserError
 from videopolicy.latents import svd
+from videopolicy.porting.part import CONFIG, WEIGHTS, open_part, undescribed
 from videopolicy.porting.pieces import Piece, check, shapes
 from videopolicy.porting.sgm import on_meta
-from videopolicy.porting.sources import Weights, read
+from videopolicy.porting.sources import Weights
 
-CONFIG = "config.json"
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+TITLE = "Stable Video Diffusion"
 # What is needed of a repository on the hub; the first of the weights alone.
 NEEDED = tuple(f"{part}/{name}" for part in ("unet", "vae") for name in (CONFIG, WEIGHTS[0]))
 
@@ -29,7 +27,7 @@ def backbone(folder: Path, template: unet.Config, frames: int) -> tuple[Piece, W
     Raises:
         UserError: a file or a weight is missing or damaged, or the U-Net is for another number of frames.
     """
-    facts, weights, where = _open(folder / "unet")
+    facts, weights, where = open_part(folder / "unet", TITLE)
     try:
         if facts["num_frames"] != frames:
             raise UserError(
@@ -50,7 +48,7 @@ def backbone(folder: Path, template: unet.Config, frames: int) -> tuple[Piece, W
         )
         width = facts["cross_attention_dim"]
     except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise _undescribed(folder / "unet", error) from error
+        raise undescribed(folder / "unet", TITLE, error) from error
     if widths:
         raise UserError(
             f"{folder / 'unet' / CONFIG}: attention heads of several widths, which this model does not have"
@@ -66,28 +64,10 @@ def latents(folder: Path, template: svd.Config) -> tuple[Piece, Weights]:
     Raises:
         UserError: a file or a weight is missing or damaged.
     """
-    facts, weights, where = _open(folder / "vae")
+    facts, weights, where = open_part(folder / "vae", TITLE)
     try:
         config = replace(template, channels=tuple(facts["block_out_channels"]))
     except (KeyError, TypeError) as error:
-        raise _undescribed(folder / "vae", error) from error
+        raise undescribed(folder / "vae", TITLE, error) from error
     check(weights, shapes(on_meta(config).vae.state_dict()), where)
     return Piece(config, {f"latents.vae.{name}": value for name, value in weights.items()}), weights
-
-
-def _open(folder: Path) -> tuple[dict[str, Any], Weights, str]:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a folder of Stable Video Diffusion as diffusers keeps it")
-    try:
-        facts = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise _undescribed(folder, error) from error
-    files = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    if not files:
-        raise UserError(f"{folder / WEIGHTS[0]}: no such file")
-    return facts, read(files[0]), f"{files[0]}: "
-
-
-def _undescribed(folder: Path, error: Exception) -> UserError:
-    return UserError(f"{folder / CONFIG}: does not describe a part of Stable Video Diffusion ({error!r})")

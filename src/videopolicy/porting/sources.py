@@ -5,45 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from videopolicy.errors import UserError
+from videopolicy.hub import first_line
 
 Weights = Mapping[str, Tensor]
 
 SAFE = ".safetensors"
 TORCH = (".ckpt", ".pt", ".pth", ".bin")
-# "owner/name" on the Hugging Face hub.
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # What torch says of a class that weights alone do not need.
 FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
-
-
-def locate(source: str, patterns: tuple[str, ...]) -> Path:
-    """A local file or folder, or the folder of a repository on the Hugging Face hub, downloaded once.
-
-    Args:
-        source: a path, or "owner/name".
-        patterns: the files that are needed of a repository.
-
-    Raises:
-        UserError: neither is there.
-    """
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
-    if not HUB_NAME.fullmatch(source):
-        raise UserError(f"{source}: no such file or folder")
-    try:
-        return Path(snapshot_download(source, allow_patterns=list(patterns)))
-    # The hub's client has many kinds of errors: no network, no such repository, a licence not accepted.
-    except Exception as error:
-        raise UserError(
-            f"{source}: no such file or folder, and not to be had from https://huggingface.co/{source} "
-            f"({_first_line(error)}); a repository with a licence to accept needs `hf auth login` first"
-        ) from error
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -70,7 +43,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no mapping
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({_first_line(error)}); download it again") from error
+        raise UserError(f"{path}: not a whole safetensors file ({first_line(error)}); download it again") from error
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -84,7 +57,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
                 f"{path}: holds a pickled {foreign[1]}, which is no weight; reading it could run its code, so it is "
                 "refused. Where you trust it, save its state_dict alone and import that"
             ) from error
-        raise UserError(f"{path}: not a whole file of weights ({_first_line(error)}); download it again") from error
+        raise UserError(f"{path}: not a whole file of weights ({first_line(error)}); download it again") from error
     weights = held.get("state_dict", held) if isinstance(held, dict) else held
     if not isinstance(weights, dict) or not weights:
         raise UserError(f"{path}: holds no weights by name")
@@ -92,7 +65,3 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise UserError(f"{path}: {name!r} is no weight but of type {type(value).__name__}")
     return weights
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or repr(error)).splitlines()[0]

@@ -5,9 +5,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from videopolicy.errors import UserError
+from videopolicy.hub import locate
 from videopolicy.porting.pieces import Piece, Row, check, indices, lookup, row, shapes
 from videopolicy.porting.sgm import on_meta
-from videopolicy.porting.sources import Weights, locate, read
+from videopolicy.porting.sources import Weights, read
 from videopolicy.text import clip
 from videopolicy.text.clip_keys import from_openclip, to_openclip
 

@@ -1,0 +1,41 @@
+"""Files of pretrained weights: on this machine, or on the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from videopolicy.errors import UserError
+
+# "owner/name" on the Hugging Face hub.
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def locate(source: str, patterns: tuple[str, ...]) -> Path:
+    """A local file or folder, or the folder of a repository on the Hugging Face hub, downloaded once.
+
+    Args:
+        source: a path, or "owner/name".
+        patterns: the files that are needed of a repository.
+
+    Raises:
+        UserError: neither is there.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if not HUB_NAME.fullmatch(source):
+        raise UserError(f"{source}: no such file or folder")
+    try:
+        return Path(snapshot_download(source, allow_patterns=list(patterns)))
+    # The hub's client has many kinds of errors: no network, no such repository, a licence not accepted.
+    except Exception as error:
+        raise UserError(
+            f"{source}: no such file or folder, and not to be had from https://huggingface.co/{source} "
+            f"({first_line(error)}); a repository with a licence to accept needs `hf auth login` first"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error) or repr(error)).splitlines()[0]

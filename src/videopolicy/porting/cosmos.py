@@ -1,0 +1,93 @@
+"""How Cosmos-Predict2 is described and named: by diffusers, and in the files that NVIDIA publishes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import isqrt
+from typing import Any
+
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+from videopolicy.backbones import cosmos
+from videopolicy.backbones.cosmos_keys import COUNTERS, PREFIX, original_names
+from videopolicy.errors import UserError
+from videopolicy.porting.families import Family, Shape
+from videopolicy.porting.pieces import indices, lookup
+from videopolicy.porting.sources import Weights
+
+# What every network of diffusers' description has that is one of ours, and what it is otherwise.
+NEEDED = {
+    "concat_padding_mask": (True, "without a mask of padded pixels"),
+    "extra_pos_embed_type": (None, "of Cosmos 1, with learnt positions"),
+    "controlnet_block_every_n": (None, "with inputs of a control network"),
+    "img_context_dim_in": (None, "that reads tokens of images"),
+}
+
+
+def described(facts: Mapping[str, Any], template: cosmos.Config) -> Shape:
+    """See `Family.described`."""
+    for name, (value, otherwise) in NEEDED.items():
+        if facts.get(name, value) != value:
+            raise UserError(f"a transformer {otherwise} ({name}), which is none of Cosmos-Predict2; take Video2World")
+    if facts["in_channels"] != facts["out_channels"] + 1:
+        raise UserError(
+            f"a transformer of {facts['in_channels']} channels in and {facts['out_channels']} out, which has no "
+            "channel that marks the current images; take Video2World"
+        )
+    length, *sides = facts["patch_size"]
+    if length != 1 or sides[0] != sides[1]:
+        raise UserError(f"patches of {facts['patch_size']}, but backbone 'cosmos' has square ones of single frames")
+    projected = facts["encoder_hidden_states_channels"] if facts.get("use_crossattn_projection") else None
+    config = replace(
+        template,
+        layers=facts["num_layers"],
+        heads=facts["num_attention_heads"],
+        head_channels=facts["attention_head_dim"],
+        patch=sides[0],
+        expansion=round(facts["mlp_ratio"]),
+        modulation=facts["adaln_lora_dim"],
+        reach=tuple(map(float, facts["rope_scale"])),
+        projected=projected,
+        # Predict2.5 is told none.
+        fps=template.fps if projected is None else None,
+    )
+    width = facts["text_embed_dim"] if projected is None else facts["crossattn_proj_in_channels"]
+    return Shape(config, facts["out_channels"], width)
+
+
+def sized(weights: Weights, template: cosmos.Config, where: str) -> Shape:
+    """See `Family.sized`; the width of a head and the reach of positions leave no trace in them."""
+    hidden, seen = lookup(weights, "x_embedder.proj.1.weight", where).shape
+    drawn = lookup(weights, "final_layer.linear.weight", where).shape[0]
+    # Seen in each patch: the latents, which are drawn, and two masks.
+    patch = isqrt(max(seen - drawn, 0) // 2)
+    if patch < 1 or 2 * patch**2 != seen - drawn:
+        raise UserError(f"{where}no channel marks the current images; take Video2World")
+    read = lookup(weights, "blocks.0.cross_attn.k_proj.weight", where).shape[1]
+    projection = weights.get("crossattn_proj.0.weight")
+    config = replace(
+        template,
+        layers=len(indices(weights, "blocks.")),
+        heads=hidden // template.head_channels,
+        patch=patch,
+        expansion=lookup(weights, "blocks.0.mlp.layer1.weight", where).shape[0] // hidden,
+        modulation=lookup(weights, "final_layer.adaln_modulation.1.weight", where).shape[0],
+        projected=None if projection is None else read,
+        fps=template.fps if projection is None else None,
+    )
+    return Shape(config, drawn // patch**2, read if projection is None else projection.shape[1])
+
+
+FAMILY = Family(
+    title="Cosmos-Predict2",
+    class_name="CosmosTransformer3DModel",
+    config=cosmos.Config,
+    pipeline="Cosmos2VideoToWorldPipeline",
+    scheduler=lambda: FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True),
+    license=("other", "NVIDIA Open Model License"),
+    described=described,
+    sized=sized,
+    original=original_names,
+    prefix=PREFIX,
+    beside=(*COUNTERS, "_extra_state"),
+    absent=("safety_checker",),
+)

@@ -1,0 +1,59 @@
+"""Families of video transformers: how each is described and named where it is published."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from videopolicy.backbones.transformer import TransformerConfig
+from videopolicy.porting.sources import Weights
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a description or the weights tell of a transformer.
+
+    Attributes:
+        config: its shape.
+        channels: C, of the latents that it denoises.
+        text_width: W, of the tokens that it attends to.
+    """
+
+    config: TransformerConfig
+    channels: int
+    text_width: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to read one family of video transformers.
+
+    Attributes:
+        title: for messages.
+        class_name: of diffusers' transformer.
+        config: kind of configuration of its backbone.
+        pipeline: diffusers' class that draws as the model does.
+        scheduler: makes the one that the pipeline is published with.
+        license: of the weights as the Hugging Face hub names it, and in words.
+        described: the shape, of diffusers' description and a template for what it does not tell; a fact that is missing
+            raises KeyError or TypeError, one that this project's backbone does not have UserError.
+        sized: the same of weights by their authors' names, the file's name before messages.
+        original: diffusers' name of each weight -> its authors'.
+        prefix: what all names may begin with in the authors' files.
+        beside: what else stands there that is no weight: beginnings or endings of names.
+        settings: of the pipeline, beside its parts.
+        absent: parts of the pipeline, beside those that read text, that a model does not have.
+    """
+
+    title: str
+    class_name: str
+    config: type[TransformerConfig]
+    pipeline: str
+    scheduler: Callable[[], Any]
+    license: tuple[str, str]
+    described: Callable[[Mapping[str, Any], Any], Shape]
+    sized: Callable[[Weights, Any, str], Shape]
+    original: Callable[[Iterable[str]], dict[str, str]]
+    prefix: str = ""
+    beside: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
