@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     command = [sys.executable, "-m", "videopolicy", "serve", str(CHECKPOINT), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment)
     try:
         address = address_of(server)
         process = psutil.Process(server.pid)
