@@ -128,7 +128,6 @@ def test_ctrl_c_ends_with_130_and_a_checkpoint_to_go_on_from(data, tmp_path, cap
         (["--minutes", "-1"], "--minutes is -1.0"),
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--init", "nowhere"], "nowhere: no such checkpoint folder"),
-        (["--init", "nowhere", "--views", "top"], "--views and --init exclude each other"),
         (["--views", "top", "top"], "--views is top top; name each view once"),
         (["--features", "attached", "--stage", "video"], "--features is about --stage joint"),
         (["--features", "1.5"], "--features is 1.5"),
@@ -142,6 +141,11 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(data, tmp_path, cap
 
 def test_a_data_set_that_is_none_is_refused(tmp_path, capsys):
     assert "nowhere" in refused(capsys, tmp_path / "nowhere", tmp_path / "run")
+
+
+def test_a_head_reads_the_views_that_it_has_learnt(trained, data, tmp_path, capsys):
+    message = refused(capsys, data, tmp_path / "run", "--init", str(trained / "checkpoint"), "--views", "close")
+    assert "its head reads top, in this order; leave --views out" in message
 
 
 def test_pictures_of_another_size_than_the_checkpoints_are_refused(trained, tmp_path, capsys):

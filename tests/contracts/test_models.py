@@ -184,3 +184,11 @@ def test_without_actions_it_imagines(config, model, name):
     sampled = video.sample(condition(video), noise(video), Sampling(name, steps=2))
     for found in (denoised, sampled):
         assert found.actions.shape[2] == 0 and found.video.isfinite().all()
+
+
+def test_a_video_model_goes_on_with_other_views(config):
+    video = build(config, None, 0)
+    other = build(replace(config, views=("front", "back", *config.views)), NORMALIZER, 0)
+    missing, unexpected = other.load_state_dict(video.state_dict(), strict=False)
+    acting = tuple(name for name, module in other.named_modules() if module in other.action_modules)
+    assert not unexpected and all(name.startswith(acting) for name in missing)

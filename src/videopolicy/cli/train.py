@@ -65,7 +65,7 @@ class Command:
     video_horizon: int | None = None
     """Control steps that the video covers, the preset's own if not given; with 0 it draws the current images."""
     views: tuple[str, ...] = ()
-    """Views to train on; the preset's own if none are given."""
+    """Views to train on; by default those of the preset, or of the checkpoint to begin from, whose head keeps its own."""
     track: tuple[str, ...] = ()
     """Trackers beside TensorBoard: wandb, trackio, or both."""
     resume: bool = False
@@ -109,8 +109,6 @@ class Command:
         )
 
     def _check(self) -> None:
-        if self.views and self.init:
-            raise UserError("--views and --init exclude each other: the checkpoint's own views are trained on")
         if len(set(self.views)) < len(self.views):
             raise UserError(f"--views is {' '.join(self.views)}; name each view once")
         if self.video_horizon is not None:

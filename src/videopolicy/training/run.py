@@ -67,7 +67,7 @@ def train(
 
     Args:
         data: data sets, opened or by their paths; a .toml file lists several (see `videopolicy.datasets.mixture`).
-        model: its shape; None for that of the checkpoint to start from. With `init`, only its window, and whether its
+        model: its shape; None for that of the checkpoint to start from. With `init`, only its views and window, and whether its
             actions are relative and it reads states, count, as the weights decide the rest.
         training: the recipe.
         out: the run's folder: checkpoint, losses, sampled videos, TensorBoard.
@@ -169,7 +169,7 @@ def _sources(data: Data) -> Sequence[Source]:
 
 
 def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Training) -> ModelConfig:
-    """The checkpoint's own shape, with what a run may ask of it: another window, relative actions, the state.
+    """The checkpoint's own shape, with what a run asks of it: other views or window, relative actions, the state.
 
     Raises:
         UserError: its head was trained otherwise.
@@ -181,6 +181,8 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
             f"{init}: its head reads {own.window.frames} frames a view, not {model.window.frames}; begin from a "
             "checkpoint of --stage video, or keep its window (leave --video-horizon out)"
         )
+    if begins.acts and model.views != own.views:
+        raise UserError(f"{init}: its head reads {', '.join(own.views)}, in this order; leave --views out")
     if begins.acts and model.relative and not own.relative:
         raise UserError(f"{init}: its head learnt actions that are not relative; leave --relative out")
     if learnt and model.proprioception and not own.proprioception:
@@ -190,6 +192,7 @@ def _of_checkpoint(begins: Model, model: ModelConfig, init: Path, training: Trai
     asked = replace(
         own,
         window=model.window,
+        views=model.views,
         relative=own.relative or model.relative,
         proprioception=own.proprioception or model.proprioception,
         # One that continues none learns to: a fresh encoder of committed actions adds nothing at first.
