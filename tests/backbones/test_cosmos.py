@@ -144,9 +144,9 @@ def test_what_does_not_fit_is_refused_in_one_line():
     with pytest.raises(UserError, match=r"latents of 9x9 do not divide into patches of 2"):
         built().arrange(1, 0, 9)
     wide = Condition(condition.latents.repeat(1, 1, 1, 1, 80), condition.text)
-    with pytest.raises(UserError, match=r"frames of 144x16 tokens, 1 or more.*reach to 128.*views time"):
+    with pytest.raises(UserError, match=r"frames of 144x16 tokens, 1 or more.*reach to 128.*views='time'"):
         built().arrange(9, 0, 32)
-    with pytest.raises(UserError, match=r"frames of 160x4 tokens, 4 or more.*reach to 128.*views time"):
+    with pytest.raises(UserError, match=r"frames of 160x4 tokens, 4 or more.*reach to 128.*views='time'"):
         built().denoise(video.repeat(1, 1, 1, 1, 80), sigma, wide)
     with pytest.raises(UserError, match="pad to 0"):
         built().arrange(1, 1, 8)

@@ -131,7 +131,7 @@ def test_the_first_generation_is_diffusers_default():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"temporal": 2}, "4 frames each"),
+        ({"temporal": 2}, "4 frames to a latent"),
         ({"levels": (1, 2)}, "3 levels"),
         ({"mean": (0.0,)}, "1 means and 4 deviations"),
         ({"deviation": (0.0, 1.0, 1.0, 1.0)}, "deviation"),

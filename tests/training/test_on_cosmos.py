@@ -69,9 +69,8 @@ def test_it_plans_and_imagines(run, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(run / "cache"))
     (plan,) = make(str(run / "run" / "checkpoint")).plan([observation(size=SIZE)], [0], True)
     assert plan.actions.shape == (8, 2) and np.isfinite(plan.actions).all()
-    assert {view: frames.shape for view, frames in plan.imagined.items()} == dict.fromkeys(
-        TOGETHER.views, (8, SIZE, SIZE, 3)
-    )
+    shapes = {view: frames.shape for view, frames in plan.imagined.items()}
+    assert shapes == dict.fromkeys(TOGETHER.views, (8, SIZE, SIZE, 3))
     assert plan.offsets == WINDOW.offsets
     (parked,) = make(str(run / "run" / "checkpoint"), offload=True).plan([observation(size=SIZE)], [0], False)
     np.testing.assert_allclose(parked.actions, plan.actions, atol=1e-5)

@@ -133,7 +133,7 @@ class Cosmos(VideoTransformer):
             raise UserError(
                 f"the views make a video of frames of {width // patch}x{height // patch} tokens, {time} or more, and "
                 f"positions of backbone 'cosmos' reach to {most}; use fewer views, smaller images, or "
-                f"--model.backbone.views {other}"
+                f"arrange them by views={other!r}"
             )
 
 
