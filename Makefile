@@ -15,7 +15,7 @@ demo: rendering .venv/demo.stamp  ## Records, trains, evaluates and reports, on 
 	.venv/bin/videopolicy demo $(ARGS)
 
 test: rendering lint  ## Every check that a change must pass
-	$(ONE_THREAD) .venv/bin/python -m pytest -n 2 --dist loadfile --cov=videopolicy --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
+	$(ONE_THREAD) .venv/bin/python -m pytest -n 2 --dist loadfile --cov=videopolicy --cov-report=term:skip-covered --cov-fail-under=85 --durations=25 $(ARGS)
 
 test-background:  ## The same where interrupts are ignored, as they are in the background jobs of a shell
 	trap "" INT; $(MAKE) test
