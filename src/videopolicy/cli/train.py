@@ -65,7 +65,7 @@ class Command:
     video_horizon: int | None = None
     """Control steps that the video covers, the preset's own if not given; with 0 it draws the current images."""
     views: tuple[str, ...] = ()
-    """Views to train on; by default those of the preset, or of the checkpoint to begin from, whose head keeps its own."""
+    """Views to train on; by default the preset's own, or those of the checkpoint to begin from, which a head keeps."""
     track: tuple[str, ...] = ()
     """Trackers beside TensorBoard: wandb, trackio, or both."""
     resume: bool = False

@@ -67,8 +67,8 @@ def train(
 
     Args:
         data: data sets, opened or by their paths; a .toml file lists several (see `videopolicy.datasets.mixture`).
-        model: its shape; None for that of the checkpoint to start from. With `init`, only its views and window, and whether its
-            actions are relative and it reads states, count, as the weights decide the rest.
+        model: its shape; None for that of the checkpoint to start from. With `init`, only its views and window, and
+            whether its actions are relative and it reads states, count, as the weights decide the rest.
         training: the recipe.
         out: the run's folder: checkpoint, losses, sampled videos, TensorBoard.
         init: a checkpoint to start from; without one, all weights are fresh.
