@@ -23,7 +23,7 @@ from videopolicy.latents import svd
 from videopolicy.models.base import Model, ModelConfig
 from videopolicy.models.video_action import Config
 from videopolicy.presets.base import Preset, preset
-from videopolicy.text import clip
+from videopolicy.text import clip, t5
 from videopolicy.training.performance.benchmark import ACTION_WIDTH
 from videopolicy.types import Observation
 
@@ -121,11 +121,19 @@ class Rows:
 
 def presets(dry: bool) -> dict[str, Preset]:
     """All of them, or those that a CPU can do, at toy size where there is one."""
-    every = {name: preset(name) for name in registry.names("presets")}
+    every = {name: offline(preset(name)) for name in registry.names("presets")}
     if not dry:
         return every
     toys = {name: replace(one, model=toy(name, one.model)) for name, one in every.items()}
     return {name: one for name, one in toys.items() if parameters(one.model) < TOY}
+
+
+def offline(one: Preset) -> Preset:
+    """A preset that needs no text encoder of the hub's: tokens of the same width by a small tower of random weights."""
+    if not isinstance(one.model.text, t5.Config):
+        return one
+    tower = clip.Config(width=one.model.text.width, hidden=64, layers=1, heads=1)
+    return replace(one, model=replace(one.model, text=tower))
 
 
 def chosen(name: str, dry: bool) -> Preset:
