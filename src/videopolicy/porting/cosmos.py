@@ -10,7 +10,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from videopolicy.backbones import cosmos
 from videopolicy.backbones.cosmos_keys import COUNTERS, PREFIX, original_names
 from videopolicy.errors import UserError
-from videopolicy.porting.families import Family, Shape
+from videopolicy.porting.families import Family, Shape, check_facts, patch_side
 from videopolicy.porting.pieces import indices, lookup
 from videopolicy.porting.sources import Weights
 
@@ -25,24 +25,20 @@ NEEDED = {
 
 def described(facts: Mapping[str, Any], template: cosmos.Config) -> Shape:
     """See `Family.described`."""
-    for name, (value, otherwise) in NEEDED.items():
-        if facts.get(name, value) != value:
-            raise UserError(f"a transformer {otherwise} ({name}), which is none of Cosmos-Predict2; take Video2World")
+    check_facts(facts, NEEDED, "which is none of Cosmos-Predict2; take Video2World")
     if facts["in_channels"] != facts["out_channels"] + 1:
         raise UserError(
             f"a transformer of {facts['in_channels']} channels in and {facts['out_channels']} out, which has no "
             "channel that marks the current images; take Video2World"
         )
-    length, *sides = facts["patch_size"]
-    if length != 1 or sides[0] != sides[1]:
-        raise UserError(f"patches of {facts['patch_size']}, but backbone 'cosmos' has square ones of single frames")
+    patch = patch_side(facts, "cosmos")
     projected = facts["encoder_hidden_states_channels"] if facts.get("use_crossattn_projection") else None
     config = replace(
         template,
         layers=facts["num_layers"],
         heads=facts["num_attention_heads"],
         head_channels=facts["attention_head_dim"],
-        patch=sides[0],
+        patch=patch,
         expansion=round(facts["mlp_ratio"]),
         modulation=facts["adaln_lora_dim"],
         reach=tuple(map(float, facts["rope_scale"])),

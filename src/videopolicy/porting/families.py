@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from videopolicy.backbones.transformer import TransformerConfig
+from videopolicy.errors import UserError
 from videopolicy.porting.sources import Weights
 
 
@@ -57,3 +58,31 @@ class Family:
     beside: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
+
+
+def check_facts(facts: Mapping[str, Any], needed: Mapping[str, tuple[Any, str]], but: str) -> None:
+    """Checks a description for what every network of a family has.
+
+    Args:
+        facts: the description.
+        needed: the value of each fact, where it is told, and in words what the network is otherwise.
+        but: what the message goes on with.
+
+    Raises:
+        UserError: one of them is otherwise.
+    """
+    for name, (value, otherwise) in needed.items():
+        if facts.get(name, value) != value:
+            raise UserError(f"a transformer {otherwise} ({name}), {but}")
+
+
+def patch_side(facts: Mapping[str, Any], backbone: str) -> int:
+    """Side in latents of a description's patches.
+
+    Raises:
+        UserError: they are not square, or span several frames.
+    """
+    length, *sides = facts["patch_size"]
+    if length != 1 or sides[0] != sides[1]:
+        raise UserError(f"patches of {facts['patch_size']}, but backbone {backbone!r} has square ones of single frames")
+    return sides[0]

@@ -9,7 +9,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from videopolicy.backbones import wan
 from videopolicy.backbones.wan_keys import PREFIX, original_names
 from videopolicy.errors import UserError
-from videopolicy.porting.families import Family, Shape
+from videopolicy.porting.families import Family, Shape, check_facts, patch_side
 from videopolicy.porting.pieces import indices, lookup
 from videopolicy.porting.sources import Weights
 
@@ -29,12 +29,8 @@ TAKE = "take Wan2.2-TI2V-5B or Wan2.1-T2V-1.3B"
 
 def described(facts: Mapping[str, Any], template: wan.Config) -> Shape:
     """See `Family.described`."""
-    for name, (value, otherwise) in NEEDED.items():
-        if facts.get(name, value) != value:
-            raise UserError(f"a transformer {otherwise} ({name}), which backbone 'wan' is not; {TAKE}")
-    length, *sides = facts["patch_size"]
-    if length != 1 or sides[0] != sides[1]:
-        raise UserError(f"patches of {facts['patch_size']}, but backbone 'wan' has square ones of single frames")
+    check_facts(facts, NEEDED, f"which backbone 'wan' is not; {TAKE}")
+    patch = patch_side(facts, "wan")
     channels = _channels(facts["in_channels"], facts["out_channels"])
     config = replace(
         template,
@@ -42,7 +38,7 @@ def described(facts: Mapping[str, Any], template: wan.Config) -> Shape:
         heads=facts["num_attention_heads"],
         head_channels=facts["attention_head_dim"],
         hidden=facts["ffn_dim"],
-        patch=sides[0],
+        patch=patch,
         frequencies=facts["freq_dim"],
     )
     return Shape(config, channels, facts["text_dim"])
