@@ -57,11 +57,7 @@ EXAMPLE = Config(layers=3, heads=2, head_channels=12, modulation=8, expansion=2,
 
 
 class Cosmos(VideoTransformer):
-    """See `VideoTransformer`.
-
-    Attributes:
-        net: diffusers' transformer.
-    """
+    """See `VideoTransformer`."""
 
     repeated_blocks = ("CosmosTransformerBlock",)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
@@ -120,10 +116,6 @@ class Cosmos(VideoTransformer):
     def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """See `Backbone.embed_noise`."""
         return self.net.embed(noise)
-
-    def enable_gradient_checkpointing(self) -> None:
-        """See `Backbone.enable_gradient_checkpointing`."""
-        self.net.enable_gradient_checkpointing()
 
     def _check_reach(self, time: int, height: int, width: int) -> None:
         """Of a video of so many frames and latents."""

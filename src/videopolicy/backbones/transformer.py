@@ -6,7 +6,7 @@ noisy. What the network says of it is left out.
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -61,12 +61,14 @@ class VideoTransformer(Backbone):
     """Denoises flat frames jointly in space and time, behind the current images.
 
     Attributes:
+        net: diffusers' transformer.
         beyond: tokens of what the conditioning latents hold beyond the current image's own; None if nothing.
         empty_prompt: the first token of the empty instruction, as the text encoder of pretrained weights gives it;
             zeros otherwise. A text whose first token is zeros, as one that is hidden, begins with it.
     """
 
     scaling = FlowScaling()
+    net: Any
     empty_prompt: Tensor
 
     def __init__(
@@ -126,6 +128,10 @@ class VideoTransformer(Backbone):
         """See `Backbone.forward`."""
         out, features = self._pass(video, condition, noise, self.shape.layers)
         return self._layout.split(out), features
+
+    def enable_gradient_checkpointing(self) -> None:
+        """See `Backbone.enable_gradient_checkpointing`."""
+        self.net.enable_gradient_checkpointing()
 
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
         """See `Backbone.read`: no block behind the last tap runs."""

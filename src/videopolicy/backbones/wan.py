@@ -60,11 +60,7 @@ EXAMPLE = Config(layers=3, heads=2, head_channels=12, hidden=32, frequencies=16,
 
 
 class WanTransformer(VideoTransformer):
-    """See `VideoTransformer`.
-
-    Attributes:
-        net: diffusers' transformer.
-    """
+    """See `VideoTransformer`."""
 
     repeated_blocks = ("WanTransformerBlock",)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
@@ -101,10 +97,6 @@ class WanTransformer(VideoTransformer):
     def embed_noise(self, noise: Float[Tensor, "B"]) -> Float[Tensor, "B E"]:
         """See `Backbone.embed_noise`."""
         return self.net.embed(TIME_SCALE * noise)
-
-    def enable_gradient_checkpointing(self) -> None:
-        """See `Backbone.enable_gradient_checkpointing`."""
-        self.net.enable_gradient_checkpointing()
 
 
 class PerFrameWan(WanTransformer3DModel):
