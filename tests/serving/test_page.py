@@ -15,16 +15,13 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 from PIL import Image as Pictures
-from tests.serving.serving import IMAGE, Drawn, Talk, seen, service
+from tests.serving.serving import IMAGE, Talk, seen, service
 from tests.serving.test_server import get
-from tests.small import small_model
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from videopolicy.errors import UserError
-from videopolicy.models.sampling import Sampling
 from videopolicy.policies.base import PlanRequest
-from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.serving.engine import BusyError
 from videopolicy.serving.limits import ActionLimits
 from videopolicy.serving.listening import Listening
@@ -37,16 +34,6 @@ from videopolicy.types import Observation
 
 TOKEN = "s3cret"
 HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
-
-
-@pytest.fixture(scope="module")
-def policy():
-    return CheckpointPolicy(small_model(), Sampling(steps=2))
-
-
-@pytest.fixture
-def drawn():
-    return Drawn()
 
 
 @contextmanager

@@ -11,31 +11,19 @@ from threading import Thread
 import numpy as np
 import pytest
 from tests.serving.serving import IMAGE, STYLE, Drawn, Talk, running, seen, service
-from tests.small import observation, small_model
+from tests.small import observation
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from videopolicy.client.client import Client
 from videopolicy.client.errors import ClientError, Refused, ServerError, TooOld
-from videopolicy.models.sampling import Sampling
 from videopolicy.policies.base import derive_seed
-from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.policies.random import RandomPolicy
 from videopolicy.serving.limits import ActionLimits
 from videopolicy.serving.observations import Style
 from videopolicy.types import Observation
 
 TOKEN = "s3cret"
-
-
-@pytest.fixture(scope="module")
-def policy():
-    return CheckpointPolicy(small_model(), Sampling(steps=2))
-
-
-@pytest.fixture
-def drawn():
-    return Drawn()
 
 
 @pytest.fixture

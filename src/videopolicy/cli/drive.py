@@ -1,13 +1,12 @@
 """Drives an env by a served policy, in real time, and records what happens."""
 
-import os
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videopolicy import registry
-from videopolicy.cli.serve import TOKEN
+from videopolicy.cli.serve import token_of
 from videopolicy.client import Driver, Lateness
 from videopolicy.configs import check_limits, limited
 from videopolicy.datasets.card import driven_text
@@ -70,7 +69,7 @@ class Command:
         """
         check_limits(self)
         policy: RemotePolicy = registry.build(
-            "policies", "remote", self.server, style=self.style, token=self._token(), patience=FOUND
+            "policies", "remote", self.server, style=self.style, token=token_of(self.token), patience=FOUND
         )
         with closing(policy.client):
             spec = policy.spec
@@ -125,9 +124,6 @@ class Command:
                 "which are kept for evaluation; begin with a lower --seed, and a folder of its own if it records"
             )
         return first
-
-    def _token(self) -> str | None:
-        return self.token if self.token is not None else os.environ.get(TOKEN)
 
 
 def _line(played: Drive) -> str:

@@ -181,7 +181,7 @@ class Command:
         return limits
 
     def _token(self) -> str | None:
-        token = self.token if self.token is not None else os.environ.get(TOKEN)
+        token = token_of(self.token)
         if token is not None and not (token.isascii() and token.isprintable() and token == token.strip() and token):
             raise UserError("a token is of printable ASCII characters, without blanks at its ends")
         return token
@@ -219,14 +219,19 @@ class Command:
     @asynccontextmanager
     async def _page(self, service: "Service", listening: "Listening") -> AsyncIterator[int | None]:
         """The port of the page, if one is wanted."""
-        from videopolicy.serving.page.server import LivePage
-
         if self.page is None or service.latest is None:
             yield None
             return
+        from videopolicy.serving.page.server import LivePage
+
         name = "/".join(self.checkpoint.resolve().parts[-2:])
         async with LivePage(service, service.latest, replace(listening, port=self.page), name).open() as port:
             yield port
+
+
+def token_of(given: str | None) -> str | None:
+    """The token that was given, or else that of the environment; None if there is none."""
+    return given if given is not None else os.environ.get(TOKEN)
 
 
 def _is_loopback(host: str) -> bool:
