@@ -128,16 +128,6 @@ def test_the_token_may_be_in_the_environment(monkeypatch, capsys):
     assert "success 1/1" in capsys.readouterr().out
 
 
-def test_help_needs_no_torch_and_no_websockets():
-    script = (
-        "import sys\nfrom videopolicy.cli.main import main\ntry:\n    main(['drive', '--help'])\n"
-        "except SystemExit:\n    sys.exit('torch' in sys.modules or 'websockets' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    assert "Example: videopolicy drive" in " ".join(done.stdout.split())
-
-
 def test_a_server_that_goes_away_is_found_when_it_is_back(capsys):
     up, back, done, ports = Event(), Event(), Event(), []
 

@@ -95,14 +95,15 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(words, says, checkpoint, ca
     assert says in capsys.readouterr().err
 
 
-def test_help_needs_no_torch():
+@pytest.mark.parametrize("verb", ["serve", "drive"])
+def test_help_needs_no_torch_and_no_websockets(verb):
     script = (
-        "import sys\nfrom videopolicy.cli.main import main\ntry:\n    main(['serve', '--help'])\n"
+        f"import sys\nfrom videopolicy.cli.main import main\ntry:\n    main(['{verb}', '--help'])\n"
         "except SystemExit:\n    sys.exit('torch' in sys.modules or 'websockets' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    assert "Example: videopolicy serve" in " ".join(done.stdout.split())
+    assert f"Example: videopolicy {verb}" in " ".join(done.stdout.split())
 
 
 def test_what_must_be_installed_is_said(checkpoint, monkeypatch, capsys):

@@ -10,11 +10,10 @@ from diffusers.loaders.single_file_utils import (
     convert_cosmos_transformer_checkpoint_to_diffusers,
     convert_wan_vae_to_diffusers,
 )
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from tests.cosmos import opened, without_torchvision, write_pipeline
+from tests.porting.published import image, imported
 
-from videopolicy import checkpoint
 from videopolicy.clips.windows import Window
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.guidance import LinearGuidance
@@ -55,15 +54,7 @@ def published(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(published, tmp_path_factory):
     """What the pipeline becomes, once it was saved and loaded."""
-    folder = tmp_path_factory.mktemp("imported") / "checkpoint"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        checkpoint.save(convert(str(published), TEMPLATE).model, checkpoint.Provenance("video", 0), folder)
-    return checkpoint.load(folder)[0]
-
-
-def image():
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8))
+    return imported(published, TEMPLATE, tmp_path_factory)
 
 
 @torch.no_grad()
@@ -73,7 +64,7 @@ def drawn_by(pipeline, model, guidance, kind):
     told = model.text([SENTENCE])
     nothing = torch.cat((model.backbone.empty_prompt.expand(1, 1, -1), torch.zeros(1, LENGTH - 1, 16)), 1)
     return noise, pipeline(
-        image(), prompt_embeds=told, negative_prompt_embeds=nothing, height=SIZE, width=SIZE, num_frames=9,
+        image(SIZE), prompt_embeds=told, negative_prompt_embeds=nothing, height=SIZE, width=SIZE, num_frames=9,
         num_inference_steps=STEPS, guidance_scale=guidance, fps=16, latents=noise, output_type=kind,
     ).frames  # fmt: skip
 
@@ -85,7 +76,7 @@ def test_the_model_draws_what_the_pipeline_draws(model, published, guidance):
     noise, expected = drawn_by(pipeline, model, guidance, "latent")
     levels = schedule(STEPS, 0.002, 80.0)
     torch.testing.assert_close(pipeline.scheduler.sigmas[:-1].float(), levels[:-1])
-    codes = model.latents.encode(torch.from_numpy(np.array(image()))[None])
+    codes = model.latents.encode(torch.from_numpy(np.array(image(SIZE)))[None])
     # In the pipeline's words, guidance of 1 is none, and any other adds so much of the difference.
     scale = 1.0 if guidance == 1 else 1 + guidance
     denoise = model.guided(model.condition(codes[None], [SENTENCE]), LinearGuidance(scale, scale))

@@ -8,11 +8,10 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from diffusers.pipelines.wan import pipeline_wan_i2v
-from PIL import Image
 from safetensors.torch import load_file, save_file
+from tests.porting.published import image, imported
 from tests.wan import CHANNELS, Given, opened, write_pipeline
 
-from videopolicy import checkpoint
 from videopolicy.clips.windows import Window
 from videopolicy.diffusion.edm import schedule
 from videopolicy.diffusion.flow import flow_time
@@ -52,15 +51,7 @@ def published(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(published, tmp_path_factory):
     """What the pipeline becomes, once it was saved and loaded."""
-    folder = tmp_path_factory.mktemp("imported") / "checkpoint"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        checkpoint.save(convert(str(published), TEMPLATE).model, checkpoint.Provenance("video", 0), folder)
-    return checkpoint.load(folder)[0]
-
-
-def image():
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8))
+    return imported(published, TEMPLATE, tmp_path_factory)
 
 
 def levels():
@@ -77,7 +68,7 @@ def drawn_by(pipeline, model, guidance, kind):
     told = model.text([SENTENCE])
     nothing = torch.cat((model.backbone.empty_prompt.expand(1, 1, -1), torch.zeros(1, LENGTH - 1, 16)), 1)
     return noise, pipeline(
-        image(), prompt_embeds=told, negative_prompt_embeds=nothing, height=SIZE, width=SIZE, num_frames=9,
+        image(SIZE), prompt_embeds=told, negative_prompt_embeds=nothing, height=SIZE, width=SIZE, num_frames=9,
         num_inference_steps=STEPS, guidance_scale=guidance, latents=noise * times[0], output_type=kind,
     ).frames  # fmt: skip
 
@@ -87,7 +78,7 @@ def drawn_by(pipeline, model, guidance, kind):
 def test_the_model_draws_what_the_pipeline_draws(model, published, guidance):
     pipeline = opened(published)
     noise, expected = drawn_by(pipeline, model, guidance, "latent")
-    codes = model.latents.encode(torch.from_numpy(np.array(image()))[None])
+    codes = model.latents.encode(torch.from_numpy(np.array(image(SIZE)))[None])
     denoise = model.guided(model.condition(codes[None], [SENTENCE]), LinearGuidance(guidance, guidance))
     start = Joint(noise.transpose(1, 2)[:, 1:] * FIRST, torch.zeros(1, 8, 0))
     ours = euler.sample(denoise, start, Levels.same(levels())).video
