@@ -1,6 +1,6 @@
 """Which policy is better, from the same demonstrations, in the same time? Records, trains, plays, compares.
 
-    python run.py STUDY [--methods tiny cloning] [--seeds 0 1 2]
+    python run.py STUDY [--methods tiny cloning] [--seeds 0 1 2] [--conditions 05]
 
 All policies train for as long on one core (`methods.py`), from the same demonstrations, and are played from the same
 starts. Those of video see the video of all demonstrations, those without only the ones whose actions are known. Two
@@ -69,10 +69,14 @@ def main() -> None:
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["tiny", "cloning"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--conditions", nargs="+", help="of the study, by name; all if not given")
     parser.add_argument("--runs", type=Path, default=Path("runs/generalisation"), help="data, checkpoints and logs")
     options = parser.parse_args()
     study, runs = STUDIES[options.study], options.runs.resolve()
     folder, data = runs / options.study, runs / "data" / study.data
+    conditions = options.conditions or list(study.conditions)
+    if missing := sorted({*conditions} - {*study.conditions}):
+        parser.error(f"{options.study} has no condition {', '.join(missing)}; it has {', '.join(study.conditions)}")
     if missing := [name for name in options.methods if study.env not in METHODS[name].presets]:
         parser.error(f"there is no preset of {', '.join(missing)} for {study.env}; leave it out")
     if missing := [way for name in options.methods for way in unmeasured(*phases_of(study, METHODS[name]))]:
@@ -83,7 +87,7 @@ def main() -> None:
     write_lists(study, data, folder)
     # Seeds come first, so that what is there after an hour compares all methods.
     every = [
-        [Training(options.study, name, condition, seed, folder) for condition in study.conditions]
+        [Training(options.study, name, condition, seed, folder) for condition in conditions]
         for seed in options.seeds
         for name in options.methods
     ]
