@@ -91,6 +91,14 @@ def test_sharded_it_resumes_what_one_process_began(runs, data, tmp_path):
     assert_agree(runs / "one", run)
 
 
+def test_a_sharded_transformer_is_one_run(data, tmp_path):
+    few = SLOW | {"steps": 6, "save_every": 6}
+    assert children.wait(children.start(children.train_transformer, data, tmp_path / "one", few)) == [0]
+    sharded = children.start_pair(children.train_transformer, data, tmp_path / "fsdp2", few, **children.SHARDED)
+    assert children.wait(*sharded) == [0, 0]
+    assert_agree(tmp_path / "one", tmp_path / "fsdp2")
+
+
 def test_a_signal_to_one_process_ends_all_at_the_same_step(data, tmp_path):
     run = tmp_path / "run"
     pair = children.start_pair(children.train_to_the_signal, data, run, False, SLOW | {"steps": 10**6})
