@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 
-from videopolicy.rollout.comparison import pair, pooled
 from videopolicy.rollout.results import Result, read_evaluation
-from videopolicy.rollout.statistics import clopper_pearson
+from videopolicy.rollout.trainings import OverTrainings, difference, mean_success, outcomes
 
 HERE = Path(__file__).parent
 TASKS = ("button-press-topdown-v3", "window-close-v3")
@@ -77,27 +77,32 @@ def played(runs: list[Path]) -> list[list[Result]]:
 
 
 def write(runs: Path, trained: dict[str, list[Path]], minutes: float) -> None:
-    """Success, its interval, the paired difference, what a step costs, and the curves."""
+    """Success and its difference, over trainings and starts together, what a step costs, and the curves."""
+    each = outcomes(*map(played, trained.values()))
+    rates = dict(zip(trained, each, strict=True))
     found: dict[str, Any] = {"minutes": minutes, "tasks": TASKS}
     for preset, folders in trained.items():
-        rows = [row for results in played(folders) for row in results]
-        won = sum(row.success for row in rows)
-        interval = clopper_pearson(won, len(rows))
         found[preset] = {
-            "successes": won,
-            "episodes": len(rows),
-            "interval_95": [round(interval.low, 3), round(interval.high, 3)],
+            "success": told(mean_success(rates[preset], np.random.default_rng(0))),
             "by_run": [sum(row.success for row in results) for results in played(folders)],
+            "by_task": {
+                task: [sum(row.success for row in results if row.task == task) for results in played(folders)]
+                for task in TASKS
+            },
+            "episodes_a_run": sum(task.shape[1] for task in rates[preset]),
             "steps": [losses(folder)[-1]["step"] for folder in folders],
             "cost": json.loads((runs / f"{preset}.json").read_text(encoding="utf-8")),
         }
-    each = [pair(*both).values() for both in zip(*map(played, trained.values()), strict=True)]
-    together = pooled([outcomes for one in each for outcomes in one])
-    low, high = together.interval()
-    found["tiny_wan less tiny"] = [round(value, 3) for value in (together.difference, low, high)]
+    found["tiny_wan less tiny"] = told(difference(*each, np.random.default_rng(0)))
     (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
     draw(trained)
+
+
+def told(found: OverTrainings) -> dict[str, Any]:
+    """An estimate and its 95 % interval, in points."""
+    points = {name: round(100 * getattr(found, name), 1) for name in ("estimate", "low", "high")}
+    return {**points, "trainings": found.trainings}
 
 
 def draw(trained: dict[str, list[Path]]) -> None:
