@@ -7,10 +7,10 @@ from tests.small import MODEL, TRAINING, Partly
 from videopolicy.datasets.mixture import Source
 from videopolicy.datasets.notes import Note
 from videopolicy.datasets.transforms.action_layout import LayoutConverted
-from videopolicy.training.data_summary import summarize
+from videopolicy.training.data_summary import advice, summarize
 from videopolicy.training.monitoring.validation import set_apart
 from videopolicy.training.prepare import prepare
-from videopolicy.training.stages import ACTION
+from videopolicy.training.stages import ACTION, ATTACHED, JOINT
 
 
 class Told(Partly):
@@ -54,6 +54,20 @@ def test_episodes_without_actions_are_told_where_actions_alone_are_learnt_by(two
         "  left out: 1 of 4 episodes of dots have no actions, all that is learnt by",
     ]
     assert not any("left out" in line for line in told[6:])
+
+
+@pytest.mark.parametrize(
+    ("without", "stage", "advised"),
+    [({0, 1}, ATTACHED, True), ({0}, ATTACHED, False), ({0, 1}, JOINT, False), (set(), ATTACHED, False)],
+)
+def test_where_few_actions_would_teach_the_video_model_another_order_is_advised(
+    dataset, tmp_path, without, stage, advised
+):
+    training = replace(TRAINING, stage=stage)
+    _, clips = prepare([Source(Partly(dataset, without), "dots", 1.0)], MODEL, training, tmp_path)
+    known = len(dataset) - len(without)
+    told = [f"note: {known} of {len(dataset)} episodes have actions, and --stage attached lets them teach the video "]
+    assert [line[: len(told[0])] for line in advice(clips, training)] == told * advised
 
 
 def test_what_is_held_out_is_told_and_that_it_is_less_than_was_asked_for(two):

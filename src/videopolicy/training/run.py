@@ -18,7 +18,7 @@ from videopolicy.processes import end_if_unguarded
 from videopolicy.progress import say
 from videopolicy.training import distillation, state
 from videopolicy.training.config import Training
-from videopolicy.training.data_summary import summarize
+from videopolicy.training.data_summary import advice, summarize
 from videopolicy.training.distributed import ProcessGroup, process_state
 from videopolicy.training.loop import Origin, Trainer, lr_factor, share_done
 from videopolicy.training.monitoring import trackers
@@ -148,7 +148,8 @@ def _set_up(
     sources = only_readable(sources, out)
     clips, validation = set_apart(clips, training.validation_episodes)
     if group.main:
-        print("\n".join(summarize(sources, clips, validation, training.validation_episodes)), flush=True)
+        lines = summarize(sources, clips, validation, training.validation_episodes)
+        print("\n".join(lines + advice(clips, training)), flush=True)
     names = ", ".join(source.name for source in sources)
     trainer = Trainer(built, clips, training, out, Origin(names, licence), validation, track, begins=begins)
     if group.main and built.acts:
