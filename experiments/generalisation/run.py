@@ -160,7 +160,7 @@ def train(run: Path, data: Path, options: tuple[object, ...]) -> None:
 
 def label(run: Path, data: Path) -> Path:
     """The data set in which what had no actions has those that a training reads from its video."""
-    out = run / "labelled"
+    out = run.with_name(f"{run.name}-data")
     if not out.exists():
         command("label", data, "--checkpoint", run / "checkpoint", "--out", out, log=run.with_suffix(".label.log"))
     return out
