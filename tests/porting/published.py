@@ -17,5 +17,22 @@ def imported(published, template, tmp_path_factory):
     return checkpoint.load(folder)[0]
 
 
+def check_pixels(model, latents, frames):
+    """A pipeline's frames, (T, C, H, W) of 0 to 1, are what the model decodes the pipeline's latents to."""
+    shown = model.latents.decode_window(latents.transpose(1, 2))[0].permute(0, 3, 1, 2)
+    # The pipeline cuts what lies between two bytes, where a model rounds it.
+    assert (shown - 255 * frames).abs().max() < 1.01
+
+
+def check_alike(ours, theirs):
+    """Two pipelines' parts that are drawn with are described alike."""
+    for kind in ("transformer", "vae", "scheduler"):
+        one, other = (
+            {name: value for name, value in dict(getattr(pipeline, kind).config).items() if name[0] != "_"}
+            for pipeline in (ours, theirs)
+        )
+        assert one == other
+
+
 def image(size):
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8))

@@ -93,3 +93,20 @@ def test_a_hub_that_is_not_to_be_reached_is_one_line(monkeypatch):
     with pytest.raises(UserError, match=r"https://huggingface\.co/nobody/nothing") as caught:
         locate("nobody/nothing", ("unet/*",))
     assert "\n" not in str(caught.value)
+
+
+def test_a_revision_of_a_name_is_another_folder(tmp_path, monkeypatch):
+    """As the hub's client keeps them: what a revision points to, and the files of that."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for revision, commit in (("main", "a" * 40), ("diffusers/base", "b" * 40)):
+        kept = tmp_path / "models--owner--name"
+        (kept / "refs" / revision).parent.mkdir(parents=True, exist_ok=True)
+        (kept / "refs" / revision).write_text(commit, encoding="utf-8")
+        (kept / "snapshots" / commit).mkdir(parents=True)
+    assert locate("owner/name", ("vae/*",)).name == "a" * 40
+    assert locate("owner/name@diffusers/base", ("vae/*",)).name == "b" * 40
+    with pytest.raises(
+        UserError, match=r"^owner/name@other: no such file .* from https://huggingface.co/owner/name \("
+    ):
+        locate("owner/name@other", ("vae/*",))

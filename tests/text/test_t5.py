@@ -10,7 +10,7 @@ from tests.text.t5_folder import KINDS, write
 from transformers import AutoTokenizer
 
 from videopolicy.errors import UserError
-from videopolicy.text import t5
+from videopolicy.text import encoder, t5
 
 SENTENCE = "press the red button"
 
@@ -32,8 +32,8 @@ def direct(folder, kind, sentences, length):
     told = AutoTokenizer.from_pretrained(folder / "tokenizer")(
         sentences, padding="max_length", max_length=length, return_tensors="pt"
     )
-    encoder = KINDS[kind][1].from_pretrained(folder / "text_encoder").eval()
-    hidden = encoder(told.input_ids, attention_mask=told.attention_mask).last_hidden_state
+    whole = KINDS[kind][1].from_pretrained(folder / "text_encoder").eval()
+    hidden = whole(told.input_ids, attention_mask=told.attention_mask).last_hidden_state
     return hidden * told.attention_mask[..., None]
 
 
@@ -59,10 +59,10 @@ def test_what_was_encoded_once_needs_the_encoder_no_more(config, cache, monkeypa
     first = config.build()([SENTENCE, "open"])
     assert len(list(cache.rglob("*.safetensors"))) == 2
 
-    def fail(_config):
+    def fail(_config, _kind):
         raise AssertionError("the encoder is opened again")
 
-    monkeypatch.setattr(t5, "_open", fail)
+    monkeypatch.setattr(encoder, "open_encoder", fail)
     again = config.build()
     assert torch.equal(again(["open", SENTENCE]), first.flip(0))
     assert torch.equal(again([SENTENCE]), first[:1])
@@ -83,9 +83,14 @@ def test_other_weights_in_the_same_place_are_not_taken_for_the_first(config, tmp
     assert not torch.equal(config.build()([SENTENCE]), first)
 
 
+def test_clips_that_share_an_instruction_are_told_the_same(config):
+    text, told = config.build(), [SENTENCE, "open", "", SENTENCE, ""]
+    assert torch.equal(text.tell(told, torch.device("cpu")), text(told))
+
+
 def test_where_nothing_can_be_kept_it_encodes_all_the_same(config, monkeypatch):
     expected = config.build()([SENTENCE])
-    monkeypatch.setattr(t5, "at_home", lambda: None)
+    monkeypatch.setattr(encoder, "at_home", lambda: None)
     assert torch.equal(config.build()([SENTENCE]), expected)
 
 
@@ -102,8 +107,8 @@ def test_what_is_wrong_is_told_in_one_line(config, tmp_path, monkeypatch):
 
 
 def test_a_damaged_encoder_or_one_of_another_kind_is_refused(config, tmp_path):
-    encoder = tmp_path / "model" / "text_encoder"
-    weights, told = encoder / "model.safetensors", json.loads((encoder / "config.json").read_text(encoding="utf-8"))
+    part = tmp_path / "model" / "text_encoder"
+    weights, told = part / "model.safetensors", json.loads((part / "config.json").read_text(encoding="utf-8"))
     whole = load_file(weights)
     name = "encoder.block.1.layer.0.SelfAttention.q.weight"
     save_file({key: value for key, value in whole.items() if key != name}, weights, {"format": "pt"})
@@ -112,6 +117,6 @@ def test_a_damaged_encoder_or_one_of_another_kind_is_refused(config, tmp_path):
     weights.write_bytes(b"no weights")
     with pytest.raises(UserError, match=r"no whole text encoder in it .*; download it again$"):
         config.build()([SENTENCE])
-    (encoder / "config.json").write_text(json.dumps({**told, "model_type": "qwen2_5_vl"}), encoding="utf-8")
+    (part / "config.json").write_text(json.dumps({**told, "model_type": "qwen2_5_vl"}), encoding="utf-8")
     with pytest.raises(UserError, match=r"describes a 'qwen2_5_vl', but text 't5' reads t5 or umt5$"):
         config.build()([SENTENCE])

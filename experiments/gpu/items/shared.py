@@ -23,7 +23,8 @@ from videopolicy.latents import svd
 from videopolicy.models.base import Model, ModelConfig
 from videopolicy.models.video_action import Config
 from videopolicy.presets.base import Preset, preset
-from videopolicy.text import clip, t5
+from videopolicy.text import clip
+from videopolicy.text.encoder import EncoderConfig
 from videopolicy.training.performance.benchmark import ACTION_WIDTH
 from videopolicy.types import Observation
 
@@ -130,7 +131,7 @@ def presets(dry: bool) -> dict[str, Preset]:
 
 def offline(one: Preset) -> Preset:
     """A preset that needs no text encoder of the hub's: tokens of the same width by a small tower of random weights."""
-    if not isinstance(one.model.text, t5.Config):
+    if not isinstance(one.model.text, EncoderConfig):
         return one
     tower = clip.Config(width=one.model.text.width, hidden=64, layers=1, heads=1)
     return replace(one, model=replace(one.model, text=tower))

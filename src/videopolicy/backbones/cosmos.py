@@ -1,4 +1,4 @@
-"""The video transformer of Cosmos-Predict2 (NVIDIA 2025, arXiv 2511.00062) on diffusers' modules.
+"""The video transformer of Cosmos-Predict2 and 2.5 (NVIDIA 2025, arXiv 2511.00062) on diffusers' modules.
 
 A flow model behind the noise levels of EDM: it sees x / (1 + sigma) at time sigma / (1 + sigma). The frames that it
 continues are clean, at the time of level 0.0001, and marked by 1 in a channel of their own.
@@ -31,7 +31,8 @@ class Config(TransformerConfig):
         modulation: rank of the matrices by which the time modulates a block.
         reach: by how much the positions in time, height and width are drawn out.
         fps: frames a second of the video that the network is told; None of none.
-        projected: width that tokens of the text are projected to first, as those of Predict2.5; None for no projection.
+        projected: width that tokens of the text are projected to first, as those of Predict2.5, which was trained with
+            zeros in the place of hidden text; None for no projection.
     """
 
     name: ClassVar[str] = "cosmos"
@@ -41,6 +42,11 @@ class Config(TransformerConfig):
     reach: tuple[float, float, float] = limited((1.0, 3.0, 3.0), 0.01, 100)
     fps: float | None = limited(16.0, 0.01, 1000)
     projected: int | None = limited(None, 1, 2**16)
+
+    @property
+    def prompted(self) -> bool:
+        """See `TransformerConfig.prompted`."""
+        return self.projected is None
 
     def build(self, latent_channels: int, text_width: int, condition_channels: int | None = None) -> "Cosmos":
         """Fresh weights for latents of C channels, tokens of width W, conditioning latents of Q channels.

@@ -52,6 +52,11 @@ class TransformerConfig:
             )
 
     @property
+    def prompted(self) -> bool:
+        """Whether hidden text is what the text encoder makes of no words; zeros otherwise."""
+        return True
+
+    @property
     def width(self) -> int:
         """Channels of a token inside."""
         return self.heads * self.head_channels
@@ -64,12 +69,13 @@ class VideoTransformer(Backbone):
         net: diffusers' transformer.
         beyond: tokens of what the conditioning latents hold beyond the current image's own; None if nothing.
         empty_prompt: the first token of the empty instruction, as the text encoder of pretrained weights gives it;
-            zeros otherwise. A text whose first token is zeros, as one that is hidden, begins with it.
+            zeros otherwise. A text whose first token is zeros, as one that is hidden, begins with it. None if the
+            weights were trained with zeros in the place of hidden text.
     """
 
     scaling = FlowScaling()
     net: Any
-    empty_prompt: Tensor
+    empty_prompt: Tensor | None
 
     def __init__(
         self, config: TransformerConfig, latent_channels: int, text_width: int, condition_channels: int
@@ -83,7 +89,7 @@ class VideoTransformer(Backbone):
         self.shape, self._channels, self._layout = config, latent_channels, Arrangement(config.views)
         more, patch = condition_channels - latent_channels, config.patch
         self.beyond = nn.Conv2d(more, config.width, patch, patch) if more else None
-        self.register_buffer("empty_prompt", torch.zeros(text_width))
+        self.register_buffer("empty_prompt", torch.zeros(text_width) if config.prompted else None)
         self.time_width, self.tap_channels = config.width, (config.width,) * len(config.taps)
 
     @abstractmethod
@@ -164,6 +170,8 @@ class VideoTransformer(Backbone):
         text = condition.text
         if condition.without_text is not None:
             text = text.masked_fill(condition.without_text[:, :1, None], 0)
+        if self.empty_prompt is None:
+            return text
         first, others = text.split((1, text.shape[1] - 1), 1)
         nothing = ~first.any(2, keepdim=True)
         return torch.cat((torch.where(nothing, self.empty_prompt.to(first), first), others), 1)

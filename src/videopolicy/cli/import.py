@@ -33,13 +33,16 @@ class Command:
 
     Cosmos-Predict2: videopolicy import nvidia/Cosmos-Predict2-2B-Video2World --preset cosmos_2b --out models/cosmos
 
+    Cosmos-Predict2.5: videopolicy import nvidia/Cosmos-Predict2.5-2B@diffusers/base/post-trained --preset cosmos25_2b
+    --out models/cosmos
+
     The authors' second stage: videopolicy import stage_2_trained_step_369k.ckpt --data data/robocasa --out models/paper
     """
 
     source: Annotated[str, tyro.conf.Positional]
     """A folder of stable-video-diffusion-img2vid-xt or its name on the Hugging Face hub, svd_xt.safetensors, or a .ckpt
-    of the paper's authors; with another --preset, a folder of its pipeline in diffusers' layout, a name, or a file of
-    its transformer."""
+    of the paper's authors; with another --preset, a folder of its pipeline in diffusers' layout, a name (behind an @
+    the revision, if it is not the main one), or a file of its transformer."""
     out: Path
     """The checkpoint's folder."""
     preset: str = "svd"

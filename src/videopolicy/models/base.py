@@ -316,7 +316,7 @@ class Model(nn.Module, ABC):
         """
         latents = self.latents.condition(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
         latents = latents if noise is None else latents + noise
-        text = self.text(instructions).to(latents.device)
+        text = self.text.tell(instructions, latents.device)
         return Condition(self._of_each_frame(latents), text, state=self._state(states, latents))
 
     def blank(self, batch: int) -> Joint:

@@ -26,7 +26,7 @@ CONDITIONER = "conditioner.embedders.3.encoder."
 CLIP = "conditioner.embedders.0.open_clip.model."
 LEFT_OUT = "left out: "
 # Of video transformers.
-FAMILIES = (cosmos.FAMILY, wan.FAMILY)
+FAMILIES = (cosmos.PREDICT2, cosmos.PREDICT2_5, wan.FAMILY)
 # How the names in a file of sgm start, and what becomes of those weights; the longest start counts.
 GROUPS = {
     NET: "backbone",
@@ -108,11 +108,11 @@ def _recognised(template: ModelConfig) -> tuple[Config, Family | None]:
         if isinstance(template.backbone, unet.Config) and isinstance(template.latents, svd.Config):
             return template, None
         for family in FAMILIES:
-            if isinstance(template.backbone, family.config) and isinstance(template.latents, WanLatents):
+            if family.fits(template.backbone) and isinstance(template.latents, WanLatents):
                 return template, family
     raise UserError(
         "this model stands on no published video model, whose weights could be imported; take --preset svd, wan_5b, "
-        "wan_1b or cosmos_2b"
+        "wan_1b, cosmos_2b or cosmos25_2b"
     )
 
 

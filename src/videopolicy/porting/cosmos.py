@@ -1,4 +1,4 @@
-"""How Cosmos-Predict2 is described and named: by diffusers, and in the files that NVIDIA publishes."""
+"""How Cosmos-Predict2 and 2.5 are described and named: by diffusers, and in the files that NVIDIA publishes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,6 +6,7 @@ from math import isqrt
 from typing import Any
 
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
 from videopolicy.backbones import cosmos
 from videopolicy.backbones.cosmos_keys import COUNTERS, PREFIX, original_names
@@ -33,6 +34,7 @@ def described(facts: Mapping[str, Any], template: cosmos.Config) -> Shape:
         )
     patch = patch_side(facts, "cosmos")
     projected = facts["encoder_hidden_states_channels"] if facts.get("use_crossattn_projection") else None
+    _check_generation(projected, template, "")
     config = replace(
         template,
         layers=facts["num_layers"],
@@ -43,8 +45,6 @@ def described(facts: Mapping[str, Any], template: cosmos.Config) -> Shape:
         modulation=facts["adaln_lora_dim"],
         reach=tuple(map(float, facts["rope_scale"])),
         projected=projected,
-        # Predict2.5 is told none.
-        fps=template.fps if projected is None else None,
     )
     width = facts["text_embed_dim"] if projected is None else facts["crossattn_proj_in_channels"]
     return Shape(config, facts["out_channels"], width)
@@ -60,6 +60,8 @@ def sized(weights: Weights, template: cosmos.Config, where: str) -> Shape:
         raise UserError(f"{where}no channel marks the current images; take Video2World")
     read = lookup(weights, "blocks.0.cross_attn.k_proj.weight", where).shape[1]
     projection = weights.get("crossattn_proj.0.weight")
+    projected = None if projection is None else read
+    _check_generation(projected, template, where)
     config = replace(
         template,
         layers=len(indices(weights, "blocks.")),
@@ -67,16 +69,31 @@ def sized(weights: Weights, template: cosmos.Config, where: str) -> Shape:
         patch=patch,
         expansion=lookup(weights, "blocks.0.mlp.layer1.weight", where).shape[0] // hidden,
         modulation=lookup(weights, "final_layer.adaln_modulation.1.weight", where).shape[0],
-        projected=None if projection is None else read,
-        fps=template.fps if projection is None else None,
+        projected=projected,
     )
     return Shape(config, drawn // patch**2, read if projection is None else projection.shape[1])
 
 
-FAMILY = Family(
+def _check_generation(projected: int | None, template: cosmos.Config, where: str) -> None:
+    """Predict2.5 projects its text; what that text is, and what the positions are told, differs with it."""
+    if (projected is None) != (template.projected is None):
+        found = "Cosmos-Predict2, which reads" if projected is None else "Cosmos-Predict2.5, which projects"
+        wanted = "cosmos_2b" if projected is None else "cosmos25_2b"
+        raise UserError(f"{where}a transformer of {found} its text; import it for --preset {wanted}")
+
+
+def _of_2(config: Any) -> bool:
+    return isinstance(config, cosmos.Config) and config.projected is None
+
+
+def _of_2_5(config: Any) -> bool:
+    return isinstance(config, cosmos.Config) and config.projected is not None
+
+
+PREDICT2 = Family(
     title="Cosmos-Predict2",
     class_name="CosmosTransformer3DModel",
-    config=cosmos.Config,
+    fits=_of_2,
     pipeline="Cosmos2VideoToWorldPipeline",
     scheduler=lambda: FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True),
     license=("other", "NVIDIA Open Model License"),
@@ -86,4 +103,18 @@ FAMILY = Family(
     prefix=PREFIX,
     beside=(*COUNTERS, "_extra_state"),
     absent=("safety_checker",),
+)
+PREDICT2_5 = replace(
+    PREDICT2,
+    title="Cosmos-Predict2.5",
+    fits=_of_2_5,
+    pipeline="Cosmos2_5_PredictBasePipeline",
+    # Typed as a switch, though a level is what it takes.
+    scheduler=lambda: UniPCMultistepScheduler(
+        use_karras_sigmas=True,
+        use_flow_sigmas=True,
+        prediction_type="flow_prediction",
+        sigma_max=200.0,  # type: ignore[arg-type]
+        sigma_min=0.01,  # type: ignore[arg-type]
+    ),
 )

@@ -74,7 +74,7 @@ def _layout(model: Model) -> PipelineLayout:
             parts |= {"scheduler": _scheduler(model.config.sampling)}
             return PipelineLayout.of("StableVideoDiffusionPipeline", parts, absent=tuple(SEEING), sees=True)
         for family in FAMILIES:
-            if isinstance(model.backbone, VideoTransformer) and isinstance(model.backbone.shape, family.config):
+            if isinstance(model.backbone, VideoTransformer) and family.fits(model.backbone.shape):
                 return transformer_layout(model, model.backbone, family)
     raise UserError(
         "only a model on SVD's latents and U-Net, such as preset svd, or on Wan's latents and a published transformer, "

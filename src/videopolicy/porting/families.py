@@ -31,12 +31,13 @@ class Family:
     Attributes:
         title: for messages.
         class_name: of diffusers' transformer.
-        config: kind of configuration of its backbone.
+        fits: whether a backbone of this configuration is one of it.
         pipeline: diffusers' class that draws as the model does.
         scheduler: makes the one that the pipeline is published with.
         license: of the weights as the Hugging Face hub names it, and in words.
         described: the shape, of diffusers' description and a template for what it does not tell; a fact that is missing
-            raises KeyError or TypeError, one that this project's backbone does not have UserError.
+            raises KeyError or TypeError, one that this project's backbone does not have UserError. Where families share
+            a class, the template says which of them is wanted.
         sized: the same of weights by their authors' names, the file's name before messages.
         original: diffusers' name of each weight -> its authors'.
         prefix: what all names may begin with in the authors' files.
@@ -47,7 +48,7 @@ class Family:
 
     title: str
     class_name: str
-    config: type[TransformerConfig]
+    fits: Callable[[Any], bool]
     pipeline: str
     scheduler: Callable[[], Any]
     license: tuple[str, str]

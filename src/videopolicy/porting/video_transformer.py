@@ -34,7 +34,7 @@ def pieces(
         template: what the description, or the weights, do not tell.
         family: of transformers.
         vae: the autoencoder as a folder, a name on the hub or a file, instead of what the source holds.
-        text: the text encoder, as `videopolicy.text.t5` names one, likewise.
+        text: the text encoder, as `videopolicy.text.encoder` names one, likewise.
 
     Raises:
         UserError: a weight is missing, one too many, or of another shape; a file is missing or damaged; the parts do
@@ -56,7 +56,11 @@ def pieces(
         )
     told = replace(template.text, source=text or _text_of(source, path, template), width=shape.text_width)
     # Weights of the text encoder stay where they are; what it makes of no words is the transformer's to know.
-    state["backbone.empty_prompt"] = told.build().empty_prompt()
+    encoder = told.build()
+    if shape.config.prompted:
+        state["backbone.empty_prompt"] = encoder.empty_prompt()
+    else:
+        encoder.check()
     found = {"backbone": Piece(shape.config, state), "latents": latents, "text": Piece(told, {})}
     return found, shape.text_width, [*rows, became, Row(told.source, 0, 0, "text: read when an instruction is new")]
 

@@ -72,7 +72,7 @@ def _channels(seen: int, drawn: int) -> int:
 FAMILY = Family(
     title="Wan",
     class_name="WanTransformer3DModel",
-    config=wan.Config,
+    fits=lambda config: isinstance(config, wan.Config),
     pipeline="WanImageToVideoPipeline",
     scheduler=lambda: FlowMatchEulerDiscreteScheduler(shift=SHIFT),
     license=("apache-2.0", "Apache-2.0"),

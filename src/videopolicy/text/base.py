@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -22,3 +23,7 @@ class Text(nn.Module, ABC):
     @abstractmethod
     def forward(self, instructions: Sequence[str]) -> Float[Tensor, "b L W"]:
         """Tokens of each instruction; the empty instruction gives zeros, which stand for "unconditional"."""
+
+    def tell(self, instructions: Sequence[str], device: torch.device) -> Float[Tensor, "b L W"]:
+        """What `forward` gives, on a device."""
+        return self(instructions).to(device)

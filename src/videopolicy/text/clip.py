@@ -32,7 +32,7 @@ class Config:
         heads: of attention in each.
     """
 
-    width: int = limited(1024, 1, 2**16)
+    width: int = limited(1024, 1, 2**20)
     hidden: int = limited(1024, 1, 2**16)
     layers: int = limited(24, 1, 1024)
     heads: int = 16
