@@ -132,9 +132,14 @@ def unmeasured(name: str, phases: tuple[Phase, ...]) -> list[str]:
     return [phase.key(name) for phase in phases if phase.key(name) not in measured()]
 
 
-def steps(name: str, phase: Phase, minutes: float) -> int:
-    """The steps of a phase of a preset's training that take so long."""
-    return round(minutes * phase.share * 60e3 / measured()[phase.key(name)])
+def steps(name: str, phase: Phase, minutes: float, clock: str = "") -> int:
+    """The steps of a phase of a preset's training that take so long; or that the one called `clock` takes meanwhile."""
+    return round(minutes * phase.share * 60e3 / measured()[clock or phase.key(name)])
+
+
+def clock(env: str) -> str:
+    """What the calibration calls the baseline's training in an env."""
+    return CLONING[0].key(METHODS["cloning"].presets[env])
 
 
 def calibrate(names: Sequence[str]) -> None:

@@ -2,9 +2,9 @@
 
     python run.py STUDY [--methods tiny cloning] [--seeds 0 1 2] [--conditions 05]
 
-All policies train for as long on one core (`methods.py`), from the same demonstrations, and are played from the same
-starts. Those of video see the video of all demonstrations, those without only the ones whose actions are known. Two
-trainings run at a time, one thread each. What is finished is not done again, on another machine neither
+All policies train for as long on one core (`methods.py`), or on as many clips (STUDY.clips), from the same
+demonstrations, and are played from the same starts. Those of video see the video of all demonstrations, those without
+only the ones whose actions are known. Two trainings run at a time, one thread each. What is finished is not done again, on another machine neither
 (`results.py`). Figures land in figures/STUDY.json.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures import write
-from methods import METHODS, Method, Phase, steps, unmeasured
+from methods import METHODS, Method, Phase, clock, steps, unmeasured
 from results import Kept
 from studies import STUDIES, Study
 
@@ -126,7 +126,12 @@ def phases_of(study: Study, method: Method) -> tuple[str, tuple[Phase, ...]]:
 def clips(study: Study, method: Method) -> int:
     """How many clips are seen in all phases together."""
     name, phases = phases_of(study, method)
-    return sum(phase.recipe(name).training.batch_size * steps(name, phase, study.minutes) for phase in phases)
+    return sum(phase.recipe(name).training.batch_size * steps_of(study, name, phase) for phase in phases)
+
+
+def steps_of(study: Study, name: str, phase: Phase) -> int:
+    """How many steps a phase of a preset's training takes in a study."""
+    return steps(name, phase, study.minutes, clock(study.env) if study.clips else "")
 
 
 def train_phases(study: Study, data: Path, training: Training, method: Method) -> Path:
@@ -139,7 +144,7 @@ def train_phases(study: Study, data: Path, training: Training, method: Method) -
             run = run.with_name(f"{run.name}-labels")
         elif phase is not phases[-1]:
             run, shown = training.folder / f"{training.name}-{phase.stage}-{training.seed}", data
-        count = steps(name, phase, study.minutes)
+        count = steps_of(study, name, phase)
         train(run, shown, ("--seed", training.seed, "--steps", count, *phase.options(name), *begin))
         begin = () if phase.labels else ("--init", run / "checkpoint")
         if phase.labels:

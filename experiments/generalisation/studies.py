@@ -1,7 +1,7 @@
 """The questions: what is recorded, whose actions are known, and what is played."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Study:
         conditions: name -> which demonstrations keep their actions, as settings of a list of data sets.
         data: the folder that the demonstrations are recorded in, which studies may share.
         minutes: of training on one core, of everything that a policy is made of.
+        clips: whether every policy sees as many clips as cloning does in these minutes, however long it takes for them.
         scarce: whether few demonstrations have actions: a policy of video then learns its video first, of all.
         env: where.
         views: that are recorded.
@@ -38,6 +39,7 @@ class Study:
     conditions: Mapping[str, Callable[[Dataset], dict[str, Any]]]
     data: str
     minutes: float
+    clips: bool = False
     scarce: bool = False
     env: str = "metaworld"
     views: tuple[str, ...] = ("corner2",)
@@ -103,3 +105,5 @@ STUDIES = {
         views=("agentview", "eye_in_hand"),
     ),
 }
+# Every question again, at equal clips in the place of equal time.
+STUDIES |= {f"{name}.clips": replace(study, clips=True) for name, study in STUDIES.items()}
