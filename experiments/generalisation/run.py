@@ -4,8 +4,8 @@
 
 All policies train for as long on one core (`methods.py`), or on as many clips (STUDY.clips), from the same
 demonstrations, and are played from the same starts. Those of video see the video of all demonstrations, those without
-only the ones whose actions are known. Two trainings run at a time, one thread each. What is finished is not done again, on another machine neither
-(`results.py`). Figures land in figures/STUDY.json.
+only the ones whose actions are known. Two trainings run at a time, one thread each. What is finished is not done again,
+on another machine neither (`results.py`). Figures land in figures/STUDY.json.
 """
 
 import argparse
