@@ -60,7 +60,7 @@ def wait(*processes) -> list[int]:
     return [process.exitcode for process in processes]
 
 
-def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None):
+def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None, shape=MODEL):
     """A trainer as `videopolicy train` has it."""
     from videopolicy import checkpoint, registry
     from videopolicy.training import state
@@ -71,16 +71,16 @@ def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None
     training = replace(TRAINING, **changes)
     begun = state.newest(run / state.STATE, ProcessGroup()) if resume else None
     weights = checkpoint.load(init)[0] if init else None
-    model, clips = prepare(registry.build("datasets", "lerobot", data), MODEL, training, run, weights, begun)
+    model, clips = prepare(registry.build("datasets", "lerobot", data), shape, training, run, weights, begun)
     trainer = Trainer(model, clips, training, run, Origin("dots"))
     if begun:
         trainer.resume(begun)
     return trainer
 
 
-def train(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None) -> None:
+def train(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None, shape=MODEL) -> None:
     """Trains to the end."""
-    set_up(data, run, resume, changes, init).train()
+    set_up(data, run, resume, changes, init, shape).train()
 
 
 def train_to_the_signal(data: Path, run: Path, resume: bool, changes: dict) -> None:
