@@ -17,7 +17,7 @@ from videopolicy.clips.normalize import Normalizer
 from videopolicy.diffusion.joint import Levels
 from videopolicy.hardware import count_flops
 
-PRESETS = ("svd", "wan_1b", "wan_5b", "cosmos_2b", "cosmos25_2b")
+PRESETS = ("svd", "wan_1b", "wan_5b", "wan_a14b", "cosmos_2b", "cosmos25_2b")
 BATCH, ACTIONS, TOKENS = 32, 7, 512
 # bfloat16 on an H100, NVIDIA's data sheet, and the share of it that large transformers reach.
 PEAK, SHARE = 989e12, 0.4

@@ -9,7 +9,7 @@ from diffusers import WanTransformer3DModel
 
 from videopolicy.backbones.base import Condition
 from videopolicy.backbones.frames import Arrangement
-from videopolicy.backbones.wan import EXAMPLE, T2V_1_3B, TI2V_5B
+from videopolicy.backbones.wan import EXAMPLE, I2V_A14B, T2V_1_3B, T2V_A14B, TI2V_5B
 from videopolicy.diffusion.flow import flow_time
 from videopolicy.errors import UserError
 from videopolicy.latents.wan import WAN_2_1, WAN_2_2
@@ -138,6 +138,9 @@ def of_odd_size(backbone):
     ("fault", "message"),
     [
         (lambda: made(pad=1), "pad"),
+        (lambda: replace(EXAMPLE, grey=2), "set image='channels'"),
+        (lambda: replace(EXAMPLE, boundary=1.5), "backbone.boundary"),
+        (lambda: replace(I2V_A14B, layers=1, taps=()).build(CHANNELS, WIDTH, 2 * CHANNELS), "with the 12 that it is"),
         (lambda: replace(EXAMPLE, taps=(3,)), "different blocks, 0 to 2"),
         (lambda: replace(EXAMPLE, frequencies=15), "are an even number"),
         (lambda: replace(EXAMPLE, head_channels=13), "are an even number"),
@@ -151,8 +154,17 @@ def test_what_does_not_fit_is_refused_in_one_line(fault, message):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("shape", "latents", "billions"), [(TI2V_5B, WAN_2_2, 5.00), (T2V_1_3B, WAN_2_1, 1.42)])
+@pytest.mark.parametrize(
+    ("shape", "latents", "billions"),
+    [
+        (TI2V_5B, WAN_2_2, 5.00),
+        (T2V_1_3B, WAN_2_1, 1.42),
+        (T2V_A14B, WAN_2_1, 14.29),
+        (I2V_A14B, WAN_2_1, 14.29),
+    ],
+)
 def test_it_has_as_many_parameters_as_published(shape, latents, billions):
     with torch.device("meta"):
         backbone = shape.build(len(latents.mean), 4096)
-    assert sum(parameter.numel() for parameter in backbone.parameters()) / 1e9 == pytest.approx(billions, abs=0.005)
+    for net in backbone.experts:
+        assert sum(parameter.numel() for parameter in net.parameters()) / 1e9 == pytest.approx(billions, abs=0.005)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.contracts.plugins import example, skip_unless_it_can_run
+from tests.contracts.plugins import example, plugin, skip_unless_it_can_run, variants
 
 from videopolicy import registry
 from videopolicy.backbones.base import Condition
@@ -29,7 +29,7 @@ def kept(denoised):
     return video, *features.taps
 
 
-@pytest.fixture(params=registry.names("backbones"), scope="module")
+@pytest.fixture(params=variants("backbones"), scope="module")
 def name(request):
     skip_unless_it_can_run("backbones", request.param)
     return request.param
@@ -37,7 +37,7 @@ def name(request):
 
 def encodes(name):
     """Whether it has an encoder of the current images; behind the latents stand the pixels of patches of 2."""
-    kinds = [kind for kind in vars(registry.module("backbones", name)).values() if isinstance(kind, type)]
+    kinds = [kind for kind in vars(registry.module("backbones", plugin(name))).values() if isinstance(kind, type)]
     return any(getattr(kind, "encodes", False) for kind in kinds)
 
 
@@ -77,7 +77,7 @@ def backbone(name):
 @pytest.fixture(scope="module")
 def generates(name):
     """Whether it generates video."""
-    return registry.entry("backbones", name).generates_video
+    return registry.entry("backbones", plugin(name)).generates_video
 
 
 @pytest.fixture(scope="module")

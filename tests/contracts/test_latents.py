@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from tests.contracts.plugins import example, skip_unless_it_can_run
+from tests.contracts.plugins import example, skip_unless_it_can_run, variants
 
-from videopolicy import registry
 from videopolicy.errors import UserError
 from videopolicy.latents.base import Latents
 from videopolicy.similarity import psnr
@@ -38,7 +37,7 @@ def built(name):
     return latents
 
 
-@pytest.fixture(params=registry.names("latents"), scope="module")
+@pytest.fixture(params=variants("latents"), scope="module")
 def name(request):
     skip_unless_it_can_run("latents", request.param)
     return request.param
@@ -67,7 +66,7 @@ def test_shapes(latents, generator):
     side = SIZE // latents.downsampling
     assert codes.shape == (12, latents.code_channels, side, side)
     assert latents.sample(codes, generator).shape == (12, latents.channels, side, side)
-    assert latents.condition(codes).shape == (12, latents.channels, side, side)
+    assert latents.condition(codes).shape == (12, latents.condition_channels, side, side)
 
 
 def test_frames_come_back_in_their_shape(latents, generator):

@@ -49,12 +49,12 @@ def model():
 @pytest.mark.parametrize("views", [("top",), ("top", "close"), ("a", "b", "c")])
 def test_flat_frames_are_one_view_after_the_other_behind_the_pad(pad, views):
     model = small_model(pad=pad, views=views)
-    futures, current = draw(2, len(views), 2, 6, 4, 4), draw(2, 6, 4, 4, seed=1)
+    futures, current = draw(2, len(views), 2, 6, 4, 4), draw(2, len(views), 6, 4, 4, seed=1)
     flat = model.flatten(futures, current)
     assert flat.shape[1] == model.config.flat_frames == pad + 2 * len(views)
     assert torch.equal(model.unflatten(flat), futures)
     for frame in range(pad):
-        assert torch.equal(flat[:, frame], current)
+        assert torch.equal(flat[:, frame], current[:, 0])
     for view in range(len(views)):
         for frame in range(2):
             assert torch.equal(flat[:, pad + 2 * view + frame], futures[:, view, frame])

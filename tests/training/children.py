@@ -60,9 +60,10 @@ def wait(*processes) -> list[int]:
     return [process.exitcode for process in processes]
 
 
-def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None, config=MODEL):
+def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None, shape=MODEL):
     """A trainer as `videopolicy train` has it."""
-    from videopolicy import checkpoint, registry
+    from videopolicy import checkpoint
+    from videopolicy.datasets.mixture import open_sources
     from videopolicy.training import state
     from videopolicy.training.distributed import ProcessGroup
     from videopolicy.training.loop import Origin, Trainer
@@ -71,24 +72,24 @@ def set_up(data: Path, run: Path, resume: bool, changes: dict, init: Path | None
     training = replace(TRAINING, **changes)
     begun = state.newest(run / state.STATE, ProcessGroup()) if resume else None
     weights = checkpoint.load(init)[0] if init else None
-    model, clips = prepare(registry.build("datasets", "lerobot", data), config, training, run, weights, begun)
+    model, clips = prepare(open_sources([data]), shape, training, run, weights, begun)
     trainer = Trainer(model, clips, training, run, Origin("dots"))
     if begun:
         trainer.resume(begun)
     return trainer
 
 
-def train(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None) -> None:
+def train(data: Path, run: Path, resume: bool, changes: dict, init: Path | None = None, shape=MODEL) -> None:
     """Trains to the end."""
-    set_up(data, run, resume, changes, init).train()
+    set_up(data, run, resume, changes, init, shape).train()
 
 
 def train_transformer(data: Path, run: Path, changes: dict) -> None:
     """Trains a policy on Wan's transformer to the end, its blocks rerun in the backward pass."""
     from videopolicy.backbones import wan
 
-    config = replace(MODEL, backbone=wan.EXAMPLE)
-    set_up(data, run, False, changes | {"gradient_checkpointing": True}, config=config).train()
+    shape = replace(MODEL, backbone=wan.EXAMPLE)
+    set_up(data, run, False, changes | {"gradient_checkpointing": True}, shape=shape).train()
 
 
 def train_to_the_signal(data: Path, run: Path, resume: bool, changes: dict) -> None:

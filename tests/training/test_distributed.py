@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 from tests.disk import full_disk
-from tests.small import Partly, write_data
+from tests.small import MODEL, Partly, write_data
 from tests.training import children
 
 from videopolicy import checkpoint
+from videopolicy.backbones.wan import EXAMPLE_EXPERTS
 from videopolicy.errors import UserError
 from videopolicy.training.noise import draw_noise, generator_of
 
@@ -68,6 +70,29 @@ def test_two_processes_are_one_run(runs, kind):
     assert_agree(runs / "one", runs / kind)
     # It is a run of its own: another order of the clips would not go unnoticed.
     assert np.abs(np.diff(losses(runs / "one")[:, 0])).max() > 1e-3
+
+
+@pytest.mark.parametrize("environment", [{}, children.SHARDED], ids=["ddp", "fsdp2"])
+def test_two_networks_may_have_clips_in_one_process_only(data, tmp_path, environment):
+    """With a clip each, a process leaves one of the networks without."""
+    shape = replace(MODEL, backbone=replace(EXAMPLE_EXPERTS, boundary=0.5))
+    changes = SLOW | {"batch_size": 2, "steps": 8, "save_every": 8}
+    assert children.wait(children.start(children.train, data, tmp_path / "one", False, changes, None, shape)) == [0]
+    given = (children.train, data, tmp_path / "two", False, changes, None, shape)
+    assert children.wait(*children.start_pair(*given, **environment)) == [0, 0]
+    assert_agree(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize("environment", [{}, children.SHARDED], ids=["ddp", "fsdp2"])
+def test_the_video_may_be_learnt_in_one_process_only(data, tmp_path, environment):
+    """With a clip each, and the video of clips without actions alone, a process may have nothing to learn by it."""
+    some = tmp_path / "some.toml"
+    some.write_text(f'[[data]]\npath = "{data}"\nactions_of = [0]\n', encoding="utf-8")
+    changes = SLOW | {"batch_size": 2, "steps": 8, "save_every": 8, "video_share": 0.0}
+    assert children.wait(children.start(children.train, some, tmp_path / "one", False, changes)) == [0]
+    pair = children.start_pair(children.train, some, tmp_path / "two", False, changes, **environment)
+    assert children.wait(*pair) == [0, 0]
+    assert_agree(tmp_path / "one", tmp_path / "two")
 
 
 def half(run, tmp_path):

@@ -18,6 +18,8 @@ from videopolicy.training.objective import Objective, total
 from videopolicy.training.stages import DISTILL, STAGES
 
 BACKBONE = wan.Config(layers=2, heads=2, head_channels=12, hidden=32, frequencies=16, taps=(0, 1))
+# The same as two networks, of which both are needed at the levels of `TRAINING`, with the images on channels.
+EXPERTS = replace(BACKBONE, image="channels", boundary=0.5)
 SHARED = {"views": VIEWS, "size": SIZE, "window": MODEL.window, "text": MODEL.text, "execute": MODEL.execute}
 # As wide as a CPU's; those of a GPU are these again, and those of images alone have no video model to swap.
 RECIPES = [
@@ -61,22 +63,25 @@ def drawn_plan(model):
     return model.sample(condition, noise, model.config.sampling)
 
 
+@pytest.mark.parametrize("backbone", [BACKBONE, EXPERTS], ids=["one", "experts"])
 @pytest.mark.parametrize("law", registry.names("noise"))
-def test_every_noise_law(law):
-    model = small_model(backbone=BACKBONE)
+def test_every_noise_law(law, backbone):
+    model = small_model(backbone=backbone)
     noise = registry.entry("noise", law)().resolve(model.config.sampling.sigma_max)
     assert "backbone" in two_steps(model, replace(TRAINING, noise=noise))
 
 
+@pytest.mark.parametrize("backbone", [BACKBONE, EXPERTS], ids=["one", "experts"])
 @pytest.mark.parametrize("name", [name for name in STAGES if name != DISTILL.name])
-def test_every_stage(name):
+def test_every_stage(name, backbone):
     stage = STAGES[name]
-    moved = two_steps(small_model(backbone=BACKBONE), replace(TRAINING, stage=stage))
+    moved = two_steps(small_model(backbone=backbone), replace(TRAINING, stage=stage))
     assert ("backbone" in moved, "head" in moved) == (stage.trains_video, stage.trains_actions)
 
 
-def test_adapters_beside_its_attention_and_feed_forward_layers():
-    model = small_model(backbone=BACKBONE)
+@pytest.mark.parametrize("backbone", [BACKBONE, EXPERTS], ids=["one", "experts"])
+def test_adapters_beside_its_attention_and_feed_forward_layers(backbone):
+    model = small_model(backbone=backbone)
     recipe = replace(TRAINING, lora=2, gradient_checkpointing=True)
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     assert "backbone" in two_steps(model, recipe)
@@ -84,7 +89,7 @@ def test_adapters_beside_its_attention_and_feed_forward_layers():
     assert after.keys() == before.keys()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     # In each of the blocks, the four layers of both attentions and the two of the feed-forward network.
-    assert len(moved) == BACKBONE.layers * 10 and all(name.endswith(".weight") for name in moved)
+    assert len(moved) == backbone.experts * backbone.layers * 10 and all(name.endswith(".weight") for name in moved)
 
 
 def test_a_student_of_few_steps():
@@ -106,13 +111,53 @@ def test_every_recipe_learns_and_acts(name):
     assert plan.actions.isfinite().all() and plan.actions.shape == (1, MODEL.window.actions, model.action_width)
 
 
+@pytest.mark.parametrize("backbone", [BACKBONE, EXPERTS], ids=["one", "experts"])
 @pytest.mark.parametrize("arranged", ["width", "time"])
-def test_several_views(arranged):
-    model = small_model(backbone=replace(BACKBONE, views=arranged), views=("top", "close"))
+def test_several_views(arranged, backbone):
+    model = small_model(backbone=replace(backbone, views=arranged), views=("top", "close"))
     assert {"backbone", "head"} <= two_steps(model, TRAINING)
     assert drawn_plan(model.eval()).video.isfinite().all()
 
 
+@pytest.mark.parametrize("reads", ["present", "difference"])
+def test_a_head_that_reads_the_present_on_two_networks(reads):
+    model = small_model(backbone=EXPERTS, views=("top", "close"), reads=reads)
+    assert {"backbone", "head"} <= two_steps(model, TRAINING)
+    assert drawn_plan(model.eval()).actions.isfinite().all()
+
+
+@pytest.mark.parametrize("law", ["pinned", "joint"])
+def test_weights_of_both_networks_have_a_gradient_in_every_step(law):
+    """Of no clips it is zero: processes that share the weights wait for it, whoever has which clips."""
+    model = small_model(backbone=EXPERTS)
+    noise = registry.entry("noise", law)().resolve(model.config.sampling.sigma_max)
+    training = replace(TRAINING, noise=noise)
+    objective, clips = Objective(model, training), batch(model, 1)
+    total(objective(clips, draw_noise(model, training, clips, generator_of(0, 0)))).backward()
+    networks = [[weight.grad for weight in net.blocks.parameters()] for net in model.backbone.experts]
+    assert all(grad is not None for network in networks for grad in network)
+    assert sorted(any(grad.any() for grad in network) for network in networks) == [False, True]
+
+
+@torch.no_grad()
+def test_flat_frames_begin_with_the_current_image_of_every_view_that_is_drawn():
+    model = small_model(backbone=EXPERTS, views=("top", "close"))
+    clips, seeds = batch(model), torch.arange(3)
+    for drawn in (None, seeds[: len(clips.current)]):
+        clean = Objective(model, TRAINING).clean(clips, drawn)
+        assert torch.equal(clean.video[:, :2], torch.from_numpy(clips.current))
+        assert torch.equal(model.unflatten(clean.video), torch.from_numpy(clips.future))
+    assert model.blank(1).video.shape[1] == model.config.flat_frames == 2 + 2 * model.config.latent_frames
+
+
 def test_a_pad_is_refused():
-    with pytest.raises(UserError, match="pad"):
-        small_model(backbone=BACKBONE, pad=1)
+    for backbone in (BACKBONE, EXPERTS):
+        with pytest.raises(UserError, match="pad"):
+            small_model(backbone=backbone, pad=1)
+
+
+def test_images_on_channels_are_refused_inside_another_backbone():
+    config = registry.entry("presets", "cotrained").model
+    inside = replace(config.backbone, video=replace(EXPERTS, taps=()))
+    with pytest.raises(UserError, match="cannot stand inside another backbone"):
+        fitted(replace(config, **SHARED, backbone=inside))

@@ -1,7 +1,8 @@
 """What video transformers share: flow models that denoise all frames at once, behind the current images.
 
 The current image of each view is a frame of its own before the future: clean, at time 0 or nearly, while the others are
-noisy. What the network says of it is left out.
+noisy. What the network says of it is left out. Of a network that is shown the current images otherwise, that frame is
+noisy as the others are, and drawn with them.
 """
 
 from abc import abstractmethod
@@ -61,6 +62,20 @@ class TransformerConfig:
         """Channels of a token inside."""
         return self.heads * self.head_channels
 
+    @property
+    def draws_current(self) -> bool:
+        """Whether the current images are flat frames, too, one a view before all others, and drawn with them."""
+        return False
+
+    @property
+    def experts(self) -> int:
+        """Networks, each for noise levels of its own."""
+        return 1
+
+    def shown_channels(self, latent_channels: int) -> int:
+        """How many of the conditioning latents' channels the network itself is shown; it learns to read any others."""
+        return latent_channels
+
 
 class VideoTransformer(Backbone):
     """Denoises flat frames jointly in space and time, behind the current images.
@@ -81,16 +96,23 @@ class VideoTransformer(Backbone):
         self, config: TransformerConfig, latent_channels: int, text_width: int, condition_channels: int
     ) -> None:
         super().__init__()
-        if condition_channels < latent_channels:
+        shown = config.shown_channels(latent_channels)
+        if condition_channels < shown:
             raise UserError(
                 f"backbone {config.name!r} continues the current image: conditioning latents of {condition_channels} "
-                f"channels cannot begin with the {latent_channels} that are denoised"
+                f"channels cannot begin with the {shown} that it is shown"
             )
-        self.shape, self._channels, self._layout = config, latent_channels, Arrangement(config.views)
-        more, patch = condition_channels - latent_channels, config.patch
+        self.shape, self._channels, self._shown = config, latent_channels, shown
+        self._layout = Arrangement(config.views, drawn=config.draws_current)
+        more, patch = condition_channels - shown, config.patch
         self.beyond = nn.Conv2d(more, config.width, patch, patch) if more else None
         self.register_buffer("empty_prompt", torch.zeros(text_width) if config.prompted else None)
         self.time_width, self.tap_channels = config.width, (config.width,) * len(config.taps)
+
+    @property
+    def experts(self) -> tuple[Any, ...]:
+        """`net`, and what takes its place at other noise levels."""
+        return (self.net,)
 
     @abstractmethod
     def run(
@@ -105,23 +127,38 @@ class VideoTransformer(Backbone):
         """What so many blocks give, and the outputs of those that are tapped; the first only if they are all.
 
         Args:
-            frames: noisy latents, behind clean ones.
-            clean: how many of those there are, K.
+            frames: what the network sees of each: noisy latents, behind clean ones.
+            clean: frames of the current images, K.
             noise: flow time of the others, 0 to 1.
             text: tokens of each clip.
-            beyond: added to the tokens of the clean frames.
+            beyond: added to the tokens of the current images' frames.
             blocks: how many run.
         """
 
+    def see(self, given: Float[Tensor, "B V Q h w"], video: Float[Tensor, "B F C h w"]) -> Float[Tensor, "B _ T h W"]:
+        """What the network sees of each frame of the one video: by default the image clean, the others noisy.
+
+        Args:
+            given: conditioning latents of each view.
+            video: noisy latents, scaled.
+        """
+        return self._layout.join(given[:, :, : self._channels], video)
+
     def arrange(self, views: int, pad: int, side: int) -> None:
         """See `Backbone.arrange`."""
-        if pad:
+        drawn = self.shape.draws_current
+        if drawn and pad < views:
+            raise UserError(
+                f"backbone {self.shape.name!r} with the current images on channels draws them, too, and cannot stand "
+                "inside another backbone; set its image to 'frame'"
+            )
+        if pad > views * drawn:
             raise UserError(
                 f"backbone {self.shape.name!r} is shown the current images as frames of their own; set the model's pad "
                 "to 0"
             )
         self._check_patches(side, side)
-        self._layout = Arrangement(self.shape.views, views)
+        self._layout = Arrangement(self.shape.views, views, drawn)
 
     def unguided(self, condition: Condition) -> Condition:
         """See `Backbone.unguided`: without the text alone, as these models are guided."""
@@ -137,7 +174,8 @@ class VideoTransformer(Backbone):
 
     def enable_gradient_checkpointing(self) -> None:
         """See `Backbone.enable_gradient_checkpointing`."""
-        self.net.enable_gradient_checkpointing()
+        for net in self.experts:
+            net.enable_gradient_checkpointing()
 
     def read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
         """See `Backbone.read`: no block behind the last tap runs."""
@@ -148,11 +186,11 @@ class VideoTransformer(Backbone):
     ) -> tuple[Float[Tensor, "B C T h W"], Features]:
         self._check_patches(*video.shape[-2:])
         given = self._layout.first(condition.latents)
-        frames, clean = self._layout.join(given[:, :, : self._channels], video), self._layout.clean()
+        frames, clean = self.see(given, video), self._layout.clean()
         beyond = None
         if self.beyond is not None:
             # Arranged as the current images are: a video of them alone.
-            more = given[:, :, self._channels :]
+            more = given[:, :, self._shown :]
             beyond = self.beyond(self._layout.join(more, more[:, :0]).transpose(1, 2).flatten(0, 1))
             beyond = beyond.unflatten(0, (len(video), clean)).transpose(1, 2)
         out, taps = self.run(frames, clean, noise, self._told(condition), beyond, blocks)

@@ -29,7 +29,8 @@ class Command:
 
     Example: videopolicy import svd_xt.safetensors --text laion/CLIP-ViT-H-14-laion2B-s32B-b79K --out models/svd
 
-    Wan 2.2: videopolicy import Wan-AI/Wan2.2-TI2V-5B-Diffusers --preset wan_5b --out models/wan
+    Wan 2.2: videopolicy import Wan-AI/Wan2.2-TI2V-5B-Diffusers --preset wan_5b --out models/wan, or
+    Wan-AI/Wan2.2-I2V-A14B-Diffusers --preset wan_a14b
 
     Cosmos-Predict2: videopolicy import nvidia/Cosmos-Predict2-2B-Video2World --preset cosmos_2b --out models/cosmos
 

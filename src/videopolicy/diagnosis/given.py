@@ -135,7 +135,7 @@ class Informed:
         model, spec = self.model, self.spec
         windows = np.stack([fit_to_size(frames[view], spec.size) for view in spec.views])
         codes = model.latents.encode_window(torch.from_numpy(windows).to(model.device))
-        return model.likeliest(codes[None, :, 1:], codes[:1, 0])
+        return model.likeliest(codes[None, :, 1:], codes[None, :, 0])
 
     @torch.no_grad()
     def still(self, observation: Observation) -> Float[Tensor, "1 F C h w"]:

@@ -5,7 +5,7 @@ those of the latent before it. Cosmos-Predict2 denoises the latents of Wan 2.1.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -56,6 +56,8 @@ class Config:
             window are finer in time, and more.
         tile: side in pixels of the tiles that larger pictures are coded in, which saves memory and costs exactness
             where they overlap; None codes pictures whole.
+        grey: latents of grey frames behind an image that its codes hold as well, for a video model that is shown the
+            image so: as many as a view's future has. Codes of windows are that much larger.
     """
 
     width: int = limited(96, 1, 2**16)
@@ -67,9 +69,12 @@ class Config:
     deviation: tuple[float, ...] = limited(DEVIATION_2_1, 1e-6, 1e6)
     temporal: int = GROUP
     tile: int | None = None
+    grey: int = limited(0, 0, 1024)
 
     def __post_init__(self) -> None:
         check_limits(self, "latents")
+        if self.grey and self.temporal == 1:
+            raise UserError("grey frames follow an image in latents over time; leave temporal at 4, or grey at 0")
         if self.temporal not in (1, GROUP):
             raise UserError(
                 f"Wan's autoencoder takes {GROUP} frames to a latent, or each alone (1), not {self.temporal}"
@@ -95,10 +100,13 @@ class Config:
 WAN_2_1 = Config()
 WAN_2_2 = Config(width=160, decoder_width=256, patch=2, averages=True, mean=MEAN_2_2, deviation=DEVIATION_2_2)
 EXAMPLE = Config(width=4, decoder_width=4, levels=(1, 1, 2), mean=(0.5, -0.5, 0.0, 1.0), deviation=(0.5, 1.0, 2.0, 1.0))
+EXAMPLE_GREY = replace(EXAMPLE, grey=2)
 
 
 class Wan(Latents):
     """Codes are mean and log-variance of each latent; the video model denoises samples of them, of unit scale.
+
+    With grey frames, behind them stand the means of these, of the current image; of later latents zeros.
 
     Everything is computed in the precision of the weights, whatever autocast says, and comes back as float32. The
     module keeps what it has seen of a window while it codes it: one thread at a time.
@@ -111,7 +119,8 @@ class Wan(Latents):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.channels, self.code_channels = len(config.mean), 2 * len(config.mean)
+        self.channels, self.grey = len(config.mean), config.grey
+        self.code_channels = (2 + self.grey) * self.channels
         self.downsampling, self.temporal = config.downsampling, config.temporal
         self.mean, self.deviation = config.mean, config.deviation
         halvings = len(config.levels) - 1
@@ -143,6 +152,8 @@ class Wan(Latents):
             UserError: H or W is no multiple of `downsampling`.
         """
         self.check_size(frames)
+        if self.grey:
+            return self._in_parts(self._with_grey, frames, AT_ONCE // GROUP)
         return self._in_parts(self._moments, frames[:, None], AT_ONCE)[:, 0]
 
     def encode_window(self, frames: UInt8[Tensor, "n 1+T H W 3"]) -> Float32[Tensor, "n 1+t K h w"]:
@@ -154,11 +165,22 @@ class Wan(Latents):
         if self.temporal == 1:
             return super().encode_window(frames)
         self.check_window(frames)
-        return self._in_parts(self._moments, frames, AT_ONCE // GROUP)
+        codes = self._in_parts(self._moments, frames, AT_ONCE // GROUP)
+        if not self.grey:
+            return codes
+        whole = codes.new_zeros(*codes.shape[:2], self.code_channels, *codes.shape[3:])
+        whole[:, 1:, : codes.shape[2]] = codes[:, 1:]
+        whole[:, 0] = self.encode(frames[:, 0])
+        return whole
+
+    @property
+    def condition_channels(self) -> int:
+        """See `Latents.condition_channels`: C of the current image, and C of each grey latent."""
+        return (1 + self.grey) * self.channels
 
     def sample(self, codes: Float[Tensor, "n K h w"], generator: torch.Generator | None) -> Float32[Tensor, "n C h w"]:
         """A draw from the posterior, less its channels' means, over their deviations; without a generator its mode."""
-        posterior = DiagonalGaussianDistribution(codes.float())
+        posterior = DiagonalGaussianDistribution(codes[:, : 2 * self.channels].float())
         if generator is None:
             return self._scaled(posterior.mode())
         # Drawn on the generator's own device, so that the device of the codes does not matter.
@@ -167,7 +189,8 @@ class Wan(Latents):
 
     def condition(self, codes: Float[Tensor, "n K h w"]) -> Float32[Tensor, "n C h w"]:
         """The mode, in the scale of what is denoised: the current image takes the place of a latent frame."""
-        return self.sample(codes, None)
+        greys = codes[:, 2 * self.channels :].float().unflatten(1, (self.grey, self.channels))
+        return torch.cat((self.sample(codes, None), self._scaled(greys).flatten(1, 2)), 1)
 
     def decode(self, latents: Float[Tensor, "n C h w"]) -> UInt8[Tensor, "n H W 3"]:
         """RGB frames of images, each on its own, rounded and clipped to 0 to 255."""
@@ -187,7 +210,16 @@ class Wan(Latents):
             return torch.cat([code(part.to(device)) for part in values.split(size)])
 
     def _moments(self, frames: UInt8[Tensor, "n T H W 3"]) -> Float32[Tensor, "n t K h w"]:
-        pixels = frames.permute(0, 4, 1, 2, 3).float() / (FULL_SCALE / 2) - 1
+        return self._moments_of(frames.permute(0, 4, 1, 2, 3).float() / (FULL_SCALE / 2) - 1)
+
+    def _with_grey(self, frames: UInt8[Tensor, "n H W 3"]) -> Float32[Tensor, "n K h w"]:
+        pixels = frames.permute(0, 3, 1, 2)[:, :, None].float() / (FULL_SCALE / 2) - 1
+        # No whole number of 255 parts is the middle, so that these frames are made here.
+        grey = torch.zeros_like(pixels).repeat(1, 1, self.grey * GROUP, 1, 1)
+        moments = self._moments_of(torch.cat((pixels, grey), 2))
+        return torch.cat((moments[:, 0], moments[:, 1:, : self.channels].flatten(1, 2)), 1)
+
+    def _moments_of(self, pixels: Float32[Tensor, "n 3 T H W"]) -> Float32[Tensor, "n t K h w"]:
         posterior = self.vae.encode(pixels.to(self.vae.quant_conv.weight.dtype), return_dict=False)[0]
         return torch.cat((posterior.mean, posterior.logvar), 1).float().transpose(1, 2)
 

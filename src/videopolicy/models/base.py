@@ -118,9 +118,14 @@ class ModelConfig(ABC):
         """Whether it denoises video; otherwise it acts by the current images alone."""
 
     @property
+    def leading(self) -> tuple[int, ...]:
+        """Of which view each flat frame before the first view's future is the current image."""
+        return (0,) * self.pad
+
+    @property
     def flat_frames(self) -> int:
-        """F = pad + V * t."""
-        return self.pad + len(self.views) * self.latent_frames
+        """F: those before, and V * t."""
+        return len(self.leading) + len(self.views) * self.latent_frames
 
     @property
     def latent_frames(self) -> int:
@@ -166,7 +171,9 @@ class Model(nn.Module, ABC):
         self.normalizer = normalizer
         self.state_normalizer: Normalizer | None = None
         self.frame_statistics: Mapping[str, FrameStatistics] = {}
-        _check_width(config, self.action_width)
+        width, layout = self.action_width, config.learned_layout if self.action_width else None
+        if layout and layout.width != width:
+            raise UserError(f"actions are {width} wide, but their layout {str(layout)!r} has {layout.width} dimensions")
         if config.proprioception and not self.reads_state:
             raise UserError("this kind of model reads no state of the robot; leave --proprioception out")
         self.latents: Latents = config.latents.build()
@@ -263,25 +270,23 @@ class Model(nn.Module, ABC):
         for part in (self.backbone, *self.action_modules):
             cpu_offload(part, torch.device(device))
 
-    def flatten(self, views: Float[Tensor, "B V t C h w"], pad: Float[Tensor, "B C h w"]) -> Float[Tensor, "B F C h w"]:
-        """Frames of every view, one view after the other, behind `pad` repeated as often as the model wants it."""
-        return torch.cat((pad[:, None].expand(-1, self.config.pad, -1, -1, -1), views.flatten(1, 2)), 1)
+    def flatten(
+        self, views: Float[Tensor, "B V t C h w"], current: Float[Tensor, "B V C h w"]
+    ) -> Float[Tensor, "B F C h w"]:
+        """Frames of every view, one view after the other, behind as many current images as the model wants there."""
+        return torch.cat((current[:, list(self.config.leading)], views.flatten(1, 2)), 1)
 
     def unflatten(self, flat: Shaped[Tensor, "B F *s"]) -> Shaped[Tensor, "B V t *s"]:
-        """The flat frames of every view, without the pad."""
-        return flat[:, self.config.pad :].unflatten(1, (len(self.config.views), self.config.latent_frames))
+        """The flat frames of every view, without the current images before them."""
+        future = flat[:, len(self.config.leading) :]
+        return future.unflatten(1, (len(self.config.views), self.config.latent_frames))
 
     def likeliest(
-        self, future: Float[Tensor, "B V t K h w"], first: Float[Tensor, "B K h w"]
+        self, future: Float[Tensor, "B V t K h w"], current: Float[Tensor, "B V K h w"]
     ) -> Float[Tensor, "B F C h w"]:
-        """The most likely latents of the flat frames.
-
-        Args:
-            future: codes of the future frames.
-            first: codes of the first view's current image, for the pad.
-        """
-        latents = self.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
-        return self.flatten(latents, self.latents.sample(first, None))
+        """The most likely latents of the flat frames, of codes of the future frames and of the current images."""
+        frames = self.latents.sample(future.flatten(0, 2), None).unflatten(0, future.shape[:3])
+        return self.flatten(frames, self.latents.sample(current.flatten(0, 1), None).unflatten(0, current.shape[:2]))
 
     @torch.no_grad()
     def decode(
@@ -351,7 +356,7 @@ class Model(nn.Module, ABC):
     def _of_each_frame(self, latents: Float[Tensor, "B V _ h w"]) -> Float[Tensor, "B F _ h w"]:
         """Each flat frame gets the latents of its own view's current image."""
         every = latents[:, :, None].expand(-1, -1, self.config.latent_frames, -1, -1, -1)
-        return self.flatten(every, latents[:, 0])
+        return self.flatten(every, latents)
 
     @torch.no_grad()
     def sample(
@@ -391,9 +396,3 @@ class Model(nn.Module, ABC):
         with self.backbone.reusing(sampling.reuse):
             denoise = self.guided(condition, sampling.guidance, see=clocks.video == "falls")
             return clocks.draw(denoise, noise, sampling.levels(), sampling.sigma_min, given)
-
-
-def _check_width(config: ModelConfig, width: int) -> None:
-    layout = config.learned_layout if width else None
-    if layout and layout.width != width:
-        raise UserError(f"actions are {width} wide, but their layout {str(layout)!r} has {layout.width} dimensions")

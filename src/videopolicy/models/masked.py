@@ -133,9 +133,9 @@ class MaskedModel(VideoActionModel):
             image: which clips are shown their current images.
         """
         condition = condition.drop(latents=~image[:, None], text=torch.zeros_like(image)[:, None])
-        # The pad holds copies of the first view's current image.
-        pad, future = clean.video.split((self.config.pad, self.config.flat_frames - self.config.pad), 1)
-        video = torch.cat((pad.masked_fill(~image[:, None, None, None, None], 0), future), 1)
+        # Current images stand before the future.
+        current, future = clean.video.tensor_split((len(self.config.leading),), 1)
+        video = torch.cat((current.masked_fill(~image[:, None, None, None, None], 0), future), 1)
         return replace(condition, known=Known(video, pixels, self._moves(clean.actions, actions)))
 
     def reveal(
@@ -174,7 +174,7 @@ class MaskedModel(VideoActionModel):
         return answer
 
     def _moves(self, actions: Float[Tensor, "B A D"], shown: Bool[Tensor, "B"]) -> Float[Tensor, "B F E 1 1"]:
-        """Codes of the actions of each flat frame, the same in every view; zeros in the pad, and where not shown."""
+        """Codes of the actions of each flat frame, alike in every view; zeros before the future and where not shown."""
         config, clips = self.config, len(actions)
         frames = config.latent_frames
         codes = actions.new_zeros(clips, frames, config.move_channels)
@@ -184,4 +184,4 @@ class MaskedModel(VideoActionModel):
             given = actions.masked_fill(hidden, 0).unflatten(1, (frames, -1)).flatten(2)
             codes = self.action_encoder(given).masked_fill(hidden, 0)
         every = codes[:, None, :, :, None, None].expand(-1, len(config.views), -1, -1, -1, -1)
-        return self.flatten(every, torch.zeros_like(every[:, 0, 0]))
+        return self.flatten(every, torch.zeros_like(every[:, :, 0]))

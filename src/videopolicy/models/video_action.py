@@ -56,6 +56,12 @@ class Config(ModelConfig):
         """See `ModelConfig.generates_video`."""
         return self.backbone.generates_video
 
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """See `ModelConfig.leading`: each view's current image, if the backbone draws them, too."""
+        drawn = range(len(self.views)) if getattr(self.backbone, "draws_current", False) else ()
+        return (*super().leading, *drawn)
+
     def build_backbone(self, latents: Latents, text_width: int) -> Backbone:
         """The video denoiser with fresh weights, for these latents and tokens of width W."""
         return self.backbone.build(latents.channels, text_width, latents.condition_channels)
@@ -81,7 +87,7 @@ class VideoActionModel(Model):
         super().__init__(config, normalizer)
         self.reads_future = config.reads != "present"
         self.backbone = config.build_backbone(self.latents, self.text.width)
-        self.backbone.arrange(len(config.views), config.pad, config.size // self.latents.downsampling)
+        self.backbone.arrange(len(config.views), len(config.leading), config.size // self.latents.downsampling)
         views, frames, width = len(config.views), self._frames_read, self.action_width
         taps, time = self.backbone.tap_channels, self.backbone.time_width
         self.head: Head | None = config.head.build(taps, time, views, frames, width) if width else None
@@ -259,7 +265,7 @@ class VideoActionModel(Model):
 
     def _one_frame(self, condition: Condition) -> Condition:
         """What a clip of one frame a view is denoised given."""
-        return condition.at(slice(self.config.pad, None, self.config.latent_frames))
+        return condition.at(slice(len(self.config.leading), None, self.config.latent_frames))
 
     def _current(self, condition: Condition) -> Float[Tensor, "B F C h w"]:
         """The current image of each flat frame's view, as what is denoised would show it."""

@@ -112,7 +112,7 @@ def _recognised(template: ModelConfig) -> tuple[Config, Family | None]:
                 return template, family
     raise UserError(
         "this model stands on no published video model, whose weights could be imported; take --preset svd, wan_5b, "
-        "wan_1b, cosmos_2b or cosmos25_2b"
+        "wan_1b, wan_a14b, cosmos_2b or cosmos25_2b"
     )
 
 

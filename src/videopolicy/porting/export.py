@@ -18,11 +18,10 @@ from videopolicy.models.base import Model
 from videopolicy.models.sampling import Sampling
 from videopolicy.models.video_action import VideoActionModel
 from videopolicy.porting.convert import FAMILIES
-from videopolicy.porting.layout import PipelineLayout, transformer_layout
+from videopolicy.porting.layout import INDEX, PipelineLayout, transformer_layout
 
 # Of the pipeline's parts, those that a model does not have.
 SEEING = {"image_encoder": "CLIPVisionModelWithProjection", "feature_extractor": "CLIPImageProcessor"}
-INDEX = "model_index.json"
 
 
 def export(model: Model, out: Path, image_encoder: Path | None = None) -> None:

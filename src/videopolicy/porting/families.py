@@ -35,14 +35,14 @@ class Family:
         pipeline: diffusers' class that draws as the model does.
         scheduler: makes the one that the pipeline is published with.
         license: of the weights as the Hugging Face hub names it, and in words.
-        described: the shape, of diffusers' description and a template for what it does not tell; a fact that is missing
-            raises KeyError or TypeError, one that this project's backbone does not have UserError. Where families share
-            a class, the template says which of them is wanted.
+        described: the shape, of diffusers' descriptions of transformer and pipeline, and a template for what they do
+            not tell; a fact that is missing raises KeyError or TypeError, one that this project's backbone does not
+            have UserError. Where families share a class, the template says which of them is wanted.
         sized: the same of weights by their authors' names, the file's name before messages.
         original: diffusers' name of each weight -> its authors'.
         prefix: what all names may begin with in the authors' files.
         beside: what else stands there that is no weight: beginnings or endings of names.
-        settings: of the pipeline, beside its parts.
+        settings: of the pipeline of a backbone so configured, beside its parts.
         absent: parts of the pipeline, beside those that read text, that a model does not have.
     """
 
@@ -58,7 +58,7 @@ class Family:
     prefix: str = ""
     beside: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
-    settings: tuple[tuple[str, Any], ...] = ()
+    settings: Callable[[Any], Mapping[str, Any]] = lambda _: {}
 
 
 def check_facts(facts: Mapping[str, Any], needed: Mapping[str, tuple[Any, str]], but: str) -> None:

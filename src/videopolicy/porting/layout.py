@@ -12,6 +12,9 @@ from videopolicy.latents.wan import Wan
 from videopolicy.models.video_action import VideoActionModel
 from videopolicy.porting.families import Family
 
+INDEX = "model_index.json"
+# The networks of a pipeline: that of the highest noise levels, and of others.
+TRANSFORMERS = ("transformer", "transformer_2")
 # Of a pipeline that is told in words; a model keeps neither of them.
 TOLD = ("text_encoder", "tokenizer")
 
@@ -53,15 +56,20 @@ def transformer_layout(model: VideoActionModel, backbone: VideoTransformer, fami
     """
     if not isinstance(model.latents, Wan) or backbone.beyond is not None:
         raise UserError(f"only a model on Wan's latents alone is one that diffusers knows a {family.pipeline} of")
-    kind = getattr(diffusers, family.class_name)
-    net: Any = backbone.net
+    named = zip(TRANSFORMERS, backbone.experts, strict=False)
+    parts = {name: _plain(net, family) for name, net in named}
+    parts |= {"vae": model.latents.vae, "scheduler": family.scheduler()}
+    layout = PipelineLayout.of(family.pipeline, parts, absent=(*TOLD, *family.absent))
+    layout.index.update(family.settings(backbone.shape))
+    return layout
+
+
+def _plain(net: Any, family: Family) -> Any:
+    """A network as diffusers' own class, with the same weights in memory."""
     facts = dict(net.config)
     # diffusers notes here what was left at its default, and would put the default there again.
     facts.pop("_use_default_values", None)
     with torch.device("meta"):
-        plain = kind.from_config(facts)
+        plain = getattr(diffusers, family.class_name).from_config(facts)
     plain.load_state_dict(net.state_dict(), assign=True)
-    parts = {"transformer": plain, "vae": model.latents.vae, "scheduler": family.scheduler()}
-    layout = PipelineLayout.of(family.pipeline, parts, absent=(*TOLD, *family.absent))
-    layout.index.update(family.settings)
-    return layout
+    return plain

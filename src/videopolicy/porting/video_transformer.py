@@ -1,5 +1,6 @@
 """A published video transformer and Wan's autoencoder -> a model that imagines, and can be trained to act."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,17 @@ from videopolicy.hub import locate
 from videopolicy.models.video_action import Config
 from videopolicy.porting import wan_vae
 from videopolicy.porting.families import Family, Shape
+from videopolicy.porting.layout import INDEX, TRANSFORMERS
 from videopolicy.porting.part import open_part, undescribed
 from videopolicy.porting.pieces import Piece, Row, check, row, shapes
 from videopolicy.porting.sgm import on_meta
 from videopolicy.porting.sources import Weights, read
 
-TRANSFORMER = "transformer"
-# The one that pipelines of two networks go on with at lower noise levels.
-SECOND = "transformer_2"
 # What is needed of a repository on the hub; the text encoder is fetched when an instruction is new.
-NEEDED = ("transformer/*", "vae/*", "transformer_2/config.json")
+NEEDED = ("transformer/*", "vae/*", "transformer_2/config.json", INDEX)
+OF_TWO = (*NEEDED, "transformer_2/*")
+# Names of a backbone's networks.
+NETWORKS = ("net", "second")
 LEFT_OUT = "left out: counts of its training, and constants"
 
 
@@ -40,9 +42,13 @@ def pieces(
         UserError: a weight is missing, one too many, or of another shape; a file is missing or damaged; the parts do
             not fit each other; or the text encoder is not to be had.
     """
-    path = locate(source, NEEDED)
+    path = locate(source, NEEDED if template.backbone.experts == 1 else OF_TWO)
     if path.is_dir():
         shape, state, rows = _of_folder(path, template.backbone, family)
+    elif template.backbone.experts > 1:
+        raise UserError(
+            f"{path}: one network of two; import a model of two from a folder of diffusers', which has both"
+        )
     else:
         shape, state, rows = _of_file(path, template.backbone, family)
     if vae is None and not (path / "vae").is_dir():
@@ -73,20 +79,51 @@ def _text_of(source: str, path: Path, template: Config) -> str:
 
 
 def _of_folder(path: Path, template: Any, family: Family) -> tuple[Shape, dict[str, Tensor], list[Row]]:
-    if (path / SECOND).is_dir():
-        raise UserError(f"{path}: draws with two networks, {TRANSFORMER} and {SECOND}; a model here has one")
-    facts, weights, where = open_part(path / TRANSFORMER, family.title)
+    if (path / TRANSFORMERS[1]).is_dir() and template.experts == 1:
+        raise UserError(
+            f"{path}: draws with two networks, {' and '.join(TRANSFORMERS)}, but a model of this preset has one; "
+            "Wan2.2-I2V-A14B is imported for --preset wan_a14b"
+        )
+    of_pipeline = _of_pipeline(path)
+    found: list[Shape] = []
+    state: dict[str, Tensor] = {}
+    rows: list[Row] = []
+    for folder, network in list(zip(TRANSFORMERS, NETWORKS, strict=True))[: template.experts]:
+        facts, weights, where = open_part(path / folder, family.title)
+        found.append(_described(path / folder, {**facts, **of_pipeline}, template, family))
+        if found[-1] != found[0]:
+            raise UserError(f"{path / folder}: of another shape than {TRANSFORMERS[0]}, whose place it takes")
+        check(weights, _expected(found[-1]), where)
+        state |= _named(weights, network)
+        rows.append(row(f"{folder}/", weights, "backbone"))
+    return found[0], state, rows
+
+
+def _described(folder: Path, facts: dict[str, Any], template: Any, family: Family) -> Shape:
     if facts.get("_class_name", family.class_name) != family.class_name:
         raise UserError(
-            f"{path / TRANSFORMER}: a {facts['_class_name']}, but {family.title} has a {family.class_name}; import it "
-            "for another --preset"
+            f"{folder}: a {facts['_class_name']}, but {family.title} has a {family.class_name}; import it for another "
+            "--preset"
         )
     try:
-        shape = family.described(facts, template)
+        return family.described(facts, template)
     except (KeyError, TypeError, ValueError) as error:
-        raise undescribed(path / TRANSFORMER, family.title, error) from error
-    check(weights, _expected(shape), where)
-    return shape, _named(weights), [row(f"{TRANSFORMER}/", weights, "backbone")]
+        raise undescribed(folder, family.title, error) from error
+
+
+def _of_pipeline(path: Path) -> dict[str, Any]:
+    """What the index of a pipeline says of when which network draws; nothing where there is no index.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not (path / INDEX).is_file():
+        return {}
+    try:
+        told = dict(json.loads((path / INDEX).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path / INDEX}: not the index of a pipeline ({error!r}); download it again") from error
+    return {name: told[name] for name in ("boundary_ratio",) if name in told}
 
 
 def _of_file(path: Path, template: Any, family: Family) -> tuple[Shape, dict[str, Tensor], list[Row]]:
@@ -108,5 +145,5 @@ def _expected(shape: Shape) -> dict[str, tuple[int, ...]]:
     return shapes(on_meta(shape.config, shape.channels, shape.text_width).net.state_dict())
 
 
-def _named(weights: Weights) -> dict[str, Tensor]:
-    return {f"backbone.net.{name}": value for name, value in weights.items()}
+def _named(weights: Weights, network: str = NETWORKS[0]) -> dict[str, Tensor]:
+    return {f"backbone.{network}.{name}": value for name, value in weights.items()}

@@ -24,14 +24,25 @@ NEEDED = {
 }
 # Of the times in sampling, as Wan's authors have it.
 SHIFT = 5.0
-TAKE = "take Wan2.2-TI2V-5B or Wan2.1-T2V-1.3B"
+TAKE = "take Wan2.2-TI2V-5B, Wan2.1-T2V-1.3B or Wan2.2-I2V-A14B"
+# What to do with a network that is shown the current image otherwise than a preset's is.
+OTHERWISE = {
+    "frame": "has no channels for the current image; import it for --preset wan_5b or wan_1b, or of two networks for a "
+    "preset on backbones.wan.T2V_A14B",
+    "channels": "is shown the current image on channels; import it for --preset wan_a14b",
+}
 
 
 def described(facts: Mapping[str, Any], template: wan.Config) -> Shape:
     """See `Family.described`."""
     check_facts(facts, NEEDED, f"which backbone 'wan' is not; {TAKE}")
     patch = patch_side(facts, "wan")
-    channels = _channels(facts["in_channels"], facts["out_channels"])
+    channels = _channels(facts["in_channels"], facts["out_channels"], template)
+    boundary = facts.get("boundary_ratio", template.boundary)
+    if template.experts > 1 and not isinstance(boundary, float):
+        raise UserError(
+            f"a pipeline with boundary_ratio {boundary!r}, which tells no time of the second of two networks"
+        )
     config = replace(
         template,
         layers=facts["num_layers"],
@@ -40,6 +51,7 @@ def described(facts: Mapping[str, Any], template: wan.Config) -> Shape:
         hidden=facts["ffn_dim"],
         patch=patch,
         frequencies=facts["freq_dim"],
+        boundary=boundary if template.experts > 1 else None,
     )
     return Shape(config, channels, facts["text_dim"])
 
@@ -57,16 +69,25 @@ def sized(weights: Weights, template: wan.Config, where: str) -> Shape:
         frequencies=frequencies,
     )
     drawn = lookup(weights, "head.head.weight", where).shape[0] // patch**2
-    return Shape(config, _channels(seen, drawn), lookup(weights, "text_embedding.0.weight", where).shape[1])
+    return Shape(config, _channels(seen, drawn, template), lookup(weights, "text_embedding.0.weight", where).shape[1])
 
 
-def _channels(seen: int, drawn: int) -> int:
-    if seen != drawn:
+def _channels(seen: int, drawn: int, template: wan.Config) -> int:
+    """Those of the latents; the current image must stand where the template has it."""
+    image = {drawn: "frame", 2 * drawn + wan.MARKS: "channels"}.get(seen)
+    if image is None:
         raise UserError(
-            f"a transformer of {seen} channels in and {drawn} out, which is shown the current image on channels, as "
-            f"Wan2.1-I2V and Wan2.2-I2V-A14B are; {TAKE}"
+            f"a transformer of {seen} channels in and {drawn} out: the current image on channels makes "
+            f"{2 * drawn + wan.MARKS} in, a clean frame {drawn}; {TAKE}"
         )
+    if image != template.image:
+        raise UserError(f"a transformer of {seen} channels in and {drawn} out, which {OTHERWISE[image]}")
     return drawn
+
+
+def _settings(config: wan.Config) -> dict[str, Any]:
+    # A current image that is a clean frame has a time of its own.
+    return {"expand_timesteps": config.image == "frame", "boundary_ratio": config.boundary}
 
 
 FAMILY = Family(
@@ -81,6 +102,5 @@ FAMILY = Family(
     original=original_names,
     prefix=PREFIX,
     absent=("image_encoder", "image_processor", "transformer_2"),
-    # The current image is a clean frame, with a time of its own.
-    settings=(("expand_timesteps", True), ("boundary_ratio", None)),
+    settings=_settings,
 )

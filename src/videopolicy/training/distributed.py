@@ -146,6 +146,11 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return cast(Any, tensor).full_tensor() if _is(tensor, "torch.distributed.tensor", "DTensor") else tensor
 
 
+def local_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    return cast(Any, tensor).to_local() if _is(tensor, "torch.distributed.tensor", "DTensor") else tensor
+
+
 def gather_full(tensors: Mapping[str, Tensor], group: ProcessGroup) -> dict[str, Tensor]:
     """Whole tensors on the CPU, in the main process; nothing in the others, which must take part.
 

@@ -121,9 +121,10 @@ class Objective(nn.Module):
     def _wanted(self, counts: Counts) -> Bool[Tensor, "B"]:
         """Of which clips the loss needs the video denoised."""
         wanted = counts.video.any(1)
-        # Distributed training waits for every weight, which a loss of nothing reaches, too.
-        waits = self.training_config.stage.trains_video and process_state().num_processes > 1
-        return wanted if wanted.any() or not (waits or self.model.takes_actions) else torch.ones_like(wanted)
+        # Processes wait for one another at every weight, so that all of them must run the same layers.
+        together = self.training_config.stage.trains_video and process_state().num_processes > 1
+        every = together or (self.model.takes_actions and not wanted.any())
+        return torch.ones_like(wanted) if every else wanted
 
     def clean(self, batch: ClipBatch, seeds: Int64[Tensor, "B"] | None) -> Joint:
         """What a batch shows and does: latents of the flat frames, and normalised actions.
@@ -133,8 +134,9 @@ class Objective(nn.Module):
             seeds: of what the latents draw for each clip; None takes their most likely values.
         """
         model, future = self.model, self._placed(batch.future)
-        first = self._placed(batch.current[:, 0])
-        video = model.likeliest(future, first) if seeds is None else model.flatten(*self._sampled(future, first, seeds))
+        # Of the current images, as many as stand before the future.
+        shown = self._placed(batch.current[:, : 1 + max(model.config.leading, default=0)])
+        video = model.likeliest(future, shown) if seeds is None else model.flatten(*self._sampled(future, shown, seeds))
         return Joint(video, self._placed(batch.actions))
 
     def condition(self, batch: ClipBatch, noise: Float[Tensor, "B V Q h w"] | None = None) -> Condition:
@@ -146,15 +148,15 @@ class Objective(nn.Module):
         return self.model.condition(current, batch.instructions, noise, states)
 
     def _sampled(
-        self, future: Float[Tensor, "B V T K h w"], first: Float[Tensor, "B K h w"], seeds: Int64[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B V T C h w"], Float[Tensor, "B C h w"]]:
+        self, future: Float[Tensor, "B V T K h w"], shown: Float[Tensor, "B n K h w"], seeds: Int64[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B V T C h w"], Float[Tensor, "B n C h w"]]:
         """Each clip from a generator of its own: what it draws does not depend on the clips beside it."""
-        sample, clips, pads = self.model.latents.sample, [], []
-        for codes, start, seed in zip(future, first, seeds.tolist(), strict=True):
+        sample, clips, images = self.model.latents.sample, [], []
+        for codes, current, seed in zip(future, shown, seeds.tolist(), strict=True):
             generator = torch.Generator().manual_seed(seed)
             clips.append(sample(codes.flatten(0, 1), generator).unflatten(0, codes.shape[:2]))
-            pads.append(sample(start[None], generator))
-        return torch.stack(clips), torch.cat(pads)
+            images.append(sample(current, generator))
+        return torch.stack(clips), torch.stack(images)
 
     @property
     def _highest(self) -> float:

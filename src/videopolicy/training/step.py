@@ -22,7 +22,7 @@ from videopolicy.models.base import Model
 from videopolicy.processes import check_memory
 from videopolicy.processors import threads
 from videopolicy.training.config import Training
-from videopolicy.training.distributed import ProcessGroup, full_tensor, peer_failures
+from videopolicy.training.distributed import ProcessGroup, full_tensor, local_part, peer_failures
 from videopolicy.training.noise import StepNoise
 from videopolicy.training.objective import Counted, Objective, total
 from videopolicy.training.performance.compile import compile_blocks
@@ -113,7 +113,18 @@ class TrainStep:
             each = self._pool.map if self._side_by_side > 1 else map
             found = list(each(compute, range(first, first + parts)))
             norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.max_grad_norm)
+            if self.group.size > 1 and not noise.counts.video.any():
+                self._leave_alone()
             return self._everyones(found), full_tensor(cast(Tensor, norm))
+
+    def _leave_alone(self) -> None:
+        """Has the optimiser pass over weights whose gradient is nothing, as one process does that runs no video.
+
+        Several run it for nothing, as they wait for one another at every weight; momentum would move what they learn.
+        """
+        for parameter in self.wrapped.parameters():
+            if parameter.grad is not None and not local_part(parameter.grad).any():
+                parameter.grad = None
 
     def _part(self, batch: ClipBatch, noise: StepNoise, of: Counted, part: int, last: bool) -> Losses:
         start, stop = self._edges[part : part + 2]
