@@ -28,7 +28,8 @@ class Study:
         data: the folder that the demonstrations are recorded in, which studies may share.
         minutes: of training on one core, of everything that a policy is made of.
         clips: whether every policy sees as many clips as cloning does in these minutes, however long it takes for them.
-        scarce: whether few demonstrations have actions: a policy of video then learns its video first, of all.
+        scarce: whether few demonstrations have actions, or none of what is played: a policy of video then learns its
+            video first, of all.
         env: where.
         views: that are recorded.
         ways: name -> how it acts, as options of `videopolicy evaluate`; "" is the policy's own way.
@@ -80,6 +81,7 @@ STUDIES = {
         {"nine": lambda data: {"actions_for": [task for task in MT10 if task != HELD_OUT]}},
         data="mt10",
         minutes=10,
+        scarce=True,
     ),
     # Does what reads the actions know a scene again that looks otherwise?
     "unseen_look": Study(str(HERE / "unseen_look.toml"), LOOKED_AT, {"all": every}, data="three_tasks", minutes=6),
