@@ -67,7 +67,17 @@ def test_where_few_actions_would_teach_the_video_model_another_order_is_advised(
     _, clips = prepare([Source(Partly(dataset, without), "dots", 1.0)], MODEL, training, tmp_path)
     known = len(dataset) - len(without)
     told = [f"note: {known} of {len(dataset)} episodes have actions, and --stage attached lets them teach the video "]
-    assert [line[: len(told[0])] for line in advice(clips, training)] == told * advised
+    assert [line[: len(told[0])] for line in advice(clips, training, MODEL)] == told * advised
+
+
+@pytest.mark.parametrize(("reads", "told"), [("present", True), ("future", False)])
+def test_a_task_that_a_head_of_the_present_cannot_learn_is_told(dataset, tmp_path, reads, told):
+    tasks = [dataset.episode(index).task for index in range(len(dataset))]
+    never = {index for index, task in enumerate(tasks) if task == tasks[0]}
+    assert len(never) < len(tasks)
+    _, clips = prepare([Source(Partly(dataset, never), "dots", 1.0)], MODEL, TRAINING, tmp_path)
+    lines = advice(clips, replace(TRAINING, stage=JOINT), replace(MODEL, reads=reads))
+    assert [tasks[0] in line and "shown without actions alone" in line for line in lines] == [True] * told
 
 
 def test_what_is_held_out_is_told_and_that_it_is_less_than_was_asked_for(two):

@@ -149,7 +149,7 @@ def _set_up(
     clips, validation = set_apart(clips, training.validation_episodes)
     if group.main:
         lines = summarize(sources, clips, validation, training.validation_episodes)
-        print("\n".join(lines + advice(clips, training)), flush=True)
+        print("\n".join(lines + advice(clips, training, model)), flush=True)
     names = ", ".join(source.name for source in sources)
     trainer = Trainer(built, clips, training, out, Origin(names, licence), validation, track, begins=begins)
     if group.main and built.acts:
