@@ -49,7 +49,7 @@ def test_codes_and_frames_are_diffusers(config, tile):
     frames = vae.decode(moments.chunk(2, 1)[0]).sample
     back = latents.decode_window(drawn)
     assert back.shape == windows.shape
-    assert ((frames + 1) * 127.5 - back.permute(0, 4, 1, 2, 3)).abs().max() <= 0.501
+    assert ((frames + 1) * 127.5 - back.permute(0, 4, 1, 2, 3)).abs().max() <= 0.51
 
 
 def test_tiles_are_of_consequence_only_where_pictures_are_larger():
