@@ -82,6 +82,8 @@ STUDIES = {
         data="mt10",
         minutes=10,
         scarce=True,
+        # One step hardly imagines; does a video that is drawn to its end show better what to do?
+        ways={"": (), "ten_steps": ("--sampler", "euler", "--steps", 10)},
     ),
     # Does what reads the actions know a scene again that looks otherwise?
     "unseen_look": Study(str(HERE / "unseen_look.toml"), LOOKED_AT, {"all": every}, data="three_tasks", minutes=6),
