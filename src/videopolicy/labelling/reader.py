@@ -125,7 +125,7 @@ class ActionReader:
         codes = model.latents.encode_window(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         current, future = codes[:, :, 0], codes[:, :, 1:]
         condition = model.condition(current, words, states=self._felt(dataset, index, starts))
-        return condition, model.likeliest(future, current[:, 0])
+        return condition, model.likeliest(future, current)
 
     def _felt(self, dataset: Dataset, index: int, starts: range) -> Float[Tensor, "n S"] | None:
         """The states where these chunks begin, as the model has them; None if it reads none."""
