@@ -39,6 +39,7 @@ def test_a_random_number_of_first_actions_is_given_and_does_not_count():
 
 
 def test_committed_actions_reach_the_others_and_come_back_as_they_are():
+    torch.manual_seed(0)
     model = small_model(committed=3)
     with torch.no_grad():
         model.continuation.last.weight.normal_()
@@ -52,7 +53,8 @@ def test_committed_actions_reach_the_others_and_come_back_as_they_are():
     nothing = objective.condition(clips).commit(clean.actions, 0 * steps)
     free = model.sample(nothing, noise, model.config.sampling).actions
     for row, count in enumerate(steps.tolist()):
-        torch.testing.assert_close(drawn[row, :count], clean.actions[row, :count])
+        # Through steps that begin with noise 10 times as large, and round as it does.
+        torch.testing.assert_close(drawn[row, :count], clean.actions[row, :count], rtol=0, atol=1e-4)
         assert torch.equal(drawn[row], free[row]) == (count == 0)
         assert count == 0 or not torch.allclose(drawn[row, count:], free[row, count:])
 
