@@ -53,7 +53,7 @@ def test_committed_actions_reach_the_others_and_come_back_as_they_are():
     nothing = objective.condition(clips).commit(clean.actions, 0 * steps)
     free = model.sample(nothing, noise, model.config.sampling).actions
     for row, count in enumerate(steps.tolist()):
-        # Through steps that begin with noise 10 times as large, and round as it does.
+        # They come out of noise 80 times as large, and are rounded as it is.
         torch.testing.assert_close(drawn[row, :count], clean.actions[row, :count], rtol=0, atol=1e-4)
         assert torch.equal(drawn[row], free[row]) == (count == 0)
         assert count == 0 or not torch.allclose(drawn[row, count:], free[row, count:])
