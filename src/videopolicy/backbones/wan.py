@@ -119,7 +119,7 @@ class WanTransformer(VideoTransformer):
             "num_layers": config.layers,
             "eps": EPSILON,
         }
-        self._image, self._grey, self._boundary = config.image, config.grey, config.boundary
+        self._image, self._boundary = config.image, config.boundary
         self.net = PerFrameWan(**facts)
         self.second = None if config.boundary is None else PerFrameWan(**facts)
 
