@@ -113,7 +113,7 @@ class TrainStep:
             each = self._pool.map if self._side_by_side > 1 else map
             found = list(each(compute, range(first, first + parts)))
             norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.training.max_grad_norm)
-            if self.group.size > 1 and not noise.counts.video.any():
+            if self.training.stage.trains_video and self.group.size > 1 and not noise.counts.video.any():
                 self._leave_alone()
             return self._everyones(found), full_tensor(cast(Tensor, norm))
 
@@ -122,8 +122,11 @@ class TrainStep:
 
         Several run it for nothing, as they wait for one another at every weight; momentum would move what they learn.
         """
-        for parameter in self.wrapped.parameters():
-            if parameter.grad is not None and not local_part(parameter.grad).any():
+        given = [parameter for parameter in self.wrapped.parameters() if parameter.grad is not None]
+        # Read together: the device is waited for once.
+        moves = torch.stack([local_part(cast(Tensor, parameter.grad)).any() for parameter in given]).tolist()
+        for parameter, moved in zip(given, moves, strict=True):
+            if not moved:
                 parameter.grad = None
 
     def _part(self, batch: ClipBatch, noise: StepNoise, of: Counted, part: int, last: bool) -> Losses:
