@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from videopolicy import checkpoint
+from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.porting.convert import convert
 
 
@@ -36,3 +38,13 @@ def check_alike(ours, theirs):
 
 def image(size):
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8))
+
+
+def guided(model, picture, sentence, guidance):
+    """The codes of a picture, and the model's denoiser behind it by guidance in the words of Cosmos' pipelines.
+
+    There guidance of 1 is none, and any other adds so much of the difference.
+    """
+    codes = model.latents.encode(torch.from_numpy(np.array(picture))[None])
+    scale = 1.0 if guidance == 1 else 1 + guidance
+    return codes, model.guided(model.condition(codes[None], [sentence]), LinearGuidance(scale, scale))

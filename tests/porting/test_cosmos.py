@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import (
@@ -12,11 +11,10 @@ from diffusers.loaders.single_file_utils import (
 )
 from safetensors.torch import load_file, save_file
 from tests.cosmos import opened, without_torchvision, write_pipeline
-from tests.porting.published import check_alike, check_pixels, image, imported
+from tests.porting.published import check_alike, check_pixels, guided, image, imported
 
 from videopolicy.clips.windows import Window
 from videopolicy.diffusion.edm import schedule
-from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.samplers import euler
 from videopolicy.errors import UserError
@@ -76,10 +74,7 @@ def test_the_model_draws_what_the_pipeline_draws(model, published, guidance):
     noise, expected = drawn_by(pipeline, model, guidance, "latent")
     levels = schedule(STEPS, 0.002, 80.0)
     torch.testing.assert_close(pipeline.scheduler.sigmas[:-1].float(), levels[:-1])
-    codes = model.latents.encode(torch.from_numpy(np.array(image(SIZE)))[None])
-    # In the pipeline's words, guidance of 1 is none, and any other adds so much of the difference.
-    scale = 1.0 if guidance == 1 else 1 + guidance
-    denoise = model.guided(model.condition(codes[None], [SENTENCE]), LinearGuidance(scale, scale))
+    codes, denoise = guided(model, image(SIZE), SENTENCE, guidance)
     start = Joint(noise.transpose(1, 2)[:, 1:] * 80, torch.zeros(1, 8, 0))
     # The pipeline's last level is that before it again: it stops there.
     ours = euler.sample(denoise, start, Levels.same(levels[:-1])).video

@@ -9,13 +9,12 @@ import torch
 from diffusers import Cosmos2_5_PredictBasePipeline
 from safetensors.torch import load_file, save_file
 from tests.cosmos import opened, opened_2_5, without_torchvision, write_pipeline, write_pipeline_2_5
-from tests.porting.published import check_alike, check_pixels, image, imported
+from tests.porting.published import check_alike, check_pixels, guided, image, imported
 from tests.porting.test_cosmos import SENTENCE, SIZE, STEPS, WEIGHTS
 from tests.porting.test_cosmos import TEMPLATE as OF_2
 from tests.text.reason1_folder import LENGTH, WIDTH
 
 from videopolicy.diffusion.edm import schedule
-from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.samplers import euler
 from videopolicy.errors import UserError
@@ -69,10 +68,7 @@ def test_the_model_draws_what_the_pipeline_draws(model, published, guidance):
     sampling = PRESET.model.sampling
     levels = schedule(STEPS, sampling.sigma_min, sampling.sigma_max)
     torch.testing.assert_close(pipeline.scheduler.sigmas, levels / (1 + levels))
-    codes = model.latents.encode(torch.from_numpy(np.array(image(SIZE)))[None])
-    # In the pipeline's words, guidance of 1 is none, and any other adds so much of the difference.
-    scale = 1.0 if guidance == 1 else 1 + guidance
-    denoise = model.guided(model.condition(codes[None], [SENTENCE]), LinearGuidance(scale, scale))
+    codes, denoise = guided(model, image(SIZE), SENTENCE, guidance)
     # The pipeline begins with noise alone at its first time, which is not quite 1.
     start = Joint(noise.transpose(1, 2)[:, 1:] * (1 + levels[0]), torch.zeros(1, 8, 0))
     ours = euler.sample(denoise, start, Levels.same(levels)).video
