@@ -12,13 +12,8 @@ from transformers import AutoTokenizer
 from videopolicy.errors import UserError
 from videopolicy.text import encoder, t5
 
+pytestmark = pytest.mark.usefixtures("cache")
 SENTENCE = "press the red button"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "videopolicy" / "text"
 
 
 @pytest.fixture
