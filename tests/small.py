@@ -48,6 +48,8 @@ CLONING = {
     "latents": pca.Config(patch=2, channels=12),
     "backbone": images.Config(channels=(8, 16), blocks=1),
 }
+# And of one that reads actions from what moves in a given video.
+MOTION = {**CLONING, "window": MODEL.window, "residual": True, "reads": "motion"}
 TRAINING = Training(steps=4, batch_size=4, warmup=2, ema_decay=0.9, log_every=1, validate_every=1000, save_every=1000)
 NORMALIZER = Normalizer((-1.0, -0.5), (1.0, 2.0))
 # An arm whose actions are learnt as seen from where the gripper is.

@@ -89,7 +89,7 @@ def _both(name: str) -> dict[str, str]:
 
 JOINT, CLONING, ATTACHED = (Phase("joint"),), (Phase("end_to_end"),), (Phase("attached"),)
 VIDEO_FIRST = (Phase("video", 0.75), Phase("action", 0.25))
-LABELLED = (Phase("attached", 0.5, preset="uwm_separate", labels=True), Phase("attached", 0.5))
+LABELLED = (Phase("end_to_end", 1 / 3, preset="inverse_dynamics", labels=True), Phase("attached", 2 / 3))
 
 
 def _law(name: str) -> Method:
@@ -102,7 +102,7 @@ METHODS = {
     # Where few demonstrations have actions, all video teaches the encoder, and what few actions say does not reach it.
     "cotrained": Method(_both("cotrained"), ATTACHED, VIDEO_FIRST),
     "cloning": Method(_both("cloning"), CLONING, CLONING),
-    # Actions of the video that has none, by inverse dynamics, for half of the time.
+    # Actions of the video that has none, by inverse dynamics that sees nothing but motion, for a third of the time.
     "labelled": Method({"metaworld": "cotrained"}, LABELLED, LABELLED),
     # One network, its head detached, by three laws of equal marginals.
     **{f"law_{name}": _law(name) for name in ("joint", "independent", "pinned")},

@@ -1,12 +1,22 @@
 """Labels: what is read of video, written, marked, and filtered."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from tests.models.examples.unified import example
-from tests.small import CLONING, NORMALIZER, fitted, relative_model, small_model, write_data
+from tests.small import (
+    CLONING,
+    MODEL,
+    MOTION,
+    NORMALIZER,
+    fitted,
+    relative_model,
+    small_model,
+    write_data,
+)
 
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.main import main
@@ -16,7 +26,7 @@ from videopolicy.datasets.conversion.staging import staging_folder
 from videopolicy.datasets.lerobot import open_dataset
 from videopolicy.datasets.mixture import open_sources
 from videopolicy.diffusion.joint import Joint
-from videopolicy.diffusion.noise import independent, joint
+from videopolicy.diffusion.noise import independent, joint, pinned
 from videopolicy.errors import UserError
 from videopolicy.labelling.label import label
 from videopolicy.labelling.reader import ActionReader
@@ -220,9 +230,20 @@ def test_the_verb_refuses_what_cannot_label_and_warns_of_a_law_that_does_not_cov
     out = ("--out", tmp_path / "out")
     assert str(tmp_path / "nowhere") in refused_line(capsys, listed(), "--checkpoint", tmp_path / "nowhere", *out)
     assert "video alone" in refused_line(capsys, listed(), "--checkpoint", tmp_path / "video", *out)
-    assert "draws no video" in refused_line(capsys, listed(), "--checkpoint", tmp_path / "cloning", *out)
+    assert "reads no actions" in refused_line(capsys, listed(), "--checkpoint", tmp_path / "cloning", *out)
     assert "--draws" in refused_line(capsys, listed(), "--checkpoint", tmp_path / "joint", *out, "--draws", "1")
     assert "actions already" in refused_line(capsys, data, "--checkpoint", tmp_path / "joint", *out)
     capsys.readouterr()
     command(listed(), "--checkpoint", tmp_path / "joint", *out)
     assert "note: noise law 'joint' never shows the model video as clean" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_verb_labels_by_what_reads_motion_at_the_level_that_it_learnt(listed, data, tmp_path, capsys):
+    law = pinned.Config(Sampling().sigma_min)
+    save(fitted(replace(MODEL, **MOTION)), Provenance("end_to_end", 1, noise=law), tmp_path / "motion")
+    command(listed("actions_of = [1]"), "--checkpoint", tmp_path / "motion", "--out", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "labelled 2 episodes: confidence " in said and "note:" not in said
+    recorded = [open_dataset(folder).episode(1).actions for folder in (data, tmp_path / "out")]
+    assert np.array_equal(*recorded)

@@ -1,13 +1,15 @@
-"""What the head sees of a model: the noisy future, the present alone, the difference of the two; and a whole image."""
+"""What the head sees of a model: the future, the present, the difference of the two, motion; and a whole image."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from tests.small import MODEL, TRAINING, batch, small_model
+from tests.small import MODEL, MOTION, TRAINING, batch, small_model
 
+from videopolicy.diffusion.clocks import INVERSE_DYNAMICS, POLICY
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.noise import independent
+from videopolicy.errors import UserError
 from videopolicy.latents import pca
 from videopolicy.models.sampling import Sampling
 from videopolicy.training.noise import draw_noise, generator_of
@@ -147,6 +149,52 @@ def test_the_difference_is_taken_of_every_frame_of_every_view_from_its_own():
                 torch.testing.assert_close(tap[:, view, frame], expected)
     for one in frozen:
         torch.testing.assert_close(one.actions, live.actions)
+
+
+@torch.no_grad()
+def test_who_reads_motion_knows_neither_picture_nor_instruction():
+    """The same motion of other things, asked for in other words, is the same actions; another motion is not."""
+    model = small_model(**MOTION, **TWO_VIEWS)
+    x, levels, given = noise(model), each([0.02] * 2, [1.0] * 2), condition(model)
+    elsewhere = model.condition(codes(model, seed=6), INSTRUCTIONS[::-1])
+    motion = 0.5 * x.video
+    first, same, other = (
+        model.denoise(Joint(current.origin + moved, x.actions), levels, current).actions
+        for current, moved in ((given, motion), (elsewhere, motion), (given, motion.flip(1)))
+    )
+    torch.testing.assert_close(same, first, rtol=1e-4, atol=1e-5)
+    assert (other - first).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_motion_is_read_the_same_live_frozen_and_of_video_that_nobody_wants():
+    model = small_model(**MOTION)
+    x, levels, given = noise(model), each([0.02] * 2, [1.0] * 2), condition(model)
+    live = model.denoise(x, levels, given).actions
+    nobody = model.denoise(x, levels, given, wanted=torch.tensor([True, False])).actions
+    torch.testing.assert_close(nobody, live)
+    for see in (True, False):
+        torch.testing.assert_close(model.freeze(x, levels, given, see=see)(x, levels).actions, live)
+
+
+def test_motion_is_a_matter_of_image_encoders_and_learns_no_text():
+    for wrong in ({"residual": False}, {"backbone": MODEL.backbone}):
+        with pytest.raises(UserError, match="residual=True and a backbone that encodes images"):
+            small_model(**MOTION | wrong)
+    model = small_model(**MOTION)
+    Objective(model, replace(TRAINING, stage=STAGES["end_to_end"]))
+    assert not any(weight.requires_grad for weight in model.text.parameters())
+    assert all(weight.requires_grad for weight in model.head.parameters())
+
+
+def test_training_measures_motion_on_the_true_video():
+    model = small_model(**MOTION, sampling=Sampling(steps=3))
+    objective, clips = Objective(model, replace(TRAINING, stage=STAGES["end_to_end"])), batch(model)
+    given, start = objective.condition(clips), noise(model, len(clips.actions))
+    drawn = objective.imagine(clips, start)
+    asked = model.predict(given, start, model.config.sampling, INVERSE_DYNAMICS, objective.clean(clips, None))
+    blind = model.predict(given, start, model.config.sampling, POLICY)
+    assert torch.equal(drawn.actions, asked.actions) and not torch.allclose(drawn.actions, blind.actions)
 
 
 def gradients(model, stage, part):

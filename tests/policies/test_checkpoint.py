@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 from tests.datasets.checking.test_checks import InMemory
-from tests.small import ARM, CLONING, NORMALIZER, observation, relative_model, small_model
+from tests.small import ARM, CLONING, MOTION, NORMALIZER, observation, relative_model, small_model
 
 from videopolicy import checkpoint
 from videopolicy.checkpoint import Provenance
@@ -178,6 +178,12 @@ def test_a_checkpoint_that_never_learned_to_act_is_refused(tmp_path):
     checkpoint.save(small_model(None), Provenance("video", 5), tmp_path / "checkpoint")
     with pytest.raises(UserError, match="trained on video alone"):
         make(tmp_path / "checkpoint")
+
+
+def test_what_reads_recorded_video_is_refused_as_a_policy(tmp_path):
+    checkpoint.save(small_model(**MOTION), Provenance("end_to_end", 1), tmp_path / "labels")
+    with pytest.raises(UserError, match="cannot act; label videos by it with `videopolicy label`"):
+        make(tmp_path / "labels")
 
 
 def test_a_dimension_that_never_moved_comes_back_as_it_was():

@@ -36,7 +36,7 @@ class Command:
     over one plus the variance of the draws, in the units in which the model learnt its actions. A list of data sets to
     train on may say min_confidence = 0.9, and then those that are less sure are video alone again.
 
-    Best by a checkpoint of preset uwm or uwm_separate, with ten steps and more.
+    Best by a checkpoint of preset inverse_dynamics, which sees nothing but what moves; uwm and uwm_separate can, too.
 
     Example: videopolicy label videos --checkpoint runs/arm/checkpoint --out videos_labelled
 
@@ -46,7 +46,7 @@ class Command:
     data: Annotated[Path, tyro.conf.Positional]
     """A data set of any format, or a .toml file that lists one."""
     checkpoint: Path
-    """The checkpoint folder that training wrote, of a model with video and actions."""
+    """The checkpoint folder that training wrote, of a model that reads actions out of video."""
     out: Path
     """Folder of the data set; must not exist."""
     format: str | None = None
@@ -68,8 +68,8 @@ class Command:
         """Labels, and says what was written where.
 
         Raises:
-            UserError: a bad setting, a checkpoint without video or actions, data that have actions or do not suit it,
-                a target that exists, a full disk.
+            UserError: a bad setting, a checkpoint that reads no actions out of video, data that have actions or do not
+                suit it, a target that exists, a full disk.
         """
         choose_threads()
         check_range("--draws", self.draws, 2, DRAWS)
@@ -86,9 +86,8 @@ class Command:
 
     def _label(self) -> Labels:
         model, provenance = open_model(self.checkpoint, self.precision, self.offload)
-        if not model.acts or not model.config.generates_video:
-            lacks = "draws no video" if model.acts else "was trained on video alone"
-            raise UserError(f"{self.checkpoint}: this policy {lacks}, so that it cannot tell actions from video")
+        if not model.acts:
+            raise UserError(f"{self.checkpoint}: trained on video alone, so that it cannot tell actions from video")
         sampling = model.config.sampling.changed(steps=self.steps)
         for note in sampling.clock_warnings(INVERSE_DYNAMICS, provenance.noise):
             print(f"note: {note}")

@@ -44,9 +44,7 @@ class ActionReader:
         """
         config, spec = self.policy.model.config, self.policy.spec
         if not self.policy.model.reads_future:
-            raise UserError(
-                "this model reads no actions out of a given video; label by one of preset uwm or uwm_separate"
-            )
+            raise UserError("this model reads no actions out of a given video; label by one of preset inverse_dynamics")
         if config.proprioception and dataset.state_width != config.state_width:
             raise UserError(
                 f"{dataset.path}: the checkpoint acts from a state of {config.state_width} numbers, but its states "

@@ -156,6 +156,7 @@ class Model(nn.Module, ABC):
         takes_actions: whether noisy actions enter the video model, so that given ones change the video.
         reads_state: whether it can read the robot's state.
         reads_future: whether the actions are read out of the noisy video, so that a given one leads to others.
+        reads_motion: whether they are read out of nothing else, so that it labels video, and cannot act.
         looks_once: whether the video model runs once in `freeze`, however many steps the actions take from there.
     """
 
@@ -163,6 +164,7 @@ class Model(nn.Module, ABC):
     takes_actions: ClassVar[bool] = False
     reads_state: ClassVar[bool] = False
     reads_future: bool = True
+    reads_motion: bool = False
     looks_once: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, normalizer: Normalizer | None) -> None:

@@ -35,13 +35,15 @@ class Config(ModelConfig):
         reads: what the head sees: features of the noisy future; of the present, which are those of the current images
             alone as a clip of one frame a view, hardly noisy, so that no action ever depends on an imagined frame and
             acting runs the video model on one frame (Yuan et al. 2026, Fast-WAM, arXiv 2603.16666); or the difference
-            of each future frame's features to the present's. All but "future" need latents as `residual` does.
+            of each future frame's features to the present's. All of these but "future" need latents as `residual` does.
+            Or what an image encoder makes of the motion alone, each frame less the current image: neither a picture nor
+            an instruction tells what would usually be done, so that it reads actions from any video, and cannot act.
         backbone: the video denoiser.
         head: features -> actions.
     """
 
     residual: bool = False
-    reads: Literal["future", "present", "difference"] = "future"
+    reads: Literal["future", "present", "difference", "motion"] = "future"
     backbone: Any = field(default_factory=unet.Config)
     head: Any = field(default_factory=unet1d.Config)
 
@@ -85,7 +87,12 @@ class VideoActionModel(Model):
 
     def __init__(self, config: Config, normalizer: Normalizer | None) -> None:
         super().__init__(config, normalizer)
-        self.reads_future = config.reads != "present"
+        self.reads_motion = config.reads == "motion"
+        self.reads_future = self.reads_motion or (config.generates_video and config.reads != "present")
+        if self.reads_motion and (config.generates_video or not config.residual):
+            raise UserError(
+                'reads="motion" needs residual=True and a backbone that encodes images, such as images or resnet18'
+            )
         self.backbone = config.build_backbone(self.latents, self.text.width)
         self.backbone.arrange(len(config.views), len(config.leading), config.size // self.latents.downsampling)
         views, frames, width = len(config.views), self._frames_read, self.action_width
@@ -145,7 +152,7 @@ class VideoActionModel(Model):
         elif self.config.reads == "present":
             video, features = x.video, None
         else:
-            video, features = x.video, self.backbone.read(x.video, levels.video, condition)
+            video, features = x.video, self._read(x.video, levels.video, condition)
         if self.head is None:
             return lambda x, levels: Joint(video, x.actions)
         vector = self._see(features, levels.video, condition)
@@ -180,7 +187,7 @@ class VideoActionModel(Model):
         self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition
     ) -> tuple[Float[Tensor, "B F C h w"], Features]:
         """The best guess of the clean video, and the features that the head reads."""
-        return self.backbone.denoise(video, sigma, condition)
+        return self.backbone.denoise(video, sigma, self._shown(video, condition))
 
     def read_present(self, condition: Condition) -> Features:
         """Features of the current images, (B, V, ...): a clip of one frame a view, at noise level `PRESENT`."""
@@ -240,7 +247,7 @@ class VideoActionModel(Model):
         if self.config.reads != "present":
             # A gradient that goes nowhere is most of a step's cost.
             with torch.set_grad_enabled(torch.is_grad_enabled() and through > 0):
-                of_others = self.backbone.read(video[others], sigma[others], condition.map(lambda part: part[others]))
+                of_others = self._read(video[others], sigma[others], condition.map(lambda part: part[others]))
         if not len(wants):
             return video, of_others
         denoised, features = self.denoise_video(video[wants], sigma[wants], condition.map(lambda part: part[wants]))
@@ -250,6 +257,16 @@ class VideoActionModel(Model):
             return video, None
         pairs = zip(features.taps, of_others.taps, strict=True)
         return video, Features(tuple(torch.cat(pair)[back] for pair in pairs))
+
+    def _read(self, video: Float[Tensor, "B F C h w"], sigma: Float[Tensor, "B"], condition: Condition) -> Features:
+        """The features of `denoise_video` without the video."""
+        return self.backbone.read(video, sigma, self._shown(video, condition))
+
+    def _shown(self, video: Float[Tensor, "B F C h w"], condition: Condition) -> Condition:
+        """What the backbone sees beside the noisy video: in the place of picture and text, the motion if it is read."""
+        if not self.reads_motion or condition.origin is None:
+            return condition
+        return replace(condition, latents=video - condition.origin, text=torch.zeros_like(condition.text))
 
     def _see(
         self, future: Features | None, sigma: Float[Tensor, "B"], condition: Condition, through: float = 1.0

@@ -90,6 +90,10 @@ def make(
     model, provenance = open_model(Path(target), precision, offload)
     if not model.acts:
         raise UserError(f"{target}: trained on video alone; train a head to it with --stage action --init")
+    if model.reads_motion:
+        raise UserError(
+            f"{target}: reads actions out of recorded video and cannot act; label videos by it with `videopolicy label`"
+        )
     if compile and offload:
         raise UserError("--compile and --offload exclude each other: a captured graph needs the weights on the GPU")
     if compile and inpaint:
@@ -170,7 +174,7 @@ class CheckpointPolicy:
                 **_unusual(sampling),
                 "precision": str(model.dtype).removeprefix("torch."),
             },
-            notes=sampling.warnings(law) if model.acts else (),
+            notes=sampling.warnings(law) if model.acts and not model.reads_motion else (),
             frames=model.frame_statistics,
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.base import Condition
 from videopolicy.clips.dataset import ClipBatch
+from videopolicy.diffusion.clocks import INVERSE_DYNAMICS
 from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.diffusion.loss import Counts, Losses, denoising_loss
 from videopolicy.errors import UserError
@@ -51,8 +52,8 @@ class Objective(nn.Module):
         self._no_split_modules = [name for name in model.backbone.repeated_blocks if name in present]
         model.requires_grad_(False)
         model.backbone.requires_grad_(stage.trains_video)
-        # A pretrained text encoder stays as it is in every stage, and any as the teacher reads it.
-        fixed = bool(training.lora) or model.text.pretrained or stage.distills
+        # A pretrained text encoder stays as it is in every stage, and any that the teacher reads, or nobody.
+        fixed = bool(training.lora) or model.text.pretrained or stage.distills or model.reads_motion
         model.text.requires_grad_(stage.trains_video and not fixed)
         if training.lora:
             lora.adapt(model.backbone, training.lora, training.seed)
@@ -99,8 +100,14 @@ class Objective(nn.Module):
         return self._losses(clean, noise, shown, self.condition(batch), counts)
 
     def imagine(self, batch: ClipBatch, noise: Joint) -> Joint:
-        """Video latents and normalised actions that the model draws for the clips of a batch from this noise."""
-        return self.model.sample(self.condition(batch), noise, self.model.config.sampling)
+        """Video latents and normalised actions that the model draws for the clips of a batch from this noise.
+
+        One that reads motion is given the true video.
+        """
+        model, condition, sampling = self.model, self.condition(batch), self.model.config.sampling
+        if model.reads_motion:
+            return model.predict(condition, noise, sampling, INVERSE_DYNAMICS, self.clean(batch, None))
+        return model.sample(condition, noise, sampling)
 
     def _losses(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition, counts: Counts) -> Losses:
         model, through, wanted = self.model, self.training_config.stage.through, self._wanted(counts)

@@ -152,7 +152,7 @@ def _set_up(
         print("\n".join(lines + advice(clips, training, model)), flush=True)
     names = ", ".join(source.name for source in sources)
     trainer = Trainer(built, clips, training, out, Origin(names, licence), validation, track, begins=begins)
-    if group.main and built.acts:
+    if group.main and built.acts and not built.reads_motion:
         for note in model.sampling.warnings(trainer.training.noise):
             print(f"note: {note}", flush=True)
     if begun:
