@@ -242,8 +242,11 @@ def test_the_verb_refuses_what_cannot_label_and_warns_of_a_law_that_does_not_cov
 def test_the_verb_labels_by_what_reads_motion_at_the_level_that_it_learnt(listed, data, tmp_path, capsys):
     law = pinned.Config(Sampling().sigma_min)
     save(fitted(replace(MODEL, **MOTION)), Provenance("end_to_end", 1, noise=law), tmp_path / "motion")
-    command(listed("actions_of = [1]"), "--checkpoint", tmp_path / "motion", "--out", tmp_path / "out")
+    command(listed("actions_of = [1]"), "--checkpoint", tmp_path / "motion", "--out", tmp_path / "out", "--steps", "1")
     said = capsys.readouterr().out
-    assert "labelled 2 episodes: confidence " in said and "note:" not in said
+    assert "labelled 2 episodes: confidence " in said
+    assert [line for line in said.splitlines() if line.startswith("note:")] == [
+        "note: draws of one step hardly differ, so that their confidence says little; --steps 10 says more"
+    ]
     recorded = [open_dataset(folder).episode(1).actions for folder in (data, tmp_path / "out")]
     assert np.array_equal(*recorded)

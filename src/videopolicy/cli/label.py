@@ -91,6 +91,8 @@ class Command:
         sampling = model.config.sampling.changed(steps=self.steps)
         for note in sampling.clock_warnings(INVERSE_DYNAMICS, provenance.noise):
             print(f"note: {note}")
+        if sampling.steps == 1:
+            print("note: draws of one step hardly differ, so that their confidence says little; --steps 10 says more")
         folder = self.checkpoint.resolve()
         by = f"{folder.parent.name}/{folder.name} {sha256(folder / 'model.safetensors')[:DIGITS]}"
         reader = ActionReader(CheckpointPolicy(model, sampling, law=provenance.noise), self.draws, self.seed)

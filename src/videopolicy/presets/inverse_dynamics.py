@@ -14,9 +14,6 @@ from videopolicy.presets import cloning, tiny
 from videopolicy.presets.base import Preset
 
 _MODEL, _TRAINING = tiny.PRESET.model, tiny.PRESET.training
-# Draws of one step are all alike, and say nothing of how sure a label is.
-_SAMPLING = replace(_MODEL.sampling, sampler="one_pass", steps=10)
-
 PRESET = Preset(
     model=replace(
         cloning.PRESET.model,
@@ -24,8 +21,11 @@ PRESET = Preset(
         residual=True,
         reads="motion",
         latents=pca.Config(patch=4, channels=24, still=True),
-        sampling=_SAMPLING,
+        # One step answers with the mean of all actions that there could be, and the mean is the label.
+        sampling=replace(_MODEL.sampling, sampler="one_pass"),
     ),
     # The video is given: as clean as sampling calls clean.
-    training=replace(cloning.PRESET.training, noise=pinned.Config(_SAMPLING.sigma_min, actions=_TRAINING.noise.levels)),
+    training=replace(
+        cloning.PRESET.training, noise=pinned.Config(_MODEL.sampling.sigma_min, actions=_TRAINING.noise.levels)
+    ),
 )
