@@ -58,7 +58,7 @@ def compare(recorded: Path, labelled: Path) -> dict[str, object]:
             round(1 - float(np.square(true[:, k] - read[:, k]).mean() / true[:, k].var()), 2) if moves[k] else None
             for k in range(len(moves))
         ],
-        "mean error": np.abs(true - read).mean(0).round(2).tolist(),
+        "mean error": [round(float(error), 2) for error in np.abs(true - read).mean(0)],
     }
 
 
