@@ -41,4 +41,4 @@ def test_it_trains_goes_on_to_the_bit_and_acts(name, data, tmp_path):
     plan = policy.plan([observation()], [0], False)[0]
     assert plan.actions.shape == (model.window.actions, 2) and np.isfinite(plan.actions).all()
     assert count_forward(first, training.resolve(model.sampling.sigma_max)) > 0
-    assert model.sampling.warnings(told.noise) == (), "it acts where it was taught"
+    assert first.reads_motion or model.sampling.warnings(told.noise) == (), "it acts where it was taught"

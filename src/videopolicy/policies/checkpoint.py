@@ -88,12 +88,7 @@ def make(
     if not target:
         raise UserError("policy checkpoint: which one? Give --policy checkpoint:FOLDER")
     model, provenance = open_model(Path(target), precision, offload)
-    if not model.acts:
-        raise UserError(f"{target}: trained on video alone; train a head to it with --stage action --init")
-    if model.reads_motion:
-        raise UserError(
-            f"{target}: reads actions out of recorded video and cannot act; label videos by it with `videopolicy label`"
-        )
+    _check_acts(target, model)
     if compile and offload:
         raise UserError("--compile and --offload exclude each other: a captured graph needs the weights on the GPU")
     if compile and inpaint:
@@ -114,6 +109,15 @@ def make(
     if compile and model.device.type == "cuda":
         policy.sample = Captured(model, sampling)
     return policy
+
+
+def _check_acts(target: str | Path, model: Model) -> None:
+    if not model.acts:
+        raise UserError(f"{target}: trained on video alone; train a head to it with --stage action --init")
+    if model.reads_motion:
+        raise UserError(
+            f"{target}: reads actions out of recorded video and cannot act; label videos by it with `videopolicy label`"
+        )
 
 
 class CheckpointPolicy:
