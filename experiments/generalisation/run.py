@@ -172,10 +172,10 @@ def label(run: Path, data: Path) -> Path:
 
 
 def play(study: Study, training: Training, run: Path, way: str) -> Path:
-    """Plays the protocol; of the first seed all that is imagined is kept, for `videopolicy diagnose`."""
+    """Plays the protocol; of the first seed some of what is imagined is kept, for `videopolicy diagnose`."""
     out = run / f"evaluation{way and '-'}{way}"
     options = ("--checkpoint", run / "checkpoint", "--protocol", study.protocol, "--out", out, *study.ways[way])
-    kept = 1000 if training.seed == 0 else 0
+    kept = 20 if training.seed == 0 else 0
     command("evaluate", *options, "--record", kept, log=out.with_suffix(".log"))
     return out
 
