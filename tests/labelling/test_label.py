@@ -7,16 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.models.examples.unified import example
-from tests.small import (
-    CLONING,
-    MODEL,
-    MOTION,
-    NORMALIZER,
-    fitted,
-    relative_model,
-    small_model,
-    write_data,
-)
+from tests.small import CLONING, MODEL, MOTION, NORMALIZER, fitted, relative_model, small_model, write_data
 
 from videopolicy.checkpoint import Provenance, save
 from videopolicy.cli.main import main

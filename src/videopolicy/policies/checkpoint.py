@@ -178,7 +178,7 @@ class CheckpointPolicy:
                 **_unusual(sampling),
                 "precision": str(model.dtype).removeprefix("torch."),
             },
-            notes=sampling.warnings(law) if model.acts and not model.reads_motion else (),
+            notes=sampling.warnings(law) if model.acts else (),
             frames=model.frame_statistics,
         )
 
