@@ -2,13 +2,15 @@
 
 Every training is counted in steps, so that any machine gets the same weights. One process takes a few steps of every
 policy by turns, on one thread; a study's minutes divided by the least are its steps: what else runs on the machine can
-only make a step longer. `python methods.py cotrained` measures that one beside the baseline, and keeps all others.
+only make a step longer. `python methods.py cotrained` measures that one beside the baseline, and keeps all others;
+with `--acting`, only what a plan costs.
 """
 
+import argparse
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -142,38 +144,47 @@ def clock(env: str) -> str:
     return CLONING[0].key(METHODS["cloning"].presets[env])
 
 
-def calibrate(names: Sequence[str]) -> None:
-    """Measures every stage of these methods' presets in turn, again and again; beside the rest if there is one.
-
-    Of a few methods, the times are those that they would have had beside the rest: they are scaled by `cloning`'s.
-    """
+def calibrate(names: Sequence[str], acting_alone: bool) -> None:
+    """Measures these methods' presets, of a few of them beside the baseline: the rest is kept."""
     torch.set_num_threads(1)
     chosen = [METHODS[name] for name in {*names, "cloning"}] if names else list(METHODS.values())
-    own = sorted({name for method in chosen for name in method.presets.values()})
-    ways = {
+    before: dict[str, Any] = json.loads(CALIBRATION.read_text(encoding="utf-8")) if names else {}
+    trained = before.get("milliseconds_a_step", {})
+    if not acting_alone:
+        trained = beside(trained, by_turns({way: partial(training, recipe) for way, recipe in stages(chosen).items()}))
+    acts = {**before.get("acting", {}), **acting(sorted({name for m in chosen for name in m.presets.values()}))}
+    facts = {"milliseconds_a_step": trained, "acting": dict(sorted(acts.items()))}
+    CALIBRATION.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(facts, indent=1))
+
+
+def stages(chosen: Sequence[Method]) -> dict[str, Preset]:
+    """Every phase of these methods, by its name."""
+    return {
         phase.key(name): phase.recipe(name)
         for method in chosen
         for name in method.presets.values()
         for phase in (*method.plenty, *method.scarce)
     }
+
+
+def by_turns(ways: Mapping[str, Callable[[], float]]) -> dict[str, float]:
+    """The least milliseconds of each way, all of them in turn, again and again."""
     rounds: dict[str, list[float]] = {way: [] for way in sorted(ways)}
     for _ in range(ROUNDS):
         for way, times in rounds.items():
-            times.append(milliseconds(ways[way]))
-    least = {way: min(times) for way, times in rounds.items()}
-    before = json.loads(CALIBRATION.read_text(encoding="utf-8")) if names else {"milliseconds_a_step": {}, "acting": {}}
-    unit = before["milliseconds_a_step"].get(BASELINE, least[BASELINE]) / least[BASELINE]
-    after = {way: round(ms * unit, 1) for way, ms in least.items()}
-    facts = {
-        "milliseconds_a_step": dict(sorted({**before["milliseconds_a_step"], **after}.items())),
-        "acting": dict(sorted({**before.get("acting", {}), **{name: acting(name) for name in own}}.items())),
-    }
-    CALIBRATION.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(facts, indent=1))
+            times.append(ways[way]())
+    return {way: min(times) for way, times in rounds.items()}
 
 
-def milliseconds(recipe: Preset) -> float:
-    """Of a step, on average over those that learn video and those that spare it."""
+def beside(before: Mapping[str, float], least: Mapping[str, float]) -> dict[str, float]:
+    """What was measured before and what is now, in the times that this had had then: it is scaled by the baseline's."""
+    unit = before.get(BASELINE, least[BASELINE]) / least[BASELINE]
+    return dict(sorted({**before, **{way: round(ms * unit, 1) for way, ms in least.items()}}.items()))
+
+
+def training(recipe: Preset) -> float:
+    """Milliseconds of a step, on average over those that learn video and those that spare it."""
     share = recipe.training.video_share
     kinds = {1.0: share, 0.0: 1 - share}
     return sum(
@@ -183,29 +194,51 @@ def milliseconds(recipe: Preset) -> float:
     )
 
 
-def acting(name: str) -> dict[str, float]:
-    """What a plan of a preset costs: milliseconds, passes of the video model and of the head, and weights."""
+def acting(names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What a plan of each preset costs: milliseconds, passes of the video model and of the head, and weights."""
+    policies = {name: untrained(name) for name in names}
+    least = by_turns({name: partial(planning, policy) for name, policy in policies.items()})
+    return {name: {"milliseconds": round(least[name], 1), **counted(policy)} for name, policy in policies.items()}
+
+
+def untrained(name: str) -> CheckpointPolicy:
+    """A preset's policy with the weights that training would begin from."""
     found = presets.preset(name)
     built = build(found.model, Normalizer((-1.0,) * 4, (1.0,) * 4), 0)
     built.requires_grad_(False)
     side = found.model.size
     built.latents.fit(np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8))
-    policy = CheckpointPolicy(built, found.model.sampling)
-    least = min(benchmark.measure(policy, STEPS).acting.median for _ in range(ROUNDS))
-    calls = {"video": 0, "head": 0}
+    return CheckpointPolicy(built, found.model.sampling)
+
+
+def planning(policy: CheckpointPolicy) -> float:
+    """Milliseconds of a plan."""
+    return benchmark.measure(policy, STEPS).acting.median
+
+
+def counted(policy: CheckpointPolicy) -> dict[str, float]:
+    """The passes of a plan, and the weights."""
+    built, calls = policy.model, {"video": 0, "head": 0}
     # Of a pass, every way through the video model has one first convolution.
     first = next(module for module in built.backbone.modules() if isinstance(module, nn.Conv2d))
     first.register_forward_pre_hook(lambda *_: calls.update(video=calls["video"] + 1))
     denoise = built.denoise_actions
     built.denoise_actions = lambda *given: calls.update(head=calls["head"] + 1) or denoise(*given)
     policy.plan(benchmark.random_observations(policy, 1), [0], imagine=False)
-    return {
-        "milliseconds": round(least, 1),
-        "passes": calls["video"],
-        "head_passes": calls["head"],
-        "weights": sum(benchmark.count_weights(built).values()),
-    }
+    weights = sum(benchmark.count_weights(built).values())
+    return {"passes": calls["video"], "head_passes": calls["head"], "weights": weights}
+
+
+def main() -> None:
+    """Measures what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", help="all if not given", metavar="METHOD")
+    parser.add_argument("--acting", action="store_true", help="measure only what a plan costs")
+    options = parser.parse_args()
+    if unknown := sorted({*options.methods} - {*METHODS}):
+        parser.error(f"no method {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    calibrate(options.methods, options.acting)
 
 
 if __name__ == "__main__":
-    calibrate(sys.argv[1:])
+    main()

@@ -1,4 +1,4 @@
-"""Draws figures/studies.png and writes figures/table.md, of every policy in every study that `figures.py` gathered."""
+"""Draws figures/studies.png and decoupling.png and writes figures/table.md, of all that `figures.py` gathered."""
 
 import json
 from itertools import chain
@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from methods import CALIBRATION, METHODS
 from studies import STUDIES
 
 FIGURES = Path(__file__).parent / "figures"
+# Its methods differ in their noise law alone, and are each played in several ways: it has a picture of its own.
+LAWS = "decoupling"
+LABEL = (
+    "success: mean over trainings, 95 % interval over trainings and starts; small dots: trainings\n"
+    "hollow, dotted: one training, interval over starts alone"
+)
 
 
 def main() -> None:
@@ -20,9 +27,16 @@ def main() -> None:
         for condition, methods in found.items()
         if methods
     }
-    shown = sorted({name for methods in panels.values() for name in methods}, key=order)
-    draw(panels, shown)
-    (FIGURES / "table.md").write_text(table(panels, shown), encoding="utf-8")
+    compared = {title: methods for title, methods in panels.items() if title != LAWS}
+    draw(compared, shown(compared), "studies.png")
+    if LAWS in panels:
+        draw({LAWS: panels[LAWS]}, shown({LAWS: panels[LAWS]}), "decoupling.png")
+    (FIGURES / "table.md").write_text(table(panels, shown(panels)), encoding="utf-8")
+
+
+def shown(panels: dict[str, dict[str, Any]]) -> list[str]:
+    """The methods of these panels, in their order."""
+    return sorted({name for methods in panels.values() for name in methods}, key=order)
 
 
 def order(name: str) -> tuple[int, str]:
@@ -36,28 +50,31 @@ def conditions(study: str) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))["conditions"] if path.exists() else {}
 
 
-def draw(panels: dict[str, dict[str, Any]], shown: list[str]) -> None:
-    """A panel a study, a line a method: every training, their mean, and its interval."""
-    size = (max(7.0, 2.2 * len(panels) + 1.5), 0.32 * len(shown) + 1.2)
+def draw(panels: dict[str, dict[str, Any]], names: list[str], file: str) -> None:
+    """A panel a study, a line a method."""
+    size = (max(7.0, 2.2 * len(panels) + 1.5), 0.32 * len(names) + 1.3)
     figure, several = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=size, constrained_layout=True)
     for axes, (title, methods) in zip(several[0], panels.items(), strict=True):
-        for row, name in enumerate(shown):
-            if name not in methods:
-                continue
-            found, colour = methods[name]["success"], "tab:orange" if name == "cloning" else "tab:blue"
-            axes.plot([found["low"], found["high"]], [row, row], color=colour, linewidth=1.5)
-            axes.plot(found["estimate"], row, "o", color=colour)
-            each = [rate(training) for training in methods[name]["trainings"]]
-            axes.plot(each, [row + 0.25] * len(each), ".", color=colour, alpha=0.5, markersize=4)
+        for row, name in enumerate(names):
+            if name in methods:
+                line(axes, row, methods[name], "tab:orange" if name == "cloning" else "tab:blue")
         axes.set_title(title, fontsize=9)
         axes.set_xlim(-0.03, 1.03)
         axes.grid(axis="x", alpha=0.3)
-    several[0][0].set_yticks(range(len(shown)), shown)
-    several[0][0].invert_yaxis()
-    figure.supxlabel(
-        "success: mean over trainings, 95 % interval over trainings and starts; small dots: trainings", fontsize=8
-    )
-    figure.savefig(FIGURES / "studies.png", dpi=110)
+    several[0][0].set_yticks(range(len(names)), names)
+    several[0][0].set_ylim(len(names) - 0.4, -0.6)
+    figure.supxlabel(LABEL, fontsize=8)
+    figure.savefig(FIGURES / file, dpi=110)
+
+
+def line(axes: Axes, row: int, method: dict[str, Any], colour: str) -> None:
+    """Every training, their mean, and its interval; of one training, about starts alone, it is dotted."""
+    found, each = method["success"], [rate(training) for training in method["trainings"]]
+    alone = len(each) == 1
+    axes.plot([found["low"], found["high"]], [row, row], color=colour, linewidth=1.5, linestyle=":" if alone else "-")
+    axes.plot(found["estimate"], row, "o", color=colour, markerfacecolor="white" if alone else colour)
+    if not alone:
+        axes.plot(each, [row + 0.25] * len(each), ".", color=colour, alpha=0.5, markersize=4)
 
 
 def rate(training: dict[str, Any]) -> float:
@@ -65,12 +82,12 @@ def rate(training: dict[str, Any]) -> float:
     return training["all"]["successes"] / training["all"]["episodes"]
 
 
-def table(panels: dict[str, dict[str, Any]], shown: list[str]) -> str:
+def table(panels: dict[str, dict[str, Any]], names: list[str]) -> str:
     """A line a method: what acting costs, and in each study success, interval, trainings and clips seen."""
     costs = json.loads(CALIBRATION.read_text(encoding="utf-8")).get("acting", {})
-    heads = ("policy", "weights, million", "ms a plan", "passes of the video model, of the head", *panels)
+    heads = ("policy", "weights, million", "ms a plan", "passes of what sees, of the head", *panels)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for name in shown:
+    for name in names:
         method, _, way = name.partition(".")
         cost = costs.get(METHODS[method].presets["metaworld"], {})
         # What acting costs was measured of each preset's own way.
