@@ -83,9 +83,10 @@ def rate(training: dict[str, Any]) -> float:
 
 
 def table(panels: dict[str, dict[str, Any]], names: list[str]) -> str:
-    """A line a method: what acting costs, and in each study success, interval, trainings and clips seen."""
+    """A line a method: what acting costs, and in each study of so many minutes success, trainings and clips seen."""
     costs = json.loads(CALIBRATION.read_text(encoding="utf-8")).get("acting", {})
-    heads = ("policy", "weights, million", "ms a plan", "passes of what sees, of the head", *panels)
+    titles = (f"{title}, {STUDIES[title.partition(',')[0]].minutes} min" for title in panels)
+    heads = ("policy", "weights, million", "ms a plan", "passes of what sees, of the head", *titles)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in names:
         method, _, way = name.partition(".")

@@ -15,6 +15,7 @@ LIBERO = HERE.parent / "libero_object"
 MT10 = tuple(task.name for task in load("mt10").tasks)
 LOOKED_AT = ("button-press-topdown-v3", "drawer-close-v3", "window-open-v3")
 HELD_OUT = "window-close-v3"
+SHOWN = ("alphabet_soup", "cream_cheese", "salad_dressing", "ketchup", "milk", "chocolate_pudding")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,16 @@ STUDIES = {
         tuple(task.name for task in load(str(LIBERO / "two_tasks.toml")).tasks),
         {"all": every},
         data="libero_object",
+        minutes=16,
+        env="libero",
+        views=("agentview", "eye_in_hand"),
+    ),
+    # Are objects carried that no demonstration shows?
+    "unseen_objects": Study(
+        "unseen_objects",
+        tuple(f"pick_up_the_{name}_and_place_it_in_the_basket" for name in SHOWN),
+        {"all": every},
+        data="libero_six",
         minutes=16,
         env="libero",
         views=("agentview", "eye_in_hand"),
