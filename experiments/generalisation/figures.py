@@ -76,7 +76,7 @@ def rng() -> np.random.Generator:
 
 def in_points(found: OverTrainings) -> dict[str, Any]:
     """As plain numbers."""
-    plain = {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(found).items()}
+    plain = {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(found).items()}
     return {**plain, "told": str(found), **({"warning": found.warning} if found.warning else {})}
 
 

@@ -57,13 +57,14 @@ def refused(capsys, *arguments) -> str:
 
 def test_a_run_leaves_a_checkpoint_and_what_was_trained(trained, data):
     model, provenance = checkpoint.load(trained / "checkpoint")
-    assert (provenance.stage, provenance.steps, provenance.episodes) == ("joint", 2, 1)
+    assert (provenance.stage, provenance.steps, provenance.episodes) == ("attached", 2, 1)
     assert provenance.notes["data"] == "dots"
     assert model.config.views == ("top",)
-    assert model.config.backbone == registry.entry("presets", "tiny").model.backbone
+    assert model.config.backbone == registry.entry("presets", "cotrained").model.backbone
     told = json.loads((trained / "config.json").read_text(encoding="utf-8"))
     assert told["model"] == to_json(model.config)
-    assert (told["preset"], told["data"]) == ("tiny", [[registry.build("datasets", "lerobot", data).fingerprint, None]])
+    fingerprint = registry.build("datasets", "lerobot", data).fingerprint
+    assert (told["preset"], told["data"]) == ("cotrained", [[fingerprint, None]])
     assert (told["training"]["steps"], told["training"]["batch_size"]) == (2, 2)
 
 

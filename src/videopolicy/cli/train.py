@@ -17,7 +17,7 @@ from videopolicy.models.base import ModelConfig
 from videopolicy.training.config import Training
 from videopolicy.training.run import train
 
-PRESET = "tiny"
+PRESET = "cotrained"
 MOST_AHEAD = 10**4
 # What --features says in words.
 THROUGH = {"detached": 0.0, "attached": 1.0}
