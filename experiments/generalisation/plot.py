@@ -13,8 +13,9 @@ from studies import STUDIES
 FIGURES = Path(__file__).parent / "figures"
 # Its methods differ in their noise law alone, and are each played in several ways: it has a picture of its own.
 LAWS = "decoupling"
+WITHOUT_VIDEO = ("cloning", "diffusion_policy", "diffusion_policy_state")
 LABEL = (
-    "success: mean over trainings, 95 % interval over trainings and starts; small dots: trainings\n"
+    "success: mean over trainings, 95 % interval over trainings and starts; small dots: trainings; orange: without video\n"
     "hollow, dotted: one training, interval over starts alone"
 )
 
@@ -57,9 +58,10 @@ def draw(panels: dict[str, dict[str, Any]], names: list[str], file: str) -> None
     for axes, (title, methods) in zip(several[0], panels.items(), strict=True):
         for row, name in enumerate(names):
             if name in methods:
-                line(axes, row, methods[name], "tab:orange" if name == "cloning" else "tab:blue")
+                line(axes, row, methods[name], "tab:orange" if name in WITHOUT_VIDEO else "tab:blue")
         axes.set_title(title, fontsize=9)
         axes.set_xlim(-0.03, 1.03)
+        axes.set_xticks((0, 0.5, 1))
         axes.grid(axis="x", alpha=0.3)
     several[0][0].set_yticks(range(len(names)), names)
     several[0][0].set_ylim(len(names) - 0.4, -0.6)
