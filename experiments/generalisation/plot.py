@@ -15,8 +15,8 @@ FIGURES = Path(__file__).parent / "figures"
 LAWS = "decoupling"
 WITHOUT_VIDEO = ("cloning", "diffusion_policy", "diffusion_policy_state")
 LABEL = (
-    "success: mean over trainings, 95 % interval over trainings and starts; small dots: trainings; orange: without video\n"
-    "hollow, dotted: one training, interval over starts alone"
+    "success: mean over trainings, 95 % interval over trainings and starts; small dots: trainings\n"
+    "hollow, dotted: one training, interval over starts alone; orange: without video"
 )
 
 
