@@ -29,10 +29,10 @@ def main() -> None:
         if methods
     }
     compared = {title: methods for title, methods in panels.items() if title != LAWS}
-    draw(compared, shown(compared), "studies.png")
+    draw(compared, "studies.png")
     if LAWS in panels:
-        draw({LAWS: panels[LAWS]}, shown({LAWS: panels[LAWS]}), "decoupling.png")
-    (FIGURES / "table.md").write_text(table(panels, shown(panels)), encoding="utf-8")
+        draw({LAWS: panels[LAWS]}, "decoupling.png")
+    (FIGURES / "table.md").write_text(table(panels), encoding="utf-8")
 
 
 def shown(panels: dict[str, dict[str, Any]]) -> list[str]:
@@ -51,8 +51,9 @@ def conditions(study: str) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))["conditions"] if path.exists() else {}
 
 
-def draw(panels: dict[str, dict[str, Any]], names: list[str], file: str) -> None:
+def draw(panels: dict[str, dict[str, Any]], file: str) -> None:
     """A panel a study, a line a method."""
+    names = shown(panels)
     size = (max(7.0, 2.2 * len(panels) + 1.5), 0.32 * len(names) + 1.3)
     figure, several = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=size, constrained_layout=True)
     for axes, (title, methods) in zip(several[0], panels.items(), strict=True):
@@ -84,13 +85,13 @@ def rate(training: dict[str, Any]) -> float:
     return training["all"]["successes"] / training["all"]["episodes"]
 
 
-def table(panels: dict[str, dict[str, Any]], names: list[str]) -> str:
+def table(panels: dict[str, dict[str, Any]]) -> str:
     """A line a method: what acting costs, and in each study of so many minutes success, trainings and clips seen."""
     costs = json.loads(CALIBRATION.read_text(encoding="utf-8")).get("acting", {})
     titles = (f"{title}, {STUDIES[title.partition(',')[0]].minutes} min" for title in panels)
     heads = ("policy", "weights, million", "ms a plan", "passes of what sees, of the head", *titles)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for name in names:
+    for name in shown(panels):
         method, _, way = name.partition(".")
         cost = costs.get(METHODS[method].presets["metaworld"], {})
         # What acting costs was measured of each preset's own way.

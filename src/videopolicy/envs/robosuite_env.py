@@ -161,6 +161,7 @@ def contained() -> Iterator[None]:
     before, handler = logging.root.manager.disable, logging.FileHandler
     visible = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     logging.disable(logging.WARNING)
+    # They open that log by this class while they are imported; a type checker wants no function in its place.
     logging.FileHandler = lambda *_, **__: logging.NullHandler()  # type: ignore[misc, assignment]
     try:
         with redirect_stdout(io.StringIO()):

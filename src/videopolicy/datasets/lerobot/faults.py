@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 from videopolicy.errors import UserError
 
-# pyarrow's word for a column of another type is NotImplementedError.
+# What odd values set off in readers of JSON, Parquet and arrays. RecursionError: JSON nested too deep;
+# NotImplementedError: pyarrow's word for a column of another type.
 _ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, NotImplementedError)
 
 
