@@ -23,7 +23,11 @@ processes.mark_children()
 
 
 def pytest_runtest_setup(item):
-    """Skips the tests of an extra where it is not installed; in CI nothing is skipped, so there they fail."""
+    """Draws the same weights whichever tests ran before, and skips the tests of an extra that is not installed.
+
+    In CI nothing is skipped, so there they fail.
+    """
+    torch.manual_seed(0)
     for extra in ("metaworld", "libero", "ray"):
         if item.get_closest_marker(extra) and find_spec(extra) is None and "CI" not in os.environ:
             pytest.skip(f"needs the extra: pip install 'videopolicy[{extra}]'")
