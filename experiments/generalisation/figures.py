@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import FOLDER, Kept
+from results import BASELINE, CLIPS, FOLDER, Kept
 from studies import STUDIES, Study
 
 from videopolicy.rollout.results import Result
@@ -19,7 +19,6 @@ from videopolicy.rollout.statistics import clopper_pearson
 from videopolicy.rollout.trainings import OverTrainings, difference, mean_success, outcomes
 
 HERE = Path(__file__).parent
-BASELINE = "cloning"
 
 
 def write(name: str, study: Study) -> None:
@@ -38,8 +37,11 @@ def write(name: str, study: Study) -> None:
 def played(study: str, condition: str) -> dict[str, list[Kept]]:
     """The trainings of each method."""
     trainings: dict[str, list[Kept]] = {}
-    for path in sorted((FOLDER / study).glob(f"*-{condition}-*.json")):
-        trainings.setdefault(path.name.split(f"-{condition}-")[0], []).append(Kept(path))
+    for folder in dict.fromkeys((study, study.removesuffix(CLIPS))):
+        for path in sorted((FOLDER / folder).glob(f"*-{condition}-*.json")):
+            method, seed = path.stem.split(f"-{condition}-")
+            if Kept.of(study, method, condition, int(seed)).path == path:
+                trainings.setdefault(method, []).append(Kept(path))
     return trainings
 
 

@@ -1,4 +1,4 @@
-"""Draws figures/studies.png and decoupling.png and writes figures/table.md, of all that `figures.py` gathered."""
+"""Draws figures/studies.png, clips.png and decoupling.png and writes table.md, of all that `figures.py` gathered."""
 
 import json
 from itertools import chain
@@ -8,7 +8,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from methods import CALIBRATION, METHODS
-from studies import STUDIES
+from results import BASELINE
+from studies import STUDIES, Study
 
 FIGURES = Path(__file__).parent / "figures"
 # Its methods differ in their noise law alone, and are each played in several ways: it has a picture of its own.
@@ -28,11 +29,21 @@ def main() -> None:
         for condition, methods in found.items()
         if methods
     }
-    compared = {title: methods for title, methods in panels.items() if title != LAWS}
-    draw(compared, "studies.png")
-    if LAWS in panels:
-        draw({LAWS: panels[LAWS]}, "decoupling.png")
+    for file in ("studies.png", "clips.png", "decoupling.png"):
+        if drawn := {title: methods for title, methods in panels.items() if picture(title) == file}:
+            draw(drawn, file)
     (FIGURES / "table.md").write_text(table(panels), encoding="utf-8")
+
+
+def picture(title: str) -> str:
+    """The file that a panel is drawn in."""
+    study = title.partition(",")[0]
+    return "decoupling.png" if study == LAWS else "clips.png" if STUDIES[study].clips else "studies.png"
+
+
+def trained_for(study: Study) -> str:
+    """How long, as the head of a column says it."""
+    return f"clips of {BASELINE}'s {study.minutes} min" if study.clips else f"{study.minutes} min"
 
 
 def shown(panels: dict[str, dict[str, Any]]) -> list[str]:
@@ -88,7 +99,7 @@ def rate(training: dict[str, Any]) -> float:
 def table(panels: dict[str, dict[str, Any]]) -> str:
     """A line a method: what acting costs, and in each study of so many minutes success, trainings and clips seen."""
     costs = json.loads(CALIBRATION.read_text(encoding="utf-8")).get("acting", {})
-    titles = (f"{title}, {STUDIES[title.partition(',')[0]].minutes} min" for title in panels)
+    titles = (f"{title}, {trained_for(STUDIES[title.partition(',')[0]])}" for title in panels)
     heads = ("policy", "weights, million", "ms a plan", "passes of what sees, of the head", *titles)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in shown(panels):

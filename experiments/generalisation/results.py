@@ -19,6 +19,10 @@ from videopolicy.rollout.results import Result, read_evaluation
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"
+# What all others are compared with, and whose clips are the others' at equal clips.
+BASELINE = "cloning"
+# How the name of a study at equal clips ends.
+CLIPS = ".clips"
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ class Kept:
 
     @classmethod
     def of(cls, study: str, method: str, condition: str, seed: int) -> "Kept":
-        """The file of one training."""
-        return cls(FOLDER / study / f"{method}-{condition}-{seed}.json")
+        """The file of one training; at equal clips the baseline's is the one of equal time, which is the same."""
+        folder = study.removesuffix(CLIPS) if method.partition(".")[0] == BASELINE else study
+        return cls(FOLDER / folder / f"{method}-{condition}-{seed}.json")
 
     def write(self, run: Path, evaluation: Path, clips: int) -> None:
         """Keeps what a run trained, of so many clips in all its phases, and how the episodes of an evaluation ended."""

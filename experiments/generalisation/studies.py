@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import halves
+from results import CLIPS
 
 from videopolicy.datasets.base import Dataset
 from videopolicy.rollout.protocols import load
@@ -121,4 +122,4 @@ STUDIES = {
     ),
 }
 # Every question again, at equal clips in the place of equal time.
-STUDIES |= {f"{name}.clips": replace(study, clips=True) for name, study in STUDIES.items()}
+STUDIES |= {f"{name}{CLIPS}": replace(study, clips=True) for name, study in STUDIES.items()}
