@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.metaworld
-@pytest.mark.parametrize("preset", ["tiny", "tiny_wan"])
+@pytest.mark.parametrize("preset", ["tiny", "tiny_wan", "cloning"])
 def test_a_small_demo_ends_with_the_page_and_the_success_rate(preset, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ["--minutes", "0.2", "--demonstrations", "2", "--episodes", "1", "--out", str(out)]
@@ -43,3 +43,20 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path, capsys):
     assert exit_.value.code == 2
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--pretrained", "--minutes", "3"], "--pretrained records and trains nothing, so --minutes is for nothing"),
+        (["--pretrained", "--preset", "cotrained"], "so --preset is for nothing"),
+        (
+            ["--preset", "cloning", "--stage", "action"],
+            "this model generates no video, so stage",
+        ),
+    ],
+)
+def test_what_cannot_go_together_is_refused_before_anything_is_recorded(options, said, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", *options, "--out", str(tmp_path / "run")])
+    assert said in capsys.readouterr().err and not list(tmp_path.glob("run/*"))

@@ -255,6 +255,7 @@ def test_given_actions_change_what_is_imagined_and_are_the_plan(unified, capsys)
         ("e.json", {"moves": []}, 'rows of numbers as "actions"'),
         ("f.json", [[0, 0], [0]], 'rows of numbers as "actions"'),
         ("g.npy", np.zeros(4), "this is of shape (4,)"),
+        ("h.json", [[10**400, 0]] * 8, 'rows of numbers as "actions"'),
     ],
 )
 def test_actions_that_cannot_be_the_policys_are_refused(unified, capsys, name, rows, said):

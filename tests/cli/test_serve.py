@@ -80,6 +80,7 @@ def test_a_page_is_served_beside_and_ends_with_the_server(checkpoint):
         (("--style", "liberto"), "no style 'liberto'; did you mean 'libero'"),
         (("--limits", "none.toml"), "none.toml: no such file"),
         (("--certificate", "a.pem"), "both --certificate and --key"),
+        (("--certificate", "a.pem", "--key", "b.pem"), "--certificate a.pem: no such file"),
         (("--token", " a"), "without blanks"),
         (("--port", "70000"), "--port is 70000"),
         (("--page", "70000"), "--page is 70000"),

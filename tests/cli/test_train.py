@@ -17,8 +17,10 @@ from tests.small import same, write_data
 
 from videopolicy import checkpoint, registry
 from videopolicy.cli.main import main
+from videopolicy.cli.train import Command
 from videopolicy.configs import to_json
 from videopolicy.datasets.lerobot.writer import Writer
+from videopolicy.diffusion.noise import joint
 from videopolicy.types import Episode
 
 pytestmark = pytest.mark.slow
@@ -250,3 +252,15 @@ def test_a_summary_of_the_data_is_printed_before_training(tmp_path, capsys):
         "  1 and not 9: half of the episodes, and some of each data set, are kept to train on",
     ]
     assert "- episodes held out: 1\n" in (tmp_path / "run" / "checkpoint" / "README.md").read_text(encoding="utf-8")
+
+
+def test_of_a_preset_that_is_given_twice_the_last_one_holds():
+    given = ["--data", "d", "--out", "o", "--preset", "cloning", "--preset=tiny"]
+    command = Command.parse(given, "train")
+    assert command.preset == "tiny" and command.training == registry.entry("presets", "tiny").training
+
+
+def test_a_law_by_name_that_is_not_as_the_presets_own_is_pointed_out(data, tmp_path, capsys):
+    train(data, tmp_path / "run", "--preset", "tiny", "--views", "top", "--steps", "1", "--noise", "joint")
+    assert "note: --noise takes the law's own levels, not those of preset tiny" in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / "run" / "checkpoint")[1].noise == joint.Config()

@@ -9,6 +9,7 @@ from videopolicy.actions.layout import Layout
 from videopolicy.datasets.formats import open_any
 from videopolicy.datasets.lerobot.writer import Writer
 from videopolicy.datasets.mixture import actions_for, open_sources, read_mixture, reconcile
+from videopolicy.datasets.reading import Reading
 from videopolicy.errors import UserError
 from videopolicy.types import Episode
 
@@ -261,3 +262,11 @@ def test_states_that_nobody_named_are_not_taken_for_the_policys(tmp_path):
         UserError, match=r"unnamed: the layout of its states is unspecified.*--state-layout \"position\""
     ):
         reconcile(sources, ("top",), SIZE, state_layout="position")
+
+
+@pytest.mark.parametrize(("format", "reading"), [("lerobot", Reading()), (None, Reading(mask="train"))])
+def test_options_that_a_list_says_itself_are_refused_beside_lists_alone(listed, tmp_path, format, reading):
+    write(tmp_path / "robot")
+    with pytest.raises(UserError, match="a list says of each data set how it is read; write format"):
+        open_sources([listed('path = "robot"')], format, reading)
+    assert len(open_sources([listed('path = "robot"')], None, Reading(strict=True))) == 1

@@ -139,6 +139,9 @@ def test_a_stopped_reading_goes_on_where_it_was(listed, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists() and staging_folder(tmp_path / "out", "label").exists()
     with pytest.raises(UserError, match="another seed"):
         labelled(listed(), tmp_path / "out", seed=5)
+    half = fitted(example).to(torch.bfloat16)
+    with pytest.raises(UserError, match="precision"):
+        labelled(listed(), tmp_path / "out", model=half)
     done[:] = [None]
     assert labelled(listed(), tmp_path / "out").confidences == whole.confidences
     assert done == [None, 2]

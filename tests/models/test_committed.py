@@ -8,12 +8,12 @@ import torch
 from tests.small import MODEL, TRAINING, batch, fitted, observation, small_model, write_data
 
 from videopolicy import checkpoint
-from videopolicy.checkpoint import Provenance
+from videopolicy.checkpoint import Provenance, save
 from videopolicy.errors import UserError
 from videopolicy.executors.chunked import Chunked
 from videopolicy.models.masked import Config as Masked
 from videopolicy.models.unified import Config as Unified
-from videopolicy.policies.checkpoint import CheckpointPolicy
+from videopolicy.policies.checkpoint import CheckpointPolicy, make
 from videopolicy.training.noise import draw_noise
 from videopolicy.training.objective import Objective, total
 from videopolicy.training.run import train
@@ -57,6 +57,20 @@ def test_committed_actions_reach_the_others_and_come_back_as_they_are():
         torch.testing.assert_close(drawn[row, :count], clean.actions[row, :count], rtol=0, atol=1e-4)
         assert torch.equal(drawn[row], free[row]) == (count == 0)
         assert count == 0 or not torch.allclose(drawn[row, count:], free[row, count:])
+
+
+def test_a_head_that_is_told_of_no_commitment_is_asked_as_it_was_taught_to_answer_to_none():
+    """Held-out losses and labels tell it of none, training and acting that it is none."""
+    model = small_model(committed=3)
+    with torch.no_grad():
+        for weight in model.continuation.parameters():
+            weight.normal_()
+    clips = batch(model)
+    objective = Objective(model, TRAINING)
+    silent, noise = objective.condition(clips), model.blank(3).map(torch.randn_like)
+    said = silent.commit(objective.clean(clips, None).actions, torch.zeros(3, dtype=torch.int64))
+    drawn = [model.sample(given, noise, model.config.sampling).actions for given in (silent, said)]
+    assert torch.equal(*drawn)
 
 
 def test_clips_without_actions_commit_nothing_whatever_they_hold():
@@ -127,3 +141,18 @@ def test_a_policy_learns_to_continue_and_goes_on_doing_so(tmp_path):
     assert [checkpoint.load(folder)[0].config.committed for folder in (continuing, further)] == [3, 3]
     with pytest.raises(UserError, match="its head continues 3 committed actions; leave --committed out"):
         train(data, replace(MODEL, committed=2), recipe, tmp_path / "other", init=continuing)
+
+
+def test_more_committed_actions_than_it_learnt_are_told_once(capsys):
+    policy = CheckpointPolicy(small_model(committed=2), small_model().config.sampling)
+    planned = np.zeros((6, 2), np.float32)
+    late = replace(observation(), planned=planned, committed=5)
+    policy.plan([late], [0], False)
+    policy.plan([late], [1], False)
+    assert capsys.readouterr().err.count("5 actions are executed before a plan arrives, but the head learnt") == 1
+
+
+def test_a_head_that_goes_on_by_itself_is_not_guided_too(tmp_path):
+    save(small_model(committed=2), Provenance("joint", 1), tmp_path / "checkpoint")
+    with pytest.raises(UserError, match=r"^--inpaint guides a head that has not learnt to go on from a plan"):
+        make(tmp_path / "checkpoint", inpaint=5.0)

@@ -1,6 +1,7 @@
 """A masked model heeds what it is shown, and nothing else."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from videopolicy.diffusion.joint import Joint, Levels
 from videopolicy.errors import UserError
 from videopolicy.models.masked import Config, MaskedModel
 from videopolicy.models.sampling import Sampling
+from videopolicy.training import objective as objectives
 from videopolicy.training.noise import StepNoise, draw_noise, generator_of
 from videopolicy.training.objective import Counted, Objective, total
 from videopolicy.training.stages import ACTION, ATTACHED, JOINT
@@ -201,8 +203,9 @@ def test_detached_the_actions_train_the_head_alone():
     assert reached(loss, batch(loss.model)) == {"head."}
 
 
-def test_every_weight_is_in_the_graph_whatever_is_drawn():
-    """Distributed training waits for every weight."""
+def test_among_several_processes_every_weight_is_in_the_graph_whatever_is_drawn(monkeypatch):
+    """They wait for one another at every weight."""
+    monkeypatch.setattr(objectives, "process_state", lambda: SimpleNamespace(num_processes=2))
     for name in ("video", "inverse"):
         loss = objective(fitted(replace(example, training_modes=(name,))))
         total(loss(batch(loss.model), lesson(loss, batch(loss.model)))).backward()

@@ -8,6 +8,7 @@ from videopolicy import registry
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.held import Held
 from videopolicy.diffusion.joint import Joint, Levels
+from videopolicy.diffusion.noise import pinned, starts
 from videopolicy.diffusion.samplers import euler, one_pass
 from videopolicy.diffusion.samplers.base import initial_noise
 from videopolicy.errors import UserError
@@ -190,3 +191,36 @@ def test_a_last_clean_denoise_from_a_level_above_zero_is_a_higher_last_level(sam
     clean = gaussian(x)(stopped, levels[-2])
     torch.testing.assert_close(whole.video, clean.video, rtol=0, atol=1e-4)
     torch.testing.assert_close(whole.actions, clean.actions, rtol=0, atol=1e-4)
+
+
+def test_a_student_of_one_step_keeps_the_level_that_its_teacher_ends_at():
+    """What is given to it is shown there, and more steps than it learnt are levels that fall."""
+    own = Sampling(steps=30, sigma_max=10.0, sigma_min=0.05)
+    student = own.distilled(1)
+    assert student == Sampling(steps=1, sigma_max=10.0, sigma_min=0.05)
+    law = starts.Config(1, sigma_min=0.05, sigma_max=10.0)
+    assert student.warnings(law) == () and len(student.changed(steps=3).warnings(law)) == 1
+    assert 0.05 < own.distilled(2).sigma_min < 10.0
+
+
+def test_levels_that_are_all_at_one_start_are_not_those_of_a_student():
+    law = starts.Config(1, sigma_min=0.05, sigma_max=10.0)
+    assert law.covers(Levels.same(torch.tensor([10.0])))
+    assert not law.covers(Levels.same(torch.tensor([10.0, 10.0, 10.0])))
+
+
+@pytest.mark.parametrize(("sigma_min", "clean"), [(0.002, 0.002), (0.02, 0.02), (4.0, 0.02)])
+def test_what_is_given_is_shown_clean_whatever_the_last_level(sigma_min, clean):
+    assert Sampling(steps=5, sigma_min=sigma_min).clean == clean
+
+
+def test_a_warm_start_is_asked_about_too():
+    sampling = Sampling("one_pass", steps=10, sigma_max=160.0)
+    law = pinned.Config(160.0)
+    assert sampling.warnings(law) == ()
+    assert len(sampling.changed(warm_start=2.0).warnings(law)) == 1
+
+
+def test_inpainting_in_one_step_is_pointed_out():
+    assert "in one it changes nothing" in Sampling(inpaint=5.0).warnings(None)[0]
+    assert Sampling(steps=4, inpaint=5.0).warnings(None) == ()

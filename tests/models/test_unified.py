@@ -182,8 +182,7 @@ def test_a_frozen_video_model_still_teaches_the_head():
     total(objective(clips, draw_noise(model, objective.training_config, clips, generator_of(0, 0)))).backward()
     assert all(weight.grad is None for weight in model.backbone.parameters())
     assert any(weight.grad is not None and weight.grad.any() for weight in model.head.parameters())
-    # Distributed training waits for every weight that may learn.
-    assert all(weight.grad is not None for weight in model.tokens.parameters())
+    assert all(weight.grad is not None and weight.grad.any() for weight in model.tokens.parameters())
 
 
 @pytest.mark.parametrize(("law", "warned"), [(joint.Config(), True), (pinned.Config(80.0), True), (None, False)])

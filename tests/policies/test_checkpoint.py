@@ -64,6 +64,29 @@ def test_a_plan_is_a_chunk_in_the_envs_units_within_what_was_demonstrated(model)
     assert all(plan.offsets == (2, 4) for plan in plans)
 
 
+def test_a_plan_that_is_no_number_is_left_to_who_executes_it_and_harms_no_other(policy, monkeypatch):
+    own = policy.sample
+
+    def diverged(condition, noise, **more):
+        drawn = own(condition, noise, **more)
+        return Joint(drawn.video, drawn.actions.index_fill(1, torch.tensor([3]), torch.inf))
+
+    whole = policy.plan([observation()], [5], False)[0].actions
+    monkeypatch.setattr(policy, "sample", diverged)
+    plan = policy.plan([observation()], [5], False)[0].actions
+    assert np.isnan(plan[3]).all()
+    np.testing.assert_array_equal(np.delete(plan, 3, 0), np.delete(whole, 3, 0))
+
+
+def test_of_a_relative_plan_with_a_hole_nothing_is_known(monkeypatch):
+    model = relative_model()
+    policy = CheckpointPolicy(model, SAMPLING)
+    broken = np.zeros((model.config.window.actions, model.action_width), np.float32)
+    broken[2] = np.nan
+    moved = policy.executable(broken, policy.origin)
+    assert moved.shape == (len(broken), policy.spec.action_width) and np.isnan(moved).all()
+
+
 def test_on_a_cpu_a_plan_is_the_same_to_the_bit_whoever_shares_its_batch():
     # What ends in zeros, as fresh weights do, would hide the rounding.
     model, generator = small_model(), torch.Generator().manual_seed(0)
@@ -304,3 +327,15 @@ def test_planned_actions_of_another_shape_are_refused(model, planned):
     policy = CheckpointPolicy(model, Sampling(steps=2, warm_start=2.0))
     with pytest.raises(UserError, match=r"planned actions are \(n, 2\)"):
         policy.plan([after(planned.astype(np.float32))], [1], False)
+
+
+def test_settings_record_what_makes_the_same_policy_again(tmp_path):
+    """Also where an option takes back what the mode does."""
+    folder = tmp_path / "checkpoint"
+    model = small_model(modes={"fast": Sampling(steps=6, reuse=3, sigma_max=40.0)})
+    checkpoint.save(model, Provenance("joint", 1), folder)
+    for options in ({}, {"mode": "fast"}, {"mode": "fast", "reuse": 1}, {"mode": "fast", "steps": 4}):
+        policy = make(folder, **options)
+        again = make(folder, **policy.spec.sampling)
+        assert again.sampling == policy.sampling and again.spec == policy.spec
+        assert ("sigma_max" in policy.spec.identity) == ("mode" in options)

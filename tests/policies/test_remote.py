@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Thread
 
 import numpy as np
@@ -113,3 +114,16 @@ def test_nobody_there_and_a_wrong_token():
         with pytest.raises(UserError, match="wants another token"):
             make(f"ws://127.0.0.1:{port}", token="wrong")
         assert make(f"ws://127.0.0.1:{port}", token="right").spec.action_width == 2
+
+
+def test_another_policy_behind_the_same_address_is_not_taken_for_the_first():
+    policy = CheckpointPolicy(small_model(), small_model().config.sampling)
+    served = service(policy, style=style("native", policy.spec))
+    with running(served) as port:
+        remote = make(f"ws://127.0.0.1:{port}")
+        assert remote.spec.identity == {"served checkpoint": "abc", "limited": "False"}
+        remote.plan([observation()], [0], False)
+    other = service(policy, style=style("native", policy.spec))
+    other = replace(other, metadata={**other.metadata, "checkpoint": {"sha256": "def"}})
+    with running(other, port=port), pytest.raises(UserError, match="another policy is served there now; begin again"):
+        remote.plan([observation()], [0], False)

@@ -145,6 +145,27 @@ def test_ignored_settings_may_differ(folder):
     assert json.loads((folder / "settings.json").read_text(encoding="utf-8")) == to_json(SETTINGS)
 
 
+def test_a_longer_run_is_what_the_settings_tell_of_then(folder):
+    free = {"episodes", "record"}
+    open_results(folder, replace(SETTINGS, episodes=50), ignore=free)
+    open_results(folder, replace(SETTINGS, record=9), ignore=free)
+    kept = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    assert (kept["episodes"], kept["record"]) == (50, 9)
+
+
+def test_episodes_of_nobody_knows_what_are_refused(folder):
+    (folder / "settings.json").unlink()
+    with pytest.raises(UserError, match=r"holds episodes, but no settings.json that says of what"):
+        open_results(folder, SETTINGS)
+
+
+def test_the_contents_of_what_is_served_are_part_of_the_settings(tmp_path):
+    served = replace(SETTINGS, policy="remote", target="ws://here", identity={"served checkpoint": "a"})
+    open_results(tmp_path, served).append(result(0))
+    with pytest.raises(UserError, match="served checkpoint was a, now b"):
+        open_results(tmp_path, replace(served, identity={"served checkpoint": "b"}))
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

@@ -231,6 +231,7 @@ class Unfit:
         (Unfit(), {"executor": "chunky"}, r"no executor 'chunky'; did you mean 'chunked'"),
         (Unfit(), {"latency": -1}, r"latency is -1; it must be from 0"),
         (Unfit(), {"latency": 5}, r"execute is 16 and latency 5, but a plan has only 20 actions"),
+        (Unfit(), {"env": "libero", "episodes": 51}, r"^env 'libero' has 50 starts of a task to evaluate from, fewer"),
         (Unfit(), {"execute": 3, "latency": 5}, r"execute is 3, but a plan takes 5 control steps"),
     ],
 )

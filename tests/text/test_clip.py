@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tests.golden.fill import fill
 
 from videopolicy.errors import UserError
-from videopolicy.text import clip
+from videopolicy.text import base, clip
 from videopolicy.text.clip_keys import from_openclip, to_openclip
 from videopolicy.text.clip_tokens import END, START, VOCABULARY, tokenize
 
@@ -180,3 +180,12 @@ def test_the_full_size_is_vit_h_14s():
 def test_impossible_heads_are_refused():
     with pytest.raises(UserError, match="heads"):
         clip.Config(hidden=64, heads=3)
+
+
+def test_where_anybody_says_what_to_do_it_remembers_little(text, monkeypatch):
+    monkeypatch.setattr(base, "MOST_REMEMBERED", 2)
+    text.stay_open()
+    first = text(["open"])
+    for letter in "abcd":
+        text([letter])
+    assert torch.equal(text(["open"]), first) and len(text._known) <= 3

@@ -10,7 +10,7 @@ from tests.text.t5_folder import KINDS, write
 from transformers import AutoTokenizer
 
 from videopolicy.errors import UserError
-from videopolicy.text import encoder, t5
+from videopolicy.text import base, encoder, t5
 
 pytestmark = pytest.mark.usefixtures("cache")
 SENTENCE = "press the red button"
@@ -115,3 +115,15 @@ def test_a_damaged_encoder_or_one_of_another_kind_is_refused(config, tmp_path):
     (part / "config.json").write_text(json.dumps({**told, "model_type": "qwen2_5_vl"}), encoding="utf-8")
     with pytest.raises(UserError, match=r"describes a 'qwen2_5_vl', but text 't5' reads t5 or umt5$"):
         config.build()([SENTENCE])
+
+
+def test_where_anybody_says_what_to_do_it_stays_open_and_keeps_little(config, cache, monkeypatch):
+    text, opened = config.build(), []
+    real = encoder.open_encoder
+    monkeypatch.setattr(encoder, "open_encoder", lambda *given: opened.append(1) or real(*given))
+    monkeypatch.setattr(base, "MOST_REMEMBERED", 2)
+    text.stay_open()
+    told = [text([sentence]) for sentence in (SENTENCE, "open", "a", "the", SENTENCE)]
+    assert torch.equal(told[0], told[-1])
+    assert len(opened) == 1 and len(text._known) <= 3
+    assert not list(cache.rglob("*.safetensors"))

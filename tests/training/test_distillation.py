@@ -7,11 +7,13 @@ import torch
 from tests.small import CLONING, TRAINING, batch, same, small_model
 
 from videopolicy import checkpoint
+from videopolicy.backbones import encoded, images, unet
 from videopolicy.checkpoint import Provenance
 from videopolicy.diffusion.guidance import LinearGuidance
 from videopolicy.diffusion.joint import Levels
 from videopolicy.diffusion.noise import joint, pinned, starts
 from videopolicy.errors import UserError
+from videopolicy.latents import pca
 from videopolicy.models.sampling import Sampling
 from videopolicy.training import distillation
 from videopolicy.training.noise import draw_noise
@@ -132,3 +134,23 @@ def test_the_number_of_steps_is_about_this_stage_alone():
 def test_the_law_is_that_of_the_students_steps(teacher):
     recipe = distillation.at_starts(replace(RECIPE, student_steps=3), checkpoint.read_config(teacher))
     assert recipe.noise == starts.Config(3, sigma_min=0.02, sigma_max=10.0)
+
+
+def test_the_teacher_goes_by_what_it_makes_of_an_image_itself(monkeypatch):
+    """An encoder that learns must not move what it is to learn."""
+    encoder = encoded.Config(
+        images.Config(channels=(8, 16), blocks=1), video=unet.Config(channels=(32,), attention=(True,), taps=())
+    )
+    changes = {"latents": pca.Config(patch=4, channels=6, pixels=True), "backbone": encoder, "residual": True}
+    master, student = (small_model(reads="present", sampling=SAMPLING, **changes) for _ in range(2))
+    student.config = distillation.student(student.config, 1)
+    objective, clips = Objective(student, distillation.at_starts(RECIPE, master.config), master), batch(student)
+    noise = draw_noise(student, objective.training_config, clips, torch.Generator().manual_seed(0))
+    aims, lesson = [], objective.teacher.lesson
+    monkeypatch.setattr(objective.teacher, "lesson", lambda *given: aims.append(lesson(*given)) or aims[-1])
+    objective(clips, noise)
+    with torch.no_grad():
+        for weight in student.backbone.encoder.parameters():
+            weight.mul_(1.5)
+    objective(clips, noise)
+    assert torch.equal(aims[0][1].video, aims[1][1].video) and torch.equal(aims[0][1].actions, aims[1][1].actions)

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.small import CLONING, TRAINING, batch, small_model
+from tests.models.examples.masked import example as masked
+from tests.small import CLONING, TRAINING, batch, fitted, small_model
 
 from videopolicy.diffusion.joint import Levels
 from videopolicy.diffusion.loss import Counts, Losses
@@ -285,6 +286,28 @@ def test_the_video_of_clips_with_actions_is_learnt_in_a_share_of_the_steps(model
     steps = [draw_noise(model, training, batch(model), generator(seed)).counts for seed in range(400)]
     assert all(step.video.all() or not step.video.any() for step in steps) and all(step.actions.all() for step in steps)
     assert 70 < sum(bool(step.video.any()) for step in steps) < 130
+
+
+@pytest.mark.parametrize("name", ["pinned", "masked"])
+def test_a_spared_step_leaves_the_video_model_out_whatever_the_law_and_the_model(model, name):
+    """A gradient of zeros would still let momentum and weight decay move it."""
+    built = model if name == "pinned" else fitted(replace(masked, training_modes=("policy", "full")))
+    law = {"noise": pinned.Config(80.0)} if name == "pinned" else {}
+    loss = objective(built, "joint", video_share=0.0, **law)
+    built.zero_grad()
+    total(loss_of(loss, batch(built))).backward()
+    video = [weight.grad for weight in built.backbone.parameters()]
+    assert all(gradient is None for gradient in video)
+    assert any(weight.grad is not None and weight.grad.any() for weight in built.head.parameters())
+
+
+def test_where_video_is_spared_what_has_no_actions_counts_for_no_more(model):
+    """A step's loss of video is divided by all frames, as it is where none is spared."""
+    clips = replace(batch(model), has_actions=np.array([True, False, True]))
+    noise = draw_noise(model, replace(TRAINING, video_share=0.0), clips, generator())
+    frames = model.config.flat_frames
+    assert noise.frames.tolist() == [frames] * 3 and noise.counts.video.sum() == frames
+    assert noise.rows(1, 3).frames.tolist() == [frames] * 2
 
 
 def test_the_video_of_clips_without_actions_is_never_spared(model):

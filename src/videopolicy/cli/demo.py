@@ -15,9 +15,12 @@ from videopolicy.datasets.lerobot.writer import refuse_existing
 from videopolicy.envs.base import EVALUATION_SEED_OFFSET
 from videopolicy.errors import UserError, check_range
 from videopolicy.ownership import owned
+from videopolicy.presets.base import Preset
 from videopolicy.report.page import write_report
 from videopolicy.rollout.runner import MOST_EPISODES
-from videopolicy.training.stages import STAGES
+from videopolicy.training.config import Training
+from videopolicy.training.objective import check_generates_video
+from videopolicy.training.stages import ACTION, Stage
 
 # Seconds kept back for preparing the data, loading and the page. The evaluation comes on top: one of its episodes takes
 # about as long as a demonstration took.
@@ -25,6 +28,7 @@ RESERVE = 25.0
 LEAST_TRAINING = 10.0
 # Demonstrations of one seed and of the next begin in different states.
 SEEDS_APART = 10_000
+NOT_PRETRAINED = ("minutes", "preset", "demonstrations", "stage", "seed")
 LIMITS = {
     "minutes": (0.1, 10_000),
     "episodes": (1, MOST_EPISODES),
@@ -66,7 +70,7 @@ class Command:
     demonstrations: int = 50
     """Recorded episodes of each task."""
     stage: Literal["joint", "action"] = "joint"
-    """"action" leaves the video model untrained, to show what it is worth."""
+    """"joint" is the preset's own; "action" leaves the video model untrained, to show what it is worth."""
     seed: int = 0
     """Of the demonstrations, the weights and the noise."""
 
@@ -75,12 +79,25 @@ class Command:
         # All of it now: a slip that only the evaluation notices would cost the whole training.
         for name, (least, most) in LIMITS.items():
             check_range(f"--{name}", getattr(self, name), least, most)
-        registry.module("presets", self.preset)
+        self._check()
         refuse_existing(self.out)
         with owned(self.out, "demo"):
             # Another process may have made it before this one owned it.
             refuse_existing(self.out)
             self._show()
+
+    def _check(self) -> None:
+        preset: Preset = registry.entry("presets", self.preset)
+        if self.pretrained:
+            idle = (name for name in NOT_PRETRAINED if getattr(self, name) != getattr(Command, name))
+            if name := next(idle, None):
+                raise UserError(f"--pretrained records and trains nothing, so --{name} is for nothing; leave it out")
+            return
+        check_generates_video(preset.model.generates_video, self._stage(preset.training))
+
+    def _stage(self, recipe: Training) -> Stage:
+        """What learns: all that the preset's own recipe teaches, or the head alone."""
+        return recipe.stage if self.stage == "joint" else ACTION
 
     def _show(self) -> None:
         clock = Clock()
@@ -117,12 +134,14 @@ class Command:
         evaluation = recorded * self.episodes / self.demonstrations
         budget = max(left - RESERVE - evaluation, LEAST_TRAINING)
         recipe = registry.entry("presets", self.preset).training
-        clock.begin("train", LEARNING[self.stage], left / 60)
+        stage = self._stage(recipe)
+        what = LEARNING[self.stage] if stage.video_loss or self.stage == "action" else "training the policy"
+        clock.begin("train", what, left / 60)
         train.Command(
             data=(self.out / "data",),
             out=self.out,
             preset=self.preset,
-            training=replace(recipe, stage=STAGES[self.stage], minutes=budget / 60, seed=self.seed),
+            training=replace(recipe, stage=stage, minutes=budget / 60, seed=self.seed),
         ).run()
 
     def _unpack(self) -> None:

@@ -209,7 +209,7 @@ def read_actions(file: Path) -> Float32[np.ndarray, "A D"]:
             actions = np.load(file, allow_pickle=False).astype(np.float32)
     except OSError as error:
         raise UserError(f"--actions {file}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, RecursionError) as error:
         raise UserError(f'{wrong} rows of numbers as "actions" ({error})') from error
     if actions.ndim != 2:
         raise UserError(f'{wrong} rows of numbers as "actions"; this is of shape {actions.shape}')

@@ -97,7 +97,7 @@ class Command:
         by = f"{folder.parent.name}/{folder.name} {sha256(folder / 'model.safetensors')[:DIGITS]}"
         reader = ActionReader(CheckpointPolicy(model, sampling, law=provenance.noise), self.draws, self.seed)
         words = ["videopolicy", "label", str(self.data), "--checkpoint", str(self.checkpoint), "--out", str(self.out)]
-        for name in ("format", "draws", "steps", "seed"):
+        for name in ("format", "draws", "steps", "seed", "precision"):
             value = getattr(self, name)
             words += [] if value is None else [f"--{name}", str(value)]
         return label(self.data, self.format, reader, by, self.out, self.workers, tuple(words))

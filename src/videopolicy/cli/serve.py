@@ -124,6 +124,8 @@ class Command:
 
         choose_threads()
         policy = make(self.checkpoint, mode=self.mode, precision=self.precision, compile=self.compile)
+        # Whoever connects says what to do.
+        policy.model.text.stay_open()
         return self._opened(policy)
 
     def _opened(self, policy: "CheckpointPolicy") -> "Service":
@@ -191,6 +193,9 @@ class Command:
             raise UserError("TLS takes both --certificate and --key")
         if self.certificate is None:
             return None
+        for option, file in (("--certificate", self.certificate), ("--key", self.key)):
+            if file is None or not file.is_file():
+                raise UserError(f"{option} {file}: no such file")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self.certificate, self.key)

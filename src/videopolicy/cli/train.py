@@ -74,9 +74,12 @@ class Command:
     @classmethod
     def parse(cls, arguments: Sequence[str], prog: str) -> "Command":
         """The command with the recipe of the preset that the arguments name, where they say nothing else."""
-        name = next((after for option, after in pairwise(arguments) if option == "--preset"), None)
-        equals = [text.partition("=")[2] for text in arguments if text.startswith("--preset=")]
-        recipe = registry.entry("presets", name or next(iter(equals), PRESET)).training
+        name = PRESET
+        for text, after in pairwise((*arguments, "")):
+            # Of an option that is given twice, the last one holds.
+            if text == "--preset" or text.startswith("--preset="):
+                name = text.partition("=")[2] or after
+        recipe = registry.entry("presets", name).training
         default = cls(data=tyro.MISSING, out=tyro.MISSING, training=recipe)
         return tyro.cli(cls, prog=prog, args=arguments, default=default)
 
@@ -91,6 +94,10 @@ class Command:
         model, training = self._model(), self.training
         recipe = registry.entry("presets", self.preset).training
         training = replace(training, stage=recipe.own_stage(training.stage.name))
+        if type(training.noise) is type(recipe.noise) and training.noise != recipe.noise:
+            print(
+                f"note: --noise takes the law's own levels, not those of preset {self.preset}; leave it out for these"
+            )
         if self.features is not None:
             share = THROUGH[self.features] if isinstance(self.features, str) else self.features
             training = replace(training, stage=replace(training.stage, through=share))

@@ -117,9 +117,13 @@ def open_sources(paths: Sequence[Path], format: str | None = None, reading: Read
         UserError: what `read_mixture` or `videopolicy.datasets.formats.open_any` refuse; weights for only some.
     """
     sources: list[Source] = []
+    if all(map(is_list, paths)) and (format, replace(reading, strict=False)) != (None, AS_IT_IS):
+        raise UserError(
+            f"{paths[0]}: a list says of each data set how it is read; write format, action_columns, state_columns, "
+            "mask and swap_red_blue into its entries, and leave the options out"
+        )
     for path in paths:
-        listed = path.suffix == ".toml"
-        if listed:
+        if is_list(path):
             sources += read_mixture(path, reading.strict)
         else:
             sources.append(Source(open_any(path, format, reading), path.resolve().name, strict=reading.strict))
@@ -128,6 +132,11 @@ def open_sources(paths: Sequence[Path], format: str | None = None, reading: Read
     if len(by_kind) > 1:
         raise UserError(f"{by_kind[False]} has a weight and {by_kind[True]} none; give all data sets one, or none")
     return named
+
+
+def is_list(path: Path) -> bool:
+    """Whether a path is that of a list of data sets, and not of one."""
+    return path.suffix == ".toml"
 
 
 def read_mixture(path: Path, strict: bool = False) -> tuple[Source, ...]:

@@ -54,11 +54,11 @@ def how_shown(sampling: Sampling, law: NoiseLaw | None) -> Showing:
     """
     if law is not None:
         # A law reaches lower levels, too, but hardly ever: what the head answers there it was not taught.
-        lowest = min(max(sampling.sigma_min, law.marginals()[1].quantile(CLEANEST)), sampling.sigma_max)
+        lowest = min(max(sampling.clean, law.marginals()[1].quantile(CLEANEST)), sampling.sigma_max)
         actions = schedule(max(STEPS, sampling.steps), lowest, sampling.sigma_max)
         # What the head reads may be cleaner than what the video's own loss is taken at.
         read = float(law.grid(round(0.5 / CLEANEST)).read().video.min())
-        low = max(sampling.sigma_min, min(read, law.marginals()[0].quantile(CLEANEST)))
+        low = max(sampling.clean, min(read, law.marginals()[0].quantile(CLEANEST)))
         clean, same = Levels(torch.full_like(actions, low), actions), Levels.same(actions)
         if law.covers(clean[:-1]):
             return Showing(clean, f"nearly clean, at noise level {low:.2g}")

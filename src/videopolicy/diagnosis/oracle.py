@@ -18,8 +18,8 @@ from videopolicy.policies import checkpoint
 from videopolicy.policies.checkpoint import CheckpointPolicy
 from videopolicy.progress import progress_bar
 from videopolicy.rollout.comparison import PairedOutcomes, pair, pooled
+from videopolicy.rollout.fingerprint import fingerprint
 from videopolicy.rollout.results import HORIZON, Result
-from videopolicy.rollout.runner import fingerprint
 from videopolicy.rollout.settings import Recorded
 from videopolicy.rollout.workers import Setup
 
@@ -87,7 +87,10 @@ def open_evaluated(settings: Recorded) -> CheckpointPolicy:
         raise UserError(f"the evaluation's checkpoint {folder} is not there; run this in the folder of the evaluation")
     if settings.checkpoint_sha256 not in (None, fingerprint(folder)):
         raise UserError(f"{folder} has changed since the evaluation; evaluate it again, into another --out")
-    return checkpoint.make(folder, **settings.sampling)
+    policy = checkpoint.make(folder, **settings.sampling)
+    if policy.spec.identity != settings.identity:
+        raise UserError(f"{folder}: mode {settings.sampling.get('mode')!r} has changed since; evaluate it again")
+    return policy
 
 
 def consult(settings: Recorded, results: Sequence[Result], dataset: Dataset, episodes: int) -> Oracle:

@@ -68,8 +68,8 @@ def label(
             "file with actions = false"
         )
     spec = reader.policy.spec
-    sampling = to_json(reader.policy.sampling)
-    recipe = {"version": _VERSION, "source": dataset.fingerprint, "checkpoint": by, "sampling": sampling}
+    drawn = {"sampling": to_json(reader.policy.sampling), "precision": spec.sampling["precision"]}
+    recipe = {"version": _VERSION, "source": dataset.fingerprint, "checkpoint": by, **drawn}
     with staging(target, recipe | {"draws": reader.draws, "seed": reader.seed}, "label") as folder:
         refuse_existing(target)
         labelling = Labelling(str(folder / "shards"), by, spec.action_width, spec.action_layout)

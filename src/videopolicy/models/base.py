@@ -397,4 +397,4 @@ class Model(nn.Module, ABC):
         clocks.check(takes_actions=self.takes_actions, reads_future=self.reads_future)
         with self.backbone.reusing(sampling.reuse):
             denoise = self.guided(condition, sampling.guidance, see=clocks.video == "falls")
-            return clocks.draw(denoise, noise, sampling.levels(), sampling.sigma_min, given)
+            return clocks.draw(denoise, noise, sampling.levels(), sampling.clean, given)

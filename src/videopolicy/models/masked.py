@@ -99,7 +99,8 @@ class MaskedModel(VideoActionModel):
         wanted: Bool[Tensor, "B"] | None = None,
     ) -> Joint:
         """See `Model.denoise`."""
-        return self._looked(condition, see=True, through=through)(x, levels)
+        see = wanted is None or bool(wanted.any())
+        return self._looked(condition, see=see, through=through)(x, levels)
 
     def freeze(self, x: Joint, levels: Levels, condition: Condition, *, see: bool = True) -> Denoise:
         """See `Model.freeze`; as one pass does for every noise level, the video goes on being denoised, too."""

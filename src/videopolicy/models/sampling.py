@@ -24,6 +24,8 @@ MOST_SAMPLING_STEPS = 1000
 EXACT = "exact"
 # The sampler whose video stops on its way, at `video_until`; where it has none to stop at, it is `one_pass`.
 CASCADE = "cascade"
+# What lies at this level or below can hardly be told from what is clean.
+CLEAN = 0.02
 # Fields of a video that takes the steps that the actions take.
 LIKE_THE_ACTIONS: dict[str, Any] = {"video_steps": None, "video_until": None}
 
@@ -114,7 +116,13 @@ class Sampling:
         Its levels divide the way from sigma_max to sigma_min, and it goes from the last of them to zero.
         """
         last = float(ramp(torch.tensor(1 - 1 / steps, dtype=torch.float64), self.sigma_min, self.sigma_max))
-        return Sampling(steps=steps, sigma_max=self.sigma_max, sigma_min=last)
+        # One step goes from sigma_max to zero, whatever the last level above it.
+        return Sampling(steps=steps, sigma_max=self.sigma_max, sigma_min=last if steps > 1 else self.sigma_min)
+
+    @property
+    def clean(self) -> float:
+        """The level of what is given and not drawn: that of its last step, unless this still is noise."""
+        return min(self.sigma_min, CLEAN)
 
     def levels(self, warm: bool = False) -> Levels:
         """The noise levels, then zero, (n + 1,); the video's stay for a while where it has fewer of its own.
@@ -184,11 +192,24 @@ class Sampling:
 
     def asked(self) -> Levels:
         """The pairs of levels at which the head is asked, (n,)."""
-        return registry.module("samplers", self.sampler).asked(self.levels())
+        return self._asked(warm=False)
+
+    def _asked(self, warm: bool) -> Levels:
+        return registry.module("samplers", self.sampler).asked(self.levels(warm))
 
     def warnings(self, law: NoiseLaw | None) -> tuple[str, ...]:
-        """A line if the head is asked at pairs of levels that training by this law never shows it; None is unknown."""
-        if law is None or law.covers(self.asked()):
+        """What a user should know of it: a line each.
+
+        Args:
+            law: of the noise levels in training, which may never show the head the pairs that it is asked at; None is
+                unknown.
+        """
+        alone = ("inpainting guides what is drawn in several steps; in one it changes nothing: give it more",)
+        return (alone if self.inpaint is not None and self.steps == 1 else ()) + self._uncovered(law)
+
+    def _uncovered(self, law: NoiseLaw | None) -> tuple[str, ...]:
+        warm = () if self.warm_start is None else (self._asked(warm=True),)
+        if law is None or all(law.covers(asked) for asked in (self.asked(), *warm)):
             return ()
         better = [
             name for name in plain_samplers() if law.covers(replace(self, sampler=name, **LIKE_THE_ACTIONS).asked())
@@ -202,7 +223,7 @@ class Sampling:
 
     def clock_warnings(self, clocks: Clocks, law: NoiseLaw | None) -> tuple[str, ...]:
         """A line if these clocks lead to pairs of levels that training by this law never shows; None is unknown."""
-        if law is None or law.covers(clocks.asked(self.levels(), self.sigma_min)):
+        if law is None or law.covers(clocks.asked(self.levels(), self.clean)):
             return ()
         name, part = _name(law), "video" if clocks.video == "given" else "actions"
         return (

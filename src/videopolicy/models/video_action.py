@@ -211,8 +211,11 @@ class VideoActionModel(Model):
         vector = self._head.adapt(taps, self._time(sigma))
         if self.state is not None and condition.state is not None:
             vector = self.state(vector, condition.state)
-        if self.continuation is not None and condition.committed is not None:
-            vector = self.continuation(vector, condition.committed.flatten(1))
+        if self.continuation is not None:
+            # Training always says how much is committed, even where it is nothing.
+            committed = condition.committed
+            none = vector.new_zeros(len(vector), self.config.window.actions, self.action_width + 1)
+            vector = self.continuation(vector, (none if committed is None else committed).flatten(1))
         return vector
 
     def denoise_actions(

@@ -30,6 +30,8 @@ class PolicySpec:
         notes: what a user should be warned of, one line each.
         frames: view -> what the frames that it learnt from look like, so that an env's can be compared with them; {}
             if unspecified.
+        identity: what else tells it from another policy of the same name, such as the contents of what a server
+            serves; an evaluation's settings record it, too, and goes on with nothing else.
     """
 
     views: tuple[str, ...]
@@ -44,6 +46,7 @@ class PolicySpec:
     sampling: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     frames: Mapping[str, FrameStatistics] = field(default_factory=dict)
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 class Policy(Protocol):

@@ -21,6 +21,7 @@ from videopolicy.errors import UserError
 from videopolicy.images import fit_to_size
 from videopolicy.models.base import Model
 from videopolicy.models.sampling import EXACT, Sampling
+from videopolicy.policies import recorded
 from videopolicy.policies.base import PolicySpec, Precision
 from videopolicy.policies.captured import Captured
 from videopolicy.policies.continuing import going_on
@@ -28,9 +29,6 @@ from videopolicy.progress import say
 from videopolicy.registry import entry
 from videopolicy.training.performance.compile import compile_blocks
 from videopolicy.types import Observation, Plan
-
-# What an evaluation's settings record of a sampling where it differs from a plain one.
-UNUSUAL, PLAIN = ("video_steps", "video_until", "reuse", "warm_start", "inpaint"), Sampling()
 
 
 class Sample(Protocol):
@@ -89,10 +87,7 @@ def make(
         raise UserError("policy checkpoint: which one? Give --policy checkpoint:FOLDER")
     model, provenance = open_model(Path(target), precision, offload)
     _check_acts(target, model)
-    if compile and offload:
-        raise UserError("--compile and --offload exclude each other: a captured graph needs the weights on the GPU")
-    if compile and inpaint:
-        raise UserError("--compile and --inpaint exclude each other: a captured graph has no derivatives")
+    _check_together(model, compile=compile, offload=offload, inpaint=inpaint)
     if compile:
         blocks = compile_blocks(model.backbone)
         say(f"{blocks} blocks are compiled when the first plan is made: minutes, the first time on this machine")
@@ -109,6 +104,15 @@ def make(
     if compile and model.device.type == "cuda":
         policy.sample = Captured(model, sampling)
     return policy
+
+
+def _check_together(model: Model, *, compile: bool, offload: bool, inpaint: float | None) -> None:
+    if compile and offload:
+        raise UserError("--compile and --offload exclude each other: a captured graph needs the weights on the GPU")
+    if inpaint and model.config.committed:
+        raise UserError("--inpaint guides a head that has not learnt to go on from a plan; this one has (--committed)")
+    if compile and inpaint:
+        raise UserError("--compile and --inpaint exclude each other: a captured graph has no derivatives")
 
 
 def _check_acts(target: str | Path, model: Model) -> None:
@@ -172,14 +176,12 @@ class CheckpointPolicy:
             fps=config.fps,
             tasks=tasks,
             sampling={
-                **({} if mode == EXACT else {"mode": mode}),
-                "sampler": sampling.sampler,
-                "steps": sampling.steps,
-                **_unusual(sampling),
+                **recorded.options(sampling, config, mode),
                 "precision": str(model.dtype).removeprefix("torch."),
             },
             notes=sampling.warnings(law) if model.acts else (),
             frames=model.frame_statistics,
+            identity=recorded.identity(sampling, config),
         )
 
     def resampled(self, sampling: Sampling, mode: str = EXACT) -> "CheckpointPolicy":
@@ -331,12 +333,16 @@ class CheckpointPolicy:
         self, actions: Float32[np.ndarray, "A D2"], state: Float32[np.ndarray, "S"] | None
     ) -> Float32[np.ndarray, "A D"]:
         """Normalised actions in the env's own units; of relative ones, state is where they begin."""
-        actions = self._in_env_units(actions)
-        return actions if self._relative is None or state is None else self._relative.invert(actions, state)
+        return self._from(self._in_env_units(actions), state)
 
     def _in_env_units(self, actions: Float32[np.ndarray, "*B A D"]) -> Float32[np.ndarray, "*B A D"]:
         normalizer = self.model.normalizer
-        return normalizer.invert(normalizer.clip(actions)) if normalizer else actions
+        if normalizer is None:
+            return actions
+        # Who executes a plan refuses what is no number, and counts its episode: others' plans are none the worse.
+        known = np.isfinite(actions)
+        inverted = normalizer.invert(normalizer.clip(np.where(known, actions, 0)))
+        return np.where(known, inverted, np.float32(np.nan))
 
     def _felt(self, observations: Sequence[Observation]) -> Float[Tensor, "B S"] | None:
         """The states as the model has them; None if it reads none."""
@@ -358,9 +364,17 @@ class CheckpointPolicy:
         return observation.state
 
     def _absolute(self, plan: Plan, state: Float32[np.ndarray, "S"] | None) -> Plan:
+        return replace(plan, actions=self._from(plan.actions, state))
+
+    def _from(
+        self, actions: Float32[np.ndarray, "A D2"], state: Float32[np.ndarray, "S"] | None
+    ) -> Float32[np.ndarray, "A D"]:
+        """A chunk that begins at a state; of relative ones of which a number is none, nothing is known."""
         if self._relative is None or state is None:
-            return plan
-        return replace(plan, actions=self._relative.invert(plan.actions, state))
+            return actions
+        if not np.isfinite(actions).all():
+            return np.full((len(actions), self.spec.action_width), np.nan, np.float32)
+        return self._relative.invert(actions, state)
 
     def _images(self, observation: Observation) -> UInt8[np.ndarray, "V H W 3"]:
         for view in self.spec.views:
@@ -383,8 +397,3 @@ def _check_reach(chunk: Float32[np.ndarray, "A D"], normalizer: Normalizer) -> N
             f"actions[{row}][{column}] is {chunk[row, column]:g}, but those that the policy was trained on are from "
             f"{low[column]:g} to {high[column]:g}; give them in the env's own units"
         )
-
-
-def _unusual(sampling: Sampling) -> dict[str, float]:
-    """Where it differs from a plain one."""
-    return {name: getattr(sampling, name) for name in UNUSUAL if getattr(sampling, name) != getattr(PLAIN, name)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from videopolicy.backbones.base import Condition
 from videopolicy.diffusion.inpainting import Earlier, soft_mask
 from videopolicy.models.base import Model
+from videopolicy.progress import say
 from videopolicy.types import Observation
 
 # What is left of an observation's earlier plans as the model has actions, one whole chunk.
@@ -39,7 +41,18 @@ def going_on(
     actions = torch.from_numpy(np.stack(chunks)).to(model.device)
     first = [min(seen.committed, count) for seen, count in zip(observations, left, strict=True)]
     if most:
+        _note_beyond(max(first), most)
         return condition.commit(actions, torch.tensor([min(count, most) for count in first]))
     weights = torch.stack([soft_mask(*counts, chunk) for counts in zip(first, left, strict=True)])
     limit: Tensor = actions.new_full((len(actions),), inpaint or 0.0)
     return replace(condition, earlier=Earlier(actions, weights.to(actions), limit))
+
+
+@cache
+def _note_beyond(asked: int, learnt: int) -> None:
+    """Says once that more actions are committed than the head learnt to continue."""
+    if asked > learnt:
+        say(
+            f"note: {asked} actions are executed before a plan arrives, but the head learnt to go on from {learnt}; it "
+            "is told of no more"
+        )

@@ -75,7 +75,7 @@ def make(target: str, *, style: str = NATIVE, token: str | None = None, patience
         client = Client(target, token, timeout=patience)
     except (ValueError, ClientError) as error:
         raise UserError(f"policy remote: {target}: {error}") from error
-    return RemotePolicy(client, target, None if style == NATIVE else STYLES[style])
+    return RemotePolicy(client, target, style)
 
 
 class RemotePolicy:
@@ -84,16 +84,19 @@ class RemotePolicy:
     Args:
         client: connected.
         target: the server, for messages.
-        style: what it is sent; None if it says so itself.
+        style: what it is sent, by name; "native" if it says so itself.
 
     Attributes:
         client: its connection.
         spec: see `Policy.spec`.
     """
 
-    def __init__(self, client: Client, target: str, style: Keys | None) -> None:
-        self.client, self._target, self._style = client, target, style
-        self.spec = self._own_spec(client.metadata) if style is None else self._probed_spec(style)
+    def __init__(self, client: Client, target: str, style: str = NATIVE) -> None:
+        self.client, self._target, self._named, self._style = client, target, style, STYLES.get(style)
+        self._identity: Mapping[str, str] | None = None
+        self.spec = self._own_spec(client.metadata) if self._style is None else self._probed_spec(self._style)
+        if self._style is None:
+            self._identity = self.spec.identity
 
     def plan(
         self, observations: Sequence[Observation], seeds: Sequence[int], imagine: bool | Sequence[bool]
@@ -136,9 +139,13 @@ class RemotePolicy:
 
     def _ask(self, message: Mapping[str, object]) -> dict:
         try:
-            return self.client.infer(message)
+            answer = self.client.infer(message)
         except ClientError as error:
             raise UserError(f"{self._target}: {error}") from error
+        # After a connection was lost, another server may stand there.
+        if self._identity is not None and _identity(self.client.metadata) != self._identity:
+            raise UserError(f"{self._target}: another policy is served there now; begin again, into another folder")
+        return answer
 
     def _own_spec(self, told: Mapping) -> PolicySpec:
         """What a server of ours says of its policy."""
@@ -162,6 +169,7 @@ class RemotePolicy:
                 fps=told["fps"],
                 tasks=tuple(told["tasks"]),
                 sampling=dict(told["sampling"]),
+                identity=_identity(told),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{self._target}: the server's description of its policy is not of this version") from error
@@ -181,7 +189,15 @@ class RemotePolicy:
             chunk=len(actions),
             execute=max(1, len(actions) // 2),
             notes=(note,),
+            identity={"style": self._named},
         )
+
+
+def _identity(told: Mapping) -> dict[str, str]:
+    """What tells a server's policy from another that samples alike."""
+    checkpoint = told.get("checkpoint")
+    digest = checkpoint.get("sha256") if isinstance(checkpoint, Mapping) else None
+    return {"served checkpoint": str(digest), "limited": str(told.get("limited"))}
 
 
 def _foreign(observation: Observation, style: Keys) -> dict[str, object]:

@@ -131,7 +131,10 @@ def _again(run: Run) -> str:
         for name in ("episodes", "execute", "executor", "latency", "seed", "record"):
             options[name] = getattr(settings, name)
         commands.insert(0, ["videopolicy", "evaluate"])
-        for name, value in {**options, **settings.sampling, "out": run.evaluation}.items():
+        # A server samples as it was started, and needs no more than to be told what it is sent.
+        style = {name: value for name, value in settings.identity.items() if name == "style"}
+        drawn = settings.sampling if settings.checkpoint else style
+        for name, value in {**options, **drawn, "out": run.evaluation}.items():
             values = value if isinstance(value, tuple) else (value,)
             commands[0] += [f"--{name.replace('_', '-')}", *map(str, values)]
     return "\n".join(map(shlex.join, commands))

@@ -6,7 +6,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +123,23 @@ def open_results(folder: Path, settings: Recorded, *, ignore: Set[str] = frozens
     folder.mkdir(parents=True, exist_ok=True)
     path, rows = folder / "settings.json", _read_rows(folder / "results.jsonl")
     # Before the first episode has ended, settings are nobody's yet: a slip in them must not bind the next attempt.
-    if path.exists() and rows:
-        _refuse_others(folder, _read_settings(path), settings, ignore)
+    if not rows:
+        _write(path, settings)
+    elif not path.exists():
+        raise UserError(f"{folder} holds episodes, but no settings.json that says of what; choose another folder")
     else:
-        aside = folder / ".settings.json"
-        aside.write_text(json.dumps(to_json(settings), indent=2) + "\n", encoding="utf-8")
-        aside.rename(path)
+        before = _read_settings(path)
+        _refuse_others(folder, before, settings, ignore)
+        # The folder holds as many as the longest of its runs asked for.
+        most = {name: max(getattr(before, name), getattr(settings, name)) for name in ("episodes", "record")}
+        _write(path, replace(before, **most))
     return Results(folder, rows)
+
+
+def _write(path: Path, settings: Recorded) -> None:
+    aside = path.with_name(".settings.json")
+    aside.write_text(json.dumps(to_json(settings), indent=2) + "\n", encoding="utf-8")
+    aside.rename(path)
 
 
 def read_evaluation(run: Path) -> tuple[Recorded, list[Result]]:

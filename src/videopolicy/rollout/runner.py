@@ -1,6 +1,5 @@
 """Joins a policy, an executor and an env: plays episodes in several processes, plans for all of them in this one."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
@@ -23,6 +22,7 @@ from videopolicy.policies import orientation
 from videopolicy.policies.base import Policy, PolicySpec, derive_seed
 from videopolicy.processes import end_if_unguarded
 from videopolicy.progress import progress_bar, say
+from videopolicy.rollout.fingerprint import fingerprint
 from videopolicy.rollout.protocols import MOST_EPISODES
 from videopolicy.rollout.recordings import sweep
 from videopolicy.rollout.results import Results, open_results
@@ -158,6 +158,7 @@ def check(spec: PolicySpec, settings: Settings) -> Renderer | None:
         raise UserError(f"tasks are {', '.join(settings.tasks) or 'none'}; name at least one, and each one once")
     check_limits(settings)
     check_range("--episodes", settings.episodes, 1, min(len(_seeds(settings, task)) for task in settings.tasks))
+    check_starts(settings.env, settings.episodes)
     for task in settings.tasks:
         if task not in module.TASKS:
             raise unknown("task", task, module.TASKS)
@@ -174,6 +175,17 @@ def check(spec: PolicySpec, settings: Settings) -> Renderer | None:
     env.close()
     _check_layouts(spec, env, settings.env)
     return renderer
+
+
+def check_starts(env: str, episodes: int) -> None:
+    """Refuses more episodes of a task than an env has starts: repeated ones are no further evidence.
+
+    Raises:
+        UserError: says how many there are.
+    """
+    starts = getattr(registry.module("envs", env), "STARTS", None)
+    if starts is not None and episodes > starts:
+        raise UserError(f"env {env!r} has {starts} starts of a task to evaluate from, fewer than --episodes {episodes}")
 
 
 def _check_layouts(spec: PolicySpec, env: Env, name: str) -> None:
@@ -206,17 +218,8 @@ def _recorded(spec: PolicySpec, settings: Settings, renderer: Renderer | None) -
         checkpoint_sha256=fingerprint(settings.checkpoint) if settings.checkpoint else None,
         sampling=spec.sampling,
         renderer=str(renderer or ""),
+        identity=spec.identity,
     )
-
-
-def fingerprint(folder: Path) -> str:
-    """Of a checkpoint's contents, wherever it lies."""
-    # The model card may be edited; it does not act.
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
-        with path.open("rb") as file:
-            digest.update(path.relative_to(folder).as_posix().encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _seeds(settings: Settings, task: str) -> Sequence[int]:

@@ -67,6 +67,7 @@ class Recorded(Evaluated):
         checkpoint_sha256: of the files of the policy's folder, if it came from one.
         sampling: how the policy samples, under the names of `evaluate`'s options.
         renderer: what rendered the envs' images on the machine that it was begun on, "" if the env does that itself.
+        identity: what else tells the policy from another of the same name (see `PolicySpec`).
     """
 
     protocol: str | None = None
@@ -74,9 +75,10 @@ class Recorded(Evaluated):
     checkpoint_sha256: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     renderer: str = ""
+    identity: Mapping[str, str] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Everything by name, the options of sampling beside the rest."""
+        """Everything by name, the options of sampling and what else tells the policy beside the rest."""
         values = asdict(self)
-        sampling = values.pop("sampling")
-        return {**values, **sampling}
+        sampling, identity = values.pop("sampling"), values.pop("identity")
+        return {**values, **sampling, **identity}

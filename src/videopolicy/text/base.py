@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+# Of instructions that anybody may send, those that are remembered.
+MOST_REMEMBERED = 256
+
 
 class Text(nn.Module, ABC):
     """Instructions -> tokens.
@@ -27,3 +30,16 @@ class Text(nn.Module, ABC):
     def tell(self, instructions: Sequence[str], device: torch.device) -> Float[Tensor, "b L W"]:
         """What `forward` gives, on a device."""
         return self(instructions).to(device)
+
+    def stay_open(self) -> None:
+        """From now on anybody says what to do: a new instruction costs as little as it can, and nothing that stays.
+
+        An encoder that is opened for new instructions stays open; what is made of them is remembered of the last
+        `MOST_REMEMBERED` alone, and kept nowhere else.
+        """
+
+
+def forget_first(known: dict[str, Tensor]) -> None:
+    """Forgets what was learnt first, but for the last `MOST_REMEMBERED`."""
+    for instruction in list(known)[: max(0, len(known) - MOST_REMEMBERED)]:
+        del known[instruction]

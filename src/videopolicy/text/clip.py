@@ -12,7 +12,7 @@ from transformers.models.clip.modeling_clip import CLIPTextModelWithProjection
 
 from videopolicy.configs import check_limits, limited
 from videopolicy.errors import UserError
-from videopolicy.text.base import Text
+from videopolicy.text.base import Text, forget_first
 from videopolicy.text.clip_tokens import END, START, VOCABULARY, tokenize
 
 # Tokens of an instruction, with those for its start and end.
@@ -81,6 +81,7 @@ class CLIP(Text):
         )
         self.requires_grad_(False).eval()
         self._known: dict[str, Tensor] = {}
+        self._stays = False
         self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, instructions: Sequence[str]) -> Float32[Tensor, "b 1 W"]:
@@ -89,10 +90,16 @@ class CLIP(Text):
         Raises:
             UserError: an instruction is longer than CLIP reads: cut, it could read like another one.
         """
+        if self._stays:
+            forget_first(self._known)
         for instruction in instructions:
             if instruction not in self._known:
                 self._known[instruction] = self._token(instruction)
         return torch.stack([self._known[instruction] for instruction in instructions])[:, None]
+
+    def stay_open(self) -> None:
+        """See `Text.stay_open`."""
+        self._stays = True
 
     # Not in inference mode, whatever the caller is in: what is remembered may be used in training.
     @torch.inference_mode(False)

@@ -24,7 +24,7 @@ from videopolicy.configs import check_limits, limited
 from videopolicy.envs.places import at_home
 from videopolicy.errors import UserError
 from videopolicy.hub import first_line, locate
-from videopolicy.text.base import Text
+from videopolicy.text.base import Text, forget_first
 
 # Of a repository, what is needed, whether it is a pipeline of diffusers' or an encoder of transformers' alone.
 NEEDED = (
@@ -96,6 +96,7 @@ class EncodedText(Text):
         super().__init__()
         self.config, self.width = config, config.width
         self._known: dict[str, Float[Tensor, "n W"]] = {}
+        self._stays, self._opened = False, None
 
     def forward(self, instructions: Sequence[str]) -> Float[Tensor, "b L W"]:
         """Tokens of each instruction, on the CPU, zeros after its last one; in the precision that they are kept in.
@@ -104,6 +105,8 @@ class EncodedText(Text):
             UserError: an instruction is new and the encoder is not to be had, damaged, of another kind or of another
                 width; or an instruction is longer than `length` tokens: cut, it could read like another one.
         """
+        if self._stays:
+            forget_first(self._known)
         wanted = {instruction for instruction in instructions if instruction.strip()}
         self._learn(sorted(wanted - self._known.keys()))
         precisions = {self._known[instruction].dtype for instruction in wanted}
@@ -122,6 +125,10 @@ class EncodedText(Text):
         if len(distinct) == len(instructions):
             return rows
         return rows[torch.tensor([distinct.index(instruction) for instruction in instructions], device=device)]
+
+    def stay_open(self) -> None:
+        """See `Text.stay_open`."""
+        self._stays = True
 
     def check(self) -> None:
         """Finds the encoder, without reading its weights.
@@ -155,7 +162,9 @@ class EncodedText(Text):
     @torch.inference_mode(False)
     @torch.no_grad()
     def _learn_new(self, instructions: Sequence[str], folder: Path | None) -> None:
-        tokenizer, encoder = open_encoder(self.config, self.kind)
+        tokenizer, encoder = opened = self._opened or open_encoder(self.config, self.kind)
+        if self._stays:
+            self._opened, folder = opened, None
         with torch.autocast("cpu", enabled=False):
             for instruction, tokens in self._encode(tokenizer, encoder, instructions):
                 file = folder / _name(instruction) if folder else None

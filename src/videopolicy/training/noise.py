@@ -31,6 +31,8 @@ class StepNoise:
         counts: what counts in the loss.
         no_state: clips that are not shown the robot's state.
         shift: latent pixels by which the images of each view are shifted, down and to the right.
+        frames: flat frames of each clip that would count if no video were spared: what the loss is divided by, so that
+            clips without actions do not count for more where the others' video is spared.
     """
 
     levels: Levels
@@ -42,6 +44,7 @@ class StepNoise:
     counts: Counts
     no_state: Bool[Tensor, "B"]
     shift: Int64[Tensor, "B V 2"]
+    frames: Int64[Tensor, "B"]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "StepNoise":
         """The same change of every tensor."""
@@ -55,6 +58,7 @@ class StepNoise:
             Counts(change(self.counts.video), change(self.counts.actions)),
             change(self.no_state),
             change(self.shift),
+            change(self.frames),
         )
 
     def rows(self, start: int, stop: int) -> "StepNoise":
@@ -104,6 +108,7 @@ def draw_noise(model: Model, training: Training, batch: ClipBatch, generator: to
         no_state=torch.rand(clips, generator=generator) < training.state_dropout,
         shift=torch.randint(2 * farthest + 1, (clips, len(config.views), 2), generator=generator) - farthest,
         counts=replace(counts, video=counts.video & ~spared(training, batch, generator)[:, None]),
+        frames=counts.video.sum(1),
     )
 
 

@@ -1,5 +1,6 @@
 """A model and its denoising loss, and what is minimised of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,12 +84,16 @@ class Objective(nn.Module):
         clean = self.clean(batch, noise.seeds)
         levels = noise.levels.map(lambda level: level.to(device))
         normal = noise.noise.map(lambda part: part.to(device, non_blocking=True))
-        condition = self.condition(batch, noise.conditioning)
+        levels = unlabelled(levels, torch.from_numpy(np.asarray(batch.has_actions)), self._highest)
+        return self._losses(clean, normal, levels, lambda model: self._given(model, batch, clean, noise))
+
+    def _given(self, model: Model, batch: ClipBatch, clean: Joint, noise: StepNoise) -> tuple[Condition, Counts]:
+        """What a model denoises a batch given in a step, and what counts in its loss."""
+        condition, device = self._condition(model, batch, noise.conditioning), model.device
         condition = condition.drop(latents=noise.no_image.to(device), text=noise.no_text.to(device))
         condition = condition.hide_state(noise.no_state.to(device))
         has_actions = torch.from_numpy(np.asarray(batch.has_actions))
-        condition, counts = self.model.reveal(condition, clean, noise.counts, has_actions, noise.seeds)
-        return self._losses(clean, normal, unlabelled(levels, has_actions, self._highest), condition, counts)
+        return model.reveal(condition, clean, noise.counts, has_actions, noise.seeds)
 
     @torch.no_grad()
     def losses_at(self, batch: ClipBatch, levels: Levels, noise: Joint) -> Losses:
@@ -97,7 +102,7 @@ class Objective(nn.Module):
         everywhere = levels.each(clean)
         counts = counted(self.training_config, batch, clean.video.shape[1], everywhere)
         shown = unlabelled(counting(everywhere, stage), torch.from_numpy(np.asarray(batch.has_actions)), self._highest)
-        return self._losses(clean, noise, shown, self.condition(batch), counts)
+        return self._losses(clean, noise, shown, lambda model: (self._condition(model, batch, None), counts))
 
     def imagine(self, batch: ClipBatch, noise: Joint) -> Joint:
         """Video latents and normalised actions that the model draws for the clips of a batch from this noise.
@@ -109,21 +114,34 @@ class Objective(nn.Module):
             return model.predict(condition, noise, sampling, INVERSE_DYNAMICS, self.clean(batch, None))
         return model.sample(condition, noise, sampling)
 
-    def _losses(self, clean: Joint, noise: Joint, levels: Levels, condition: Condition, counts: Counts) -> Losses:
-        model, through, wanted = self.model, self.training_config.stage.through, self._wanted(counts)
+    def _losses(
+        self, clean: Joint, noise: Joint, levels: Levels, given: Callable[[Model], tuple[Condition, Counts]]
+    ) -> Losses:
+        model, through = self.model, self._through
+        condition, counts = given(model)
+        wanted = self._wanted(counts)
         counts = Counts(counts.video.to(model.device), counts.actions.to(model.device))
         noisy = clean + noise * levels
         if self.teacher is not None:
-            noisy, clean = self.teacher.lesson(clean, noise, levels, condition)
+            # What is made of image and instruction may be learnt, too: the teacher goes by what it makes of them.
+            with torch.no_grad():
+                noisy, clean = self.teacher.lesson(clean, noise, levels, given(self.teacher.model)[0])
         if levels.features is None:
             denoised = model.denoise(noisy, levels, condition, through=through, wanted=wanted)
         else:
             # The head reads another pass than the one in which the video is learnt.
-            read, video = levels.read(), model.video_alone(noisy, levels, condition)
+            read, learnt = levels.read(), bool(wanted.any())
+            video = model.video_alone(noisy, levels, condition) if learnt else noisy.video
             nothing = torch.zeros_like(wanted)
             seen = model.denoise(clean + noise * read, read, condition, through=through, wanted=nothing)
             denoised = Joint(video, seen.actions)
         return denoising_loss(denoised, clean, levels, counts)
+
+    @property
+    def _through(self) -> float:
+        """The share of the action loss's gradient that goes on: all, to actions that enter a frozen video model."""
+        stage = self.training_config.stage
+        return 1.0 if self.model.takes_actions and not stage.trains_video else stage.through
 
     def _wanted(self, counts: Counts) -> Bool[Tensor, "B"]:
         """Of which clips the loss needs the video denoised."""
@@ -146,13 +164,17 @@ class Objective(nn.Module):
         video = model.likeliest(future, shown) if seeds is None else model.flatten(*self._sampled(future, shown, seeds))
         return Joint(video, self._placed(batch.actions))
 
-    def condition(self, batch: ClipBatch, noise: Float[Tensor, "B V Q h w"] | None = None) -> Condition:
-        """What a batch is denoised given; this standard normal noise, scaled, is added to its images' latents."""
+    def condition(self, batch: ClipBatch) -> Condition:
+        """What a batch is denoised given."""
+        return self._condition(self.model, batch, None)
+
+    def _condition(self, model: Model, batch: ClipBatch, noise: Float[Tensor, "B V Q h w"] | None) -> Condition:
+        """The same by any model; this standard normal noise, scaled, is added to its images' latents."""
         current = self._placed(batch.current)
         states = None if batch.state is None else self._placed(batch.state)
         if noise is not None:
             noise = self.training_config.conditioning_noise * noise.to(current, non_blocking=True)
-        return self.model.condition(current, batch.instructions, noise, states)
+        return model.condition(current, batch.instructions, noise, states)
 
     def _sampled(
         self, future: Float[Tensor, "B V T K h w"], shown: Float[Tensor, "B n K h w"], seeds: Int64[Tensor, "B"]

@@ -1,6 +1,7 @@
 """From a data set and a preset to a run that is ready to train."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ from videopolicy.clips.cache import Cache, build_cache
 from videopolicy.clips.dataset import Clips, Episodes
 from videopolicy.clips.normalize import Normalizer
 from videopolicy.clips.statistics import FrameStatistics, Statistics, first_frames
+from videopolicy.configs import to_json
 from videopolicy.datasets.base import SAME_RATE, Dataset
 from videopolicy.datasets.mixture import Source, reconcile
 from videopolicy.datasets.transforms.readable import (
@@ -354,7 +356,7 @@ def _caches(
             copies=training.copies,
             jitter=training.jitter if training.copies > 1 else None,
             seed=training.seed,
-            key=_key(latents),
+            key=_key(latents, config),
         )
         for source in sources
     ]
@@ -389,9 +391,9 @@ def _check_instructions(config: ModelConfig, sources: Sequence[Source], init: Mo
         text(sorted({instruction for source in sources for instruction in source.dataset.tasks}))
 
 
-def _key(latents: Latents) -> str:
-    """Changes when the latents' weights do."""
-    digest = hashlib.sha256()
+def _key(latents: Latents, config: ModelConfig) -> str:
+    """Changes with the latents' weights, and with what else their codes depend on."""
+    digest = hashlib.sha256(json.dumps(to_json(config.latents), sort_keys=True).encode())
     for name, tensor in sorted(latents.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

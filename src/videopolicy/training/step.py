@@ -104,7 +104,7 @@ class TrainStep:
             UserError: the device's memory does not suffice, or another process has ended.
         """
         first, parts = self.group.rank * self._parts, self._parts
-        of = Counted.of(noise.counts)
+        of = Counted(int(noise.frames.sum()), int(noise.counts.actions.sum()))
 
         def compute(part: int) -> Losses:
             return self._part(batch, noise, of, part, last=part + 1 == first + parts)

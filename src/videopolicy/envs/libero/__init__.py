@@ -20,6 +20,8 @@ TASKS = tuple(SUITE)
 # View -> robosuite's camera.
 CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}
 VIEWS = tuple(CAMERAS)
+# Official initial states of a task.
+STARTS = 50
 EXAMPLE, REQUIRES = "pick_up_the_salad_dressing_and_place_it_in_the_basket", ("libero",)
 # Steps without motion after a reset, until what was placed a little above the table has come to rest.
 SETTLING = 10
