@@ -203,12 +203,6 @@ def test_a_student_of_one_step_keeps_the_level_that_its_teacher_ends_at():
     assert 0.05 < own.distilled(2).sigma_min < 10.0
 
 
-def test_levels_that_are_all_at_one_start_are_not_those_of_a_student():
-    law = starts.Config(1, sigma_min=0.05, sigma_max=10.0)
-    assert law.covers(Levels.same(torch.tensor([10.0])))
-    assert not law.covers(Levels.same(torch.tensor([10.0, 10.0, 10.0])))
-
-
 @pytest.mark.parametrize(("sigma_min", "clean"), [(0.002, 0.002), (0.02, 0.02), (4.0, 0.02)])
 def test_what_is_given_is_shown_clean_whatever_the_last_level(sigma_min, clean):
     assert Sampling(steps=5, sigma_min=sigma_min).clean == clean
