@@ -78,7 +78,7 @@ def test_a_plan_that_is_no_number_is_left_to_who_executes_it_and_harms_no_other(
     np.testing.assert_array_equal(np.delete(plan, 3, 0), np.delete(whole, 3, 0))
 
 
-def test_of_a_relative_plan_with_a_hole_nothing_is_known(monkeypatch):
+def test_of_a_relative_plan_with_a_hole_nothing_is_known():
     model = relative_model()
     policy = CheckpointPolicy(model, SAMPLING)
     broken = np.zeros((model.config.window.actions, model.action_width), np.float32)

@@ -132,7 +132,8 @@ def open_results(folder: Path, settings: Recorded, *, ignore: Set[str] = frozens
         _refuse_others(folder, before, settings, ignore)
         # The folder holds as many as the longest of its runs asked for.
         most = {name: max(getattr(before, name), getattr(settings, name)) for name in ("episodes", "record")}
-        _write(path, replace(before, **most))
+        if (longest := replace(before, **most)) != before:
+            _write(path, longest)
     return Results(folder, rows)
 
 

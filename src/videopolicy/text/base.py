@@ -22,6 +22,7 @@ class Text(nn.Module, ABC):
 
     width: int
     pretrained: ClassVar[bool] = False
+    _stays: bool = False
 
     @abstractmethod
     def forward(self, instructions: Sequence[str]) -> Float[Tensor, "b L W"]:
@@ -37,6 +38,7 @@ class Text(nn.Module, ABC):
         An encoder that is opened for new instructions stays open; what is made of them is remembered of the last
         `MOST_REMEMBERED` alone, and kept nowhere else.
         """
+        self._stays = True
 
 
 def forget_first(known: dict[str, Tensor]) -> None:

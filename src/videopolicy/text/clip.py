@@ -81,7 +81,6 @@ class CLIP(Text):
         )
         self.requires_grad_(False).eval()
         self._known: dict[str, Tensor] = {}
-        self._stays = False
         self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, instructions: Sequence[str]) -> Float32[Tensor, "b 1 W"]:
@@ -96,10 +95,6 @@ class CLIP(Text):
             if instruction not in self._known:
                 self._known[instruction] = self._token(instruction)
         return torch.stack([self._known[instruction] for instruction in instructions])[:, None]
-
-    def stay_open(self) -> None:
-        """See `Text.stay_open`."""
-        self._stays = True
 
     # Not in inference mode, whatever the caller is in: what is remembered may be used in training.
     @torch.inference_mode(False)

@@ -96,7 +96,7 @@ class EncodedText(Text):
         super().__init__()
         self.config, self.width = config, config.width
         self._known: dict[str, Float[Tensor, "n W"]] = {}
-        self._stays, self._opened = False, None
+        self._opened = None
 
     def forward(self, instructions: Sequence[str]) -> Float[Tensor, "b L W"]:
         """Tokens of each instruction, on the CPU, zeros after its last one; in the precision that they are kept in.
@@ -125,10 +125,6 @@ class EncodedText(Text):
         if len(distinct) == len(instructions):
             return rows
         return rows[torch.tensor([distinct.index(instruction) for instruction in instructions], device=device)]
-
-    def stay_open(self) -> None:
-        """See `Text.stay_open`."""
-        self._stays = True
 
     def check(self) -> None:
         """Finds the encoder, without reading its weights.
