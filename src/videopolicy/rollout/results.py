@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videopolicy.configs import LIMITS, from_json, to_json
-from videopolicy.durable import sync_open
+from videopolicy.durable import sync_open, write_text
 from videopolicy.errors import UserError, name_path_in_errors
 from videopolicy.progress import say
 from videopolicy.rollout.settings import Recorded
@@ -138,9 +138,7 @@ def open_results(folder: Path, settings: Recorded, *, ignore: Set[str] = frozens
 
 
 def _write(path: Path, settings: Recorded) -> None:
-    aside = path.with_name(".settings.json")
-    aside.write_text(json.dumps(to_json(settings), indent=2) + "\n", encoding="utf-8")
-    aside.rename(path)
+    write_text(path, json.dumps(to_json(settings), indent=2) + "\n")
 
 
 def read_evaluation(run: Path) -> tuple[Recorded, list[Result]]:

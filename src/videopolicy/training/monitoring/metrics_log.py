@@ -8,6 +8,8 @@ from typing import Literal
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
+from videopolicy.durable import write_text
+
 # RUN/losses.jsonl tells the same of two equal runs, apart from "seconds"; RUN/throughput.jsonl does not.
 Kind = Literal["losses", "throughput", "validation"]
 KINDS: tuple[Kind, ...] = ("losses", "throughput", "validation")
@@ -48,9 +50,7 @@ def _keep_until(path: Path, step: int) -> None:
     """Drops what an earlier run logged after the step that this one starts from."""
     if path.exists():
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-        aside = path.with_name(f".{path.name}.partial")
-        aside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        aside.replace(path)
+        write_text(path, "".join(line + "\n" for line in lines))
 
 
 def _step(line: str) -> float:
