@@ -34,8 +34,8 @@ class Command:
 
     Example: videopolicy train --data data/button --out runs/button
 
-    In two stages: videopolicy train --data data/button --out runs/video --stage video, and then
-    videopolicy train --data data/button --out runs/action --stage action --init runs/video/checkpoint
+    In two stages: videopolicy train --preset tiny --data data/button --out runs/video --stage video, and then
+    videopolicy train --preset tiny --data data/button --out runs/action --stage action --init runs/video/checkpoint
     """
 
     data: tuple[Path, ...]

@@ -15,7 +15,7 @@ class Reading:
     state_columns: tuple[str, ...] = ()
     """The same of the state."""
     mask: str | None = None
-    """HDF5: read the demonstrations that this filter key names, no others."""
+    """HDF5 of robomimic's format: read the demonstrations that this filter key names, no others."""
     swap_red_blue: bool = False
     """HDF5: red and blue change places in compressed pictures; ALOHA's own recorder writes them the wrong way round."""
     strict: bool = False
