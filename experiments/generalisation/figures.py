@@ -1,7 +1,7 @@
 """What a study found, from what it has played so far: `python figures.py STUDY` writes figures/STUDY.json.
 
 Intervals of a method are over trainings and starts together (`videopolicy.rollout.trainings`); differences are to the
-baseline `cloning`, from the same starts.
+baseline `cloning`, and of a noise law to `joint` acting in the same way, from the same starts.
 """
 
 import json
@@ -30,7 +30,7 @@ def write(name: str, study: Study) -> None:
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for condition, methods in conditions.items():
         for method, found in methods.items():
-            less = f"; less {BASELINE}: {found['difference']['told']}" if "difference" in found else ""
+            less = f"; less {baseline(method)}: {found['difference']['told']}" if "difference" in found else ""
             print(f"{condition} {method}: {found['success']['told']}{less}")
 
 
@@ -51,7 +51,7 @@ def compared(trainings: dict[str, list[Kept]]) -> dict[str, Any]:
     return {
         method: {
             "success": in_points(mean_success(outcomes(rows[method])[0], rng())),
-            **({} if method == BASELINE or BASELINE not in rows else against(rows[BASELINE], rows[method])),
+            **against(rows, method),
             "trainings": [
                 {"file": kept.path.name, **facts_of(kept), **rates(results)}
                 for kept, results in zip(several, rows[method], strict=True)
@@ -66,9 +66,18 @@ def facts_of(kept: Kept) -> dict[str, Any]:
     return {name: value for name, value in kept.facts.items() if name != "seed_success_steps"}
 
 
-def against(baseline: list[list[Result]], method: list[list[Result]]) -> dict[str, Any]:
-    """The method's success less the baseline's."""
-    return {"difference": in_points(difference(*outcomes(baseline, method), rng()))}
+def baseline(method: str) -> str:
+    """What a method is compared with."""
+    name, dot, way = method.partition(".")
+    return f"law_joint{dot}{way}" if name.startswith("law_") else BASELINE
+
+
+def against(rows: dict[str, list[list[Result]]], method: str) -> dict[str, Any]:
+    """The method's success less its baseline's, where there is another and it has been played."""
+    other = baseline(method)
+    if method == other or other not in rows:
+        return {}
+    return {"difference": in_points(difference(*outcomes(rows[other], rows[method]), rng()))}
 
 
 def rng() -> np.random.Generator:
