@@ -182,11 +182,13 @@ def silent(connection):
     ],
 )
 def test_a_server_that_greets_wrongly(greeting, error):
+    # Those that answer may take as long as a busy machine lets them.
+    timeout = 0.5 if error is TimedOut else 20
     with running(greeting) as server:
         began = monotonic()
         with pytest.raises(error):
-            Client(server.url, timeout=0.5)
-        assert monotonic() - began < 0.5 + SLACK
+            Client(server.url, timeout=timeout)
+        assert monotonic() - began < timeout + SLACK
 
 
 def test_what_is_no_websocket_is_an_error():
