@@ -17,7 +17,7 @@ from videopolicy.clips.statistics import Statistics
 from videopolicy.configs import check_limits, from_json, limited, to_json
 from videopolicy.diffusion.noise.base import NoiseLaw
 from videopolicy.durable import left_behind, replace_folder, sha256, write_text
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, first_line
 from videopolicy.models.base import Model, ModelConfig
 from videopolicy.models.sampling import EXACT, Sampling
 from videopolicy.upgrades import upgrade_checkpoint
@@ -151,8 +151,8 @@ def load(
         model = _rebuilt(folder, description.model, statistics, dtype)
     # A damaged description makes each part fail in a way of its own.
     except Exception as error:
-        first = (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{folder}: config.json does not describe the weights beside it ({first})") from error
+        what = first_line(error)
+        raise UserError(f"{folder}: config.json does not describe the weights beside it ({what})") from error
     return model.to(device).eval(), description.provenance
 
 

@@ -46,6 +46,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"no {kind} {name!r}; {hint}known: {', '.join(known) or 'none'}")
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error) or repr(error)).splitlines()[0]
+
+
 def check_range(name: str, value: float, least: float, most: float) -> None:
     """Refuses a number that makes no sense, or would keep the machine busy for ever.
 

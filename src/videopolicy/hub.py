@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, first_line
 
 # "owner/name" on the Hugging Face hub, and behind an @ which of its revisions.
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -35,8 +35,3 @@ def locate(source: str, patterns: tuple[str, ...]) -> Path:
             f"{source}: no such file or folder, and not to be had from https://huggingface.co/{named[1]} "
             f"({first_line(error)}); a repository with a licence to accept needs `hf auth login` first"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error) or repr(error)).splitlines()[0]

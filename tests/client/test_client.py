@@ -182,7 +182,7 @@ def silent(connection):
     ],
 )
 def test_a_server_that_greets_wrongly(greeting, error):
-    # Those that answer get longer, for a busy machine.
+    # Those that answer are asked again until the time is up; a busy machine's last attempt needs more of it.
     timeout = 0.5 if error is TimedOut else 3
     with running(greeting) as server:
         began = monotonic()

@@ -8,8 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from videopolicy.errors import UserError
-from videopolicy.hub import first_line
+from videopolicy.errors import UserError, first_line
 
 Weights = Mapping[str, Tensor]
 

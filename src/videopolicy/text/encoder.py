@@ -22,8 +22,8 @@ from torch import Tensor
 
 from videopolicy.configs import check_limits, limited
 from videopolicy.envs.places import at_home
-from videopolicy.errors import UserError
-from videopolicy.hub import first_line, locate
+from videopolicy.errors import UserError, first_line
+from videopolicy.hub import locate
 from videopolicy.text.base import Text, forget_first
 
 # Of a repository, what is needed, whether it is a pipeline of diffusers' or an encoder of transformers' alone.

@@ -17,7 +17,7 @@ from accelerate.utils import (
 from jaxtyping import Float, Shaped
 from torch import Tensor, distributed, nn
 
-from videopolicy.errors import UserError
+from videopolicy.errors import UserError, first_line
 
 # How long a process waits for one that neither answers nor ends; one that ends is noticed at once.
 PATIENCE = timedelta(hours=1)
@@ -206,8 +206,8 @@ def peer_failures() -> Iterator[None]:
     except RuntimeError as error:
         if not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
             raise
-        first = str(error).splitlines()[0]
-        raise UserError(f"another process of this run ended or hangs; its own message says why ({first})") from error
+        what = first_line(error)
+        raise UserError(f"another process of this run ended or hangs; its own message says why ({what})") from error
 
 
 def _on_cpu() -> bool:
